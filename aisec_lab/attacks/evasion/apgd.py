@@ -1,0 +1,87 @@
+"""Auto-PGD: gradient ascent that chooses its step by itself (Croce & Hein, 2020, arXiv:2003.01690)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks.evasion.balls import Ball
+from aisec_lab.attacks.evasion.climb import climb
+from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.goals import Goal, Untargeted
+from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss, TargetedDLR, TargetedLoss
+from aisec_lab.attacks.evasion.search import Lowest
+from aisec_lab.models import frozen
+
+
+@dataclass(frozen=True)
+class APGD:
+    """Auto-PGD on one loss: APGD-CE, and with the loss `DLR` APGD-DLR.
+
+    Args of the call, raises: as for `PGD`.
+
+    Returns:
+        Adversarial inputs, shape of `x`, inside ball and box: a row that is won as it is untouched, one that is
+        won on the way where that was first seen, any other at its point of lowest margin.
+    """
+
+    ball: Ball
+    steps: int = 100
+    restarts: int = 1
+    loss: Loss = CrossEntropy()
+    goal: Goal = Untargeted()
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.restarts < 1:
+            raise ValueError(f"steps and restarts must be positive: {self}")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        check(model, x, y)
+        with frozen(model):
+            found = Lowest(model, x, y, self.goal)
+            for _ in range(self.restarts):
+                climb(
+                    model,
+                    x,
+                    found,
+                    lambda logits, rows: self.goal.sign * self.loss(logits, y[rows]),
+                    ball=self.ball,
+                    steps=self.steps,
+                    generator=generator,
+                )
+        return found.x_adv
+
+
+@dataclass(frozen=True)
+class TargetedAPGD:
+    """Auto-PGD towards the likeliest wrong classes, one after the other (section 5: APGD-T).
+
+    Args of the call, returns, raises: as for `APGD`. Any wrong class wins, not only the one aimed at; each next
+    target is tried on the survivors alone.
+    """
+
+    ball: Ball
+    steps: int = 100
+    targets: int = 9
+    loss: TargetedLoss = TargetedDLR()
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.targets < 1:
+            raise ValueError(f"steps and targets must be positive: {self}")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        check(model, x, y)
+        with frozen(model):
+            found = Lowest(model, x, y, Untargeted())
+            wrong = found.logits.scatter(1, y[:, None], -torch.inf).argsort(1, descending=True)[:, :-1]
+            for target in wrong[:, : self.targets].T:
+                climb(
+                    model,
+                    x,
+                    found,
+                    lambda logits, rows, target=target: self.loss(logits, y[rows], target[rows]),  # type: ignore[misc]
+                    ball=self.ball,
+                    steps=self.steps,
+                    generator=generator,
+                )
+        return found.x_adv

@@ -1,0 +1,151 @@
+"""The geometry of a threat: how large a perturbation may be, and in which norm, the box [0, 1] included."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from aisec_lab.attacks.evasion.noise import RowNoise
+from aisec_lab.attacks.evasion.projections import TINY, boxed, onto_l1, onto_l2, per_row, projected, scaled
+
+LEAP = 100.0  # widths of the box; on digits, PGD in L0 grew stronger up to here
+
+
+@dataclass(frozen=True)
+class Ball(ABC):
+    """Perturbations delta (N, *input) of norm at most eps with x + delta inside [0, 1].
+
+    Raises:
+        ValueError: an eps that is negative, infinite or no number.
+    """
+
+    eps: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.eps) and self.eps >= 0):
+            raise ValueError(f"eps of {self.name} must be a finite number >= 0, got {self.eps}")
+
+    @property
+    def name(self) -> str:
+        """The norm's name, as tables spell it."""
+        return type(self).__name__
+
+    def with_eps(self, eps: float) -> Self:
+        """A ball of the same norm and another radius."""
+        return replace(self, eps=eps)
+
+    @abstractmethod
+    def size(self, delta: Tensor) -> Tensor:
+        """The norm of each perturbation (N, *input): shape (N,)."""
+
+    @abstractmethod
+    def project(self, x: Tensor, delta: Tensor) -> Tensor:
+        """The exact Euclidean projection onto ball and box together, shape of `x`."""
+
+    @abstractmethod
+    def steepest(self, grad: Tensor) -> Tensor:
+        """The direction in which a step of `step_size * eps` ascends, shape of `grad`; zero where it is zero."""
+
+    @abstractmethod
+    def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """A random perturbation inside ball and box, shape of `x`, drawn row by row (`RowNoise`)."""
+
+
+@dataclass(frozen=True)
+class Linf(Ball):
+    """No coordinate changes by more than eps."""
+
+    def size(self, delta: Tensor) -> Tensor:
+        return delta.flatten(1).abs().amax(1)
+
+    def project(self, x: Tensor, delta: Tensor) -> Tensor:
+        return boxed(x, delta.clamp(-self.eps, self.eps))
+
+    def steepest(self, grad: Tensor) -> Tensor:
+        return grad.sign()
+
+    def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        uniform = RowNoise(x, generator).uniform(x.shape[1:], 0)
+        return self.project(x, self.eps * (2 * uniform - 1))
+
+
+@dataclass(frozen=True)
+class L2(Ball):
+    """The Euclidean length of the change is at most eps."""
+
+    def size(self, delta: Tensor) -> Tensor:
+        return delta.flatten(1).norm(dim=1)
+
+    def project(self, x: Tensor, delta: Tensor) -> Tensor:
+        return projected(x, delta, self.eps, self.size, onto_l2)
+
+    def steepest(self, grad: Tensor) -> Tensor:
+        # scaled by the largest entry first, so that tiny gradients do not vanish when squared
+        grad = scaled(grad)
+        return grad / per_row(self.size(grad) + TINY, grad)
+
+    def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        noise = RowNoise(x, generator)
+        direction = self.steepest(noise.normal(x.shape[1:], 0))
+        radius = self.eps * noise.uniform((), 1) ** (1 / x[0].numel())
+        return self.project(x, direction * per_row(radius, x))
+
+
+@dataclass(frozen=True)
+class L1(Ball):
+    """The absolute changes sum to at most eps."""
+
+    def size(self, delta: Tensor) -> Tensor:
+        return delta.flatten(1).abs().sum(1)
+
+    def project(self, x: Tensor, delta: Tensor) -> Tensor:
+        return projected(x, delta, self.eps, self.size, onto_l1)
+
+    def steepest(self, grad: Tensor) -> Tensor:
+        # Steepest in this norm is one coordinate, which takes far too many steps. Along the whole gradient, scaled
+        # to a largest entry of 1, the projection makes the sum sparse, and stops only where the loss is stationary.
+        return scaled(grad)
+
+    def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        # exponentials over their sum, one more than there are coordinates, are uniform on the simplex and below
+        noise = RowNoise(x, generator)
+        exponentials = -torch.log1p(-noise.uniform((x[0].numel() + 1,), 0))
+        simplex = exponentials[:, 1:] / (exponentials.sum(1, keepdim=True) + TINY)
+        signs = 2 * noise.integers(0, 2, x.shape[1:], 1) - 1
+        return self.project(x, self.eps * signs * simplex.view_as(x))
+
+
+@dataclass(frozen=True)
+class L0(Ball):
+    """At most eps coordinates change; eps is a whole number."""
+
+    eps: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.eps != int(self.eps):
+            raise ValueError(f"eps of L0 is a number of coordinates, a whole number, got {self.eps}")
+
+    def size(self, delta: Tensor) -> Tensor:
+        return (delta != 0).flatten(1).sum(1).to(delta.dtype)
+
+    def project(self, x: Tensor, delta: Tensor) -> Tensor:
+        near = boxed(x, delta)
+        gain = (near * (2 * delta - near)).flatten(1)  # delta^2 - (delta - near)^2: how much nearer than at zero
+        best = gain.topk(min(int(self.eps), gain.shape[1]), dim=1).indices
+        return near * torch.zeros_like(gain).scatter(1, best, 1).view_as(near)
+
+    def steepest(self, grad: Tensor) -> Tensor:
+        # As for L1, but in leaps: behind a short step no coordinate would ever give way to a better one, behind
+        # a long one the projection keeps those of the largest gradient times room.
+        return LEAP * scaled(grad)
+
+    def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        # a random set of coordinates, each anywhere in the box
+        noise = RowNoise(x, generator)
+        chosen = noise.uniform((x[0].numel(),), 0).topk(min(int(self.eps), x[0].numel()), dim=1).indices
+        mask = torch.zeros_like(x.flatten(1)).scatter(1, chosen, 1).view_as(x)
+        return boxed(x, mask * (noise.uniform(x.shape[1:], 1) - x))

@@ -1,0 +1,62 @@
+"""The public door of every evasion attack: what it is called with, and what is refused."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+SLACK = 1e-6  # rounding in float32 may leave the box by this much
+
+
+class Attack(Protocol):
+    """An evasion attack: a frozen dataclass of settings that is called."""
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Adversarial inputs, shape of `x`, for classes `y`; its only randomness comes from `generator`."""
+        ...
+
+
+def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False) -> None:
+    """Refuse what would make an attack silently wrong.
+
+    Args:
+        model: classifier.
+        x: inputs (N, *input).
+        y: classes (N,).
+        soft: whether `y` may be probabilities (N, K) instead.
+
+    Raises:
+        ValueError: a model in training mode; pixels that are no floating point numbers in [0, 1]; classes of
+            another type than int64, of another number than `x` has rows, or negative.
+    """
+    for name, module in model.named_modules():
+        if module.training:
+            where = f"its part {name!r} is" if name else "the model is"
+            raise ValueError(f"{where} in training mode, so that answers depend on the batch: call model.eval()")
+    if not x.is_floating_point():
+        raise ValueError(f"pixels must be floating point numbers in [0, 1], got {x.dtype}: divide bytes by 255")
+    if x.numel():
+        low, high = (end.item() for end in x.aminmax())
+        if low != low:
+            raise ValueError("pixels must lie in [0, 1], got NaN")
+        if low < -SLACK or high > 1 + SLACK:
+            raise ValueError(
+                f"pixels must lie in [0, 1], got [{low:.4g}, {high:.4g}]: "
+                "put the normalisation inside the model (aisec_lab.models.Normalised)"
+            )
+    if len(x) != len(y):
+        raise ValueError(f"there must be one class for each row, got {len(x)} rows and {len(y)} classes")
+    if soft and y.is_floating_point() and y.ndim == 2:
+        return
+    if y.dtype != torch.int64 or y.ndim != 1:
+        raise ValueError(f"classes must be int64 of shape (N,), got {y.dtype} of shape {tuple(y.shape)}")
+    if len(y) and y.min() < 0:
+        raise ValueError(f"classes must not be negative, got {int(y.min())}")
+
+
+def check_classes(logits: Tensor, y: Tensor) -> None:
+    """Refuse, at a model's first answer (N, K), classes outside 0..K-1 and logits that are NaN."""
+    if y.ndim == 1 and len(y) and y.max() >= logits.shape[1]:
+        raise ValueError(f"classes must lie in 0..{logits.shape[1] - 1}, the model's, got {int(y.max())}")
+    if logits.isnan().any():
+        raise ValueError("the model's logits are NaN on the inputs as they are: nothing can be said about it")

@@ -1,0 +1,124 @@
+"""The fast gradient sign method and projected gradient descent, in any norm."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks.evasion.balls import Ball
+from aisec_lab.attacks.evasion.door import check, check_classes
+from aisec_lab.attacks.evasion.goals import Goal, Untargeted
+from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
+from aisec_lab.attacks.evasion.projections import per_row, unstopped
+from aisec_lab.attacks.evasion.search import Lowest, ascent
+from aisec_lab.models import frozen
+
+FAR = 1e5  # a step so long, in units of eps, that its projection is the far end of ball and box
+
+
+@dataclass(frozen=True)
+class FGSM:
+    """The fast gradient sign method (Goodfellow et al., 2015, arXiv:1412.6572, eq. in section 4).
+
+    One step to the point of ball and box where the loss, made linear at x, is largest: x + eps sign(grad),
+    clipped, in Linf, and the like in the other norms.
+
+    Args of the call, returns, raises: as for `PGD`; every row takes the step.
+    """
+
+    ball: Ball
+    loss: Loss = CrossEntropy()
+    goal: Goal = Untargeted()
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        check(model, x, y, soft=True)
+        with frozen(model):
+            logits, _, grad = ascent(model, x, lambda logits: self.goal.sign * self.loss(logits, y))
+            check_classes(logits, y)
+        return x + self.ball.project(x, FAR * self.ball.eps * self.ball.steepest(grad))
+
+
+@dataclass(frozen=True)
+class PGD:
+    """Projected gradient descent inside a ball (Madry et al., 2018, arXiv:1706.06083, eq. in section 2.1).
+
+    Args of the call:
+        model: classifier in evaluation mode; inputs in [0, 1], shape (N, *input), to logits (N, K).
+        x, y: clean inputs (N, *input) and their true classes (N,), int64; with the goal `Targeted`, the
+            targets; with the loss `KullbackLeibler`, probabilities (N, K).
+        generator: source of the random starts.
+
+    Returns:
+        Adversarial inputs, shape of `x`, inside the ball and inside [0, 1]. With `early_stop`, a row leaves
+        the batch once it is won and is returned as soon as that is seen, a row that is won as it is
+        untouched, and one that is never won at its point of lowest margin. Without, each row takes all
+        steps and is returned at its point of highest loss, as adversarial training wants it.
+
+    Raises:
+        ValueError: pixels outside [0, 1], a class outside 0..K-1, or a model in training mode.
+    """
+
+    ball: Ball
+    steps: int = 40
+    step_size: float = 0.1  # in units of eps
+    restarts: int = 1
+    random_start: bool = True
+    loss: Loss = CrossEntropy()
+    goal: Goal = Untargeted()
+    early_stop: bool = True
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.restarts < 1 or not self.step_size > 0:
+            raise ValueError(f"steps, restarts and step_size must be positive: {self}")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        check(model, x, y, soft=not self.early_stop)
+        with frozen(model):
+            search = self._until_won if self.early_stop else self._to_the_end
+            return search(model, x, y, generator)
+
+    def _until_won(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        found = Lowest(model, x, y, self.goal)
+        for _ in range(self.restarts):
+            rows = found.unsolved
+            delta = self._start(x[rows], generator)
+            for _ in range(self.steps):
+                if not len(rows):
+                    return found.x_adv
+                z = x[rows] + delta
+                logits, _, grad = self._ascent(model, z, y[rows])
+                alive = found.see(rows, z, logits)
+                rows = rows[alive]
+                delta = self._step(x[rows], delta[alive], grad[alive])
+            z = x[rows] + delta
+            with torch.no_grad():
+                found.see(rows, z, model(z))
+        return found.x_adv
+
+    def _to_the_end(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        best, highest = x, torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
+
+        def take(z: Tensor, losses: Tensor) -> None:
+            nonlocal best, highest
+            best = torch.where(per_row(losses > highest, z), z, best)
+            highest = torch.maximum(losses, highest)
+
+        for _ in range(self.restarts):
+            delta = self._start(x, generator)
+            for _ in range(self.steps):
+                _, losses, grad = self._ascent(model, x + delta, y)
+                take(x + delta, losses)
+                delta = self._step(x, delta, grad)
+            with torch.no_grad():
+                take(x + delta, self.goal.sign * self.loss(model(x + delta), y))
+        return best
+
+    def _start(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return self.ball.sample(x, generator) if self.random_start else torch.zeros_like(x)
+
+    def _ascent(self, model: nn.Module, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return ascent(model, z, lambda logits: self.goal.sign * self.loss(logits, y))
+
+    def _step(self, x: Tensor, delta: Tensor, grad: Tensor) -> Tensor:
+        step = self.step_size * self.ball.eps * self.ball.steepest(unstopped(x, delta, grad))
+        return self.ball.project(x, delta + step)

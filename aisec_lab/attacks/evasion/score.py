@@ -1,0 +1,81 @@
+"""Square: random search on the scores that a model gives, without gradients."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks.evasion.balls import L2, Ball, Linf
+from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.goals import Goal, Untargeted
+from aisec_lab.attacks.evasion.noise import RowNoise
+from aisec_lab.attacks.evasion.search import Lowest
+from aisec_lab.attacks.evasion.squares import corners, moved, stripes, tiles
+from aisec_lab.models import frozen
+
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the share of pixels, in a search of 10,000 queries
+
+
+@dataclass(frozen=True)
+class Square:
+    """Square attack (Andriushchenko et al., 2020, arXiv:1912.00049, algorithms 1 to 3): Linf and L2, images only.
+
+    Squares at random places change to random corners of the ball (Linf), or take over the length of the
+    perturbation elsewhere (L2), and stay where this lowers the margin.
+
+    Args of the call:
+        model: classifier in evaluation mode; images in [0, 1], shape (N, C, H, W), to logits (N, K).
+        x, y: clean images and their true classes (N,), int64; with the goal `Targeted`, the targets.
+        generator: source of all proposals.
+
+    Returns:
+        Adversarial images, shape of `x`, inside ball and box, at the lowest margin seen. The model sees no
+        row more than `queries` times, the clean row included, and none again once it is won.
+
+    Raises:
+        ValueError: another ball, inputs that are no images, and what `PGD` refuses.
+    """
+
+    ball: Ball
+    queries: int = 1000
+    p: float = 0.8  # share of the pixels that the first square changes
+    goal: Goal = Untargeted()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.ball, Linf | L2):
+            raise ValueError(f"Square knows the balls Linf and L2, not {self.ball.name}")
+        if self.queries < 2 or not 0 < self.p <= 1:
+            raise ValueError(f"queries must be at least 2 and p in (0, 1]: {self}")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        check(model, x, y)
+        if x.ndim != 4:
+            raise ValueError(f"Square changes squares of images (N, C, H, W), got shape {tuple(x.shape)}")
+        start, propose = (stripes, corners) if isinstance(self.ball, Linf) else (tiles, moved)
+        noise = RowNoise(x, generator)
+        with frozen(model), torch.no_grad():
+            found = Lowest(model, x, y, self.goal)
+            rows = found.unsolved
+            delta, lowest = torch.zeros_like(x), torch.full_like(found.margin, torch.inf)
+            for query in range(1, self.queries):
+                if not len(rows):
+                    break
+                origin, own = x[rows], noise.select(rows)
+                if query == 1:
+                    z = start(origin, self.ball.eps, own)
+                else:
+                    z = propose(origin, delta[rows], self.ball.eps, self._side(query, x), own, query)
+                z = self.ball.project(origin, z)
+                logits = model(origin + z)
+                margin = self.goal.margin(logits, y[rows])
+                lower = margin < lowest[rows]
+                delta[rows[lower]], lowest[rows[lower]] = z[lower], margin[lower]
+                rows = rows[found.see(rows, origin + z, logits)]
+        return found.x_adv
+
+    def _side(self, query: int, x: Tensor) -> int:
+        """The side of the square at a query: the share p of the pixels halves on the paper's schedule."""
+        done = 10_000 * query / self.queries
+        share = self.p / 2 ** sum(done > halving for halving in HALVINGS)
+        return min(max(round(math.sqrt(share * x[0, 0].numel())), 1), min(x.shape[2:]))

@@ -1,0 +1,130 @@
+"""`data/NAME/`: the arrays of a dataset, and the card that says what they are."""
+
+import difflib
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aisec_lab.data.catalog import CATALOG
+from aisec_lab.data.dataset import Dataset, Splits
+from aisec_lab.data.sources import DOWNLOADS, obtain
+from aisec_lab.files import write_json
+
+SAMPLE_SEED = 0  # of the rows that stay when a configuration asks for fewer
+
+
+def check_name(name: str) -> None:
+    """Refuse, with a ValueError that lists the near ones, a name that the catalog does not have."""
+    if name not in CATALOG:
+        near = difflib.get_close_matches(str(name), CATALOG, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"no dataset {name!r} in the catalog: {hint}there are {', '.join(CATALOG)}")
+
+
+def array_sha256(array: np.ndarray) -> str:
+    """The sha256 of an array's type, shape and content, whatever file it lies in."""
+    header = f"{array.dtype.str} {array.shape} ".encode()
+    return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def prepare(name: str, root: str | os.PathLike[str] = "data") -> Path:
+    """Bring a dataset of the catalog into `root/name`: `train.npz`, `test.npz` and `card.json`.
+
+    Args:
+        name: as the catalog has it.
+        root: made if absent.
+
+    Returns:
+        The folder. It appears whole or not at all, with the same bytes each time.
+
+    Raises:
+        ValueError: an unknown name, or a checksum that does not match.
+        FileNotFoundError: a source that can be had neither from the mirror nor from the network.
+    """
+    check_name(name)
+    entry, root = CATALOG[name], Path(root)
+    files, paths = obtain(tuple(entry.routes), root / DOWNLOADS)
+    raw = entry.routes[files](paths)
+
+    place, beside = root / name, root / f".{name}.{os.getpid()}.part"
+    beside.mkdir(parents=True)
+    try:
+        sha256 = {}
+        for split, (x, y) in raw.splits.items():
+            np.savez_compressed(beside / f"{split}.npz", x=x, y=y)
+            sha256[split] = {"x": array_sha256(x), "y": array_sha256(y)}
+        card = {
+            "name": name,
+            "title": entry.title,
+            "source": entry.source,
+            "licence": entry.licence,
+            "citation": entry.citation,
+            "files": {file.path: file.sha256 for file in files},
+            "shape": list(next(iter(raw.splits.values()))[0].shape[1:]),
+            "classes": list(raw.classes),
+            "features": list(raw.features),
+            "sizes": {split: len(y) for split, (_, y) in raw.splits.items()},
+            "class_counts": {
+                split: np.bincount(y, minlength=len(raw.classes)).tolist() for split, (_, y) in raw.splits.items()
+            },
+            "arrays_sha256": sha256,
+            "sha256": hashlib.sha256(json.dumps(sha256, sort_keys=True).encode()).hexdigest(),
+        }
+        write_json(beside / "card.json", card)
+        if place.exists():
+            shutil.rmtree(place)
+        beside.rename(place)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return place
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset that `aisec data NAME` has prepared, or a stratified sample of it.
+
+    Args of the call:
+        root: the folder above `name/`.
+
+    Returns:
+        The splits and the card.
+
+    Raises:
+        ValueError: an unknown name, a size that is not positive, or arrays that are not those of the card.
+        FileNotFoundError: it has not been prepared.
+    """
+
+    name: str
+    train_size: int | None = None  # rows; all of them where it is None
+    test_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        for size in (self.train_size, self.test_size):
+            if size is not None and size < 1:
+                raise ValueError(f"data sizes must be positive, or null for all rows, got {size}")
+
+    def __call__(self, root: str | os.PathLike[str] = "data") -> Splits:
+        folder = Path(root) / self.name
+        if not (folder / "card.json").exists():
+            raise FileNotFoundError(f"no dataset at {folder}: run `aisec data {self.name}`")
+        card: dict[str, Any] = json.loads((folder / "card.json").read_text())
+        sizes = {"train": self.train_size, "test": self.test_size}
+        splits = {}
+        for split, expected in card["arrays_sha256"].items():
+            with np.load(folder / f"{split}.npz", allow_pickle=False) as arrays:
+                x, y = arrays["x"], arrays["y"]
+            if {"x": array_sha256(x), "y": array_sha256(y)} != expected:
+                raise ValueError(f"{folder}/{split}.npz is not what its card says: run `aisec data {self.name}` again")
+            pixels = torch.from_numpy(x)
+            pixels = pixels.float() / 255 if x.dtype == np.uint8 else pixels
+            whole = Dataset(pixels, torch.from_numpy(y), tuple(card["classes"]), self.name, tuple(card["features"]))
+            splits[split] = whole.sample(sizes[split], SAMPLE_SEED)
+        return Splits(splits, card)

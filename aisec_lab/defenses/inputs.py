@@ -1,0 +1,139 @@
+"""Sanitizers: defenses that wash the input before the model sees it.
+
+Bit depth and JPEG are piecewise constant: their gradient is zero almost everywhere, which hides the model from
+gradient attacks without making it any safer. Judge them with a score-based attack (`Square`), never by PGD alone.
+"""
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from PIL import Image
+from torch import Tensor, nn
+
+from aisec_lab.data import Splits
+
+
+def _images(x: Tensor, name: str) -> None:
+    if x.ndim != 4 or x.shape[1] not in (1, 3):
+        raise ValueError(f"{name} takes images (N, 1 or 3, H, W), got shape {tuple(x.shape)}: use BitDepth for tables")
+
+
+class _Coded(torch.autograd.Function):
+    """What the JPEG codec gives back; its true gradient, zero."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, quality: int) -> Tensor:
+        decoded = []
+        for image in x.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy():
+            file = BytesIO()
+            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "JPEG", quality=quality)
+            pixels = np.asarray(Image.open(file))
+            decoded.append(torch.from_numpy(pixels.reshape(image.shape)))
+        return torch.stack(decoded).permute(0, 3, 1, 2).to(x) / 255
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return torch.zeros_like(grads[0]), None
+
+
+class Rounding(nn.Module):
+    """Round to `2 ** bits` levels; x of any shape in [0, 1]."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.levels = 2**bits - 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape, in [0, 1]."""
+        return (x * self.levels).round() / self.levels
+
+
+class Median(nn.Module):
+    """Replace each pixel by the median of its neighbourhood, the border mirrored; x (N, C, H, W)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape, in [0, 1]."""
+        _images(x, "MedianFilter")
+        margin = self.size // 2
+        padded = F.pad(x, (margin,) * 4, mode="reflect")
+        return padded.unfold(2, self.size, 1).unfold(3, self.size, 1).flatten(4).median(dim=4).values
+
+
+class Codec(nn.Module):
+    """Compress and decompress; x (N, 1 or 3, H, W)."""
+
+    def __init__(self, quality: int) -> None:
+        super().__init__()
+        self.quality = quality
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape, in [0, 1]."""
+        _images(x, "JPEG")
+        coded: Tensor = _Coded.apply(x, self.quality)
+        return coded
+
+
+@dataclass(frozen=True)
+class Undefended:
+    """No defense of the model: the classifier as it is.
+
+    Args of the call:
+        model: a classifier.
+        data: the splits, for defenses that learn from them; unused here.
+
+    Returns:
+        A classifier, in the mode of `model`.
+    """
+
+    def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
+        return model
+
+
+@dataclass(frozen=True)
+class BitDepth:
+    """Fewer bits a pixel (Xu et al., 2018, arXiv:1704.01155, section III-A). Called as `Undefended`."""
+
+    bits: int = 4
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 8:
+            raise ValueError(f"bits must be from 1 to 8, got {self.bits}")
+
+    def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
+        return nn.Sequential(Rounding(self.bits), model).train(model.training)
+
+
+@dataclass(frozen=True)
+class MedianFilter:
+    """A median over size x size pixels (Xu et al., 2018, arXiv:1704.01155, section III-B). Called as `Undefended`."""
+
+    size: int = 3
+
+    def __post_init__(self) -> None:
+        if self.size < 3 or self.size % 2 == 0:
+            raise ValueError(f"size must be odd and at least 3, got {self.size}")
+
+    def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
+        return nn.Sequential(Median(self.size), model).train(model.training)
+
+
+@dataclass(frozen=True)
+class JPEG:
+    """JPEG compression (Dziugaite et al., 2016, arXiv:1608.00853). Called as `Undefended`."""
+
+    quality: int = 75
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 95:
+            raise ValueError(f"quality must be from 1 to 95, got {self.quality}")
+
+    def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
+        return nn.Sequential(Codec(self.quality), model).train(model.training)

@@ -1,0 +1,70 @@
+"""Objectives: defenses that work by what training minimises."""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from aisec_lab.attacks import PGD, Attack, KullbackLeibler
+from aisec_lab.models import frozen
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Cross-entropy on clean inputs.
+
+    Args of the call:
+        model: classifier in training mode.
+        x, y: inputs (N, *input) in [0, 1] and their classes (N,).
+        generator: source of all randomness; unused here.
+
+    Returns:
+        Losses (N,), with their graph.
+    """
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        return F.cross_entropy(model(x), y, reduction="none")
+
+
+@dataclass(frozen=True)
+class AdversarialTraining:
+    """Cross-entropy on adversarial inputs only (Madry et al., 2018, arXiv:1706.06083, eq. 2.1).
+
+    Args of the call: as for `Standard`; `generator` is the attack's.
+    """
+
+    attack: Attack
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        with frozen(model):
+            x_adv = self.attack(model, x, y, generator=generator)
+        return F.cross_entropy(model(x_adv), y, reduction="none")
+
+
+@dataclass(frozen=True)
+class TRADES:
+    """Cross-entropy on clean inputs, plus beta times the divergence between clean and adversarial predictions.
+
+    Zhang et al., 2019, arXiv:1901.08573, eq. 5; the inner maximisation ascends KL(f(x) || f(x')), whatever
+    loss `attack` has.
+
+    Args of the call: as for `Standard`; `generator` is the attack's.
+    """
+
+    attack: PGD
+    beta: float = 6.0
+
+    def __post_init__(self) -> None:
+        if not self.beta >= 0:
+            raise ValueError(f"beta weighs robustness against accuracy and cannot be negative, got {self.beta}")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        inner = replace(self.attack, loss=KullbackLeibler(), early_stop=False)
+        with frozen(model):
+            with torch.no_grad():
+                clean = model(x).softmax(1)
+            x_adv = inner(model, x, clean, generator=generator)
+        logits, logits_adv = model(x), model(x_adv)
+        divergence = F.kl_div(logits_adv.log_softmax(1), logits.log_softmax(1), reduction="none", log_target=True)
+        return F.cross_entropy(logits, y, reduction="none") + self.beta * divergence.sum(1)

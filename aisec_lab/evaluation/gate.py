@@ -1,0 +1,92 @@
+"""The gate: does this machine find what was claimed?"""
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+Claims = Mapping[str, Mapping[str, float]]
+
+
+def machine() -> str:
+    """A name for all that the bits of a result depend on: processor, thread count, torch and Python.
+
+    Returns:
+        Twelve hexadecimal digits that say nothing else about the machine.
+    """
+    processor = platform.machine() + platform.processor()
+    try:
+        with open("/proc/cpuinfo") as cpuinfo:  # Linux: vendor, family, model, stepping, flags
+            wanted = ("vendor_id", "cpu family", "model", "stepping", "flags")
+            processor += "".join(sorted({line for line in cpuinfo if line.startswith(wanted)}))
+    except FileNotFoundError:
+        pass
+    parts = (processor, torch.backends.cpu.get_cpu_capability(), torch.__version__, platform.python_version())
+    return hashlib.sha256(repr((*parts, torch.get_num_threads())).encode()).hexdigest()[:12]
+
+
+def claims(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Every measurement of the table that has an interval, by a name that says what was measured.
+
+    Returns:
+        For example `{"trades, seed 0: robust_accuracy under worst_case at Linf 0.15": {"value": …, "low": …, …}}`.
+    """
+    found = {}
+    for row in table[table.low.notna()].itertuples():
+        threat = "" if row.attack == "none" else f" under {row.attack} at {row.knob} {row.level:g}"
+        found[f"{row.defense}, seed {row.seed}: {row.metric}{threat}"] = {
+            "value": float(row.value),
+            "low": float(row.low),
+            "high": float(row.high),
+        }
+    return found
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one claim: `found` is None where it was not computed here."""
+
+    claim: str
+    claimed: float
+    low: float
+    high: float
+    found: float | None
+    reproduced: bool
+
+    def __str__(self) -> str:
+        found = "not computed" if self.found is None else f"{self.found:.4f}"
+        mark = "reproduced    " if self.reproduced else "NOT reproduced"
+        return f"{mark}  {self.claim}: claimed {self.claimed:.4f} [{self.low:.4f}, {self.high:.4f}], found {found}"
+
+
+def judge(found: Claims, claimed: Claims, *, identical: bool) -> list[Verdict]:
+    """Hold what was found against what was claimed.
+
+    Args:
+        found: measurements of this machine, as `claims` gives them.
+        claimed: measurements that were committed.
+        identical: ask for equal values (the machine is the same), not only for values inside the claimed interval.
+
+    Returns:
+        A verdict for each claim, in its order.
+    """
+    verdicts = []
+    for name, claim in claimed.items():
+        value: float | None = found[name]["value"] if name in found else None
+        inside = value is not None and claim["low"] <= value <= claim["high"]
+        reproduced = value == claim["value"] if identical else inside
+        verdicts.append(Verdict(name, claim["value"], claim["low"], claim["high"], value, reproduced))
+    return verdicts
+
+
+def metrics(table: pd.DataFrame, data: Mapping[str, Any], machine_name: str) -> dict[str, Any]:
+    """The small JSON that stays in git: which data, on what machine, and every claim."""
+    return {
+        "data": {"name": data["name"], "sha256": data["sha256"]},
+        "machine": machine_name,
+        "claims": claims(table),
+    }

@@ -1,0 +1,107 @@
+"""The one tidy table: every measurement of every study is a row of it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from aisec_lab.evaluation.intervals import clopper_pearson
+from aisec_lab.files import written_beside
+
+TYPES = {
+    "study": "string",
+    "data": "string",
+    "model": "string",
+    "defense": "string",
+    "attack": "string",  # "none" where nothing attacks, "worst_case" over all attacks of a level
+    "knob": "string",  # what was turned
+    "level": "Float64",  # and how far
+    "seed": "Int64",
+    "metric": "string",
+    "value": "Float64",
+    "low": "Float64",  # a 95 % interval
+    "high": "Float64",
+    "n": "Int64",
+    "queries": "Float64",  # forward passes of one example, on average
+    "trusted": "boolean",  # the verdict on a robust accuracy
+    "config": "string",  # first digits of the sha256 of the configuration that the cell could see
+}
+KEY = ["study", "data", "model", "defense", "attack", "knob", "level", "seed", "metric"]
+
+
+def rate(metric: str, successes: int, n: int, **cell: Any) -> dict[str, Any]:
+    """A row of the table for a rate, with its Clopper-Pearson interval; `cell` holds the other columns."""
+    low, high = clopper_pearson(successes, n)
+    return {"metric": metric, "value": successes / n, "low": low, "high": high, "n": n} | cell
+
+
+def tidy(rows: list[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as the table: every column, in its type and order, sorted.
+
+    Args:
+        rows: mappings from some of the table's columns to values; what is missing becomes NA.
+
+    Returns:
+        The table.
+
+    Raises:
+        ValueError: a column that the table does not have, a value of another type, or a measurement made twice.
+    """
+    frame = pd.DataFrame(list(rows))
+    check_columns(set(frame.columns) | set(TYPES), "these rows")
+    table = frame.reindex(columns=list(TYPES)).astype(TYPES).sort_values(KEY, ignore_index=True)
+    if table.duplicated(KEY).any():
+        raise ValueError(f"measured twice: {table[table.duplicated(KEY)][KEY].iloc[0].to_dict()}; keep one")
+    return table
+
+
+def check_columns(columns: set[str], where: object) -> None:
+    """Refuse a set of columns that is not the table's, with a ValueError that names what is missing or unknown."""
+    missing, unknown = sorted(set(TYPES) - columns), sorted(columns - set(TYPES))
+    if missing or unknown:
+        raise ValueError(
+            f"{where}: columns missing: {missing or 'none'}, unknown: {unknown or 'none'}; "
+            "a table is written by `write_table` (run `dvc repro collect`)"
+        )
+
+
+def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write a table as Parquet, whole or not at all; ValueError where its columns are not the table's."""
+    check_columns(set(table.columns), "the table")
+    with written_beside(Path(path)) as beside:
+        table.to_parquet(beside, index=False)
+
+
+def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a table that `write_table` wrote.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is damaged, or its columns are not the table's.
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"no table at {path}: run `dvc repro collect`")
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is no Parquet file, or half of one ({error}): run `dvc repro collect`") from error
+    check_columns(set(table.columns), path)
+    return table.astype(TYPES)
+
+
+def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """The mean over seeds of each measurement, inside an envelope of the seeds' intervals.
+
+    Args:
+        table: the table, or a part of it.
+
+    Returns:
+        One row for each measurement: KEY without `seed`, `value` (the mean), `low` and `high` (the lowest and the
+        highest end among the seeds), `n` (rows a seed) and `seeds`.
+    """
+    groups = table.groupby([name for name in KEY if name != "seed"], dropna=False, sort=False)
+    return groups.agg(
+        value=("value", "mean"), low=("low", "min"), high=("high", "max"), n=("n", "min"), seeds=("seed", "nunique")
+    ).reset_index()

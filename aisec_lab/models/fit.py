@@ -1,0 +1,159 @@
+"""The one training loop."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+from tqdm import tqdm
+
+from aisec_lab.data import Dataset
+from aisec_lab.files import written_beside
+from aisec_lab.models.passes import Counted, logits_of
+
+Losses = Callable[[], Tensor]
+Step = Callable[[nn.Module, Optimizer, Losses], Tensor]
+PROGRESS_ROWS = 1000  # training rows whose accuracy the progress line shows
+
+
+class Objective(Protocol):
+    """What training minimises."""
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Losses (N,) of inputs (N, *input) in [0, 1] with classes (N,)."""
+        ...
+
+
+def plain(model: nn.Module, optimizer: Optimizer, losses: Losses) -> Tensor:
+    """One step of the optimizer on the mean loss.
+
+    Args:
+        model: the model in training mode.
+        optimizer: over the model's parameters.
+        losses: computes the batch's losses (N,) afresh at each call, so that other steps may call it twice.
+
+    Returns:
+        The losses (N,) before the step, detached.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    batch = losses()
+    batch.mean().backward()
+    optimizer.step()
+    return batch.detach()
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Minimise an objective with AdamW on a one-cycle schedule (Loshchilov & Hutter, 2019; Smith & Topin, 2019).
+
+    Args of the call:
+        model: classifier; trained in place, left in evaluation mode.
+        dataset: training rows.
+        objective: losses (N,) of a batch.
+        generator: source of the order of rows and of all that the objective draws.
+        step: how losses become an update; `plain` unless privacy or a defense asks for another.
+        resume: a file that is rewritten after each epoch, and from which an interrupted run goes on to
+            the same bits; none by default.
+
+    Returns:
+        One record an epoch: `epoch`, mean `loss`, `accuracy` on a sample of the training set, and what the objective
+        cost, `forward_passes` and `backward_passes` of one example.
+
+    Raises:
+        FloatingPointError: the loss is not finite any more.
+        ValueError: the file to resume from belongs to another run.
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    learning_rate: float = 0.003  # the peak of the cycle
+    weight_decay: float = 0.0005
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0 or not self.weight_decay >= 0:
+            raise ValueError(
+                f"epochs, batch_size and learning_rate must be positive, weight_decay not negative: {self}"
+            )
+
+    def __call__(
+        self,
+        model: nn.Module,
+        dataset: Dataset,
+        objective: Objective,
+        *,
+        generator: torch.Generator,
+        step: Step = plain,
+        resume: str | os.PathLike[str] | None = None,
+    ) -> list[dict[str, float]]:
+        device = next(model.parameters()).device
+        batches = -(-len(dataset) // self.batch_size)
+        optimizer = AdamW(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        schedule = OneCycleLR(optimizer, self.learning_rate, total_steps=self.epochs * batches)
+        run = Run(model, optimizer, schedule, generator, identity=f"{self} {objective} {dataset.name} {len(dataset)}")
+        if resume is not None and Path(resume).exists():
+            run.restore(Path(resume))
+        shown = dataset.sample(min(PROGRESS_ROWS, len(dataset)), seed=0)
+
+        total = self.epochs * batches
+        with tqdm(
+            total=total, mininterval=0.5, initial=len(run.history) * batches, unit="batch", desc="fit"
+        ) as progress:
+            for epoch in range(len(run.history), self.epochs):
+                counted = Counted(model.train())
+                order = torch.randperm(len(dataset), generator=generator)
+                losses = []
+                for rows in order.split(self.batch_size):
+                    x, y = dataset.x[rows].to(device), dataset.y[rows].to(device)
+                    batch = step(model, optimizer, partial(objective, counted, x, y, generator=generator))
+                    if not torch.isfinite(batch).all():
+                        raise FloatingPointError(
+                            f"the loss became {batch.mean().item()} in epoch {epoch}: "
+                            f"lower fit.learning_rate (now {self.learning_rate})"
+                        )
+                    schedule.step()
+                    losses.append(batch.cpu())
+                    progress.update()
+                loss = torch.cat(losses).mean().item()
+                accuracy = (logits_of(model, shown.x).argmax(1) == shown.y).float().mean().item()
+                passes = {"forward_passes": counted.forward_passes, "backward_passes": counted.backward_passes}
+                run.history.append({"epoch": epoch, "loss": loss, "accuracy": accuracy} | passes)
+                progress.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}")
+                if resume is not None:
+                    run.save(Path(resume))
+        model.eval()
+        return run.history
+
+
+class Run:
+    """All the state of a training run that an interruption would lose."""
+
+    def __init__(
+        self, model: nn.Module, optimizer: Optimizer, schedule: OneCycleLR, generator: torch.Generator, identity: str
+    ) -> None:
+        self.parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
+        self.generator = generator
+        self.identity = identity
+        self.history: list[dict[str, float]] = []
+
+    def save(self, path: Path) -> None:
+        """Write the state to `path`, whole or not at all."""
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state |= {"generator": self.generator.get_state(), "history": self.history, "identity": self.identity}
+        with written_beside(path) as beside:
+            torch.save(state, beside)
+
+    def restore(self, path: Path) -> None:
+        """Take the state from `path`; ValueError where it belongs to a run with other settings."""
+        state = torch.load(path, weights_only=True)
+        if state["identity"] != self.identity:
+            raise ValueError(f"{path} is of another run ({state['identity']}), not of {self.identity}: remove it")
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        self.generator.set_state(state["generator"])
+        self.history = state["history"]

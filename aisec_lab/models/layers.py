@@ -1,0 +1,54 @@
+"""The layers and the initialisation that the lab's classifiers share."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Architecture(Protocol):
+    """A frozen dataclass of hyper-parameters that, called, builds a classifier."""
+
+    def __call__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> nn.Sequential:
+        """Build a classifier of inputs of `shape` into `classes` classes, its weights drawn from `generator`."""
+        ...
+
+
+class Normalised(nn.Module):
+    """The affine layer (x - mean) / std that keeps normalisation inside the model.
+
+    Args:
+        mean, std: one number for all channels or columns, or one for each; in units of the [0, 1] input.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: float | list[float] = 0.5, std: float | list[float] = 0.5) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).reshape(-1))
+        self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).reshape(-1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x, shape (N, C, H, W) or (N, D); the same shape comes back."""
+        channels = (-1, *(1,) * (x.ndim - 2))
+        return (x - self.mean.view(channels)) / self.std.view(channels)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm over groups of four channels (Wu & He, 2018): per example, so that the model can be trained with DP."""
+    return nn.GroupNorm(max(1, channels // 4), channels)
+
+
+def initialise(model: nn.Module, generator: torch.Generator) -> None:
+    """Draw all weights anew: He et al. (2015, eq. 14) for weights, zeros for biases.
+
+    Args:
+        model: a module of linear, convolutional and normalising layers; changed in place.
+        generator: the only source of randomness, whatever the global one did at construction.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

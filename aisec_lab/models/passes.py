@@ -1,0 +1,50 @@
+"""Running a model over many rows, and counting what that cost."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Counted(nn.Module):
+    """A classifier that counts the rows that go forward and backward through it.
+
+    Cost in this lab is counted in passes of one example, the same on every machine; seconds are for benchmarks.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.train(model.training)
+        self.forward_passes = 0
+        self.backward_passes = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The model's own logits (N, K)."""
+        self.forward_passes += len(x)
+        logits: Tensor = self.model(x)
+        if logits.requires_grad:
+            logits.register_hook(self._count_backward)
+        return logits
+
+    def _count_backward(self, grad: Tensor) -> None:
+        self.backward_passes += len(grad)
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
+    """Logits of many rows, batch by batch, in evaluation mode.
+
+    Args:
+        model: classifier; its mode is restored afterwards.
+        x: inputs (N, *input) in [0, 1], on any device.
+        batch_size: rows a pass; a fixed value, since float32 logits depend on it in the last bits.
+
+    Returns:
+        Logits (N, K) on the CPU.
+    """
+    device = next((parameter.device for parameter in model.parameters()), x.device)
+    mode = model.training
+    model.eval()
+    try:
+        return torch.cat([model(batch.to(device)).cpu() for batch in x.split(batch_size)])
+    finally:
+        model.train(mode)

@@ -1,0 +1,130 @@
+"""The command `aisec`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+from omegaconf import OmegaConf
+
+from aisec_lab.workbench.configure import configure, project_root
+from aisec_lab.workbench.stage import enter_stage
+
+
+class Door(click.Group):
+    """What a person got wrong becomes one line and exit code 2; nothing else is caught."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (ValueError, FileNotFoundError) as error:
+            click.echo(f"aisec: {' '.join(str(error).split())}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=Door, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """aisec_lab: study attacks on machine learning, and what each defense buys and costs."""
+
+
+@main.command()
+@click.argument("name")
+def data(name: str) -> None:
+    """Prepare the dataset NAME under data/NAME/: arrays, and a card with source, licence and sha256."""
+    from aisec_lab.data import prepare
+
+    os.chdir(project_root())
+    click.echo(prepare(name))
+
+
+@main.command()
+@click.argument("overrides", nargs=-1)
+@click.option("--check", is_flag=True, help="Only say whether params.yaml is what configs/ composes to.")
+def compose(overrides: tuple[str, ...], check: bool) -> None:
+    """Compose configs/ with Hydra OVERRIDES into params.yaml, which every stage reads."""
+    from aisec_lab.workbench.composition import check_params, write_params
+
+    if check and overrides:
+        raise ValueError(f"--check compares the defaults and takes no overrides, got {list(overrides)}")
+    if check:
+        check_params()
+    else:
+        write_params(overrides)
+
+
+@main.command()
+@click.argument("notebook", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("-p", "--parameter", "assignments", multiple=True, metavar="KEY=VALUE", help="A declared parameter.")
+def run(notebook: Path, out: Path, assignments: tuple[str, ...]) -> None:
+    """Execute NOTEBOOK and leave it, its page and its results under OUT."""
+    from aisec_lab.workbench.execute import NotebookError, run_notebook
+
+    for assignment in assignments:
+        if "=" not in assignment:
+            raise ValueError(f"-p {assignment}: write KEY=VALUE")
+    parameters = OmegaConf.to_container(OmegaConf.from_dotlist(list(assignments)))
+    assert isinstance(parameters, dict)
+    try:
+        run_notebook(notebook, out, {str(name): value for name, value in parameters.items()})
+    except NotebookError as error:
+        click.echo(f"{error}\naisec: the former result comes back with `dvc checkout` and `git checkout`", err=True)
+        sys.exit(1)
+
+
+@main.command()
+def collect() -> None:
+    """Gather the cells of the declared grid into results/table.parquet; a missing or stray cell is an error."""
+    from aisec_lab.workbench.collect import collect as gather
+
+    enter_stage()
+    gather(configure())
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("reports"))
+def report(folder: Path) -> None:
+    """Gather the pages of every notebook under FOLDER, with an index."""
+    from aisec_lab.workbench.report import write_report
+
+    enter_stage()
+    write_report(configure(), folder)
+
+
+@main.command()
+def check() -> None:
+    """Hold what this machine just computed against the committed results/metrics.json."""
+    from aisec_lab.evaluation import judge
+
+    here = project_root() / "results" / "metrics.json"
+    if not here.exists():
+        raise FileNotFoundError("no results/metrics.json: run `make repro` first")
+    committed = subprocess.run(
+        ["git", "show", "HEAD:./results/metrics.json"], cwd=project_root(), capture_output=True, text=True, check=False
+    )
+    if committed.returncode:
+        raise ValueError(f"no committed results/metrics.json to compare with ({committed.stderr.strip()})")
+    found, claimed = json.loads(here.read_text()), json.loads(committed.stdout)
+    identical = found["machine"] == claimed["machine"]
+    asked = (
+        "the machine of the claims: values must be equal" if identical else "another machine: values within intervals"
+    )
+    click.echo(asked)
+    verdicts = judge(found["claims"], claimed["claims"], identical=identical)
+    for verdict in verdicts:
+        click.echo(verdict)
+    lost = [verdict for verdict in verdicts if not verdict.reproduced]
+    click.echo(f"{len(verdicts) - len(lost)} of {len(verdicts)} claims reproduced")
+    sys.exit(1 if lost else 0)
+
+
+@main.command()
+def datasets() -> None:
+    """List the datasets of the catalog."""
+    from aisec_lab.data import CATALOG
+
+    for name, entry in CATALOG.items():
+        click.echo(f"{name:16} {entry.title}: {entry.licence}")

@@ -1,0 +1,89 @@
+"""`configs/` becomes `params.yaml`, and nothing that a study could not run gets there."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from aisec_lab.files import written_beside
+from aisec_lab.workbench.configure import composed, project_root
+
+AXES = {"objectives": str, "defenses": str, "attacks": str, "seeds": int}  # of the grid, and what stands on each
+NAME = re.compile(r"[a-z0-9_]+")
+GROUPS = ("objectives", "defenses", "attacks")
+SINGLE = ("data", "model", "fit", "ball")
+
+
+def compose_params(overrides: Sequence[str]) -> str:
+    """Compose, check and render the configuration.
+
+    Args:
+        overrides: Hydra overrides, such as `["data=mnist", "study.seeds=[0]"]`.
+
+    Returns:
+        The text of `params.yaml`, the same bytes that `dvc exp run` writes.
+
+    Raises:
+        ValueError: an override that Hydra cannot take, an axis that DVC cannot walk, or a setting that its class
+            refuses; one line with the mend.
+    """
+    try:
+        config = composed(overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(f"configs/ with {list(overrides)}: {_one_line(error)}") from error
+    check_axes(config)
+    for group in GROUPS:
+        for name in config[group]:
+            check_settings(config, f"{group}.{name}")
+    for name in SINGLE:
+        check_settings(config, name)
+    if config.curve.attack not in config.attacks:
+        raise ValueError(f"curve.attack is {config.curve.attack!r}: name one of {sorted(config.attacks)}")
+    return OmegaConf.to_yaml(config)
+
+
+def check_axes(config: DictConfig) -> None:
+    """Refuse, with a ValueError, a grid that DVC would misread: it joins names by `-` and merges repeats."""
+    kind: Any
+    for axis, kind in AXES.items():
+        values: list[Any] = list(config.study[axis])
+        where = f"study.{axis}: {values}"
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"{where}: an axis is neither empty nor has repeats; name each value once")
+        for value in values:
+            if type(value) is not kind or (kind is int and value < 0):
+                raise ValueError(f"{where}: {value!r} should be {'an integer from 0 up' if kind is int else 'a name'}")
+            if kind is str and not NAME.fullmatch(value):
+                raise ValueError(f"{where}: {value!r} should be made of a-z, 0-9 and _ only")
+            if kind is str and value not in config[axis]:
+                raise ValueError(f"{where}: no {value!r} among {axis}, there are {sorted(config[axis])}")
+
+
+def check_settings(config: DictConfig, name: str) -> None:
+    """Build what `name` configures; a ValueError with its reason where its class refuses."""
+    try:
+        instantiate(OmegaConf.select(config, name))
+    except HydraException as error:
+        raise ValueError(f"{name}: {_one_line(error.__cause__ or error)}") from error
+
+
+def write_params(overrides: Sequence[str]) -> None:
+    """Write `params.yaml`; what is refused leaves the old one."""
+    text = compose_params(overrides)
+    with written_beside(project_root() / "params.yaml") as beside:
+        beside.write_text(text)
+
+
+def check_params() -> None:
+    """Refuse, with a ValueError, a `params.yaml` that is not what `configs/` composes to."""
+    path = project_root() / "params.yaml"
+    if not path.exists() or path.read_text() != compose_params([]):
+        raise ValueError("params.yaml is not what configs/ composes to: run `aisec compose` and commit it")
+
+
+def _one_line(error: Any) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,90 @@
+"""What a notebook may know of the configuration: the one file of the workbench that results depend on."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+TRACKED = "AISEC_TRACKED"  # set by the runner inside a stage: a JSON list of the parameters that the stage tracks
+UNTRACKED = "${untracked:"
+
+
+def project_root() -> Path:
+    """The nearest folder upwards that holds `dvc.yaml`; FileNotFoundError where there is none."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "dvc.yaml").exists():
+            return folder
+    raise FileNotFoundError(f"no dvc.yaml in {here} or above: go into your clone of the project")
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """Compose `configs/` with Hydra, all interpolations resolved, as `dvc exp run` does it."""
+    with initialize_config_dir(str(project_root() / "configs"), version_base=None):
+        config = compose("config", overrides=list(overrides))
+    OmegaConf.resolve(config)
+    return config
+
+
+def configure(overrides: Sequence[str] = ()) -> DictConfig:
+    """The configuration of this notebook, from the project's root, where the working directory then is.
+
+    Args:
+        overrides: Hydra overrides to try by hand, such as `["attacks.pgd.steps=10"]`; a stage has none.
+
+    Returns:
+        `params.yaml`, or `configs/` recomposed with the overrides. Inside a stage it is cut down to the parameters
+        that the stage tracks: reading any other is an error, so no result depends on what DVC did not see.
+
+    Raises:
+        ValueError: overrides inside a stage.
+        FileNotFoundError: no project, or no `params.yaml`.
+    """
+    os.chdir(project_root())
+    tracked = os.environ.get(TRACKED)
+    if overrides and tracked is not None:
+        raise ValueError(f"overrides {list(overrides)} inside a stage would hide from DVC: use `aisec compose`")
+    if not overrides and not Path("params.yaml").exists():
+        raise FileNotFoundError("no params.yaml: run `aisec compose`")
+    config = composed(overrides) if overrides else OmegaConf.load("params.yaml")
+    assert isinstance(config, DictConfig)
+    if tracked is not None:
+        OmegaConf.register_new_resolver("untracked", _refuse, replace=True)
+        config = OmegaConf.create(_cut(OmegaConf.to_container(config), set(json.loads(tracked))))
+    OmegaConf.set_readonly(config, True)
+    return config
+
+
+def visible(config: DictConfig) -> dict[str, Any]:
+    """The part of a configuration that may be read, as plain dictionaries."""
+    return _seen(OmegaConf.to_container(config))
+
+
+def config_hash(config: DictConfig) -> str:
+    """First twelve digits of the sha256 of what may be read of a configuration."""
+    return hashlib.sha256(json.dumps(visible(config), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _cut(node: Any, tracked: set[str], path: str = "") -> Any:
+    """Replace what is not tracked by an interpolation that raises when it is read."""
+    if path in tracked:
+        return node
+    if isinstance(node, dict) and any(name.startswith(f"{path}." if path else "") for name in tracked):
+        return {key: _cut(value, tracked, f"{path}.{key}" if path else key) for key, value in node.items()}
+    return f"{UNTRACKED}{path}}}"
+
+
+def _seen(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    hidden = {key for key, value in node.items() if isinstance(value, str) and value.startswith(UNTRACKED)}
+    return {key: _seen(value) for key, value in node.items() if key not in hidden}
+
+
+def _refuse(path: str) -> None:
+    raise KeyError(f"this stage does not track `{path}`: name it under the stage's `params` in dvc.yaml")
