@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks import PGD, Attack, KullbackLeibler

@@ -74,7 +74,7 @@ def _cut(node: Any, tracked: set[str], path: str = "") -> Any:
     """Replace what is not tracked by an interpolation that raises when it is read."""
     if path in tracked:
         return node
-    if isinstance(node, dict) and any(name.startswith(f"{path}." if path else "") for name in tracked):
+    if isinstance(node, dict) and (not path or any(name.startswith(f"{path}.") for name in tracked)):
         return {key: _cut(value, tracked, f"{path}.{key}" if path else key) for key, value in node.items()}
     return f"{UNTRACKED}{path}}}"
 

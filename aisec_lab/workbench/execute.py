@@ -70,7 +70,8 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
             failed.unlink()
             if new and not any(out.iterdir()):
                 out.rmdir()
-            raise ValueError(f"{notebook}, cell {error.exec_count}: {error.evalue}") from error
+            cell = error.exec_count - 1  # as JupyterLab counts: without the cell that papermill injects
+            raise ValueError(f"{notebook}, cell {cell}: {error.evalue}") from error
         raise NotebookError(f"{error}\n{notebook} failed; what there is of it: {failed}") from error
     except DeadKernelError as error:
         raise NotebookError(f"the kernel of {notebook} died ({error}); what there is of it: {failed}") from error

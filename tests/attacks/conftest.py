@@ -43,6 +43,7 @@ def cnn(digits: tuple[Tensor, Tensor]) -> nn.Module:
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
             optimizer.step()
+    optimizer.zero_grad()
     return model.eval()
 
 

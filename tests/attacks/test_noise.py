@@ -18,11 +18,13 @@ def noise(seed):
 def test_noise_follows_its_distributions(noise):
     """Kolmogorov-Smirnov for the continuous ones, chi-square for the integers, at a level of 0.1 %."""
     uniform, normal = noise.uniform((COLUMNS,), 0), noise.normal((COLUMNS,), 1)
-    assert 0 <= uniform.min() and uniform.max() < 1
+    assert uniform.min() >= 0
+    assert uniform.max() < 1
     assert kstest(uniform.flatten().numpy(), "uniform").pvalue > 0.001
     assert kstest(normal.flatten().double().numpy(), norm.cdf).pvalue > 0.001
     counts = noise.integers(3, 10, (COLUMNS,), 2).flatten().bincount()
-    assert not counts[:3].any() and len(counts) == 10
+    assert not counts[:3].any()
+    assert len(counts) == 10
     assert chisquare(counts[3:]).pvalue > 0.001
 
 

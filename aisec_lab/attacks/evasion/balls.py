@@ -11,7 +11,7 @@ from torch import Tensor
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.projections import TINY, boxed, onto_l1, onto_l2, per_row, projected, scaled
 
-LEAP = 100.0  # widths of the box; on digits, PGD in L0 grew stronger up to here
+LEAP = 1e4  # widths of the box; on digits, PGD in L0 grew stronger with it up to here
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class L2(Ball):
     def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
         noise = RowNoise(x, generator)
         direction = self.steepest(noise.normal(x.shape[1:], 0))
-        radius = self.eps * noise.uniform((), 1) ** (1 / x[0].numel())
+        radius = self.eps * noise.uniform((), 1) ** (1 / x.shape[1:].numel())
         return self.project(x, direction * per_row(radius, x))
 
 
@@ -112,7 +112,7 @@ class L1(Ball):
     def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
         # exponentials over their sum, one more than there are coordinates, are uniform on the simplex and below
         noise = RowNoise(x, generator)
-        exponentials = -torch.log1p(-noise.uniform((x[0].numel() + 1,), 0))
+        exponentials = -torch.log1p(-noise.uniform((x.shape[1:].numel() + 1,), 0))
         simplex = exponentials[:, 1:] / (exponentials.sum(1, keepdim=True) + TINY)
         signs = 2 * noise.integers(0, 2, x.shape[1:], 1) - 1
         return self.project(x, self.eps * signs * simplex.view_as(x))
@@ -146,6 +146,6 @@ class L0(Ball):
     def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
         # a random set of coordinates, each anywhere in the box
         noise = RowNoise(x, generator)
-        chosen = noise.uniform((x[0].numel(),), 0).topk(min(int(self.eps), x[0].numel()), dim=1).indices
+        chosen = noise.uniform((x.shape[1:].numel(),), 0).topk(min(int(self.eps), x.shape[1:].numel()), dim=1).indices
         mask = torch.zeros_like(x.flatten(1)).scatter(1, chosen, 1).view_as(x)
         return boxed(x, mask * (noise.uniform(x.shape[1:], 1) - x))

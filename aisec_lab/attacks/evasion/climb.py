@@ -1,6 +1,5 @@
 """One run of Auto-PGD, algorithm 1 of Croce & Hein (2020, arXiv:2003.01690)."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -16,11 +15,11 @@ RHO = 0.75  # share of steps that must raise the loss between two checkpoints
 
 
 def checkpoints(steps: int) -> list[int]:
-    """The steps 0 = w_0 < w_1 < ... <= `steps` at which the step size is looked at (section 3.3)."""
-    shares = [0.0, 0.22]
-    while shares[-1] <= 1:
-        shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
-    return sorted({math.ceil(share * steps) for share in shares[:-1]})
+    """The steps 0 = w_0 < w_1 < ... <= `steps` at which the step size is looked at."""
+    percent = [0, 22]  # the paper's p_j, in whole numbers
+    while percent[-1] <= 100:
+        percent.append(percent[-1] + max(percent[-1] - percent[-2] - 3, 6))
+    return sorted({-(-p * steps // 100) for p in percent[:-1]})
 
 
 @dataclass
@@ -92,6 +91,8 @@ def climb(
         generator: source of the random start.
     """
     rows = found.unsolved
+    if not len(rows):
+        return
     delta = ball.sample(x[rows], generator)
     logits, f, grad = ascent(model, x[rows] + delta, lambda logits: loss(logits, rows))
     c = Climb.begin(rows, delta, grad, f, eta=2 * ball.eps)

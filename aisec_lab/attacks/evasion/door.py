@@ -54,9 +54,11 @@ def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False) -> None
         raise ValueError(f"classes must not be negative, got {int(y.min())}")
 
 
-def check_classes(logits: Tensor, y: Tensor) -> None:
-    """Refuse, at a model's first answer (N, K), classes outside 0..K-1 and logits that are NaN."""
+def check_answer(logits: Tensor, y: Tensor) -> None:
+    """Refuse, once a model has answered (N, K), classes outside 0..K-1 and logits that are NaN."""
     if y.ndim == 1 and len(y) and y.max() >= logits.shape[1]:
         raise ValueError(f"classes must lie in 0..{logits.shape[1] - 1}, the model's, got {int(y.max())}")
     if logits.isnan().any():
-        raise ValueError("the model's logits are NaN on the inputs as they are: nothing can be said about it")
+        raise ValueError(
+            "the model's logits are NaN, so that no attack can be judged: check its weights and its last layers"
+        )

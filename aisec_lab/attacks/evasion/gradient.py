@@ -1,12 +1,13 @@
 """The fast gradient sign method and projected gradient descent, in any norm."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import check, check_classes
+from aisec_lab.attacks.evasion.door import check, check_answer
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.projections import per_row, unstopped
@@ -14,6 +15,16 @@ from aisec_lab.attacks.evasion.search import Lowest, ascent
 from aisec_lab.models import frozen
 
 FAR = 1e5  # a step so long, in units of eps, that its projection is the far end of ball and box
+
+
+def objective(loss: Loss, goal: Goal, y: Tensor) -> Callable[[Tensor], Tensor]:
+    """What the attack ascends, as a function of the logits (N, K) alone."""
+
+    def ascended(logits: Tensor) -> Tensor:
+        check_answer(logits, y)
+        return goal.sign * loss(logits, y)
+
+    return ascended
 
 
 @dataclass(frozen=True)
@@ -33,8 +44,7 @@ class FGSM:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         check(model, x, y, soft=True)
         with frozen(model):
-            logits, _, grad = ascent(model, x, lambda logits: self.goal.sign * self.loss(logits, y))
-            check_classes(logits, y)
+            _, _, grad = ascent(model, x, objective(self.loss, self.goal, y))
         return x + self.ball.project(x, FAR * self.ball.eps * self.ball.steepest(grad))
 
 
@@ -110,14 +120,14 @@ class PGD:
                 take(x + delta, losses)
                 delta = self._step(x, delta, grad)
             with torch.no_grad():
-                take(x + delta, self.goal.sign * self.loss(model(x + delta), y))
+                take(x + delta, objective(self.loss, self.goal, y)(model(x + delta)))
         return best
 
     def _start(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return self.ball.sample(x, generator) if self.random_start else torch.zeros_like(x)
 
     def _ascent(self, model: nn.Module, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return ascent(model, z, lambda logits: self.goal.sign * self.loss(logits, y))
+        return ascent(model, z, objective(self.loss, self.goal, y))
 
     def _step(self, x: Tensor, delta: Tensor, grad: Tensor) -> Tensor:
         step = self.step_size * self.ball.eps * self.ball.steepest(unstopped(x, delta, grad))

@@ -32,7 +32,7 @@ def unstopped(x: Tensor, delta: Tensor, grad: Tensor) -> Tensor:
 
 def scaled(grad: Tensor) -> Tensor:
     """The gradient of each row over its largest entry; rows of zeros stay so."""
-    return grad / per_row(grad.flatten(1).abs().amax(1) + TINY, grad)
+    return grad / per_row(grad.flatten(1).abs().amax(1).clamp(min=torch.finfo(grad.dtype).tiny), grad)
 
 
 def projected(x: Tensor, delta: Tensor, eps: float, size: Callable[[Tensor], Tensor], onto: Onto) -> Tensor:

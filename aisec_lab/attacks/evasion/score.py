@@ -78,4 +78,4 @@ class Square:
         """The side of the square at a query: the share p of the pixels halves on the paper's schedule."""
         done = 10_000 * query / self.queries
         share = self.p / 2 ** sum(done > halving for halving in HALVINGS)
-        return min(max(round(math.sqrt(share * x[0, 0].numel())), 1), min(x.shape[2:]))
+        return min(max(round(math.sqrt(share * x.shape[2:].numel())), 1), min(x.shape[2:]))

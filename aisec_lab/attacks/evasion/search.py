@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import check_classes
+from aisec_lab.attacks.evasion.door import check_answer
 from aisec_lab.attacks.evasion.goals import Goal
 
 
@@ -27,14 +27,14 @@ class Lowest:
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> None:
         with torch.no_grad():
             self.logits = model(x)
-        check_classes(self.logits, y)
+        check_answer(self.logits, y)
         self.goal, self.y = goal, y
         self.x_adv, self.margin = x.clone(), goal.margin(self.logits, y)
 
     @property
     def unsolved(self) -> Tensor:
         """Positions, in the whole batch, of the rows that are not yet won."""
-        return (self.margin >= 0).nonzero().squeeze(1)
+        return (~(self.margin < 0)).nonzero().squeeze(1)
 
     def see(self, rows: Tensor, z: Tensor, logits: Tensor) -> Tensor:
         """Take note of points z for the rows at positions `rows`, and of the model's answers to them.
@@ -45,7 +45,7 @@ class Lowest:
         margin = self.goal.margin(logits.detach(), self.y[rows])
         lower = margin < self.margin[rows]
         self.x_adv[rows[lower]], self.margin[rows[lower]] = z[lower], margin[lower]
-        return margin >= 0
+        return ~(margin < 0)
 
 
 def ascent(model: nn.Module, z: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,49 @@
+"""A copy of the project, for tests that run its commands."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+class Clone:
+    """A copy of the project in a folder of its own, with git and DVC, in which commands can be run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        listed = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        for name in listed.stdout.splitlines():
+            if (ROOT / name).is_file() and not name.startswith("results/"):
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, root / name)
+        (root / "dvc.lock").unlink(missing_ok=True)
+        self.git("init", "-q")
+        self.git("add", "-A")
+        self.git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "clone")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The caller's, with this interpreter's commands first, and the clone's own package."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "AISEC_TRACKED"))
+        }
+        return inherited | {"PATH": path, "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
+
+    def git(self, *arguments: str) -> str:
+        """Run git here; its output."""
+        done = subprocess.run(["git", *arguments], cwd=self.root, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    def run(self, *command: str, code: int = 0) -> str:
+        """Run a command here, see that it exits with `code`; stdout and stderr together."""
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert done.returncode == code, done.stdout[-4000:]
+        return done.stdout

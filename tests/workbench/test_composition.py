@@ -1,0 +1,94 @@
+"""configs/ and params.yaml."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from dvc.utils.hydra import compose_and_dump
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from aisec_lab.data import prepare
+from aisec_lab.workbench.composition import compose_params
+from aisec_lab.workbench.configure import composed
+from tests.clone import ROOT, Clone
+
+FILES = sorted((ROOT / "configs").rglob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("overrides", [[], ["data=mnist", "study.seeds=[3]", "fit.learning_rate=1e-5"]])
+def test_dvc_would_write_the_same_bytes(overrides: list[str], tmp_path: Path) -> None:
+    """`dvc exp run` overwrites params.yaml: it must not differ from what `aisec compose` commits."""
+    compose_and_dump(tmp_path / "params.yaml", str(ROOT / "configs"), None, "config", str(ROOT), overrides)
+    assert compose_params(overrides) == (tmp_path / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_every_file_of_the_tree_builds_what_it_names(file: Path) -> None:
+    """As a member of its group, in the place that the group has in the configuration."""
+    group, name = file.parent.name, file.stem
+    if group == "study":
+        compose_params([f"study={name}"])
+        return
+    single = group in ("data", "model", "fit", "ball")
+    override = f"{group}={name}" if single else f"+{group}@probe: {name}".replace(": ", "=")
+    config = composed([override])
+    built = instantiate(config[group] if single else config.probe)
+    assert type(built).__name__ == OmegaConf.load(file)._target_.rsplit(".")[-1]
+
+
+def test_the_default_data_can_be_prepared_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a mirror and without a network."""
+    monkeypatch.delenv("AISEC_MIRROR", raising=False)
+    prepare(composed([]).data.name, tmp_path)
+    assert instantiate(composed([]).data)(tmp_path).train.shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=digitz"], "digitz"),
+        (["data.name=digitz"], "did you mean 'digits'"),
+        (["ball.eps=-0.1"], "eps"),
+        (["attacks.apgd_ce.ball.eps=-1"], "attacks.apgd_ce"),
+        (["attacks.apgd_ce.stepz=3"], "stepz"),
+        (["objectives.trades.beta=-1"], "beta weighs robustness"),
+        (["fit.epochs=0"], "epochs"),
+        (["fit.epochs=[["], "mismatched|LexerNoViableAlt|no viable|missing"),
+        (["nonsense"], "nonsense"),
+        (["study.seeds=[]"], "neither empty nor has repeats"),
+        (["study.seeds=[0,0]"], "neither empty nor has repeats"),
+        (["study.seeds=[-1]"], "an integer from 0 up"),
+        (["study.seeds=[a]"], "an integer from 0 up"),
+        (["study.attacks=[pgd2]"], "no 'pgd2' among attacks, there are"),
+        (["study.attacks=[a-b]"], "a-z, 0-9 and _"),
+        (["curve.attack=none"], "curve.attack"),
+        (["--check", "fit.epochs=3"], "takes no overrides"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_one_line_and_exit_code_2_and_changes_nothing(
+    overrides: list[str], message: str, project: Clone
+) -> None:
+    """What, where and the mend; params.yaml and everything else as before."""
+    output = project.run("aisec", "compose", *overrides, code=2)
+    assert len(output.strip().splitlines()) == 1, output
+    assert output.startswith("aisec: ")
+    assert re.search(message, output)
+    assert project.git("status", "--porcelain") == ""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    return Clone(tmp_path_factory.mktemp("project"))
+
+
+def test_check_notices_a_params_file_that_configs_does_not_give(clone: Clone) -> None:
+    """The committed file is the composed one; `--check` says so, and says when it is not."""
+    clone.run("aisec", "compose", "--check")
+    clone.run("aisec", "compose", "fit.epochs=3")
+    assert "run `aisec compose` and commit it" in clone.run("aisec", "compose", "--check", code=2)
+    clone.run("aisec", "compose")
+    clone.run("aisec", "compose", "--check")
+    assert os.listdir(clone.root).count("params.yaml") == 1
