@@ -4,10 +4,12 @@ import difflib
 import hashlib
 import json
 import os
-import shutil
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -53,9 +55,10 @@ def prepare(name: str, root: str | os.PathLike[str] = "data") -> Path:
     files, paths = obtain(tuple(entry.routes), root / DOWNLOADS)
     raw = entry.routes[files](paths)
 
-    place, beside = root / name, root / f".{name}.{os.getpid()}.part"
-    beside.mkdir(parents=True)
-    try:
+    root.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{name}.", suffix=".part", dir=root) as part:
+        place, beside, former = root / name, Path(part) / "beside", Path(part) / "former"
+        beside.mkdir()
         sha256 = {}
         for split, (x, y) in raw.splits.items():
             np.savez_compressed(beside / f"{split}.npz", x=x, y=y)
@@ -79,11 +82,22 @@ def prepare(name: str, root: str | os.PathLike[str] = "data") -> Path:
         }
         write_json(beside / "card.json", card)
         if place.exists():
-            shutil.rmtree(place)
+            place.rename(former)
         beside.rename(place)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return place
+
+
+def read_arrays(file: Path, expected: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:
+    """`x` and `y` of a prepared split; ValueError where they cannot be read or have another sha256 than `expected`."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            x, y = arrays["x"], arrays["y"]
+        fits = {"x": array_sha256(x), "y": array_sha256(y)} == expected
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error):  # missing, or damaged in one of many ways
+        fits = False
+    if not fits:
+        raise ValueError(f"{file} is not what its card says: run `aisec data {file.parent.name}` again")
+    return x, y
 
 
 @dataclass(frozen=True)
@@ -119,10 +133,7 @@ class Prepared:
         sizes = {"train": self.train_size, "test": self.test_size}
         splits = {}
         for split, expected in card["arrays_sha256"].items():
-            with np.load(folder / f"{split}.npz", allow_pickle=False) as arrays:
-                x, y = arrays["x"], arrays["y"]
-            if {"x": array_sha256(x), "y": array_sha256(y)} != expected:
-                raise ValueError(f"{folder}/{split}.npz is not what its card says: run `aisec data {self.name}` again")
+            x, y = read_arrays(folder / f"{split}.npz", expected)
             pixels = torch.from_numpy(x)
             pixels = pixels.float() / 255 if x.dtype == np.uint8 else pixels
             whole = Dataset(pixels, torch.from_numpy(y), tuple(card["classes"]), self.name, tuple(card["features"]))

@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -57,25 +58,25 @@ def verify(file: File, place: Path) -> None:
     found = sha256_of(place)
     if found != file.sha256:
         raise ValueError(
-            f"{place}: expected sha256 {file.sha256}, found {found}: it is damaged or another file; get it anew"
+            f"{place}: expected sha256 {file.sha256}, found {found}: damaged, or another file; remove or replace it"
         )
 
 
 def download(file: File, cache: Path) -> Path:
     """The file in the cache, fetched if it is not there; errors as for `obtain`."""
-    place = cache / Path(file.path).name
+    place = cache / file.path
     if place.exists():
         verify(file, place)
         return place
     assert file.url is not None
-    cache.mkdir(parents=True, exist_ok=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
     with written_beside(place) as beside:
         try:
             with urlopen(file.url, timeout=60) as response, beside.open("wb") as out:
                 total = int(response.headers.get("Content-Length") or 0) or None
                 with tqdm.wrapattr(out, "write", total=total, desc=place.name, unit="B", unit_scale=True) as sink:
                     shutil.copyfileobj(response, sink)
-        except (URLError, TimeoutError, ConnectionError) as error:
+        except (URLError, TimeoutError, ConnectionError, HTTPException) as error:
             raise FileNotFoundError(
                 f"cannot download {file.url} ({getattr(error, 'reason', error)}): put {file.path} "
                 f"(sha256 {file.sha256}) below a directory and name that in {MIRROR}"
@@ -83,6 +84,6 @@ def download(file: File, cache: Path) -> Path:
         found = sha256_of(beside)
         if found != file.sha256:
             raise ValueError(
-                f"{file.url}: expected sha256 {file.sha256}, found {found}: the source has changed; not kept"
+                f"{file.url}: expected sha256 {file.sha256}, found {found}: cut short, or changed there; not kept"
             )
     return place

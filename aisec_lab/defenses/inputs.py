@@ -27,13 +27,13 @@ class _Coded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, quality: int) -> Tensor:
-        decoded = []
-        for image in x.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy():
+        pixels = x.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, C)
+        decoded = np.empty_like(pixels)
+        for image, place in zip(pixels, decoded, strict=True):
             file = BytesIO()
             Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "JPEG", quality=quality)
-            pixels = np.asarray(Image.open(file))
-            decoded.append(torch.from_numpy(pixels.reshape(image.shape)))
-        return torch.stack(decoded).permute(0, 3, 1, 2).to(x) / 255
+            place[:] = np.asarray(Image.open(file)).reshape(image.shape)
+        return torch.from_numpy(decoded).permute(0, 3, 1, 2).to(x) / 255
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
@@ -63,6 +63,10 @@ class Median(nn.Module):
         """The same shape, in [0, 1]."""
         _images(x, "MedianFilter")
         margin = self.size // 2
+        if margin >= min(x.shape[2:]):
+            raise ValueError(
+                f"a median over {self.size}x{self.size} pixels does not fit {tuple(x.shape[2:])}: lower size"
+            )
         padded = F.pad(x, (margin,) * 4, mode="reflect")
         return padded.unfold(2, self.size, 1).unfold(3, self.size, 1).flatten(4).median(dim=4).values
 

@@ -1,18 +1,21 @@
 """Figures in one style: for print and for colour-blind readers, with units, intervals and a caption."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from cycler import cycler
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
 STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
     "axes.grid": True,
     "axes.prop_cycle": cycler(  # Okabe & Ito (2008): distinct in any colour vision, in grey by marker and dash
         color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"],
@@ -30,6 +33,10 @@ STYLE: dict[Any, Any] = {
 }
 WIDTH = 6.5  # inches: the text width of a page
 
+# Loaded now: a notebook's backend switches `interactive` on as it loads; inside rc_context that would be undone at its
+# end, and every figure but the first would never be shown.
+plt.switch_backend(matplotlib.get_backend())
+
 
 def _captioned(figure: Figure, caption: str) -> Figure:
     """Set the caption under the figure, growing the figure by as much."""
@@ -39,8 +46,20 @@ def _captioned(figure: Figure, caption: str) -> Figure:
     return figure
 
 
-def _series() -> list[dict[str, Any]]:
-    return list(STYLE["axes.prop_cycle"])
+def _named(figure: Figure) -> Figure:
+    """Set the legend above the axes, where it hides no data, growing the figure by as much."""
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    columns = max(1, int(WIDTH / (0.5 + 0.07 * max(map(len, names)))))
+    figure.legend(handles, names, loc="outside upper left", ncols=columns)
+    figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(names) // columns))
+    return figure
+
+
+def _series() -> Iterator[dict[str, Any]]:
+    """Colour, marker and dash of one line after another; after each round the markers are shifted by one."""
+    styles = list(STYLE["axes.prop_cycle"])
+    for line in count():
+        yield styles[line % len(styles)] | {"marker": styles[(line + line // len(styles)) % len(styles)]["marker"]}
 
 
 def learning_curve(history: Sequence[dict[str, float]], caption: str) -> Figure:
@@ -56,8 +75,10 @@ def learning_curve(history: Sequence[dict[str, float]], caption: str) -> Figure:
         left.plot(records.epoch + 1, records.loss, markevery=5)
         left.set(xlabel="epoch", ylabel="objective (nats)", ylim=(0, None))
         right.plot(records.epoch + 1, records.accuracy, markevery=5)
-        right.set(xlabel="epoch", ylabel="accuracy on clean training data", ylim=(0, 1.02))
+        right.set(xlabel="epoch", ylabel="clean training accuracy", ylim=(0, 1.02))
         right.yaxis.set_major_formatter(PercentFormatter(1))
+        for axes in (left, right):
+            axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
         return _captioned(figure, caption)
 
 
@@ -76,14 +97,14 @@ def security_curves(rates: pd.DataFrame, unit: str, caption: str) -> Figure:
             line = line.astype({"level": float, "value": float, "low": float, "high": float})
             worst = line.worst.astype(bool) if "worst" in line else pd.Series(False, index=line.index)
             curve, stars = line[~worst].sort_values("level"), line[worst]
-            axes.plot(curve.level, curve.value, label=defense, **series)
+            axes.plot(curve.level, curve.value, label=defense, clip_on=False, **series)
             axes.fill_between(curve.level, curve.low, curve.high, color=series["color"], alpha=0.15, linewidth=0)
-            axes.plot(stars.level, stars.value, "*", color=series["color"], markersize=11, markeredgecolor="white")
-        axes.set(xlabel=f"perturbation budget eps ({unit}, pixels in [0, 1])", ylabel="accuracy", ylim=(0, 1.02))
+            star = {"color": series["color"], "markersize": 11, "markeredgecolor": "white", "zorder": 3}
+            axes.plot(stars.level, stars.value, "*", clip_on=False, in_layout=False, **star)  # there may be none
+        axes.set(xlabel=f"perturbation budget eps ({unit}, inputs in [0, 1])", ylabel="accuracy", ylim=(0, 1.02))
         axes.set_xlim(0, None)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.legend()
-        return _captioned(figure, caption)
+        return _captioned(_named(figure), caption)
 
 
 def pareto(points: pd.DataFrame, caption: str) -> Figure:
@@ -112,8 +133,7 @@ def pareto(points: pd.DataFrame, caption: str) -> Figure:
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.set_ylim(-0.02, 1.02)
-        axes.legend(title="trained with")
-        return _captioned(figure, caption)
+        return _captioned(_named(figure), caption)
 
 
 def adversarial_grid(rows: dict[str, tuple[Tensor, Tensor, list[str]]], caption: str) -> Figure:
@@ -124,26 +144,29 @@ def adversarial_grid(rows: dict[str, tuple[Tensor, Tensor, list[str]]], caption:
         caption: what the reader sees here.
     """
     columns = min(len(x) for x, _, _ in rows.values())
+    width = WIDTH / columns
+    above = {name: [textwrap.fill(title, int(17 * width)) for title in titles] for name, (_, _, titles) in rows.items()}
+    heights = [3 * width + 0.2 + 0.12 * (2 + max(title.count("\n") for title in titles)) for titles in above.values()]
     with plt.rc_context(STYLE | {"axes.grid": False}):
-        figure, axes = plt.subplots(
-            3 * len(rows), columns, figsize=(WIDTH, 3 * len(rows) * WIDTH / columns * 1.05), squeeze=False
-        )
-        for group, (defense, (x, x_adv, titles)) in enumerate(rows.items()):
+        figure = plt.figure(figsize=(WIDTH, sum(heights)))
+        groups = figure.subfigures(len(rows), height_ratios=heights, squeeze=False)[:, 0]
+        for group, (defense, (x, x_adv, _)) in zip(groups, rows.items(), strict=True):
             difference = x_adv - x
             scale = float(difference.abs().max()) or 1.0
-            lines = {f"{defense}\nclean": x, "adversarial": x_adv, "difference": difference}
-            for offset, (name, images) in enumerate(lines.items()):
-                for column in range(columns):
-                    axis = axes[3 * group + offset, column]
+            group.suptitle(defense, fontsize=8, fontweight="bold", x=0.01, ha="left")
+            axes = group.subplots(3, columns, squeeze=False)
+            lines = {"clean": x, "adversarial": x_adv, "difference": difference}
+            for line, (name, images) in zip(axes, lines.items(), strict=True):
+                line[0].set_ylabel(name, fontsize=7)
+                for axis, image, title in zip(line, images, above[defense], strict=False):
                     signed = name == "difference"
-                    image = images[column] / (2 * scale) + 0.5 if signed else images[column]
-                    pixels = np.asarray(image.clamp(0, 1).permute(1, 2, 0)).squeeze()
+                    shown = image / (2 * scale) + 0.5 if signed else image
+                    pixels = np.asarray(shown.clamp(0, 1).permute(1, 2, 0)).squeeze()
                     axis.imshow(pixels, cmap="PuOr" if signed else "gray", vmin=0, vmax=1, interpolation="nearest")
                     axis.set(xticks=[], yticks=[])
                     axis.spines[:].set_visible(False)
                     if name == "adversarial":
-                        axis.set_title(titles[column], fontsize=7, pad=2)
-                axes[3 * group + offset, 0].set_ylabel(name, fontsize=7)
+                        axis.set_title(title, fontsize=7, pad=2)
         return _captioned(figure, caption)
 
 
@@ -159,5 +182,7 @@ def changed_features(difference: Tensor, features: Sequence[str], caption: str) 
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, 0.6 + 0.18 * len(moved)))
         axes.barh(moved.index, moved)
-        axes.set(xlabel="mean absolute change (share of the column's range)")
+        axes.set(xlabel="mean absolute change (share of range)")
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axes.grid(axis="y", visible=False)
         return _captioned(figure, caption)

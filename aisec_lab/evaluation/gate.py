@@ -13,7 +13,7 @@ Claims = Mapping[str, Mapping[str, float]]
 
 
 def machine() -> str:
-    """A name for all that the bits of a result depend on: processor, thread count, torch and Python.
+    """A name for what the bits of a result depend on beside its configuration: processor, torch and Python.
 
     Returns:
         Twelve hexadecimal digits that say nothing else about the machine.
@@ -26,7 +26,7 @@ def machine() -> str:
     except FileNotFoundError:
         pass
     parts = (processor, torch.backends.cpu.get_cpu_capability(), torch.__version__, platform.python_version())
-    return hashlib.sha256(repr((*parts, torch.get_num_threads())).encode()).hexdigest()[:12]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
 def claims(table: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -34,11 +34,17 @@ def claims(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
     Returns:
         For example `{"trades, seed 0: robust_accuracy under worst_case at Linf 0.15": {"value": …, "low": …, …}}`.
+
+    Raises:
+        ValueError: two measurements that this name does not tell apart.
     """
     found = {}
     for row in table[table.low.notna()].itertuples():
         threat = "" if row.attack == "none" else f" under {row.attack} at {row.knob} {row.level:g}"
-        found[f"{row.defense}, seed {row.seed}: {row.metric}{threat}"] = {
+        name = f"{row.defense}, seed {row.seed}: {row.metric}{threat}"
+        if name in found:
+            raise ValueError(f"two measurements are called {name!r}: claims are of one study, data set and model")
+        found[name] = {
             "value": float(row.value),
             "low": float(row.low),
             "high": float(row.high),

@@ -54,26 +54,26 @@ def security_curve(
         attack: an evasion attack; its ball is given each level in turn.
         model: classifier in evaluation mode.
         dataset: rows and their true classes.
-        levels: budgets eps, in the units of the attack's ball.
+        levels: budgets eps beside the attack's own, in the units of its ball.
         seed: as for `attacked`, the same at every level.
 
     Returns:
-        One record for each level and row: `knob` (the ball's name), `level`, `row`, `label`, `clean` and `adversarial`
-        (the predicted classes), `size` (of the perturbation, in the ball's norm), `forward_passes`,
-        `backward_passes` (of the whole level, for one row on average); and the adversarial inputs of the
-        attack's own level, or of the last where that is not among them.
+        One record for each level, from the lowest up, and row: `knob` (the ball's name), `level`, `row`, `label`,
+        `clean` and `adversarial` (the predicted classes), `size` (of the perturbation, in the ball's norm),
+        `forward_passes`, `backward_passes` (of the whole level, for one row on average); and the adversarial inputs
+        of the attack's own level.
     """
     clean = logits_of(model, dataset.x).argmax(1)
-    records, kept = [], dataset.x
-    for level in levels:
-        ball = replace(attack.ball, eps=level)
+    records, own = [], dataset.x
+    for level in sorted({*levels, attack.ball.eps}):
+        ball = attack.ball.with_eps(level)
         x_adv, passes = attacked(replace(attack, ball=ball), model, dataset, seed=seed)  # type: ignore[type-var]
-        if level <= attack.ball.eps:
-            kept = x_adv
+        if level == attack.ball.eps:
+            own = x_adv
         records.append(
             pd.DataFrame(
                 {
-                    "knob": type(ball).__name__,
+                    "knob": ball.name,
                     "level": float(level),
                     "row": range(len(dataset)),
                     "label": dataset.y.numpy(),
@@ -85,14 +85,14 @@ def security_curve(
                 }
             )
         )
-    return pd.concat(records, ignore_index=True), kept
+    return pd.concat(records, ignore_index=True), own
 
 
 def survivors(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Which rows no attack broke: the per-example worst case.
 
     Args:
-        rows: records of `security_curve`, of one or several attacks.
+        rows: records of `security_curve`, with the name of their `attack`.
         by: columns that name one model and one level; the attacks within such a group are taken together.
 
     Returns:
@@ -102,7 +102,8 @@ def survivors(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         ValueError: a group whose attacks did not all see the same rows.
     """
     right = (rows.clean == rows.label) & (rows.adversarial == rows.label)
-    grouped = rows.assign(survives=right).groupby([*by, "row"], sort=True).survives
-    if grouped.size().groupby(by).nunique().max() > 1:
+    grouped = rows.assign(survives=right).groupby([*by, "row"], sort=True)
+    attacks = rows.groupby(by).attack.nunique()  # of each group; each of its rows must have met as many
+    if (grouped.attack.nunique().groupby(by).min() < attacks).any():
         raise ValueError(f"the attacks of one group of {by} must see the same rows: evaluate them on the same sample")
-    return grouped.all().reset_index()
+    return grouped.survives.all().reset_index()

@@ -51,7 +51,7 @@ def tidy(rows: list[Mapping[str, Any]]) -> pd.DataFrame:
     """
     frame = pd.DataFrame(list(rows))
     check_columns(set(frame.columns) | set(TYPES), "these rows")
-    table = frame.reindex(columns=list(TYPES)).astype(TYPES).sort_values(KEY, ignore_index=True)
+    table = typed(frame.reindex(columns=list(TYPES)), "these rows").sort_values(KEY, ignore_index=True)
     if table.duplicated(KEY).any():
         raise ValueError(f"measured twice: {table[table.duplicated(KEY)][KEY].iloc[0].to_dict()}; keep one")
     return table
@@ -67,6 +67,17 @@ def check_columns(columns: set[str], where: object) -> None:
         )
 
 
+def typed(table: pd.DataFrame, where: object) -> pd.DataFrame:
+    """The table's columns in the table's types, or a ValueError that names the one that cannot be."""
+    columns = {}
+    for name, kind in TYPES.items():
+        try:
+            columns[name] = table[name].astype(kind)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where}: column {name!r} cannot be {kind} ({error}): correct what is in it") from error
+    return pd.DataFrame(columns)
+
+
 def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """Write a table as Parquet, whole or not at all; ValueError where its columns are not the table's."""
     check_columns(set(table.columns), "the table")
@@ -79,7 +90,7 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: the file is damaged, or its columns are not the table's.
+        ValueError: the file is damaged, or its columns or their types are not the table's.
     """
     if not Path(path).exists():
         raise FileNotFoundError(f"no table at {path}: run `dvc repro collect`")
@@ -88,7 +99,7 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is no Parquet file, or half of one ({error}): run `dvc repro collect`") from error
     check_columns(set(table.columns), path)
-    return table.astype(TYPES)
+    return typed(table, path)
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
