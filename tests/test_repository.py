@@ -1,0 +1,48 @@
+"""What stands around the package: the citation, the workflow, the hooks."""
+
+import json
+import sys
+import tomllib
+
+import yaml
+
+from tests.clone import ROOT, Clone
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_citation_is_of_this_version() -> None:
+    """Version, licence and authors are the package's."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title"} <= set(citation)
+    assert str(citation["version"]) == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert citation["authors"] == PROJECT["authors"]
+
+
+def test_the_workflow_runs_what_the_readme_says() -> None:
+    """`make test`, under the Python that the package asks for; `on` is true in YAML 1.1."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    assert set(workflow[True]) == {"push", "pull_request"}
+    steps = workflow["jobs"]["test"]["steps"]
+    assert steps[-1] == {"run": "make test"}
+    (python,) = (step["with"]["python-version"] for step in steps if "setup-python" in step.get("uses", ""))
+    assert PROJECT["requires-python"].startswith(f">={python},")
+
+
+def test_the_hooks_mend_what_make_test_would_refuse(clone: Clone) -> None:
+    """A badly formatted file, and a notebook with outputs; the second commit of the same passes."""
+    (clone.root / ".venv").symlink_to(sys.prefix)
+    notebook = clone.root / "notebooks/train.ipynb"
+    content = json.loads(notebook.read_text())
+    code = next(cell for cell in content["cells"] if cell["cell_type"] == "code")
+    code["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["a result"]}]
+    notebook.write_text(json.dumps(content))
+    (clone.root / "aisec_lab/crooked.py").write_text('"""Crooked."""\nimport os\nx = [1,2]\n')
+    for code in (1, 0):
+        clone.git("add", "notebooks/train.ipynb", "aisec_lab/crooked.py")
+        output = clone.run("env", f"PRE_COMMIT_HOME={clone.root}/.git/hooks-home", "pre-commit", "run", code=code)
+        assert output.count("Failed") == (3 if code else 0), output
+    assert "a result" not in notebook.read_text()
+    assert (clone.root / "aisec_lab/crooked.py").read_text() == '"""Crooked."""\n\nx = [1, 2]\n'
+    clone.run("nbstripout", "--verify", "--keep-id", "notebooks/train.ipynb")
