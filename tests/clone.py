@@ -7,6 +7,17 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+SMALL = (  # one model, two attacks, the least of everything: what `aisec compose` is given for a study of half a minute
+    "study.objectives=[standard]",
+    "study.seeds=[0]",
+    "study.attacks=[apgd_ce,square]",
+    "curve.levels=[0.1]",
+    "fit.epochs=1",
+    "data.train_size=200",
+    "data.test_size=60",
+    "attacks.apgd_ce.steps=3",
+    "attacks.square.queries=10",
+)
 
 
 class Clone:
@@ -23,8 +34,9 @@ class Clone:
                 shutil.copy2(ROOT / name, root / name)
         (root / "dvc.lock").unlink(missing_ok=True)
         self.git("init", "-q")
-        self.git("add", "-A")
-        self.git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "clone")
+        self.git("config", "user.name", "test")
+        self.git("config", "user.email", "test@localhost")
+        self.commit("clone")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -39,6 +51,11 @@ class Clone:
         """Run git here; its output."""
         done = subprocess.run(["git", *arguments], cwd=self.root, capture_output=True, text=True, check=True)
         return done.stdout
+
+    def commit(self, message: str) -> None:
+        """Commit all that git does not ignore."""
+        self.git("add", "-A")
+        self.git("commit", "-qm", message)
 
     def run(self, *command: str, code: int = 0) -> str:
         """Run a command here, see that it exits with `code`; stdout and stderr together."""

@@ -1,6 +1,7 @@
 """From the cells of the declared grid to the one table."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def collect(config: DictConfig) -> None:
         config: the whole configuration; its grid says which cells there must be.
 
     Raises:
-        ValueError: a cell is missing, a stray one is there, or one lacks a column; nothing is written.
+        ValueError: a cell is missing, a stray one is there, one lacks a column, or the study has no curve; nothing is
+            written.
     """
     cells = evaluations(config)
     check_cells({cell.folder for cell in cells}, RESULTS / "evaluate", "rows.parquet")
@@ -34,13 +36,14 @@ def collect(config: DictConfig) -> None:
     outcomes = pd.concat([read_rows(cell) for cell in cells], ignore_index=True)
     hashes = {cell: _metrics(cell.folder)["config"] for cell in cells}
     table = tidy([common | row for row in measured(config, outcomes, hashes)])
+    shown = examples(config)
 
     write_table(table, RESULTS / "table.parquet")
     write_json(RESULTS / "metrics.json", metrics(table, card, machine()))
     with written_beside(RESULTS / "curve.csv") as beside:
         curve(table, config).to_csv(beside, index=False)
     with written_beside(RESULTS / "examples.npz") as beside, beside.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **examples(config))
+        np.savez_compressed(file, allow_pickle=False, **shown)
 
 
 def check_cells(declared: set[Path], folder: Path, file: str) -> None:
@@ -70,8 +73,9 @@ def measured(config: DictConfig, outcomes: pd.DataFrame, hashes: dict[Evaluation
     rows: list[dict[str, Any]] = []
     for training in trainings(config):
         facts = _metrics(training.folder)
-        for metric in ("training_forward_passes", "training_backward_passes"):
-            place = {"defense": training.objective, "attack": "none", "seed": training.seed, "config": facts["config"]}
+        for defense, metric in product(config.study.defenses, ("training_forward_passes", "training_backward_passes")):
+            name = Evaluation(training.objective, defense, "", training.seed).defended_by
+            place = {"defense": name, "attack": "none", "seed": training.seed, "config": facts["config"]}
             rows.append({"metric": metric, "value": facts[metric]} | place)
     for (*place, attack), group in outcomes.groupby([*GROUP, "attack"], sort=True):
         objective, defense, seed, knob, level = place
@@ -107,7 +111,9 @@ def curve(table: pd.DataFrame, config: DictConfig) -> pd.DataFrame:
 
 def examples(config: DictConfig) -> dict[str, np.ndarray]:
     """A few inputs of the first seed under the attack that draws the curve, as `DEFENSE/x`, `DEFENSE/x_adv`, …"""
-    attack = config.curve.attack if config.curve.attack in config.study.attacks else config.study.attacks[0]
+    attack, attacks = config.curve.attack, config.study.attacks
+    if attack not in attacks:  # `dvc exp run` composes without the checks of `aisec compose`
+        raise ValueError(f"curve.attack is {attack!r}: name one of study.attacks, {attacks}")
     arrays: dict[str, np.ndarray] = {}
     for cell in evaluations(config):
         if cell.attack == attack and cell.seed == config.study.seeds[0]:

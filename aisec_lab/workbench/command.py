@@ -8,9 +8,11 @@ from pathlib import Path
 
 import click
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from aisec_lab.workbench.configure import configure, project_root
-from aisec_lab.workbench.stage import enter_stage
+from aisec_lab.workbench.stage import die_with_dvc, enter_stage
 
 
 class Door(click.Group):
@@ -28,6 +30,7 @@ class Door(click.Group):
 @click.group(cls=Door, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """aisec_lab: study attacks on machine learning, and what each defense buys and costs."""
+    die_with_dvc()
 
 
 @main.command()
@@ -66,7 +69,10 @@ def run(notebook: Path, out: Path, assignments: tuple[str, ...]) -> None:
     for assignment in assignments:
         if "=" not in assignment:
             raise ValueError(f"-p {assignment}: write KEY=VALUE")
-    parameters = OmegaConf.to_container(OmegaConf.from_dotlist(list(assignments)))
+    try:
+        parameters = OmegaConf.to_container(OmegaConf.from_dotlist(list(assignments)))
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(f"-p: no YAML value in one of {list(assignments)} ({error})") from error
     assert isinstance(parameters, dict)
     try:
         run_notebook(notebook, out, {str(name): value for name, value in parameters.items()})
@@ -108,6 +114,11 @@ def check() -> None:
     if committed.returncode:
         raise ValueError(f"no committed results/metrics.json to compare with ({committed.stderr.strip()})")
     found, claimed = json.loads(here.read_text()), json.loads(committed.stdout)
+    if found["data"] != claimed["data"]:
+        raise ValueError(
+            f"computed on {found['data']}, claimed for {claimed['data']}: choose the data of the claims "
+            "(`git checkout params.yaml`, `dvc repro`), or commit the new results"
+        )
     identical = found["machine"] == claimed["machine"]
     asked = (
         "the machine of the claims: values must be equal" if identical else "another machine: values within intervals"

@@ -41,8 +41,8 @@ def compose_params(overrides: Sequence[str]) -> str:
             check_settings(config, f"{group}.{name}")
     for name in SINGLE:
         check_settings(config, name)
-    if config.curve.attack not in config.attacks:
-        raise ValueError(f"curve.attack is {config.curve.attack!r}: name one of {sorted(config.attacks)}")
+    if config.curve.attack not in config.study.attacks:
+        raise ValueError(f"curve.attack is {config.curve.attack!r}: name one of study.attacks, {config.study.attacks}")
     return OmegaConf.to_yaml(config)
 
 

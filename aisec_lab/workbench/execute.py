@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -60,7 +61,7 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
         executed = papermill.execute_notebook(
             str(notebook),
             str(failed),
-            dict(parameters) | {"out": str(out)},
+            dict(parameters) | {"out": os.path.relpath(out, project_root())},  # the kernel starts at the root
             cwd=str(project_root()),
             stderr_file=sys.stderr,
         )

@@ -65,6 +65,7 @@ def test_two_runs_leave_the_same_bytes_and_no_code(project: Clone) -> None:
         (["nowhere.ipynb", "results/y"], "no notebook nowhere.ipynb"),
         (["bad.ipynb", "results/y", "-p", "color=blue"], "no parameter 'color', did you mean 'colour'?"),
         (["bad.ipynb", "results/y", "-p", "colour"], "write KEY=VALUE"),
+        (["bad.ipynb", "results/y", "-p", "colour=["], "no YAML value in one of"),
         (["bad.ipynb", "results/y"], "cell 2: pixels must lie in"),
     ],
 )

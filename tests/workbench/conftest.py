@@ -1,0 +1,15 @@
+"""A study that has been run, for the tests that look at what it left."""
+
+import pytest
+
+from tests.clone import SMALL, Clone
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """Run and committed; modules that use it share the group `study`, and a test puts back what it changed."""
+    clone = Clone(tmp_path_factory.mktemp("study"))
+    clone.run("aisec", "compose", *SMALL)
+    clone.run("dvc", "repro")
+    clone.commit("study")
+    return clone

@@ -1,0 +1,32 @@
+"""A study of a table, with a defense around the model."""
+
+import pandas as pd
+
+from tests.clone import SMALL, Clone
+
+
+def test_a_study_of_a_table_runs_through(clone: Clone) -> None:
+    """Two classes, thirty columns, attacks that suit them; each defended model has its cost and its place."""
+    clone.run(
+        *("aisec", "compose", "data=breast_cancer", "model=mlp", "attack@attacks.apgd_t=apgd_t_margin", *SMALL),
+        *(
+            "study.attacks=[apgd_ce,apgd_t]",
+            "study.defenses=[none,bit_depth]",
+            "fit.epochs=5",
+            "attacks.apgd_t.steps=3",
+        ),
+        *("ball.eps=0.05", "curve.levels=[0.02]"),
+    )
+    clone.run("dvc", "repro")
+    table = pd.read_parquet(clone.root / "results/table.parquet")
+    names = {"standard", "standard+bit_depth"}
+    for metric in ("clean_accuracy", "robust_accuracy", "training_forward_passes"):
+        assert set(table[table.metric == metric].defense) == names
+    clean = table[table.metric == "clean_accuracy"].set_index("defense").value
+    worst = table[table.attack == "worst_case"].set_index("defense").value
+    assert (clean > 0.7).all(), "it learned"
+    assert (worst < clean).all(), "and can be attacked"
+    page = (clone.root / "reports/robustness_vs_accuracy.html").read_text()
+    assert page.count("data:image/png") == 2, "the inputs are no images: two figures"
+    assert "nan" not in page.lower().replace("finance", "")
+    assert "Breast cancer" in (clone.root / "reports/index.html").read_text()
