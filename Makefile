@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 PEER := torchattacks==3.5.1# a parity test's reference; asks for torchvision, which it does not need: no dependencies
 
-.PHONY: help setup repro test check lab reproducible lock
+.PHONY: help setup repro test check lab reproducible benchmarks lock
 
 help:           ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## +/\t/' | expand -t 16
@@ -31,6 +31,9 @@ lab: setup      ## JupyterLab on the notebooks
 
 reproducible: repro ## force the whole study a second time and compare every output, byte for byte
 	python -m tests.reproducible
+
+benchmarks: setup ## our attacks against the reference libraries, timed in pairs (some minutes, one core)
+	OMP_NUM_THREADS=1 python -m benchmarks.attacks
 
 # A venv cannot be moved and a half-installed one cannot be trusted: it is made anew whenever the lock's content changes.
 .venv/requirements.lock: requirements.lock

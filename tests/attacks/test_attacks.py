@@ -132,6 +132,27 @@ def test_the_door_refuses_what_would_be_silently_wrong(make, model, x, y, messag
         make(Linf(0.1))(model() if model else cnn, x, y, generator=seed(0))
 
 
+class Brittle(nn.Module):
+    """Answers with NaN wherever a pixel is not the one it was."""
+
+    def __init__(self, model, x):
+        super().__init__()
+        self.model, self.x = model, x
+        self.train(False)
+
+    def forward(self, z):
+        return self.model(z) + (0 / (z == self.x).flatten(1).all(1).float())[:, None]
+
+
+@pytest.mark.parametrize("make", [make for name, make in ATTACKS.items() if name != "FGSM"])
+def test_a_model_that_breaks_down_under_attack_is_no_robust_one(make, cnn, sample, seed):
+    """NaN at the clean rows is not the only one there is; FGSM looks at no other point."""
+    right = cnn(sample[0]).argmax(1) == sample[1]
+    x, y = sample[0][right], sample[1][right]
+    with pytest.raises(ValueError, match="logits are NaN"):
+        make(Linf(0.1))(Brittle(cnn, x), x, y, generator=seed(0))
+
+
 @pytest.mark.parametrize(
     "make",
     [

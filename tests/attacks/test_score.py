@@ -61,6 +61,25 @@ def test_images_of_any_shape_and_colour(ball, shape, linear, seed):
     assert x_adv.max() <= 1
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_no_query_is_spent_on_the_best_point_so_far(channels, seed):
+    """In Linf each proposal differs from it, at the faces of the box too."""
+    seen = []
+
+    class Sum(nn.Module):
+        def forward(self, z):
+            seen.append(z)
+            return torch.stack([1 + z.flatten(1).sum(1), torch.zeros(len(z))], dim=1)
+
+    x = (2 * torch.rand(20, channels, 6, 6, generator=seed(1), dtype=torch.float64) - 0.5).clamp(0, 1)
+    Square(Linf(0.1), queries=60)(Sum().eval(), x, torch.zeros(20, dtype=torch.int64), generator=seed(0))
+    best = seen[1]
+    for z in seen[2:]:
+        assert (z != best).flatten(1).any(1).all()
+        lower = z.flatten(1).sum(1) < best.flatten(1).sum(1)
+        best = torch.where(lower[:, None, None, None], z, best)
+
+
 def test_targeted_search_reaches_its_target(cnn, sample, seed):
     """Well above chance inside a wide ball; which digit it becomes is the attacker's choice."""
     x, y = sample

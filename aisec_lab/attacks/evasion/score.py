@@ -75,7 +75,7 @@ class Square:
         return found.x_adv
 
     def _side(self, query: int, x: Tensor) -> int:
-        """The side of the square at a query: the share p of the pixels halves on the paper's schedule."""
-        done = 10_000 * query / self.queries
+        """The side of the square at a query from 2 on: the share p of the pixels halves on the paper's schedule."""
+        done = 10_000 * (query - 2) / (self.queries - 2)  # before them the clean row and the start
         share = self.p / 2 ** sum(done > halving for halving in HALVINGS)
         return min(max(round(math.sqrt(share * x.shape[2:].numel())), 1), min(x.shape[2:]))

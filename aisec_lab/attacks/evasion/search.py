@@ -41,7 +41,11 @@ class Lowest:
 
         Returns:
             A mask over `rows`: which are still not won.
+
+        Raises:
+            ValueError: logits that are NaN, since a row at which the model breaks down would pass for robust.
         """
+        check_answer(logits, self.y[rows])
         margin = self.goal.margin(logits.detach(), self.y[rows])
         lower = margin < self.margin[rows]
         self.x_adv[rows[lower]], self.margin[rows[lower]] = z[lower], margin[lower]

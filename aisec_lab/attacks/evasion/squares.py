@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.projections import per_row
+from aisec_lab.attacks.evasion.projections import boxed, per_row
 
 DRAWS = 8  # counters that belong to one query
 
@@ -15,9 +15,14 @@ def stripes(x: Tensor, eps: float, noise: RowNoise) -> Tensor:
 
 
 def corners(x: Tensor, delta: Tensor, eps: float, side: int, noise: RowNoise, query: int) -> Tensor:
-    """In Linf: the window becomes eps or -eps, one sign a channel (algorithm 2)."""
+    """In Linf: the window becomes eps or -eps, one sign a channel (algorithm 2), the opposite if nothing would change.
+
+    The authors' code draws again there. Of small windows in one channel it is every second one: a query for nothing.
+    """
     *_, here = _window(x, side, noise, DRAWS * query)
-    return torch.where(here, eps * _signs(x, noise, (x.shape[1], 1, 1), DRAWS * query + 2), delta)
+    corner = eps * _signs(x, noise, (x.shape[1], 1, 1), DRAWS * query + 2)
+    one, other = (boxed(x, torch.where(here, sign * corner, delta)) for sign in (1, -1))
+    return torch.where(per_row((one == delta).flatten(1).all(1), x), other, one)
 
 
 def tiles(x: Tensor, eps: float, noise: RowNoise) -> Tensor:
