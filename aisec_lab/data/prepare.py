@@ -100,6 +100,19 @@ def read_arrays(file: Path, expected: dict[str, str]) -> tuple[np.ndarray, np.nd
     return x, y
 
 
+def read_prepared(
+    name: str, root: str | os.PathLike[str]
+) -> tuple[dict[str, Any], dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """The card of a prepared dataset, and the arrays `x` and `y` of each split; errors as for `Prepared`."""
+    folder = Path(root) / name
+    if not (folder / "card.json").exists():
+        raise FileNotFoundError(f"no dataset at {folder}: run `aisec data {name}`")
+    card: dict[str, Any] = json.loads((folder / "card.json").read_text())
+    return card, {
+        split: read_arrays(folder / f"{split}.npz", expected) for split, expected in card["arrays_sha256"].items()
+    }
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A dataset that `aisec data NAME` has prepared, or a stratified sample of it.
@@ -126,14 +139,12 @@ class Prepared:
                 raise ValueError(f"data sizes must be positive, or null for all rows, got {size}")
 
     def __call__(self, root: str | os.PathLike[str] = "data") -> Splits:
-        folder = Path(root) / self.name
-        if not (folder / "card.json").exists():
-            raise FileNotFoundError(f"no dataset at {folder}: run `aisec data {self.name}`")
-        card: dict[str, Any] = json.loads((folder / "card.json").read_text())
+        card, arrays = read_prepared(self.name, root)
         sizes = {"train": self.train_size, "test": self.test_size}
         splits = {}
-        for split, expected in card["arrays_sha256"].items():
-            x, y = read_arrays(folder / f"{split}.npz", expected)
+        for split, (x, y) in arrays.items():
+            if x.dtype.kind == "U":
+                raise ValueError(f"{self.name} holds texts: configure aisec_lab.data.PreparedTexts")
             pixels = torch.from_numpy(x)
             pixels = pixels.float() / 255 if x.dtype == np.uint8 else pixels
             whole = Dataset(pixels, torch.from_numpy(y), tuple(card["classes"]), self.name, tuple(card["features"]))

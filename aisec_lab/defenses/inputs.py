@@ -1,12 +1,13 @@
 """Sanitizers: defenses that wash the input before the model sees it.
 
 Bit depth and JPEG are piecewise constant: their gradient is zero almost everywhere, which hides the model from
-gradient attacks without making it any safer. Judge them with a score-based attack (`Square`), never by PGD alone.
+gradient attacks without making it any safer. They are marked `differentiable = False`: judge them with an attack
+that looks through `BPDA`, and with a score-based one (`Square`), never by PGD alone.
 """
 
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from aisec_lab.data import Splits
 
 
-def _images(x: Tensor, name: str) -> None:
+def check_images(x: Tensor, name: str) -> None:
+    """Refuse, with a ValueError, what is no batch of images."""
     if x.ndim != 4 or x.shape[1] not in (1, 3):
         raise ValueError(f"{name} takes images (N, 1 or 3, H, W), got shape {tuple(x.shape)}: use BitDepth for tables")
 
@@ -43,6 +45,8 @@ class _Coded(torch.autograd.Function):
 class Rounding(nn.Module):
     """Round to `2 ** bits` levels; x of any shape in [0, 1]."""
 
+    differentiable: ClassVar[bool] = False
+
     def __init__(self, bits: int) -> None:
         super().__init__()
         self.levels = 2**bits - 1
@@ -61,7 +65,7 @@ class Median(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape, in [0, 1]."""
-        _images(x, "MedianFilter")
+        check_images(x, "MedianFilter")
         margin = self.size // 2
         if margin >= min(x.shape[2:]):
             raise ValueError(
@@ -74,13 +78,15 @@ class Median(nn.Module):
 class Codec(nn.Module):
     """Compress and decompress; x (N, 1 or 3, H, W)."""
 
+    differentiable: ClassVar[bool] = False
+
     def __init__(self, quality: int) -> None:
         super().__init__()
         self.quality = quality
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape, in [0, 1]."""
-        _images(x, "JPEG")
+        check_images(x, "JPEG")
         coded: Tensor = _Coded.apply(x, self.quality)
         return coded
 

@@ -68,3 +68,32 @@ class TRADES:
         logits, logits_adv = model(x), model(x_adv)
         divergence = F.kl_div(logits_adv.log_softmax(1), logits.log_softmax(1), reduction="none", log_target=True)
         return F.cross_entropy(logits, y, reduction="none") + self.beta * divergence.sum(1)
+
+
+@dataclass(frozen=True)
+class MART:
+    """Misclassification-aware adversarial training (Wang et al., 2020, ICLR, eq. 11).
+
+    Boosted cross-entropy on adversarial inputs, -log p_y - log(1 - max_{k != y} p_k), plus beta times the divergence
+    between clean and adversarial predictions, which counts the more the less sure the model is of the clean input.
+
+    Args of the call: as for `Standard`; `generator` is the attack's.
+    """
+
+    attack: Attack
+    beta: float = 5.0  # the paper's lambda
+
+    def __post_init__(self) -> None:
+        if not self.beta >= 0:
+            raise ValueError(f"beta weighs robustness against accuracy and cannot be negative, got {self.beta}")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        with frozen(model):
+            x_adv = self.attack(model, x, y, generator=generator)
+        clean, adversarial = model(x).log_softmax(1), model(x_adv).log_softmax(1)
+        own = y[:, None]
+        wrong = adversarial.scatter(1, own, -torch.inf).argmax(1, keepdim=True)
+        others = adversarial.scatter(1, wrong, -torch.inf).logsumexp(1)  # log(1 - p_wrong), without cancellation
+        boosted = -adversarial.gather(1, own).squeeze(1) - others
+        divergence = F.kl_div(adversarial, clean, reduction="none", log_target=True).sum(1)
+        return boosted + self.beta * divergence * (1 - clean.gather(1, own).exp().squeeze(1))

@@ -1,29 +1,62 @@
 """From outcomes to the table, its figures, and the gate."""
 
-from aisec_lab.evaluation.figures import adversarial_grid, changed_features, learning_curve, pareto, security_curves
+from aisec_lab.evaluation.certified import bracket, certified_by_bounds, certified_by_smoothing
+from aisec_lab.evaluation.control import episodes, return_curve
+from aisec_lab.evaluation.curves import bracket_curves, distance_curves, query_curves, security_curves, word_curves
+from aisec_lab.evaluation.figures import adversarial_grid, changed_features, learning_curve, pareto
 from aisec_lab.evaluation.gate import Verdict, claims, judge, machine, metrics
-from aisec_lab.evaluation.intervals import clopper_pearson
-from aisec_lab.evaluation.robustness import attacked, security_curve, survivors
+from aisec_lab.evaluation.intervals import bounded_mean, clopper_pearson
+from aisec_lab.evaluation.levels import level_curves
+from aisec_lab.evaluation.robustness import (
+    attacked,
+    classes_of,
+    curve_of_distances,
+    nearest,
+    security_curve,
+    stands,
+    survivors,
+)
 from aisec_lab.evaluation.table import over_seeds, rate, read_table, tidy, write_table
+from aisec_lab.evaluation.texts import answers, attack_texts, certified_texts, word_bracket, word_curve
 
 __all__ = [
     "Verdict",
     "adversarial_grid",
+    "answers",
+    "attack_texts",
     "attacked",
+    "bounded_mean",
+    "bracket",
+    "bracket_curves",
+    "certified_by_bounds",
+    "certified_by_smoothing",
+    "certified_texts",
     "changed_features",
     "claims",
+    "classes_of",
     "clopper_pearson",
+    "curve_of_distances",
+    "distance_curves",
+    "episodes",
     "judge",
     "learning_curve",
+    "level_curves",
     "machine",
     "metrics",
+    "nearest",
     "over_seeds",
     "pareto",
+    "query_curves",
     "rate",
     "read_table",
+    "return_curve",
     "security_curve",
     "security_curves",
+    "stands",
     "survivors",
     "tidy",
+    "word_bracket",
+    "word_curve",
+    "word_curves",
     "write_table",
 ]

@@ -1,65 +1,16 @@
-"""Figures in one style: for print and for colour-blind readers, with units, intervals and a caption."""
+"""Figures of single experiments, and of what defenses buy; each with units, intervals and a caption."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
-from itertools import count
-from typing import Any
+from collections.abc import Sequence
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from cycler import cycler
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
-STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.prop_cycle": cycler(  # Okabe & Ito (2008): distinct in any colour vision, in grey by marker and dash
-        color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"],
-        marker=["o", "s", "^", "D", "v", "P", "X"],
-        linestyle=["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1))],
-    ),
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 150,
-    "font.size": 9,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-    "lines.markersize": 5,
-}
-WIDTH = 6.5  # inches: the text width of a page
-
-# Loaded now: a notebook's backend switches `interactive` on as it loads; inside rc_context that would be undone at its
-# end, and every figure but the first would never be shown.
-plt.switch_backend(matplotlib.get_backend())
-
-
-def _captioned(figure: Figure, caption: str) -> Figure:
-    """Set the caption under the figure, growing the figure by as much."""
-    text = textwrap.fill(caption, 105)
-    figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color="#444444")
-    figure.set_figheight(figure.get_figheight() + 0.14 * (text.count("\n") + 1))
-    return figure
-
-
-def _named(figure: Figure) -> Figure:
-    """Set the legend above the axes, where it hides no data, growing the figure by as much."""
-    handles, names = figure.axes[0].get_legend_handles_labels()
-    columns = max(1, int(WIDTH / (0.5 + 0.07 * max(map(len, names)))))
-    figure.legend(handles, names, loc="outside upper left", ncols=columns)
-    figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(names) // columns))
-    return figure
-
-
-def _series() -> Iterator[dict[str, Any]]:
-    """Colour, marker and dash of one line after another; after each round the markers are shifted by one."""
-    styles = list(STYLE["axes.prop_cycle"])
-    for line in count():
-        yield styles[line % len(styles)] | {"marker": styles[(line + line // len(styles)) % len(styles)]["marker"]}
+from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
 
 
 def learning_curve(history: Sequence[dict[str, float]], caption: str) -> Figure:
@@ -79,32 +30,7 @@ def learning_curve(history: Sequence[dict[str, float]], caption: str) -> Figure:
         right.yaxis.set_major_formatter(PercentFormatter(1))
         for axes in (left, right):
             axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-        return _captioned(figure, caption)
-
-
-def security_curves(rates: pd.DataFrame, unit: str, caption: str) -> Figure:
-    """Accuracy against perturbation budget, a line for each defense with its interval as a band.
-
-    Args:
-        rates: columns `defense`, `level`, `value`, `low`, `high`, and optionally `worst`, true for points that are
-            the worst case over attacks: these are drawn as stars.
-        unit: name of the budget, such as "Linf".
-        caption: what the reader sees here.
-    """
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(WIDTH, 3.2))
-        for series, (defense, line) in zip(_series(), rates.groupby("defense", sort=False), strict=False):
-            line = line.astype({"level": float, "value": float, "low": float, "high": float})
-            worst = line.worst.astype(bool) if "worst" in line else pd.Series(False, index=line.index)
-            curve, stars = line[~worst].sort_values("level"), line[worst]
-            axes.plot(curve.level, curve.value, label=defense, clip_on=False, **series)
-            axes.fill_between(curve.level, curve.low, curve.high, color=series["color"], alpha=0.15, linewidth=0)
-            star = {"color": series["color"], "markersize": 11, "markeredgecolor": "white", "zorder": 3}
-            axes.plot(stars.level, stars.value, "*", clip_on=False, in_layout=False, **star)  # there may be none
-        axes.set(xlabel=f"perturbation budget eps ({unit}, inputs in [0, 1])", ylabel="accuracy", ylim=(0, 1.02))
-        axes.set_xlim(0, None)
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-        return _captioned(_named(figure), caption)
+        return captioned(figure, caption)
 
 
 def pareto(points: pd.DataFrame, caption: str) -> Figure:
@@ -116,7 +42,7 @@ def pareto(points: pd.DataFrame, caption: str) -> Figure:
     """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, 3.4))
-        for series, (defense, cloud) in zip(_series(), points.groupby("defense", sort=False), strict=False):
+        for series, (defense, cloud) in zip(series_styles(), points.groupby("defense", sort=False), strict=False):
             cloud = cloud.astype({name: float for name in cloud.columns if name not in ("defense", "seed")})
             axes.errorbar(
                 cloud.clean,
@@ -133,7 +59,7 @@ def pareto(points: pd.DataFrame, caption: str) -> Figure:
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.set_ylim(-0.02, 1.02)
-        return _captioned(_named(figure), caption)
+        return captioned(named(figure), caption)
 
 
 def adversarial_grid(rows: dict[str, tuple[Tensor, Tensor, list[str]]], caption: str) -> Figure:
@@ -167,7 +93,7 @@ def adversarial_grid(rows: dict[str, tuple[Tensor, Tensor, list[str]]], caption:
                     axis.spines[:].set_visible(False)
                     if name == "adversarial":
                         axis.set_title(title, fontsize=7, pad=2)
-        return _captioned(figure, caption)
+        return captioned(figure, caption)
 
 
 def changed_features(difference: Tensor, features: Sequence[str], caption: str) -> Figure:
@@ -185,4 +111,4 @@ def changed_features(difference: Tensor, features: Sequence[str], caption: str) 
         axes.set(xlabel="mean absolute change (share of range)")
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.grid(axis="y", visible=False)
-        return _captioned(figure, caption)
+        return captioned(figure, caption)

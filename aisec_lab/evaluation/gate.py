@@ -33,17 +33,20 @@ def claims(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Every measurement of the table that has an interval, by a name that says what was measured.
 
     Returns:
-        For example `{"trades, seed 0: robust_accuracy under worst_case at Linf 0.15": {"value": …, "low": …, …}}`.
+        For example `{"robustness, digits, cnn, trades, seed 0: robust_accuracy under worst_case at Linf 0.15":
+        {"value": …, "low": …, "high": …}}`.
 
     Raises:
         ValueError: two measurements that this name does not tell apart.
     """
     found = {}
     for row in table[table.low.notna()].itertuples():
-        threat = "" if row.attack == "none" else f" under {row.attack} at {row.knob} {row.level:g}"
-        name = f"{row.defense}, seed {row.seed}: {row.metric}{threat}"
+        attack = "" if row.attack == "none" else f" under {row.attack}"
+        level = "" if pd.isna(row.level) else f" at {row.knob} {row.level:g}"
+        where = f"{row.study}, {row.data}, {row.model}, {row.defense}, seed {row.seed}"
+        name = f"{where}: {row.metric}{attack}{level}"
         if name in found:
-            raise ValueError(f"two measurements are called {name!r}: claims are of one study, data set and model")
+            raise ValueError(f"two measurements are called {name!r}: measure each once")
         found[name] = {
             "value": float(row.value),
             "low": float(row.low),

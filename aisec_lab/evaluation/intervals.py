@@ -1,6 +1,11 @@
-"""Intervals for rates."""
+"""Intervals for rates and for means."""
 
-from scipy.special import betaincinv
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from aisec_lab.binomial import lower_bound, upper_bound
 
 
 def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -20,6 +25,33 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     if not 0 <= successes <= n or n < 1:
         raise ValueError(f"successes must lie in 0..n with n >= 1, got {successes} of {n}")
     alpha = (1 - confidence) / 2
-    low = betaincinv(successes, n - successes + 1, alpha) if successes else 0.0
-    high = betaincinv(successes + 1, n - successes, 1 - alpha) if successes < n else 1.0
-    return float(low), float(high)
+    return float(lower_bound(successes, n, alpha)), float(upper_bound(successes, n, alpha))
+
+
+def bounded_mean(
+    values: Sequence[float], least: float, largest: float, confidence: float = 0.95
+) -> tuple[float, float]:
+    """An interval for the mean of a bounded variable, whatever its distribution (Anderson, 1969).
+
+    Its ends are the means of the distributions at the edges of the Dvoretzky-Kiefer-Wolfowitz band (Massart, 1990).
+
+    Args:
+        values: independent draws, at least one.
+        least, largest: what the variable cannot pass.
+        confidence: coverage that is guaranteed, in (0, 1).
+
+    Returns:
+        (low, high) within the bounds; covers the true mean with at least `confidence`.
+
+    Raises:
+        ValueError: no value, or one outside the bounds.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    if not len(ordered) or ordered[0] < least or ordered[-1] > largest:
+        raise ValueError(f"there must be values, all within [{least}, {largest}], got {list(values)}")
+    band = math.sqrt(math.log(2 / (1 - confidence)) / (2 * len(ordered)))
+    knots = np.concatenate([[least], ordered, [largest]])
+    share = np.arange(len(ordered) + 1) / len(ordered)  # of the values at or below, between one knot and the next
+    ends = (np.minimum(share + band, 1), np.maximum(share - band, 0))
+    low, high = (float(largest - (np.diff(knots) * end).sum()) for end in ends)
+    return low, high

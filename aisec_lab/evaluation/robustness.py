@@ -1,18 +1,22 @@
 """What an attack does to a model, row by row, and the worst case over attacks."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks import Attack, Ball
+from aisec_lab.attacks import Attack, Ball, Found, MinimumNorm
 from aisec_lab.data import Dataset
-from aisec_lab.models import Counted, logits_of
+from aisec_lab.evaluation.table import rate
+from aisec_lab.models import Counted, logits_of, seeded
 
+T = TypeVar("T")
 BATCH = 250  # rows attacked at a time; outcomes may depend on it in the last bits, so nobody varies it
+FRESH = 2**31  # seed of the draws that score a random model, apart from those that an attack has seen
+REJECTED = -1  # in place of a class, where a model with a reject option takes it
 
 
 class BallAttack(Attack, Protocol):
@@ -36,13 +40,82 @@ def attacked(attack: Attack, model: nn.Module, dataset: Dataset, *, seed: int) -
     Returns:
         Adversarial inputs (N, *input) on the CPU, and the passes that they cost.
     """
+    x_adv, counted = _by_batch(attack, model, dataset, seed)
+    return torch.cat([part.cpu() for part in x_adv]), counted
+
+
+def nearest(attack: MinimumNorm, model: nn.Module, dataset: Dataset, *, seed: int) -> tuple[Found, Counted]:
+    """The smallest perturbation of every row of a dataset.
+
+    Args:
+        attack: a minimum-norm attack, its ball of radius 0 for the whole security curve.
+        model, dataset, seed: as for `attacked`.
+
+    Returns:
+        What was found, on the CPU, and the passes that it cost.
+    """
+    found, counted = _by_batch(attack, model, dataset, seed)
+    return Found(
+        torch.cat([part.x_adv.cpu() for part in found]), torch.cat([part.distance.cpu() for part in found])
+    ), counted
+
+
+def curve_of_distances(distance: Tensor, levels: Iterable[float], **cell: Any) -> list[dict[str, Any]]:
+    """The security curve from one run of a minimum-norm attack: a row is broken at eps if its distance is at most eps.
+
+    Args:
+        distance: of each row (N,); 0 where it is wrong as it is, `inf` where nothing was found.
+        levels: budgets eps, in the units of the distances.
+        cell: the other columns of the table.
+
+    Returns:
+        Rows of the table: `robust_accuracy` at each level, with its interval.
+
+    Raises:
+        ValueError: distances that are NaN or negative.
+    """
+    if not (distance >= 0).all():
+        raise ValueError(f"distances must be at least 0, got {distance.min().item()}: pass `Found.distance`")
+    return [
+        rate("robust_accuracy", int((distance > level).sum()), len(distance), level=float(level), **cell)
+        for level in levels
+    ]
+
+
+def _by_batch(attack: Callable[..., T], model: nn.Module, dataset: Dataset, seed: int) -> tuple[list[T], Counted]:
     counted = Counted(model)
     device = next((parameter.device for parameter in model.parameters()), dataset.x.device)
-    x_adv = [
-        attack(counted, x.to(device), y.to(device), generator=torch.Generator().manual_seed(seed)).cpu()
-        for x, y in zip(dataset.x.split(BATCH), dataset.y.split(BATCH), strict=True)
-    ]
-    return torch.cat(x_adv), counted
+    batches = zip(dataset.x.split(BATCH), dataset.y.split(BATCH), strict=True)
+    with seeded(counted, torch.Generator().manual_seed(seed)):
+        found = [
+            attack(counted, x.to(device), y.to(device), generator=torch.Generator().manual_seed(seed))
+            for x, y in batches
+        ]
+    return found, counted
+
+
+def classes_of(model: nn.Module, x: Tensor, classes: int) -> Tensor:
+    """The answers (N,) of a model as it is used, a random one with draws that no attack has seen.
+
+    Args:
+        model: classifier; its logits may have a column more than there are classes, the reject option.
+        x: inputs (N, *input).
+        classes: how many there are.
+
+    Returns:
+        Classes, int64; `REJECTED` where the model refuses to answer.
+    """
+    with seeded(model, torch.Generator().manual_seed(FRESH)):
+        answers = logits_of(model, x).argmax(1)
+    return torch.where(answers == classes, REJECTED, answers)
+
+
+def stands(rows: pd.DataFrame) -> pd.Series:
+    """Which records are of a right answer on the clean input that the attack did not turn into a wrong one.
+
+    To be rejected is an error on a clean input, and no success of an attacker.
+    """
+    return (rows.clean == rows.label) & ((rows.adversarial == rows.label) | (rows.adversarial == REJECTED))
 
 
 def security_curve(
@@ -63,7 +136,7 @@ def security_curve(
         `forward_passes`, `backward_passes` (of the whole level, for one row on average); and the adversarial inputs
         of the attack's own level.
     """
-    clean = logits_of(model, dataset.x).argmax(1)
+    clean = classes_of(model, dataset.x, len(dataset.classes))
     records, own = [], dataset.x
     for level in sorted({*levels, attack.ball.eps}):
         ball = attack.ball.with_eps(level)
@@ -78,7 +151,7 @@ def security_curve(
                     "row": range(len(dataset)),
                     "label": dataset.y.numpy(),
                     "clean": clean.numpy(),
-                    "adversarial": logits_of(model, x_adv).argmax(1).numpy(),
+                    "adversarial": classes_of(model, x_adv, len(dataset.classes)).numpy(),
                     "size": ball.size(x_adv - dataset.x).numpy(),
                     "forward_passes": passes.forward_passes / len(dataset),
                     "backward_passes": passes.backward_passes / len(dataset),
@@ -101,8 +174,7 @@ def survivors(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     Raises:
         ValueError: a group whose attacks did not all see the same rows.
     """
-    right = (rows.clean == rows.label) & (rows.adversarial == rows.label)
-    grouped = rows.assign(survives=right).groupby([*by, "row"], sort=True)
+    grouped = rows.assign(survives=stands(rows)).groupby([*by, "row"], sort=True)
     attacks = rows.groupby(by).attack.nunique()  # of each group; each of its rows must have met as many
     if (grouped.attack.nunique().groupby(by).min() < attacks).any():
         raise ValueError(f"the attacks of one group of {by} must see the same rows: evaluate them on the same sample")

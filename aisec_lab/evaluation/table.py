@@ -1,7 +1,7 @@
 """The one tidy table: every measurement of every study is a row of it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def rate(metric: str, successes: int, n: int, **cell: Any) -> dict[str, Any]:
     return {"metric": metric, "value": successes / n, "low": low, "high": high, "n": n} | cell
 
 
-def tidy(rows: list[Mapping[str, Any]]) -> pd.DataFrame:
+def tidy(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Rows as the table: every column, in its type and order, sorted.
 
     Args:

@@ -1,26 +1,42 @@
 """Classifiers, the one training loop, and checkpoints."""
 
-from aisec_lab.models.architectures import CNN, MLP, ResNet
+from aisec_lab.models.architectures import CNN, MLP, ResNet, StridedCNN
 from aisec_lab.models.checkpoints import load_checkpoint, save_checkpoint
-from aisec_lab.models.fit import Fit, Objective, Step, plain
+from aisec_lab.models.fit import Course, Fit, Objective, Probe, Step, plain
 from aisec_lab.models.frozen import frozen, seeded
 from aisec_lab.models.layers import Architecture, Normalised
 from aisec_lab.models.passes import Counted, logits_of
+from aisec_lab.models.regression import KernelRidge
+from aisec_lab.models.svm import SVM
+from aisec_lab.models.text import BagOfEmbeddings, TextClassifier, TextCNN, TextTraining, text_logits
+from aisec_lab.models.words import Vocabulary, tokenise
 
 __all__ = [
     "CNN",
     "MLP",
+    "SVM",
     "Architecture",
+    "BagOfEmbeddings",
     "Counted",
+    "Course",
     "Fit",
+    "KernelRidge",
     "Normalised",
     "Objective",
+    "Probe",
     "ResNet",
     "Step",
+    "StridedCNN",
+    "TextCNN",
+    "TextClassifier",
+    "TextTraining",
+    "Vocabulary",
     "frozen",
     "load_checkpoint",
     "logits_of",
     "plain",
     "save_checkpoint",
     "seeded",
+    "text_logits",
+    "tokenise",
 ]

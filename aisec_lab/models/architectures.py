@@ -1,4 +1,4 @@
-"""Architectures: a small CNN for images of any size from 8x8 up, an MLP for tables, a ResNet for 32x32."""
+"""Architectures: small CNNs for images of any size from 8x8 up, an MLP for tables, a ResNet for 32x32."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -49,6 +49,34 @@ class CNN:
             *_conv(2 * self.width, 4 * self.width, 2),
             nn.Flatten(),
             nn.Linear(4 * self.width * pixels, self.hidden),
+            nn.ReLU(),
+            nn.Linear(self.hidden, classes),
+        )
+        initialise(model, generator)
+        return model
+
+
+@dataclass(frozen=True)
+class StridedCNN:
+    """Two convolutions of stride 2 and two linear layers without normalisation, small enough to be bounded.
+
+    Wong & Kolter (2018, arXiv:1711.00851, section 5). Args of the call: as for `CNN`.
+    """
+
+    width: int = 16
+    hidden: int = 100
+
+    def __call__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> nn.Sequential:
+        channels, height, width = _image(shape, 8, "StridedCNN")
+        pixels = (height // 4) * (width // 4)  # two halvings, rounded down
+        model = nn.Sequential(
+            Normalised(),
+            nn.Conv2d(channels, self.width, 4, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(self.width, 2 * self.width, 4, 2, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(2 * self.width * pixels, self.hidden),
             nn.ReLU(),
             nn.Linear(self.hidden, classes),
         )

@@ -1,6 +1,7 @@
 """The one training loop."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,37 @@ class Objective(Protocol):
         ...
 
 
+class Probe(Protocol):
+    """What looks at the model after each epoch, and may end the training."""
+
+    def __call__(self, model: nn.Module, dataset: Dataset) -> dict[str, float]:
+        """Figures for the epoch's record."""
+        ...
+
+    def spoiled(self, history: list[dict[str, float]]) -> bool:
+        """Whether the last epoch of the records has to be undone and the training ends."""
+        ...
+
+
+class Course(ABC):
+    """A defense that asks more of the loop than losses: a step or a probe of its own, or a model trained before.
+
+    It stands wherever an objective may: `Fit` hands itself over, and the course calls it back.
+    """
+
+    @abstractmethod
+    def follow(
+        self,
+        fit: "Fit",
+        model: nn.Module,
+        dataset: Dataset,
+        *,
+        generator: torch.Generator,
+        resume: str | os.PathLike[str] | None,
+    ) -> list[dict[str, float]]:
+        """Train `model` by means of `fit`; arguments and records as those of `Fit`."""
+
+
 def plain(model: nn.Module, optimizer: Optimizer, losses: Losses) -> Tensor:
     """One step of the optimizer on the mean loss.
 
@@ -55,19 +87,22 @@ class Fit:
     Args of the call:
         model: classifier; trained in place, left in evaluation mode.
         dataset: training rows.
-        objective: losses (N,) of a batch.
+        objective: losses (N,) of a batch, or a course.
         generator: source of the order of rows and of all that the objective draws.
         step: how losses become an update; `plain` unless privacy or a defense asks for another.
+        probe: looks at the model after each epoch; where it finds the epoch spoiled, training ends with the weights
+            from before that epoch. None by default.
         resume: a file that is rewritten after each epoch, and from which an interrupted run goes on to
             the same bits; none by default.
 
     Returns:
         One record an epoch: `epoch`, mean `loss`, `accuracy` on a sample of the training set, and what the objective
-        cost, `forward_passes` and `backward_passes` of one example.
+        and the probe cost, `forward_passes` and `backward_passes` of one example; and what the probe found. A spoiled
+        epoch has its record too, the last one.
 
     Raises:
         FloatingPointError: the loss is not finite any more.
-        ValueError: the file to resume from belongs to another run.
+        ValueError: the file to resume from belongs to another run; a step or a probe beside a course.
     """
 
     epochs: int = 20
@@ -85,12 +120,17 @@ class Fit:
         self,
         model: nn.Module,
         dataset: Dataset,
-        objective: Objective,
+        objective: Objective | Course,
         *,
         generator: torch.Generator,
         step: Step = plain,
+        probe: Probe | None = None,
         resume: str | os.PathLike[str] | None = None,
     ) -> list[dict[str, float]]:
+        if isinstance(objective, Course):
+            if step is not plain or probe is not None:
+                raise ValueError(f"{type(objective).__name__} brings its own step and probe: give Fit no other")
+            return objective.follow(self, model, dataset, generator=generator, resume=resume)
         device = next(model.parameters()).device
         batches = -(-len(dataset) // self.batch_size)
         optimizer = AdamW(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
@@ -106,6 +146,7 @@ class Fit:
         ) as progress:
             for epoch in range(len(run.history), self.epochs):
                 counted = Counted(model.train())
+                before = {name: value.clone() for name, value in model.state_dict().items()} if probe else {}
                 order = torch.randperm(len(dataset), generator=generator)
                 losses = []
                 for rows in order.split(self.batch_size):
@@ -121,9 +162,13 @@ class Fit:
                     progress.update()
                 loss = torch.cat(losses).mean().item()
                 accuracy = (logits_of(model, shown.x).argmax(1) == shown.y).float().mean().item()
+                seen = probe(counted, dataset) if probe else {}
                 passes = {"forward_passes": counted.forward_passes, "backward_passes": counted.backward_passes}
-                run.history.append({"epoch": epoch, "loss": loss, "accuracy": accuracy} | passes)
+                run.history.append({"epoch": epoch, "loss": loss, "accuracy": accuracy} | passes | seen)
                 progress.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}")
+                if probe and probe.spoiled(run.history):
+                    model.load_state_dict(before)
+                    break
                 if resume is not None:
                     run.save(Path(resume))
         model.eval()

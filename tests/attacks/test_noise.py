@@ -59,7 +59,12 @@ def test_noise_goes_with_the_row(seed, dtype):
     x = torch.rand(20, 5, generator=seed(1), dtype=dtype)
     order = torch.randperm(20, generator=seed(2))
     whole = RowNoise(x, seed(0))
-    draws = [lambda n: n.uniform((2, 3), 4), lambda n: n.normal((7,), 0), lambda n: n.integers(0, 9, (5,), 2**40)]
+    draws = [
+        lambda n: n.uniform((2, 3), 4),
+        lambda n: n.normal((7,), 0),
+        lambda n: n.integers(0, 9, (5,), 2**40),
+        lambda n: torch.stack([torch.randn(6, generator=own) for own in n.generators(3)]),
+    ]
     for draw in draws:
         assert torch.equal(draw(RowNoise(x[order], seed(0))), draw(whole)[order])
         assert torch.equal(draw(RowNoise(x[:1], seed(0))), draw(whole)[:1])

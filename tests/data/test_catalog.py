@@ -41,6 +41,7 @@ PUBLISHED = {
     "fashion_mnist": Published((1, 28, 28), {"train": [6000] * 10, "test": [1000] * 10}),
     "cifar10": Published((3, 32, 32), {"test": [1000] * 10}),
     "adult": Published((108,), {"train": [24720, 7841], "test": [12435, 3846]}),
+    "heart_cleveland": Published((30,), {"train": [108, 92], "test": [56, 47]}),  # 164 and 139 in all
 }
 needs_mirror = pytest.mark.skipif(MIRROR not in os.environ, reason=f"{MIRROR} names no mirror of the public sets")
 

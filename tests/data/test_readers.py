@@ -144,3 +144,28 @@ def test_embedded_sets_span_the_unit_interval(
     assert x_test.max() <= 1
     counts, counts_test = np.bincount(y), np.bincount(y_test)
     assert (abs(counts_test - (counts + counts_test) * sizes[1] / sum(sizes)) < 1).all()
+
+
+def test_heart_numbers_are_scaled_and_codes_are_words(tmp_path: Path) -> None:
+    """Any `num` above 0 is diseased; a "?" is a word; whole numbers lie on the grid of their range."""
+    rng = np.random.default_rng(0)
+    rows = [
+        f"{rng.integers(29, 78)}.0,1.0,{rng.integers(1, 5)}.0,130.0,250.0,0.0,1.0,150.0,0.0,2.3,2.0,"
+        f"{rng.choice(['0.0', '3.0', '?'])},7.0,{num}".split(",")
+        for num in rng.integers(0, 5, 303)
+    ]
+    path = tmp_path / "heart.csv"
+    path.write_text("".join(",".join(row) + "\n" for row in rows))
+    raw = readers.heart([path])
+    x, y = (np.concatenate([raw.splits[split][i] for split in ("train", "test")]) for i in (0, 1))
+    assert raw.classes == ("healthy", "diseased")
+    assert len(raw.splits["test"][1]) == 103
+    assert y.sum() == sum(row[-1] != "0" for row in rows)
+    group = [place for place, name in enumerate(raw.features) if name.startswith("ca=")]
+    assert [raw.features[place] for place in group] == ["ca=0.0", "ca=3.0", "ca=?"]
+    assert (x[:, group].sum(1) == 1).all()
+    assert (x[:, group].sum(0) == [sum(row[11] == word for row in rows) for word in ("0.0", "3.0", "?")]).all()
+    ages = np.array([float(row[0]) for row in rows])
+    span = round(1 / np.diff(np.unique(x[:, 0])).min())
+    assert span <= ages.max() - ages.min()
+    assert np.allclose(x[:, 0] * span, np.round(x[:, 0] * span), atol=1e-4)

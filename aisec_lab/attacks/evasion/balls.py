@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from aisec_lab.attacks.evasion.hyperplane import in_turn, least, together, whole
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.projections import TINY, boxed, onto_l1, onto_l2, per_row, projected, scaled
 
@@ -37,13 +38,30 @@ class Ball(ABC):
         """A ball of the same norm and another radius."""
         return replace(self, eps=eps)
 
+    def project(self, x: Tensor, delta: Tensor) -> Tensor:
+        """The exact Euclidean projection onto ball and box together, shape of `x`."""
+        return self.within(x, delta, x.new_full((len(x),), self.eps, dtype=torch.float64))
+
     @abstractmethod
     def size(self, delta: Tensor) -> Tensor:
         """The norm of each perturbation (N, *input): shape (N,)."""
 
     @abstractmethod
-    def project(self, x: Tensor, delta: Tensor) -> Tensor:
-        """The exact Euclidean projection onto ball and box together, shape of `x`."""
+    def within(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
+        """The exact Euclidean projection onto the box and, row by row, a ball of radius eps (N,); shape of `x`."""
+
+    @abstractmethod
+    def crossing(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
+        """The smallest perturbation, in this norm, along which a linear function rises by so much inside the box.
+
+        Args:
+            x: points (N, *input) of the box.
+            slope: gradients of the functions, shape of `x`.
+            rise: by how much they have to rise (N,), or to fall where negative.
+
+        Returns:
+            Perturbations, shape of `x`; where the box does not hold one, the one that leads farthest.
+        """
 
     @abstractmethod
     def steepest(self, grad: Tensor) -> Tensor:
@@ -61,8 +79,12 @@ class Linf(Ball):
     def size(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).abs().amax(1)
 
-    def project(self, x: Tensor, delta: Tensor) -> Tensor:
-        return boxed(x, delta.clamp(-self.eps, self.eps))
+    def within(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
+        eps = per_row(eps, delta).to(delta.dtype)
+        return boxed(x, delta.clamp(-eps, eps))
+
+    def crossing(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
+        return least(x, slope, rise, lambda u, room, rise: together(u, room, rise, speed=torch.ones_like(u)))
 
     def steepest(self, grad: Tensor) -> Tensor:
         return grad.sign()
@@ -79,8 +101,11 @@ class L2(Ball):
     def size(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).norm(dim=1)
 
-    def project(self, x: Tensor, delta: Tensor) -> Tensor:
-        return projected(x, delta, self.eps, self.size, onto_l2)
+    def within(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
+        return projected(x, delta, eps, self.size, onto_l2)
+
+    def crossing(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
+        return least(x, slope, rise, lambda u, room, rise: together(u, room, rise, speed=u))
 
     def steepest(self, grad: Tensor) -> Tensor:
         # scaled by the largest entry first, so that tiny gradients do not vanish when squared
@@ -101,8 +126,11 @@ class L1(Ball):
     def size(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).abs().sum(1)
 
-    def project(self, x: Tensor, delta: Tensor) -> Tensor:
-        return projected(x, delta, self.eps, self.size, onto_l1)
+    def within(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
+        return projected(x, delta, eps, self.size, onto_l1)
+
+    def crossing(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
+        return least(x, slope, rise, in_turn)
 
     def steepest(self, grad: Tensor) -> Tensor:
         # Steepest in this norm is one coordinate, which takes far too many steps. Along the whole gradient, scaled
@@ -132,11 +160,15 @@ class L0(Ball):
     def size(self, delta: Tensor) -> Tensor:
         return (delta != 0).flatten(1).sum(1).to(delta.dtype)
 
-    def project(self, x: Tensor, delta: Tensor) -> Tensor:
+    def within(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
         near = boxed(x, delta)
         gain = (near * (2 * delta - near)).flatten(1)  # delta^2 - (delta - near)^2: how much nearer than at zero
-        best = gain.topk(min(int(self.eps), gain.shape[1]), dim=1).indices
-        return near * torch.zeros_like(gain).scatter(1, best, 1).view_as(near)
+        order = gain.argsort(dim=1, descending=True, stable=True)
+        first = torch.arange(gain.shape[1], device=x.device) < eps[:, None]
+        return near * torch.zeros_like(gain).scatter(1, order, first.to(x.dtype)).view_as(near)
+
+    def crossing(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
+        return least(x, slope, rise, whole)
 
     def steepest(self, grad: Tensor) -> Tensor:
         # As for L1, but in leaps: behind a short step no coordinate would ever give way to a better one, behind

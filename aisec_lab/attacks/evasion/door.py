@@ -16,7 +16,23 @@ class Attack(Protocol):
         ...
 
 
-def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False) -> None:
+def of_numbers(goal: object, loss: object) -> bool:
+    """Whether goal and loss are about numbers, as their `real` says, and not about classes.
+
+    Raises:
+        ValueError: one of them is, the other is not.
+    """
+    real, also = (getattr(part, "real", False) for part in (goal, loss))
+    if real != also:
+        names = f"the goal {type(goal).__name__} and the loss {type(loss).__name__}"
+        raise ValueError(
+            f"{names}: one is about numbers, the other about classes; "
+            "with the goal Tolerance go the losses AbsoluteError and Residual"
+        )
+    return real
+
+
+def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: bool = False) -> None:
     """Refuse what would make an attack silently wrong.
 
     Args:
@@ -24,10 +40,11 @@ def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False) -> None
         x: inputs (N, *input).
         y: classes (N,).
         soft: whether `y` may be probabilities (N, K) instead.
+        real: whether `y` has to be numbers (N,) instead, the truth of a regression.
 
     Raises:
         ValueError: a model in training mode; pixels that are no floating point numbers in [0, 1]; classes of
-            another type than int64, of another number than `x` has rows, or negative.
+            another type than int64, of another number than `x` has rows, or negative; numbers that are not finite.
     """
     for name, module in model.named_modules():
         if module.training:
@@ -46,6 +63,10 @@ def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False) -> None
             )
     if len(x) != len(y):
         raise ValueError(f"there must be one class for each row, got {len(x)} rows and {len(y)} classes")
+    if real:
+        if not y.is_floating_point() or y.ndim != 1 or not y.isfinite().all():
+            raise ValueError(f"a regression's truth is finite floats of shape (N,), got {y.dtype} {tuple(y.shape)}")
+        return
     if soft and y.is_floating_point() and y.ndim == 2:
         return
     if y.dtype != torch.int64 or y.ndim != 1:
@@ -55,8 +76,11 @@ def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False) -> None
 
 
 def check_answer(logits: Tensor, y: Tensor) -> None:
-    """Refuse, once a model has answered (N, K), classes outside 0..K-1 and logits that are NaN."""
-    if y.ndim == 1 and len(y) and y.max() >= logits.shape[1]:
+    """Refuse, once a model has answered (N, K), classes outside 0..K-1, numbers unless K is 1, and NaN."""
+    if y.ndim == 1 and y.is_floating_point():
+        if logits.shape != (len(y), 1):
+            raise ValueError(f"a regression answers each row with one number, (N, 1), got {tuple(logits.shape)}")
+    elif y.ndim == 1 and len(y) and y.max() >= logits.shape[1]:
         raise ValueError(f"classes must lie in 0..{logits.shape[1] - 1}, the model's, got {int(y.max())}")
     if logits.isnan().any():
         raise ValueError(

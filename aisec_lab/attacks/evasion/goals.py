@@ -17,6 +17,13 @@ def lead(logits: Tensor, y: Tensor) -> Tensor:
     return logits.gather(1, own).squeeze(1) - others.amax(1)
 
 
+def undetected(logits: Tensor, y: Tensor) -> Tensor:
+    """By how much class y (N,) or the reject option, the last column of logits (N, K + 1), leads the rest: (N,)."""
+    logits = logits.clamp(min=FLOOR)
+    held = torch.stack([logits.gather(1, y[:, None]).squeeze(1), logits[:, -1]]).amax(0)
+    return held - logits[:, :-1].scatter(1, y[:, None], -torch.inf).amax(1)
+
+
 class Goal(Protocol):
     """What counts as success, and which way a loss against `y` has to move for it."""
 
@@ -47,3 +54,40 @@ class Targeted:
     def margin(self, logits: Tensor, y: Tensor) -> Tensor:
         """What the target lacks to the lead."""
         return -lead(logits, y)
+
+
+@dataclass(frozen=True)
+class Undetected:
+    """Any class but y, of a model whose last column says "rejected": to be rejected is no success.
+
+    Its loss is `UndetectedMargin`; the others would ascend into the reject option.
+    """
+
+    sign: ClassVar[int] = 1
+
+    def margin(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The lead of the true class or of the rejection, whichever is higher."""
+        return undetected(logits, y)
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """An answer farther than `tolerance` from y: of a regression, whose outputs (N, 1) and y (N,) are numbers.
+
+    Its losses are `AbsoluteError`, and `Residual` in one direction.
+
+    Raises:
+        ValueError: a tolerance that is negative or no number.
+    """
+
+    tolerance: float
+    sign: ClassVar[int] = 1
+    real: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.tolerance >= 0:
+            raise ValueError(f"tolerance must be a number >= 0, got {self.tolerance}")
+
+    def margin(self, logits: Tensor, y: Tensor) -> Tensor:
+        """What the error lacks to the tolerance."""
+        return self.tolerance - (logits.squeeze(1) - y).abs()

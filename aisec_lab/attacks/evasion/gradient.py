@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import check, check_answer
+from aisec_lab.attacks.evasion.door import check, check_answer, of_numbers
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.projections import per_row, unstopped
@@ -42,7 +42,7 @@ class FGSM:
     goal: Goal = Untargeted()
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y, soft=True)
+        check(model, x, y, soft=True, real=of_numbers(self.goal, self.loss))
         with frozen(model):
             _, _, grad = ascent(model, x, objective(self.loss, self.goal, y))
         return x + self.ball.project(x, FAR * self.ball.eps * self.ball.steepest(grad))
@@ -55,7 +55,8 @@ class PGD:
     Args of the call:
         model: classifier in evaluation mode; inputs in [0, 1], shape (N, *input), to logits (N, K).
         x, y: clean inputs (N, *input) and their true classes (N,), int64; with the goal `Targeted`, the
-            targets; with the loss `KullbackLeibler`, probabilities (N, K).
+            targets; with the loss `KullbackLeibler`, probabilities (N, K); with the goal `Tolerance`, the true
+            values (N,), floats, of a model that answers (N, 1).
         generator: source of the random starts.
 
     Returns:
@@ -82,7 +83,7 @@ class PGD:
             raise ValueError(f"steps, restarts and step_size must be positive: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y, soft=not self.early_stop)
+        check(model, x, y, soft=not self.early_stop, real=of_numbers(self.goal, self.loss))
         with frozen(model):
             search = self._until_won if self.early_stop else self._to_the_end
             return search(model, x, y, generator)

@@ -1,12 +1,12 @@
 """Losses that an untargeted attack ascends: logits (N, K) and classes y (N,) to one number a row."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from aisec_lab.attacks.evasion.goals import FLOOR, lead
+from aisec_lab.attacks.evasion.goals import FLOOR, lead, undetected
 
 TINY = 1e-12  # Croce & Hein add it to the denominator too
 
@@ -49,6 +49,36 @@ class Margin:
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
         return -lead(logits, y)
+
+
+@dataclass(frozen=True)
+class UndetectedMargin:
+    """What the best wrong class lacks to both the true class y and the reject option, the last column of the logits."""
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        return -undetected(logits, y)
+
+
+@dataclass(frozen=True)
+class AbsoluteError:
+    """|f(x) - y| of a regression's outputs (N, 1): from a start it follows the direction in which f errs there."""
+
+    real: ClassVar[bool] = True
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        return (logits.squeeze(1) - y).abs()
+
+
+@dataclass(frozen=True)
+class Residual:
+    """f(x) - y of a regression's outputs (N, 1), or downwards y - f(x): the worst of both is the worst error."""
+
+    upwards: bool = True
+    real: ClassVar[bool] = True
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        residual = logits.squeeze(1) - y
+        return residual if self.upwards else -residual
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Onto = Callable[[Tensor, Tensor, float], Tensor]
+Onto = Callable[[Tensor, Tensor, Tensor], Tensor]
 TINY = 1e-30  # keeps 0 / 0 out of the norms of zero rows
 
 
@@ -35,13 +35,13 @@ def scaled(grad: Tensor) -> Tensor:
     return grad / per_row(grad.flatten(1).abs().amax(1).clamp(min=torch.finfo(grad.dtype).tiny), grad)
 
 
-def projected(x: Tensor, delta: Tensor, eps: float, size: Callable[[Tensor], Tensor], onto: Onto) -> Tensor:
+def projected(x: Tensor, delta: Tensor, eps: Tensor, size: Callable[[Tensor], Tensor], onto: Onto) -> Tensor:
     """The nearest perturbation in ball and box: clipped where this is enough, solved for exactly elsewhere.
 
     Args:
         x: inputs (N, *input).
         delta: perturbations, shape of `x`.
-        eps: radius of the ball.
+        eps: radii of the balls (N,).
         size: the ball's norm of each row.
         onto: `onto_l2` or `onto_l1`, which solve for rows flattened and made positive, in float64.
 
@@ -49,17 +49,17 @@ def projected(x: Tensor, delta: Tensor, eps: float, size: Callable[[Tensor], Ten
         Perturbations, shape of `x`.
     """
     near = boxed(x, delta)
-    far = size(near) > eps
+    far = size(near) > eps.to(near.dtype)
     if far.any():
         v, x = delta[far], x[far]
         room = torch.where(v > 0, 1 - x, x).clamp(min=0)  # from x to the face that delta heads for
-        length = onto(v.abs().flatten(1).double(), room.flatten(1).double(), eps)
+        length = onto(v.abs().flatten(1).double(), room.flatten(1).double(), eps[far, None].double())
         near[far] = v.sign() * length.view_as(v).to(v.dtype)
     return near
 
 
-def onto_l2(u: Tensor, room: Tensor, eps: float) -> Tensor:
-    """The nearest to u (N, D) >= 0 of length eps below `room` is min(s u, room): find s between its breakpoints."""
+def onto_l2(u: Tensor, room: Tensor, eps: Tensor) -> Tensor:
+    """The nearest to u (N, D) >= 0 of length eps (N, 1) below `room` is min(s u, room): s between breakpoints."""
     hit, order = (room / u.clamp(min=TINY)).sort(dim=1)  # the s at which a coordinate reaches its face
     room_sq, u_sq = room.gather(1, order) ** 2, u.gather(1, order) ** 2
     stopped = room_sq.cumsum(1) - room_sq  # sum over the coordinates before
@@ -69,8 +69,8 @@ def onto_l2(u: Tensor, room: Tensor, eps: float) -> Tensor:
     return torch.minimum(s * u, room)
 
 
-def onto_l1(u: Tensor, room: Tensor, eps: float) -> Tensor:
-    """The nearest to u (N, D) >= 0 of sum eps below `room` is clip(u - s, 0, room): find s between its breakpoints."""
+def onto_l1(u: Tensor, room: Tensor, eps: Tensor) -> Tensor:
+    """The nearest to u (N, D) >= 0 of sum eps (N, 1) below `room` is clip(u - s, 0, room): s between breakpoints."""
     knots, order = torch.cat([u, u - room], 1).sort(dim=1, descending=True)
     slope = torch.where(order < u.shape[1], 1, -1).cumsum(1)  # coordinates in motion just below each breakpoint
     mass = torch.cat([torch.zeros_like(knots[:, :1]), (slope[:, :-1] * -knots.diff(dim=1)).cumsum(1)], 1)

@@ -1,0 +1,83 @@
+"""The Boundary attack: a random walk along the boundary, towards the clean input, on decisions alone."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks.evasion.balls import L2
+from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.goals import Goal, Untargeted
+from aisec_lab.attacks.evasion.nearest import Nearest, Searched, blend, candidates, halve, start
+from aisec_lab.attacks.evasion.noise import RowNoise
+from aisec_lab.attacks.evasion.projections import per_row
+from aisec_lab.models import frozen
+
+TRIES = 100  # candidates for a first point
+HALVINGS = 10  # on the way from it to the boundary
+ADAPT = 1.5  # factor by which steps grow and shrink, to the power of what they miss their share of wins by
+SPHERE, STEP = 0.5, 0.25  # shares of wins aimed at: of steps around the clean input, of those that come nearer too
+CHECK = 10  # every so many steps the step around the clean input is asked about by itself
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Boundary attack (Brendel et al., 2018, arXiv:1712.04248, algorithm 1): minimum-norm in L2.
+
+    Each step goes around the clean input, a share `delta` of the distance, and then nearer, by a share `epsilon`. Both
+    adapt in each row: a win lets them grow, a loss shrink, so that they settle where the wanted shares win.
+
+    Args of the call, returns, raises: as for `HopSkipJump`.
+    """
+
+    ball: L2 = L2(0)  # the radius within which a row needs no further search
+    queries: int = 5000
+    delta: float = 0.01
+    epsilon: float = 0.01
+    goal: Goal = Untargeted()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.ball, L2):
+            raise ValueError(f"Boundary knows the ball L2, not {self.ball.name}")
+        if self.queries < 2 or not (0 < self.delta < 1 and 0 < self.epsilon < 1):
+            raise ValueError(f"queries must be at least 2, delta and epsilon in (0, 1): {self}")
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, starts: Tensor | None = None
+    ) -> Searched:
+        check(model, x, y)
+        noise = RowNoise(x, generator)
+        with frozen(model), torch.no_grad():
+            found = Nearest(model, x, y, self.goal, self.ball, self.queries)
+            rows, z = start(found, candidates(noise, x, starts), TRIES)
+            z = halve(found, rows, z, HALVINGS)
+            delta, epsilon = torch.full_like(found.distance, self.delta), torch.full_like(found.distance, self.epsilon)
+            step = 0
+            while True:
+                going = found.going(rows)
+                rows, z = rows[going], z[going]
+                if not len(rows):
+                    return found.result()
+                eta = noise.select(rows).normal(x.shape[1:], TRIES + step)
+                around = self._around(x[rows], z, delta[rows], eta)
+                if step % CHECK == 0:
+                    delta[rows] *= _adapted(found.ask(rows, around), SPHERE)
+                nearer = blend(self.ball, x[rows], around, 1 - epsilon[rows])
+                won = found.ask(rows, nearer)
+                epsilon[rows] = (epsilon[rows] * _adapted(won, STEP)).clamp(max=0.5)
+                z = torch.where(per_row(won, z), nearer, z)
+                step += 1
+
+    def _around(self, x: Tensor, z: Tensor, delta: Tensor, eta: Tensor) -> Tensor:
+        """From z by a random step of length delta, orthogonal to the way to x, and back onto the sphere around x."""
+        distance = self.ball.size(z - x)
+        back = self.ball.steepest(z - x)
+        eta = eta - per_row((eta * back).flatten(1).sum(1), x) * back
+        eta = self.ball.steepest(eta) * per_row(delta, x)
+        return (x + per_row(distance, x) * self.ball.steepest(back + eta)).clamp(0, 1)
+
+
+def _adapted(won: Tensor, share: float) -> Tensor:
+    """A factor that leaves the step where it is, on average, once a share of steps wins."""
+    return torch.exp(math.log(ADAPT) * (won.float() - share))

@@ -1,0 +1,62 @@
+"""DDN: the direction by gradient, the length by success."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks.evasion.balls import L2
+from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.goals import Goal, Untargeted
+from aisec_lab.attacks.evasion.losses import CrossEntropy
+from aisec_lab.attacks.evasion.minimal import Smallest, cosine
+from aisec_lab.attacks.evasion.projections import TINY, boxed, per_row, unstopped
+from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.models import frozen
+
+FIRST_EPSILON = 1.0
+
+
+@dataclass(frozen=True)
+class DDN:
+    """Decoupled direction and norm (Rony et al., 2019, arXiv:1811.09600, algorithm 1): L2 only.
+
+    Args of the call, returns, raises: as for `FMN`.
+    """
+
+    ball: L2 = L2(0)
+    steps: int = 100
+    gamma: float = 0.05  # share by which the length grows and shrinks
+    goal: Goal = Untargeted()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.ball, L2):
+            raise ValueError(f"DDN knows the ball L2, not {self.ball.name}")
+        if self.steps < 1 or not 0 < self.gamma < 1:
+            raise ValueError(f"steps must be positive and gamma in (0, 1): {self}")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
+        check(model, x, y)
+        with frozen(model):
+            found = Smallest(model, x, y, self.goal, self.ball)
+            rows = found.unsolved
+            delta, epsilon = torch.zeros_like(x[rows]), torch.full_like(found.distance[rows], FIRST_EPSILON)
+            for k in range(self.steps):
+                if not len(rows):
+                    break
+                z = x[rows] + delta
+                logits, _, grad = ascent(
+                    model,
+                    z,
+                    lambda logits, rows=rows: self.goal.sign * CrossEntropy()(logits, y[rows]),  # type: ignore[misc]
+                )
+                won = found.see(rows, z, logits)
+                step = cosine(1.0, 0.01, k / self.steps) * self.ball.steepest(unstopped(x[rows], delta, grad))
+                epsilon = epsilon * torch.where(won, 1 - self.gamma, 1 + self.gamma)
+                delta = delta + step
+                delta = boxed(x[rows], delta * per_row(epsilon / (self.ball.size(delta) + TINY), delta))
+                alive = found.distance[rows] > self.ball.eps
+                if not alive.all():
+                    rows, delta, epsilon = rows[alive], delta[alive], epsilon[alive]
+            return found.result(model)

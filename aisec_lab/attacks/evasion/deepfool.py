@@ -1,0 +1,60 @@
+"""DeepFool: step onto the nearest boundary as if it were flat, and again."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks.evasion.balls import L2, Ball, Linf
+from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.goals import Untargeted
+from aisec_lab.attacks.evasion.minimal import FINAL_STEPS, Smallest, likeliest
+from aisec_lab.attacks.evasion.planes import nearest_plane
+from aisec_lab.attacks.evasion.projections import boxed
+from aisec_lab.models import frozen
+
+
+@dataclass(frozen=True)
+class DeepFool:
+    """DeepFool (Moosavi-Dezfooli et al., 2016, arXiv:1511.04599, algorithm 2 and section 3.3): L2 and Linf.
+
+    Here a step leads to the nearest point of the boundary inside the box; the paper has no box.
+
+    Args of the call, raises: as for `FMN`.
+
+    Returns:
+        `Found`: a row leaves at the first point that has won, which is near, but not the nearest.
+    """
+
+    ball: Ball = L2(0)
+    steps: int = 50
+    candidates: int = 9  # wrong classes looked at, the likeliest
+    overshoot: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.ball, L2 | Linf):
+            raise ValueError(f"DeepFool knows the balls L2 and Linf, not {self.ball.name}")
+        if self.steps < 1 or self.candidates < 1 or not self.overshoot >= 0:
+            raise ValueError(f"steps and candidates must be positive, overshoot must be at least 0: {self}")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
+        check(model, x, y)
+        with frozen(model):
+            found = Smallest(model, x, y, Untargeted(), self.ball)
+            others = likeliest(found.logits, y, self.candidates)
+            rows = found.unsolved
+            delta = torch.zeros_like(x[rows])
+            for _ in range(self.steps):
+                if not len(rows):
+                    break
+                origin = x[rows]
+                z = origin + boxed(origin, (1 + self.overshoot) * delta)
+                logits, plane = nearest_plane(model, z, y[rows], others[rows], self.ball)
+                alive = ~found.see(rows, z, logits)
+                rows, delta = rows[alive], (delta + plane.step)[alive]
+            z = x[rows] + boxed(x[rows], (1 + self.overshoot) * delta)
+            with torch.no_grad():
+                found.see(rows, z, model(z))
+            found.draw_near(model, FINAL_STEPS)
+            return found.result(model)

@@ -1,0 +1,114 @@
+"""The fast adaptive boundary attack: along the boundary, with a bias towards the clean input."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks.evasion.balls import L0, Ball, Linf
+from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.goals import Untargeted
+from aisec_lab.attacks.evasion.losses import TargetedMargin
+from aisec_lab.attacks.evasion.minimal import FINAL_STEPS, Smallest, likeliest
+from aisec_lab.attacks.evasion.planes import Plane, nearest_plane
+from aisec_lab.attacks.evasion.projections import TINY, per_row
+from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.models import frozen
+
+ALPHA_MAX = 0.1  # weight of the clean input's own projection, at most
+ETA = 1.05  # how far beyond the boundary each projection goes
+BETA = 0.9  # share of the way from the clean input at which the search goes on from a point that has won
+
+
+def follow(model: nn.Module, found: Smallest, steps: int, plane_at: Callable[[Tensor, Tensor], Plane]) -> None:
+    """One run of algorithm 1 over the rows for which nothing was found inside the ball.
+
+    Args:
+        model: classifier, frozen.
+        found: the nearest points so far; brought up to date.
+        steps: the paper's N_iter.
+        plane_at: of points z (n, *input) and their rows' positions (n,), the boundary to step onto.
+    """
+    ball, rows = found.ball, found.unsolved
+    z = found.x[rows]
+    for _ in range(steps):
+        if not len(rows):
+            return
+        origin, plane = found.x[rows], plane_at(z, rows)
+        level = plane.lead + (plane.slope * (z - origin)).flatten(1).sum(1)  # from origin
+        step_origin = ball.crossing(origin, plane.slope, level)
+        length = ball.size(plane.step)
+        alpha = per_row((length / (length + ball.size(step_origin) + TINY)).clamp(max=ALPHA_MAX), z)
+        z = ((1 - alpha) * (z + ETA * plane.step) + alpha * (origin + ETA * step_origin)).clamp(0, 1)
+        with torch.no_grad():
+            won = found.see(rows, z, model(z))
+        z = torch.where(per_row(won, z), (1 - BETA) * origin + BETA * z, z)
+        alive = found.distance[rows] > ball.eps
+        if not alive.all():
+            rows, z = rows[alive], z[alive]
+
+
+@dataclass(frozen=True)
+class FAB:
+    """FAB (Croce & Hein, 2020, arXiv:1907.02044, algorithm 1, without restarts): Linf, L2 and L1.
+
+    Args of the call, returns, raises: as for `FMN`.
+    """
+
+    ball: Ball = Linf(0)
+    steps: int = 100
+    candidates: int = 9  # wrong classes looked at, the likeliest
+
+    def __post_init__(self) -> None:
+        _refuse(self.ball, self.steps, self.candidates)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
+        check(model, x, y)
+        with frozen(model):
+            found = Smallest(model, x, y, Untargeted(), self.ball)
+            others = likeliest(found.logits, y, self.candidates)
+            follow(
+                model, found, self.steps, lambda z, rows: nearest_plane(model, z, y[rows], others[rows], self.ball)[1]
+            )
+            found.draw_near(model, FINAL_STEPS)
+            return found.result(model)
+
+
+@dataclass(frozen=True)
+class TargetedFAB:
+    """FAB towards the likeliest wrong classes, one after the other (FAB-T of Croce & Hein, 2020, arXiv:2003.01690).
+
+    Args of the call, returns, raises: as for `FMN`. Any wrong class wins, not only the one aimed at; one pass
+    backward a step, whatever the number of classes.
+    """
+
+    ball: Ball = Linf(0)
+    steps: int = 100
+    targets: int = 9
+
+    def __post_init__(self) -> None:
+        _refuse(self.ball, self.steps, self.targets)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
+        check(model, x, y)
+        with frozen(model):
+            found = Smallest(model, x, y, Untargeted(), self.ball)
+            for target in likeliest(found.logits, y, self.targets).T:
+
+                def towards(z: Tensor, rows: Tensor, target: Tensor = target) -> Plane:
+                    _, gain, slope = ascent(model, z, lambda logits: TargetedMargin()(logits, y[rows], target[rows]))
+                    return Plane(-gain, slope, self.ball.crossing(z, slope, -gain))
+
+                follow(model, found, self.steps, towards)
+            found.draw_near(model, FINAL_STEPS)
+            return found.result(model)
+
+
+def _refuse(ball: Ball, steps: int, classes: int) -> None:
+    """Refuse settings that FAB cannot have."""
+    if isinstance(ball, L0):
+        raise ValueError("FAB knows the balls Linf, L2 and L1, not L0: use FMN")
+    if steps < 1 or classes < 1:
+        raise ValueError(f"steps, and classes looked at, must be positive: {steps}, {classes}")

@@ -1,0 +1,89 @@
+"""FMN: a ball that shrinks while its best point wins, and grows while it does not."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks.evasion.balls import L0, L2, Ball
+from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.goals import Goal, Untargeted
+from aisec_lab.attacks.evasion.minimal import Smallest, cosine
+from aisec_lab.attacks.evasion.projections import per_row, unstopped
+from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.models import frozen
+
+
+@dataclass(frozen=True)
+class FMN:
+    """Fast minimum-norm attack (Pintor et al., 2021, arXiv:2102.12827, algorithm 1): L0, L1, L2 and Linf.
+
+    Here a step goes along the ball's own steepest direction, alpha_k times the radius far; the paper's has an L2 length
+    that is the same whatever the norm and the number of pixels. Projections are exact, box included.
+
+    Args of the call:
+        model: classifier in evaluation mode; inputs in [0, 1], shape (N, *input), to logits (N, K).
+        x, y: clean inputs (N, *input) and their true classes (N,), int64; with the goal `Targeted`, the targets.
+        generator: unused; nothing here is random.
+
+    Returns:
+        `Found`: the nearest point seen for each row, inside the box, confirmed to win as it is returned. A row that is
+        won as it is comes back untouched at distance 0, one for which nothing was found at `inf`.
+
+    Raises:
+        ValueError: pixels outside [0, 1], a class outside 0..K-1, or a model in training mode.
+    """
+
+    ball: Ball = L2(0)  # the norm, and a radius within which a row needs no further search
+    steps: int = 1000
+    step_size: float = 1.0  # alpha_0, in units of the radius
+    gamma: float = 0.05  # gamma_0, share by which the radius changes
+    goal: Goal = Untargeted()
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not self.step_size > 0 or not 0 < self.gamma < 1:
+            raise ValueError(f"steps and step_size must be positive and gamma in (0, 1): {self}")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
+        check(model, x, y)
+        with frozen(model):
+            found = Smallest(model, x, y, self.goal, self.ball)
+            rows = found.unsolved
+            delta, epsilon = torch.zeros_like(x[rows]), torch.full_like(found.distance[rows], torch.inf)
+            for k in range(self.steps):
+                if not len(rows):
+                    break
+                z = x[rows] + delta
+                logits, loss, grad = ascent(
+                    model,
+                    z,
+                    lambda logits, rows=rows: -self.goal.margin(logits, y[rows]),  # type: ignore[misc]
+                )
+                won = found.see(rows, z, logits)
+                best = found.distance[rows]
+                gamma = cosine(self.gamma, 0.001, k / self.steps)
+                epsilon = torch.where(
+                    won, torch.minimum(self._turned(epsilon, -gamma), best), self._turned(epsilon, gamma)
+                )
+                never = best.isinf()
+                if never.any():
+                    # as far as the boundary were it flat, and a little farther: onto it would never be beyond it
+                    ahead = self.ball.crossing(z[never], grad[never], -loss[never])
+                    flat = self.ball.size(delta[never]) + self.ball.size(ahead)
+                    epsilon[never] = self._turned(flat, gamma)
+                alpha = cosine(self.step_size, self.step_size / 100, k / self.steps)
+                step = self.ball.steepest(unstopped(x[rows], delta, grad))
+                delta = self.ball.within(x[rows], delta + per_row(alpha * epsilon, delta) * step, epsilon)
+                alive = best > self.ball.eps
+                if not alive.all():
+                    rows, delta, epsilon = rows[alive], delta[alive], epsilon[alive]
+            return found.result(model)
+
+    def _turned(self, epsilon: Tensor, gamma: float) -> Tensor:
+        """The radius after a change by the share gamma; in L0 by one coordinate at least."""
+        turned = epsilon * (1 + gamma)
+        if not isinstance(self.ball, L0):
+            return turned
+        whole = turned.floor()
+        return torch.maximum(whole, epsilon + 1) if gamma > 0 else torch.minimum(whole, epsilon - 1).clamp(min=1)

@@ -1,0 +1,110 @@
+"""HopSkipJump: down the boundary by gradients that are estimated from decisions alone."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks.evasion.balls import L2, Ball, Linf
+from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.goals import Goal, Untargeted
+from aisec_lab.attacks.evasion.nearest import Nearest, Searched, candidates, halve, start
+from aisec_lab.attacks.evasion.noise import RowNoise
+from aisec_lab.attacks.evasion.projections import per_row
+from aisec_lab.models import frozen
+
+TRIES = 100  # candidates for a first point
+FIRST_DELTA = 0.1  # radius of the first estimate, in widths of the box, as in the authors' code
+HALVINGS = 25  # of a step, at most
+
+
+@dataclass(frozen=True)
+class HopSkipJump:
+    """HopSkipJump (Chen et al., 2020, arXiv:1904.02144, algorithm 2): minimum-norm in L2 and Linf.
+
+    Args of the call:
+        model: classifier in evaluation mode, or an `Oracle`; inputs in [0, 1], shape (N, *input), to scores (N, K),
+            of which only the highest is looked at.
+        x, y: clean inputs and their true classes (N,), int64; with the goal `Targeted`, the targets.
+        generator: source of all noise.
+        starts: inputs (M, *input) to start from, such as some of each target class; a search towards a class
+            hardly ever starts from uniform noise, which is what it is given without them.
+
+    Returns:
+        The nearest input that has won for each row, inside the box, and the way there (`Searched`). The model sees
+        no row more than `queries` times, the clean row included. Rows that are won as they are, and rows for
+        which none of 100 starts has won, come back untouched.
+
+    Raises:
+        ValueError: another ball, and what `PGD` refuses.
+    """
+
+    ball: Ball = L2(0)  # the norm, and a radius within which a row needs no further search
+    queries: int = 5000
+    samples: int = 100  # B_0, of the first estimate
+    goal: Goal = Untargeted()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.ball, Linf | L2):
+            raise ValueError(f"HopSkipJump knows the balls Linf and L2, not {self.ball.name}")
+        if self.queries < 2 or self.samples < 1:
+            raise ValueError(f"queries must be at least 2 and samples positive: {self}")
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, starts: Tensor | None = None
+    ) -> Searched:
+        check(model, x, y)
+        noise = RowNoise(x, generator)
+        with frozen(model), torch.no_grad():
+            found = Nearest(model, x, y, self.goal, self.ball, self.queries)
+            rows, z = start(found, candidates(noise, x, starts), TRIES)
+            z = self._to_boundary(found, rows, z)
+            t = 0
+            while True:
+                going = found.going(rows)
+                rows, z = rows[going], z[going]
+                if not len(rows):
+                    return found.result()
+                t += 1
+                distance = self.ball.size(z - x[rows])
+                delta = torch.full_like(distance, FIRST_DELTA) if t == 1 else distance / x.shape[1:].numel()
+                v = self._gradient(found, rows, z, delta, round(self.samples * math.sqrt(t)), noise.select(rows), t)
+                z = self._jump(found, rows, z, v, distance / math.sqrt(t))
+                z = self._to_boundary(found, rows, z)
+
+    def _gradient(
+        self, found: Nearest, rows: Tensor, z: Tensor, delta: Tensor, samples: int, noise: RowNoise, t: int
+    ) -> Tensor:
+        """The direction in which points z at the boundary are won, estimated by polling around them (eq. 16)."""
+        v = torch.zeros_like(z)
+        for i, own in enumerate(noise.generators(TRIES + t)):
+            u = torch.randn((samples, *z.shape[1:]), generator=own, dtype=z.dtype, device=z.device)
+            u = L2(0).steepest(u)
+            around = (z[i] + delta[i] * u).clamp(0, 1)
+            phi = 2 * found.poll(int(rows[i]), around).to(z.dtype) - 1
+            u = (around[: len(phi)] - z[i]) / delta[i]
+            if phi.abs().sum() > phi.sum().abs():  # not all of one kind: the mean makes a good baseline
+                phi = phi - phi.mean()
+            v[i] = (per_row(phi, u) * u).sum(0)
+        return self.ball.steepest(v)
+
+    def _jump(self, found: Nearest, rows: Tensor, z: Tensor, v: Tensor, step: Tensor) -> Tensor:
+        """One step along v, halved until it wins; a row whose step never does stays."""
+        z = z.clone()
+        short = torch.arange(len(rows), device=z.device)  # which have not stepped yet
+        for _ in range(HALVINGS):
+            short = short[found.left(rows[short]) > 0]
+            if not len(short):
+                break
+            ahead = (z[short] + per_row(step[short], z) * v[short]).clamp(0, 1)
+            won = found.ask(rows[short], ahead)
+            z[short[won]] = ahead[won]
+            short = short[~won]
+            step = step / 2
+        return z
+
+    def _to_boundary(self, found: Nearest, rows: Tensor, z: Tensor) -> Tensor:
+        """Section III-C.1: until the share of the way is known to theta, d^(-3/2) in L2 and d^-2 in Linf."""
+        power = 1.5 if isinstance(self.ball, L2) else 2
+        return halve(found, rows, z, math.ceil(power * math.log2(found.x.shape[1:].numel())))

@@ -1,0 +1,117 @@
+"""What every gradient search for the smallest perturbation keeps, and what it gives back."""
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks.evasion.balls import Ball
+from aisec_lab.attacks.evasion.door import check_answer
+from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.goals import Goal
+from aisec_lab.attacks.evasion.projections import TINY, boxed, per_row
+
+STRETCH = (1e-6, 1e-5, 1e-4, 1e-3)  # of a perturbation whose point did not win when asked about again
+FINAL_STEPS = 3  # of drawing points near, as in FAB
+CLEARANCE = 1e-4  # of the clean margin, left when a point is drawn near: more than logits differ between batches
+
+
+class MinimumNorm(Protocol):
+    """An attack that looks for the smallest perturbation: a frozen dataclass of settings that is called."""
+
+    @property
+    def ball(self) -> Ball:
+        """The norm, and a radius within which a row needs no further search."""
+        ...
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
+        """The nearest adversarial inputs of rows `x` with classes `y`; its only randomness is `generator`'s."""
+        ...
+
+
+class Smallest:
+    """The nearest point of each row that has won so far, beginning with the rows that are won as they are.
+
+    Args:
+        model: classifier, frozen; asked once about all rows.
+        x: clean inputs (N, *input).
+        y: classes (N,), true or target ones, as the goal has it.
+        goal: when a point has won.
+        ball: the norm, and the radius within which a row leaves the search.
+
+    Attributes:
+        logits: the model's answer (N, K) to the rows themselves.
+        distance: of the nearest point (N,), `inf` where none has won.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, goal: Goal, ball: Ball) -> None:
+        with torch.no_grad():
+            self.logits = model(x)
+        check_answer(self.logits, y)
+        self.x, self.y, self.goal, self.ball = x, y, goal, ball
+        self.x_adv, self.margin = x.clone(), goal.margin(self.logits, y)
+        self.distance = torch.where(self.margin < 0, 0.0, torch.inf).to(x.dtype)
+
+    @property
+    def unsolved(self) -> Tensor:
+        """Positions, in the whole batch, of the rows for which nothing was found inside the ball."""
+        return (self.distance > self.ball.eps).nonzero().squeeze(1)
+
+    def see(self, rows: Tensor, z: Tensor, logits: Tensor) -> Tensor:
+        """Take note of points z for the rows at positions `rows`, and of the model's answers to them.
+
+        Returns:
+            A mask over `rows`: which points have won.
+        """
+        won = self.goal.margin(logits.detach(), self.y[rows]) < 0
+        distance = self.ball.size(z - self.x[rows])
+        nearer = won & (distance < self.distance[rows])
+        self.x_adv[rows[nearer]], self.distance[rows[nearer]] = z[nearer], distance[nearer]
+        return won
+
+    def draw_near(self, model: nn.Module, times: int) -> None:
+        """Draw the points found outside the ball towards their rows, by the rule of false position on the margin."""
+        rows = ((self.distance > self.ball.eps) & self.distance.isfinite()).nonzero().squeeze(1)
+        x, delta = self.x[rows], self.x_adv[rows] - self.x[rows]
+        near, far = torch.zeros_like(self.distance[rows]), torch.ones_like(self.distance[rows])  # shares of the way
+        with torch.no_grad():
+            left, right = self.margin[rows], self.goal.margin(model(x + delta), self.y[rows])
+            clear = CLEARANCE * left
+            for _ in range(times):
+                share = near + (far - near) * ((left + clear) / (left - right).clamp(min=TINY)).clamp(0, 1)
+                z = x + per_row(share, x) * delta
+                logits = model(z)
+                won, margin = self.see(rows, z, logits), self.goal.margin(logits, self.y[rows])
+                near, left = torch.where(won, near, share), torch.where(won, left, margin)
+                far, right = torch.where(won, share, far), torch.where(won, margin, right)
+
+    def result(self, model: nn.Module) -> Found:
+        """What was found, each point asked about once more, all in one batch and as they are returned.
+
+        Float32 logits depend a little on the batch: a point that does not win here is moved farther from its row by
+        a hair, and given up as not found where that does not help.
+        """
+        with torch.no_grad():
+            for stretch in (*STRETCH, None):
+                won = self.goal.margin(model(self.x_adv), self.y) < 0
+                lost = self.distance.isfinite() & ~won
+                if not lost.any():
+                    break
+                x = self.x[lost]
+                if stretch is None:
+                    self.x_adv[lost], self.distance[lost] = x, torch.inf
+                else:
+                    delta = boxed(x, (1 + stretch) * (self.x_adv[lost] - x))
+                    self.x_adv[lost], self.distance[lost] = x + delta, self.ball.size(x + delta - x)
+        return Found(self.x_adv, self.distance)
+
+
+def likeliest(logits: Tensor, y: Tensor, number: int) -> Tensor:
+    """The wrong classes of highest logit (N, K), at most `number`, in falling order: shape (N, C)."""
+    return logits.scatter(1, y[:, None], -torch.inf).argsort(1, descending=True)[:, :-1][:, :number]
+
+
+def cosine(first: float, last: float, share: float) -> float:
+    """From `first` to `last` along a cosine, as `share` goes from 0 to 1."""
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2

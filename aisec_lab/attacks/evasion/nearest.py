@@ -1,0 +1,174 @@
+"""What every search that sees only decisions keeps: the nearest point won of each row, and its queries, counted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks.evasion.balls import Ball, Linf
+from aisec_lab.attacks.evasion.door import check_answer
+from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.goals import Goal
+from aisec_lab.attacks.evasion.noise import RowNoise
+from aisec_lab.attacks.evasion.projections import per_row
+
+BATCH = 128  # points a pass: with many more, a pass leaves the processor's cache and takes longer for each
+
+
+@dataclass(frozen=True, eq=False)
+class Searched(Found):
+    """As `Found`, with the way there.
+
+    Args:
+        rows, queries, distances: one entry (E,) each for every time that a row came nearer: which row, after how
+            many queries about it, and how near.
+    """
+
+    rows: Tensor
+    queries: Tensor
+    distances: Tensor
+
+    def within(self, queries: int) -> Tensor:
+        """Distances (N,) found with so many queries a row, `inf` for none: a point of the curve against queries."""
+        soon = self.queries <= queries
+        nearest = torch.full_like(self.distance, torch.inf)
+        return nearest.scatter_reduce(0, self.rows[soon], self.distances[soon], "amin")
+
+
+class Nearest:
+    """The nearest point of each row that has won so far, beginning with the rows that are won as they are.
+
+    Args:
+        model: classifier, frozen; asked once about all rows, which counts.
+        x: clean inputs (N, *input).
+        y: classes (N,), true or target ones, as the goal has it.
+        goal: when a point has won.
+        ball: the norm, and the radius within which a row needs no further search.
+        queries: how often the model may be asked about each row.
+
+    Attributes:
+        spent: queries so far, (N,).
+        unsolved: positions of the rows that are not won as they are.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, goal: Goal, ball: Ball, queries: int) -> None:
+        self.model, self.x, self.y, self.goal, self.ball, self.queries = model, x, y, goal, ball, queries
+        logits = model(x)
+        check_answer(logits, y)
+        won = goal.margin(logits, y) < 0
+        self.x_adv = x.clone()
+        self.distance = torch.where(won, 0.0, torch.inf).to(x.dtype)
+        self.spent = torch.ones_like(y)
+        self.unsolved = (~won).nonzero().squeeze(1)
+        self._log = [(won.nonzero().squeeze(1), self.spent[won], self.distance[won])]
+
+    def left(self, rows: Tensor) -> Tensor:
+        """How many queries are left to the rows at positions `rows`."""
+        return self.queries - self.spent[rows]
+
+    def going(self, rows: Tensor) -> Tensor:
+        """A mask over `rows`: which have queries left and stand outside the ball."""
+        return (self.left(rows) > 0) & (self.distance[rows] > self.ball.eps)
+
+    def ask(self, rows: Tensor, z: Tensor) -> Tensor:
+        """Ask about one point z (n, *input) for each of `rows`, and remember those that win and are nearer.
+
+        Returns:
+            Which have won (n,): none of those whose queries are used up, about which nothing is asked.
+        """
+        asked = self.left(rows) > 0
+        won = torch.zeros_like(asked)
+        rows, z = rows[asked], z[asked]
+        self.spent[rows] += 1
+        won[asked] = new = self._decide(z, self.y[rows])
+        distance = self.ball.size(z - self.x[rows])
+        nearer = new & (distance < self.distance[rows])
+        rows, z, distance = rows[nearer], z[nearer], distance[nearer]
+        self.x_adv[rows], self.distance[rows] = z, distance
+        self._log.append((rows, self.spent[rows], distance))
+        return won
+
+    def poll(self, row: int, z: Tensor) -> Tensor:
+        """Ask about the points z (m, *input), all for one row: as many, of the first, as it has queries left.
+
+        Returns:
+            Which of them have won (at most m,). None is remembered: they explore, and are hardly ever nearer.
+        """
+        z = z[: self.queries - int(self.spent[row])]
+        self.spent[row] += len(z)
+        return self._decide(z, self.y[row].expand(len(z)))
+
+    def result(self) -> Searched:
+        """What was found, and the way there."""
+        rows, queries, distances = (torch.cat(part) for part in zip(*self._log, strict=True))
+        return Searched(self.x_adv, self.distance, rows, queries, distances)
+
+    def _decide(self, z: Tensor, y: Tensor) -> Tensor:
+        parts = zip(z.split(BATCH), y.split(BATCH), strict=True)
+        won = [self.goal.margin(self.model(z), y) < 0 for z, y in parts]
+        return torch.cat(won) if won else torch.zeros_like(y, dtype=torch.bool)
+
+
+def blend(ball: Ball, x: Tensor, z: Tensor, share: Tensor) -> Tensor:
+    """The nearest points to z (n, *input) at a share (n,) of their distance from x, as the ball measures it."""
+    delta = z - x
+    if isinstance(ball, Linf):
+        reach = per_row(share * ball.size(delta), x)
+        delta = delta.clamp(-reach, reach)
+    else:
+        delta = per_row(share, x) * delta
+    return (x + delta).clamp(0, 1)  # of rounding
+
+
+def halve(found: Nearest, rows: Tensor, z: Tensor, times: int) -> Tensor:
+    """Pull won points z (n, *input) towards their rows until they stand at the boundary.
+
+    Args:
+        found: asked once for each row and halving.
+        rows: positions of the rows in the whole batch.
+        z: a point for each that has won.
+        times: halvings; the share of the distance ends within 2 ** -times of the boundary.
+
+    Returns:
+        Points that have won, shape of `z`.
+    """
+    x, high = found.x[rows], z.new_ones(len(rows))
+    low = torch.zeros_like(high)
+    for _ in range(times):
+        middle = (low + high) / 2
+        won = found.ask(rows, blend(found.ball, x, z, middle))
+        low, high = torch.where(won, low, middle), torch.where(won, middle, high)
+    return blend(found.ball, x, z, high)
+
+
+def candidates(noise: RowNoise, x: Tensor, starts: Tensor | None) -> Callable[[Tensor, int], Tensor]:
+    """What a search may start from: of `starts` (M, *input), or uniform noise, by positions (n,) and counter."""
+
+    def candidate(rows: Tensor, number: int) -> Tensor:
+        own = noise.select(rows)
+        if starts is None:
+            return own.uniform(x.shape[1:], number)
+        return starts[own.integers(0, len(starts), (), number)]
+
+    return candidate
+
+
+def start(found: Nearest, candidate: Callable[[Tensor, int], Tensor], tries: int) -> tuple[Tensor, Tensor]:
+    """A first point that has won for each unsolved row.
+
+    Args:
+        found: asked once for each row and candidate.
+        candidate: see `candidates`.
+        tries: most candidates for a row.
+
+    Returns:
+        Positions (n,) of the rows that have one, in ascending order, and their points (n, *input).
+    """
+    rows = found.unsolved
+    for number in range(tries):
+        if not len(rows):
+            break
+        rows = rows[~found.ask(rows, candidate(rows, number))]
+    begun = found.unsolved[found.distance[found.unsolved] < torch.inf]
+    return begun, found.x_adv[begun]

@@ -1,0 +1,1 @@
+"""Physical evasion: things that are printed, put into the scene, and photographed."""

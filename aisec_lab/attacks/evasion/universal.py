@@ -1,0 +1,93 @@
+"""Universal perturbations: one for all inputs, learned on some and used on others."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks.evasion.balls import Ball
+from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.goals import Goal, Untargeted
+from aisec_lab.attacks.evasion.gradient import objective
+from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
+from aisec_lab.attacks.evasion.projections import boxed
+from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.data import Dataset
+from aisec_lab.models import frozen
+
+BETA = 9.0  # where a row's loss is cut off, so that no row is worth more than being lost (Shafahi et al., eq. 5)
+
+
+@dataclass(frozen=True, eq=False)
+class UniversalPerturbation:
+    """A perturbation that was learned, as an attack: the same for every row.
+
+    Args:
+        ball: the threat; a smaller ball than it was learned in takes the perturbation's projection.
+        delta: shape of one input.
+
+    Args of the call:
+        model, y: the classifier and the classes; looked at only to refuse what `PGD` refuses.
+        x: clean inputs (N, *input) in [0, 1].
+        generator: unused.
+
+    Returns:
+        x + delta, clipped to the box and so inside the ball.
+    """
+
+    ball: Ball
+    delta: Tensor
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        check(model, x, y)
+        return x + boxed(x, _projected(self.ball, self.delta).to(x).expand_as(x))
+
+
+@dataclass(frozen=True)
+class Universal:
+    """Learn a universal perturbation (Moosavi-Dezfooli et al., 2017) by SGD (Shafahi et al., 2020, arXiv:1811.11304).
+
+    Algorithm 2 of the latter: over batches of the training rows, a step along the gradient of their summed loss, each
+    row's cut off at beta = 9, and back onto the ball.
+
+    Args of the call:
+        train: rows and their true classes; with the goal `Targeted`, the targets.
+        model: classifier in evaluation mode.
+        generator: order of the rows.
+
+    Returns:
+        An evasion attack.
+
+    Raises:
+        ValueError: what `PGD` refuses.
+    """
+
+    ball: Ball
+    epochs: int = 10
+    batch_size: int = 128
+    step_size: float = 0.1  # in units of eps
+    loss: Loss = CrossEntropy()
+    goal: Goal = Untargeted()
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or not self.step_size > 0:
+            raise ValueError(f"epochs, batch_size and step_size must be positive: {self}")
+
+    def __call__(self, train: Dataset, *, model: nn.Module, generator: torch.Generator) -> UniversalPerturbation:
+        check(model, train.x, train.y)
+        delta = torch.zeros_like(train.x[:1])
+        with frozen(model):
+            for _ in range(self.epochs):
+                for rows in torch.randperm(len(train), generator=generator).split(self.batch_size):
+                    x, ascended = train.x[rows], objective(self.loss, self.goal, train.y[rows])
+                    z = x + boxed(x, delta.expand_as(x))
+                    _, _, grad = ascent(model, z, lambda logits, f=ascended: f(logits).clamp(max=BETA))  # type: ignore[misc]
+                    step = self.step_size * self.ball.eps * self.ball.steepest(grad.sum(0, keepdim=True))
+                    delta = _projected(self.ball, delta + step)
+        return UniversalPerturbation(self.ball, delta[0])
+
+
+def _projected(ball: Ball, delta: Tensor) -> Tensor:
+    """Onto the ball, with no box but that of all changes, [-1, 1]: by symmetry, as lengths from a corner of [0, 1]."""
+    lengths = delta.abs().flatten()[None]
+    return delta.sign() * ball.project(torch.zeros_like(lengths), lengths).view_as(delta)

@@ -1,0 +1,83 @@
+"""The public door of the attacks on texts: what they are called with, what they give back, what is refused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks.evasion import door
+from aisec_lab.data import Texts
+
+
+@dataclass(frozen=True, eq=False)
+class Edited:
+    """What an attack on texts found.
+
+    Args:
+        texts: N texts, each with as many words as before; one for which nothing was found stays as it was.
+        changed: how many words of each are others (N,), int64.
+        distance: the share of words that had to change (N,), float64: 0 for texts that are won as they are, `inf`
+            where nothing was found.
+        queries: how many texts the model was asked about (N,), int64; a gradient is one query.
+        paths: of each text, the versions with 0, 1, 2, ... words changed, as far as the search went.
+    """
+
+    texts: tuple[str, ...]
+    changed: Tensor
+    distance: Tensor
+    queries: Tensor
+    paths: tuple[tuple[str, ...], ...]
+
+    def within(self, share: float) -> tuple[str, ...]:
+        """The N texts as the same attack makes them with a smaller share of words: one run gives the whole curve."""
+        return tuple(path[min(len(path) - 1, allowance(len(path[0].split()), share))] for path in self.paths)
+
+
+def allowance(words: int, share: float) -> int:
+    """How many of so many words may change: the largest number whose share, as a float, is at most `share`."""
+    return max(count for count in range(words + 1) if count / words <= share)
+
+
+class TextAttack(Protocol):
+    """An attack on texts: a frozen dataclass of settings that is called.
+
+    Attributes:
+        early_stop: leave a text alone once it is misclassified; against a model that draws, that is at a lucky draw.
+    """
+
+    @property
+    def early_stop(self) -> bool:
+        """Whether it does."""
+        ...
+
+    def learn(self, train: Texts) -> "TextAttack":
+        """The same attack with what it learns from the victim's training texts, if anything."""
+        ...
+
+    def __call__(self, model: nn.Module, texts: Sequence[str], y: Tensor, *, generator: torch.Generator) -> Edited:
+        """Adversarial texts for classes `y`; the only randomness comes from `generator`."""
+        ...
+
+
+def check(model: nn.Module, texts: Sequence[str], y: Tensor) -> None:
+    """Refuse, with a ValueError, what would make an attack on texts silently wrong.
+
+    Args:
+        model: classifier of texts in evaluation mode.
+        texts: a sequence of strings, not one string, each of at least one word.
+        y: classes (N,), int64.
+    """
+    if isinstance(texts, str):
+        raise ValueError("the attack takes a sequence of texts, got one string: put it into a list")
+    empty = [row for row, text in enumerate(texts) if not text.split()]
+    if empty:
+        raise ValueError(f"each text has at least one word, text {empty[0]} has none: leave it out")
+    door.check(model, torch.empty(len(texts), 0), y)
+
+
+def check_share(share: float) -> None:
+    """Refuse, with a ValueError, a share of words that is none."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"share, the share of a text's words that may change, must lie in [0, 1], got {share}")

@@ -1,0 +1,39 @@
+"""Exact arithmetic of the binomial distribution: bounds on a rate, and tests of a coin."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import bdtrc, betainc, betaincinv
+
+
+def lower_bound(successes: ArrayLike, n: int, alpha: float) -> np.ndarray:
+    """The exact one-sided lower bound on a rate (Clopper & Pearson, 1934).
+
+    Args:
+        successes: counts from 0 to n, of any shape.
+        n: trials, at least 1.
+        alpha: how often, at most, the bound may lie above the true rate.
+
+    Returns:
+        Bounds in [0, 1], shape of `successes`, float64.
+    """
+    k = np.asarray(successes, dtype=np.float64)
+    return np.where(k > 0, betaincinv(np.maximum(k, 1), n - np.maximum(k, 1) + 1, alpha), 0.0)
+
+
+def upper_bound(successes: ArrayLike, n: int, alpha: float) -> np.ndarray:
+    """The exact one-sided upper bound; as `lower_bound`, but it may lie below the true rate with `alpha`."""
+    k = np.asarray(successes, dtype=np.float64)
+    return np.where(k < n, betaincinv(np.minimum(k, n - 1) + 1, n - np.minimum(k, n - 1), 1 - alpha), 1.0)
+
+
+def fair_coin(heads: ArrayLike, tosses: ArrayLike) -> np.ndarray:
+    """The p-value of the exact two-sided test that a coin is fair, float64, for counts of any shape."""
+    heads, n = np.asarray(heads, dtype=np.float64), np.asarray(tosses, dtype=np.float64)
+    more = np.maximum(heads, n - heads)
+    above = betainc(np.maximum(more, 1), n - np.maximum(more, 1) + 1, 0.5)  # P(X >= more)
+    return np.where(2 * more == n, 1.0, np.minimum(1.0, 2 * above))
+
+
+def tail(successes: int, n: int, rate: float) -> float:
+    """The probability of at least so many successes among n trials that each succeed at `rate`."""
+    return float(bdtrc(successes - 1, n, rate)) if successes > 0 else 1.0

@@ -1,0 +1,110 @@
+"""Texts and their classes: what text models learn from."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aisec_lab.data.dataset import stratified_sample
+from aisec_lab.data.prepare import SAMPLE_SEED, check_name, read_prepared
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Texts and their classes.
+
+    Args:
+        texts: N strings, each with at least one word; words are what whitespace separates.
+        y: classes (N,), int64 in 0..K-1.
+        classes: the K names.
+        name: as the catalog has it.
+
+    Raises:
+        ValueError: anything else, with the mend.
+    """
+
+    texts: tuple[str, ...]
+    y: Tensor
+    classes: tuple[str, ...]
+    name: str
+
+    def __post_init__(self) -> None:
+        if not self.texts:
+            raise ValueError(f"{self.name}: a dataset has at least one text, got none")
+        empty = [row for row, text in enumerate(self.texts) if not text.split()]
+        if empty:
+            raise ValueError(f"{self.name}: each text has at least one word, row {empty[0]} has none: leave it out")
+        if self.y.dtype != torch.int64 or self.y.shape != (len(self.texts),):
+            raise ValueError(
+                f"{self.name}: y must be int64 ({len(self.texts)},), got {self.y.dtype} {tuple(self.y.shape)}"
+            )
+        if not (self.y.min() >= 0 and self.y.max() < len(self.classes)):
+            raise ValueError(
+                f"{self.name}: y must lie in 0..{len(self.classes) - 1}, got {self.y.min()}..{self.y.max()}: "
+                "number the classes from 0"
+            )
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def subset(self, index: Tensor) -> "Texts":
+        """The rows that `index` (positions) names, in its order."""
+        return Texts(tuple(self.texts[row] for row in index.tolist()), self.y[index], self.classes, self.name)
+
+    def sample(self, n: int | None, seed: int) -> "Texts":
+        """A stratified sample of n rows (None for all), in their order here; ValueError where there are fewer."""
+        if n is None or n == len(self):
+            return self
+        if not 1 <= n < len(self):
+            raise ValueError(
+                f"{self.name} has {len(self)} texts, cannot take {n}: ask for 1 to {len(self)}, or null for all"
+            )
+        return self.subset(torch.from_numpy(stratified_sample(self.y.numpy(), n, seed)))
+
+
+@dataclass(frozen=True)
+class TextSplits:
+    """A prepared set of texts: its two splits, and the card that says what it is."""
+
+    train: Texts
+    test: Texts
+    card: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PreparedTexts:
+    """Texts that `aisec data NAME` has prepared, or a stratified sample of them.
+
+    Args of the call:
+        root: the folder above `name/`.
+
+    Returns:
+        The splits and the card.
+
+    Raises:
+        ValueError: an unknown name, a size that is not positive, or arrays that are not those of the card or no texts.
+        FileNotFoundError: it has not been prepared.
+    """
+
+    name: str
+    train_size: int | None = None  # rows; all of them where it is None
+    test_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        for size in (self.train_size, self.test_size):
+            if size is not None and size < 1:
+                raise ValueError(f"data sizes must be positive, or null for all rows, got {size}")
+
+    def __call__(self, root: str | os.PathLike[str] = "data") -> TextSplits:
+        card, arrays = read_prepared(self.name, root)
+        sizes = {"train": self.train_size, "test": self.test_size}
+        splits = {}
+        for split, (x, y) in arrays.items():
+            if x.dtype.kind != "U":
+                raise ValueError(f"{self.name} holds no texts: configure aisec_lab.data.Prepared")
+            whole = Texts(tuple(x.tolist()), torch.from_numpy(y), tuple(card["classes"]), self.name)
+            splits[split] = whole.sample(sizes[split], SAMPLE_SEED)
+        return TextSplits(splits["train"], splits["test"], card)

@@ -1,0 +1,69 @@
+"""Defensive distillation: a student that learns a teacher's soft answers (Papernot et al., 2016, arXiv:1511.04508)."""
+
+import copy
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aisec_lab.data import Dataset
+from aisec_lab.models import Course, Fit, frozen
+
+
+@dataclass(frozen=True)
+class Tempered:
+    """Cross-entropy of softmax(z / temperature), with the classes or with a teacher's answers at that temperature.
+
+    Args of the call: as for `Standard`.
+    """
+
+    temperature: float
+    teacher: nn.Module | None = None
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be positive, got {self.temperature}")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        target = y
+        if self.teacher is not None:
+            with frozen(self.teacher), torch.no_grad():
+                target = (self.teacher(x) / self.temperature).softmax(1)
+        return F.cross_entropy(model(x) / self.temperature, target, reduction="none")
+
+
+@dataclass(frozen=True)
+class Distillation(Course):
+    """Train a teacher at a temperature, then a student of the same shape on its soft answers, and use that at 1.
+
+    Papernot et al., 2016, section IV-B. The student's logits are `temperature` times larger than usual, so that the
+    gradient of its cross-entropy vanishes in float32: it hides from attacks on that loss and resists none on the
+    logits (Carlini & Wagner, 2017, arXiv:1608.04644, section VIII).
+
+    Args of `follow`: as for `Fit`; `model`, the student, begins with the weights that its teacher began with.
+
+    Returns:
+        The records of both, the teacher's first; the student's passes are its own, without the teacher's answers.
+    """
+
+    temperature: float = 20.0
+
+    def __post_init__(self) -> None:
+        Tempered(self.temperature)  # refuses what makes no sense
+
+    def follow(
+        self,
+        fit: Fit,
+        model: nn.Module,
+        dataset: Dataset,
+        *,
+        generator: torch.Generator,
+        resume: str | os.PathLike[str] | None,
+    ) -> list[dict[str, float]]:
+        teacher = copy.deepcopy(model)
+        teacher_file = None if resume is None else f"{os.fspath(resume)}.teacher"
+        taught = fit(teacher, dataset, Tempered(self.temperature), generator=generator, resume=teacher_file)
+        learned = fit(model, dataset, Tempered(self.temperature, teacher), generator=generator, resume=resume)
+        return taught + [record | {"epoch": len(taught) + record["epoch"]} for record in learned]

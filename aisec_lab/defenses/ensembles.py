@@ -1,0 +1,69 @@
+"""Ensembles of several architectures."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.data import Splits
+from aisec_lab.models import Architecture, Course, Fit, Objective
+
+
+class Averaged(nn.Module):
+    """The logarithm of the mean of the members' probabilities.
+
+    Args:
+        members: classifiers into the same classes; the mode is that of the first.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        if not members:
+            raise ValueError("an ensemble has at least one member, got none")
+        self.members = nn.ModuleList(members)
+        self.train(members[0].training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, K) of inputs (N, *input)."""
+        each = torch.stack([member(x).log_softmax(1) for member in self.members])  # (members, N, K)
+        return each.logsumexp(0) - math.log(len(self.members))
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The model together with models of other architectures, trained here (Strauss et al., 2017, arXiv:1709.03423).
+
+    Args:
+        architectures: of the other members.
+        fit, objective: how they are trained.
+        seed: of their weights and of the order of rows.
+
+    Args of the call:
+        model: the first member, a classifier.
+        data: the splits; the others learn from `data.train`.
+
+    Returns:
+        A classifier, in the mode of `model`.
+
+    Raises:
+        ValueError: no data.
+    """
+
+    architectures: Sequence[Architecture]
+    fit: Fit
+    objective: Objective | Course
+    seed: int = 0
+
+    def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
+        if data is None:
+            raise ValueError("Ensemble trains its other members: give it data=splits")
+        train, device = data.train, next(model.parameters()).device
+        generator = torch.Generator().manual_seed(self.seed)
+        members = [model]
+        for architecture in self.architectures:
+            member = architecture(train.shape, len(train.classes), generator=generator).to(device)
+            self.fit(member, train, self.objective, generator=generator)
+            members.append(member)
+        return Averaged(members)

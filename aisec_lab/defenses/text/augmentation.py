@@ -1,0 +1,36 @@
+"""Training on what an attack makes of the training texts."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from aisec_lab.attacks.text.door import TextAttack
+from aisec_lab.data import Texts, TextSplits
+from aisec_lab.defenses.training import Standard
+from aisec_lab.models.text import TextTraining
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Train anew on the training texts and their adversarial versions (Jin et al., 2020, arXiv:1907.11932, sec. 5.3).
+
+    The versions are made once, against the undefended model; a text that the attack does not break adds none. Called
+    as `TextDefense` says.
+    """
+
+    attack: TextAttack
+
+    def __call__(
+        self, model: nn.Module, *, data: TextSplits, training: TextTraining, generator: torch.Generator
+    ) -> nn.Module:
+        train = data.train
+        found = self.attack.learn(train)(model, train.texts, train.y, generator=generator)
+        new = found.changed.nonzero().squeeze(1)
+        both = Texts(
+            train.texts + tuple(found.texts[row] for row in new.tolist()),
+            torch.cat([train.y, train.y[new]]),
+            train.classes,
+            train.name,
+        )
+        return training(both, Standard(), generator=generator)

@@ -1,0 +1,119 @@
+"""Certified accuracy, and the bracket: no attack may break what a certificate holds."""
+
+from collections.abc import Callable, Iterable
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks import Ball
+from aisec_lab.binomial import tail
+from aisec_lab.data import Dataset
+from aisec_lab.defenses.smoothing_certificate import Certificate
+
+BATCH = 100  # rows bounded at a time
+CHANCE = 0.001  # that the bracket accuses a smoothed classifier whose certificates fail as often as they may
+
+
+def certified_by_bounds(
+    margin: Callable[[nn.Module, Tensor, Tensor, Ball], Tensor],
+    model: nn.Module,
+    dataset: Dataset,
+    ball: Ball,
+    levels: Iterable[float],
+) -> pd.DataFrame:
+    """Which rows a bound on the margin certifies, at each perturbation budget.
+
+    Args:
+        margin: `ibp_margin` or `crown_margin`.
+        model: a sequential network in evaluation mode.
+        dataset: rows and their true classes.
+        ball: the threat; takes each level in turn.
+        levels: budgets eps.
+
+    Returns:
+        One record for each level and row: `knob` (the ball's name), `level`, `row`, `label`, `certified`.
+    """
+    device = next((parameter.device for parameter in model.parameters()), dataset.x.device)
+    records = []
+    for level in levels:
+        leads = [
+            margin(model, x.to(device), y.to(device), ball.with_eps(level)).cpu()
+            for x, y in zip(dataset.x.split(BATCH), dataset.y.split(BATCH), strict=True)
+        ]
+        records.append(_records(ball.name, level, dataset.y, torch.cat(leads) > 0))
+    return pd.concat(records, ignore_index=True)
+
+
+def certified_by_smoothing(certificate: Certificate, y: Tensor, levels: Iterable[float]) -> pd.DataFrame:
+    """Which rows a smoothed classifier's certificate holds for, at each L2 distance of `levels`; as
+    `certified_by_bounds`."""
+    y = y.cpu()
+    return pd.concat(
+        [
+            _records("L2", level, y, certificate.holds(y.to(certificate.classes.device), level).cpu())
+            for level in levels
+        ],
+        ignore_index=True,
+    )
+
+
+def bracket(certified: pd.DataFrame, survivors: pd.DataFrame, *, alpha: float = 0.0) -> pd.DataFrame:
+    """Certified accuracy below, empirical robust accuracy above, on the same rows.
+
+    Args:
+        certified: records of `certified_by_bounds` or `certified_by_smoothing`.
+        survivors: `knob`, `level`, `row`, `survives` of the same classifier in the same norm, as `survivors` gives
+            them; a smoothed classifier is judged by its votes (`predict`, or the winner of `Smoothed`).
+        alpha: how often a single certificate may be wrong: 0 for bounds; for smoothing the certificate's alpha plus
+            that of the judging `predict`.
+
+    Returns:
+        For each knob and level: `certified_accuracy`, `robust_accuracy`, `crossings` (rows certified and yet broken)
+        and `n`.
+
+    Raises:
+        ValueError: the two do not speak of the same rows and levels.
+        AssertionError: more rows cross than alpha explains, one with alpha = 0; the message names them.
+    """
+    keys = ["knob", "level", "row"]
+    both = certified.merge(survivors[[*keys, "survives"]], on=keys, how="outer", indicator="side")
+    if (both.side != "both").any():
+        odd = both[both.side != "both"].iloc[0]
+        raise ValueError(
+            f"the bracket compares the same rows at the same levels; {odd.knob} {odd.level:g}, row {odd.row} is in the "
+            f"{'certificates' if odd.side == 'left_only' else 'attacks'} alone: evaluate both on the same sample"
+        )
+    certain, survives = both.certified.astype(bool), both.survives.astype(bool)
+    both = both.assign(certified=certain, survives=survives, crossing=certain & ~survives)
+    for knob, rows in both.groupby("knob"):
+        crossed = rows[rows.crossing]
+        held = rows[rows.certified].row.nunique()  # one certificate a row, whatever the levels at which it is read
+        if tail(crossed.row.nunique(), held, alpha) < CHANCE:
+            named = ", ".join(f"row {row} at {level:g}" for row, level in zip(crossed.row, crossed.level, strict=True))
+            raise AssertionError(
+                f"{crossed.row.nunique()} of {held} rows are certified in {knob} and yet broken: {named}; "
+                "certificate or attack is wrong, or they are not of the same model"
+            )
+    return (
+        both.groupby(["knob", "level"])
+        .agg(
+            certified_accuracy=("certified", "mean"),
+            robust_accuracy=("survives", "mean"),
+            crossings=("crossing", "sum"),
+            n=("row", "size"),
+        )
+        .reset_index()
+    )
+
+
+def _records(knob: str, level: float, y: Tensor, certified: Tensor) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "knob": knob,
+            "level": float(level),
+            "row": range(len(y)),
+            "label": y.numpy(),
+            "certified": certified.numpy(),
+        }
+    )

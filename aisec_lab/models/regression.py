@@ -1,0 +1,63 @@
+"""Regression: a model that answers each row with a number, solved for in closed form."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+class Kernel(nn.Module):
+    """A weighted sum of Gaussian bumps around known rows, shape (N, D) to (N, 1)."""
+
+    rows: Tensor
+    weight: Tensor
+    mean: Tensor
+
+    def __init__(self, rows: Tensor, weight: Tensor, mean: Tensor, width: float) -> None:
+        super().__init__()
+        for name, value in {"rows": rows, "weight": weight, "mean": mean}.items():
+            self.register_buffer(name, value)
+        self.width = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Numbers (N, 1), in the units of the y that was fitted."""
+        return self.mean + gaussian(x, self.rows, self.width) @ self.weight
+
+
+def gaussian(x: Tensor, rows: Tensor, width: float) -> Tensor:
+    """exp(-|x - r|^2 / (2 width^2)) for each x (N, D) and each row r (M, D): shape (N, M)."""
+    return (-((x[:, None] - rows) ** 2).sum(2) / (2 * width**2)).exp()
+
+
+@dataclass(frozen=True)
+class KernelRidge:
+    """Kernel ridge regression (Saunders et al., 1998, eq. 10) with a Gaussian kernel.
+
+    Args:
+        width: of the kernel, in the units of x.
+        ridge: added to the kernel's diagonal.
+
+    Args of the call:
+        x: rows (N, D) in [0, 1], float32.
+        y: their values (N,), floats.
+
+    Returns:
+        A model from (N, D) to (N, 1), in evaluation mode, which an attack with the goal `Tolerance` takes.
+
+    Raises:
+        ValueError: a width or a ridge that is not positive.
+    """
+
+    width: float = 0.5
+    ridge: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not self.width > 0 or not self.ridge > 0:
+            raise ValueError(f"width and ridge must be positive: {self}")
+
+    def __call__(self, x: Tensor, y: Tensor) -> nn.Module:
+        known, values = x.double(), y.double()
+        kernel = gaussian(known, known, self.width)
+        mean = values.mean()
+        weight = torch.linalg.solve(kernel + self.ridge * torch.eye(len(x)), (values - mean)[:, None])
+        return Kernel(x, weight.to(x.dtype), mean.to(x.dtype), self.width).eval()

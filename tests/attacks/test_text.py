@@ -1,0 +1,291 @@
+"""Attacks on texts: their constraints, and closed forms on models whose every answer can be listed."""
+
+import itertools
+import os
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import nn
+
+from aisec_lab.attacks import CharacterEdits, Greedy, Homoglyphs, HotFlip, Neighbours, Synonyms
+from aisec_lab.attacks.evasion.goals import lead
+from aisec_lab.attacks.text.cooccurrence import class_evidence, context_vectors
+from aisec_lab.attacks.text.door import allowance
+from aisec_lab.attacks.text.edits import swapped
+from aisec_lab.attacks.text.synonyms import STAY
+from aisec_lab.data import PreparedTexts, prepare
+from aisec_lab.data.reviews import BAD, GOOD
+from aisec_lab.data.sources import MIRROR
+from aisec_lab.defenses import Standard
+from aisec_lab.models import BagOfEmbeddings, TextClassifier, Vocabulary, text_logits, tokenise
+from aisec_lab.models.words import MASK
+from tests.clone import ROOT
+from tests.reviews import TRAINING, classifier, seed, splits
+
+ATTACKS = {
+    "hotflip": HotFlip(0.3),
+    "hotflip_synonyms": HotFlip(0.3, allowed=Synonyms(0.4, 1.0)),
+    "textfooler": Greedy(Synonyms(0.4, 1.0), 0.3),
+    "deepwordbug": Greedy(CharacterEdits(), 0.3),
+    "homoglyphs": Greedy(Homoglyphs(), 0.3),
+}
+
+
+def distance(first, second):
+    """The number of edits between two words, swaps of neighbours included, by the textbook's table."""
+    table = {(i, -1): i + 1 for i in range(-1, len(first))} | {(-1, j): j + 1 for j in range(-1, len(second))}
+    for i, j in itertools.product(range(len(first)), range(len(second))):
+        cost = first[i] != second[j]
+        table[i, j] = min(table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + cost)
+        if i and j and first[i] == second[j - 1] and first[i - 1] == second[j]:
+            table[i, j] = min(table[i, j], table[i - 2, j - 2] + 1)
+    return table[len(first) - 1, len(second) - 1]
+
+
+def changes(before, after):
+    """The tokens that differ, as (old, new)."""
+    return [pair for pair in zip(tokenise(before), tokenise(after), strict=True) if pair[0] != pair[1]]
+
+
+@pytest.fixture(scope="module", params=ATTACKS)
+def outcome(request):
+    """An attack, what it learned with, and what it made of the test reviews."""
+    attack = ATTACKS[request.param].learn(splits().train)
+    test = splits().test
+    return request.param, attack, attack(classifier(), test.texts, test.y, generator=seed(0))
+
+
+def test_no_constraint_is_violated(outcome):
+    """The share of words; the words themselves; and what the result says of itself is so."""
+    _, attack, found = outcome
+    test, model = splits().test, classifier()
+    right = text_logits(model, test.texts).argmax(1) == test.y
+    wrong = text_logits(model, found.texts).argmax(1) != test.y
+    for row, (before, after) in enumerate(zip(test.texts, found.texts, strict=True)):
+        words = len(before.split())
+        changed = sum(old != new for old, new in zip(before.split(), after.split(), strict=True))
+        assert changed == found.changed[row]
+        assert changed / words <= attack.share
+        assert found.distance[row] == (changed / words if wrong[row] else torch.inf)
+        assert changed == 0 or (right[row] and wrong[row])
+    assert (found.queries >= 1).all()
+    assert (found.queries[~right] == 1).all()
+
+
+def test_replacements_are_what_the_attack_says(outcome):
+    """Words of the vocabulary; alike in company and in the classes they speak for; one edit; one letter's twin."""
+    name, _, found = outcome
+    train = splits().train
+    vocabulary = Vocabulary.of(train.texts)
+    vectors, evidence = context_vectors(train, vocabulary), class_evidence(train, vocabulary)
+    place = {word: number for number, word in enumerate(vocabulary.words)}
+    pairs = [pair for texts in zip(splits().test.texts, found.texts, strict=True) for pair in changes(*texts)]
+    assert pairs
+    for old, new in pairs:
+        if name == "deepwordbug":
+            assert distance(old, new) == 1
+        elif name == "homoglyphs":
+            assert len(old) == len(new)
+            assert sum(a != b for a, b in zip(old, new, strict=True)) == 1
+            assert not new.isascii()
+        else:
+            assert new in place
+        if name in ("textfooler", "hotflip_synonyms"):
+            assert old not in STAY
+            assert new not in STAY
+            assert vectors[place[old]] @ vectors[place[new]] >= 0.4 - 1e-9
+            assert abs(evidence[place[old]] - evidence[place[new]]).max() <= 1.0 + 1e-9
+
+
+def test_attacks_break_a_model_that_is_right(outcome):
+    """Each takes at least a tenth of the right answers away; any words at all take everything."""
+    name, _, found = outcome
+    clean = (text_logits(classifier(), splits().test.texts).argmax(1) == splits().test.y).double().mean()
+    robust = found.distance.isinf().double().mean()
+    assert robust < clean - 0.1
+    assert name != "hotflip" or robust == 0
+
+
+def test_one_run_gives_the_whole_curve(outcome):
+    """With a smaller share the attack makes what it made on its way with the larger one."""
+    _, attack, found = outcome
+    test = splits().test
+    for share in (0.0, 0.1, 0.2):
+        less = replace(attack, share=share)(classifier(), test.texts, test.y, generator=seed(0))
+        broken = ~less.distance.isinf()
+        assert torch.equal(broken, found.distance <= share)
+        assert [path[-1] for path in less.paths] == list(found.within(share))
+
+
+def test_neither_order_nor_company_changes_a_text(outcome):
+    """Draws belong to the text."""
+    _, attack, found = outcome
+    test = splits().test
+    some = torch.tensor([40, 3, 77])
+    part = attack(classifier(), [test.texts[row] for row in some], test.y[some], generator=seed(0))
+    assert part.texts == tuple(found.texts[row] for row in some)
+    assert torch.equal(part.queries, found.queries[some])
+
+
+def linear(number, words=8, dimensions=3):
+    """A bag of embeddings with random weights over `words` words, float64."""
+    network = BagOfEmbeddings(dimensions)(words + 3, 2, generator=seed(number)).double()
+    with torch.no_grad():
+        network.embedding.weight[1:] += torch.randn(words + 2, dimensions, generator=seed(number), dtype=torch.float64)
+    return TextClassifier(Vocabulary(tuple("abcdefgh"[:words])), network).eval()
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_hotflip_is_exhaustive_search_on_a_linear_model(number):
+    """On a bag of words of fixed length the first order is exact: one flip is the best of all, so are two in turn."""
+    model = linear(number)
+    rng = random.Random(number)
+    texts = [" ".join(rng.choices("abcdefgh", k=6)) for _ in range(20)]
+    y = model(texts).argmax(1)
+    for flips in (1, 2):
+        found = HotFlip(share=flips / 6, tries=1, early_stop=False)(model, texts, y, generator=seed(0))
+        for row, text in enumerate(texts):
+            versions = [text]
+            for places in itertools.combinations(range(6), flips):
+                for words in itertools.product("abcdefgh", repeat=flips):
+                    version = text
+                    for place, word in zip(places, words, strict=True):
+                        version = swapped(version, place, word)
+                    versions.append(version)
+            lowest = lead(model(versions), y[row].expand(len(versions))).min()
+            got = lead(model([found.paths[row][-1]]), y[row : row + 1])[0]
+            assert got.item() == pytest.approx(lowest.item(), abs=1e-12)
+
+
+def test_greedy_goes_by_importance():
+    """The word on which the true class leans most goes first, for the most harmful of what is offered."""
+    model = linear(0)
+    with torch.no_grad():
+        model.network.embedding.weight.zero_()
+        model.network.embedding.weight[3:, 0] = torch.tensor([1.0, 5.0, -1.0, -9.0, -2.0, 0.0, 0.0, 0.0])
+        model.network.linear.weight.copy_(torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]))
+        model.network.linear.bias.zero_()
+    table = Neighbours({"a": ("d",), "b": ("c", "e")})
+    found = Greedy(table, share=1.0)(model, ["a b f", "a f f"], torch.tensor([0, 0]), generator=seed(0))
+    assert found.texts == ("a e f", "d f f")
+    assert found.queries.tolist() == [1 + 3 + 2, 1 + 3 + 1]
+    assert found.distance.tolist() == [1 / 3, 1 / 3]
+
+
+class Twice(nn.Module):
+    """Shows its victim each text, and the text without its first word."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, texts):
+        versions = [version for text in texts for version in (text, f"{MASK} {text.split(maxsplit=1)[1]}")]
+        return self.model(versions).unflatten(0, (len(texts), 2)).mean(1)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_gradients_pass_through_what_stands_before_the_victim(number):
+    """The first order of a mean over versions is the mean of theirs; what a version hides gains nothing in it."""
+    wrapped = Twice(linear(number)).eval()
+    rng = random.Random(number)
+    for text in (" ".join(rng.choices("abcdefgh", k=4)) for _ in range(20)):
+        y = wrapped([text]).argmax(1)
+        found = HotFlip(share=0.25, tries=1, early_stop=False)(wrapped, [text], y, generator=seed(0))
+        versions = [text, *(swapped(text, place, word) for place in range(4) for word in "abcdefgh")]
+        lowest = lead(wrapped(versions), y.expand(len(versions))).min()
+        assert lead(wrapped([found.paths[0][-1]]), y)[0].item() == pytest.approx(lowest.item(), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("words", "share", "count"), [(10, 0.3, 3), (5, 0.2, 1), (7, 0.1, 0), (3, 1.0, 3), (30, 0.1, 3)]
+)
+def test_an_allowance_never_exceeds_the_share(words, share, count):
+    """And one word more would."""
+    assert allowance(words, share) == count
+    assert count / words <= share
+    assert count == words or (count + 1) / words > share
+
+
+def test_a_new_word_takes_over_capital_and_punctuation():
+    """The rest of the text stays."""
+    assert swapped('The "Waiter," was  rude.', 1, "server") == 'The "Server," was rude.'
+    assert swapped("rude.", 0, "kind") == "kind."
+
+
+def test_antonyms_are_no_synonyms():
+    """Good and bad words keep the same company; what they speak for keeps them apart."""
+    train = splits().train
+    table = Synonyms(similarity=0.3, drift=0.5).learn(train).table
+    loose = Synonyms(similarity=0.3, drift=10.0).learn(train).table
+    assert "awful" in loose["excellent"] or "terrible" in loose["excellent"]
+    sure = {word for word in GOOD + BAD if word in table}
+    assert sure
+    assert not [word for word in sure & set(GOOD) if set(table[word]) & set(BAD)]
+
+
+@pytest.mark.parametrize(
+    ("run", "why"),
+    [
+        (lambda: HotFlip(share=1.5), r"share.*\[0, 1\], got 1.5"),
+        (lambda: HotFlip(tries=0), "tries"),
+        (lambda: CharacterEdits(tries=0), "tries"),
+        (lambda: Synonyms(similarity=2), "similarity is a cosine"),
+        (lambda: attack_with(Greedy(Synonyms(), 1.0)), r"attack\.learn\(train\)"),
+        (
+            lambda: Greedy(Homoglyphs())(classifier(), "good", torch.tensor([0]), generator=seed(0)),
+            "put it into a list",
+        ),
+        (lambda: attack_with(Greedy(Homoglyphs()), texts=["good", " "]), "text 1 has none"),
+        (lambda: attack_with(Greedy(Homoglyphs()), y=[0, 7]), r"0\.\.1"),
+        (lambda: attack_with(Greedy(Homoglyphs()), y=[0]), "one class for each row"),
+        (lambda: attack_with(Greedy(Homoglyphs()), model=linear(0).train()), "training mode"),
+        (lambda: attack_with(HotFlip(), model=Constant().eval()), "one TextClassifier, the model has 0"),
+    ],
+)
+def test_what_would_be_silently_wrong_is_refused(run, why):
+    """With the mend."""
+    with pytest.raises(ValueError, match=why):
+        run()
+
+
+class Constant(nn.Module):
+    """Always the same answer, without a victim inside."""
+
+    def forward(self, texts):
+        return torch.tensor([[1.0, 0.0]]).expand(len(texts), -1)
+
+
+def attack_with(attack, *, model=None, texts=("the room was awful", "it was lovely"), y=(0, 1)):
+    """Run an attack on two texts."""
+    return attack(model or classifier(), list(texts), torch.tensor(y), generator=seed(0))
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "configs/text_attack").glob("*.yaml"))])
+def test_configurations_make_what_they_say(name):
+    """Each over the study's share of words."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base=None):
+        cfg = compose(overrides=["+text=default", f"+text_attack@attack={name}", "text.share=0.25"])
+    attack = instantiate(cfg.attack)
+    kind = HotFlip if name.startswith("hotflip") else Greedy
+    assert isinstance(attack, kind)
+    assert attack.share == 0.25
+
+
+@pytest.mark.mirror
+@pytest.mark.skipif(MIRROR not in os.environ, reason=f"{MIRROR} names no mirror of the public sets")
+def test_a_gateway_for_spam(tmp_path: Path):
+    """Misspellings let through some of the messages that the filter holds for spam."""
+    prepare("sms_spam", tmp_path)
+    data = PreparedTexts("sms_spam", train_size=2000)(tmp_path)
+    filter_ = TRAINING(data.train, Standard(), generator=seed(0))
+    spam = data.test.subset((data.test.y == 1).nonzero().squeeze(1)[:40])
+    caught = text_logits(filter_, spam.texts).argmax(1) == 1
+    found = Greedy(CharacterEdits(), 0.3)(filter_, spam.texts, spam.y, generator=seed(0))
+    assert caught.double().mean() > 0.7
+    assert found.distance.isinf().double().mean() < caught.double().mean() - 0.1
