@@ -63,7 +63,7 @@ def test_a_verdict_reads_as_a_line() -> None:
 
 
 def test_claims_name_every_measurement_that_has_an_interval() -> None:
-    """By defense, seed, metric and threat; costs have no interval and are not claimed."""
+    """By study, data, model, defense, seed, metric and threat; costs have no interval and are not claimed."""
     common = {"study": "robustness", "data": "digits", "model": "cnn", "defense": "trades", "seed": 0}
     threat = {"attack": "pgd", "knob": "Linf", "level": 0.15}
     table = tidy(
@@ -76,11 +76,11 @@ def test_claims_name_every_measurement_that_has_an_interval() -> None:
     )
     claimed = claims(table)
     assert {name: claim["value"] for name, claim in claimed.items()} == {
-        "trades, seed 0: clean_accuracy": 0.9,
-        "trades, seed 0: robust_accuracy under pgd at Linf 0.15": 0.5,
-        "trades, seed 0: robust_accuracy under pgd at Linf 0.2": 0.4,
+        "robustness, digits, cnn, trades, seed 0: clean_accuracy": 0.9,
+        "robustness, digits, cnn, trades, seed 0: robust_accuracy under pgd at Linf 0.15": 0.5,
+        "robustness, digits, cnn, trades, seed 0: robust_accuracy under pgd at Linf 0.2": 0.4,
     }
-    assert claimed["trades, seed 0: clean_accuracy"]["low"] == rate("", 9, 10)["low"]
+    assert claimed["robustness, digits, cnn, trades, seed 0: clean_accuracy"]["low"] == rate("", 9, 10)["low"]
     assert metrics(table, {"name": "digits", "sha256": "ab", "licence": "x"}, "0123") == {
         "data": {"name": "digits", "sha256": "ab"},
         "machine": "0123",
@@ -89,10 +89,12 @@ def test_claims_name_every_measurement_that_has_an_interval() -> None:
 
 
 def test_claims_that_their_names_do_not_tell_apart_are_refused() -> None:
-    """Else one of them would silently not be held to."""
-    common = {"study": "robustness", "data": "digits", "defense": "trades", "seed": 0, "attack": "none"}
-    table = tidy([rate("clean_accuracy", n, 10, model=model, **common) for n, model in ((8, "cnn"), (9, "mlp"))])
-    with pytest.raises(ValueError, match="two measurements are called 'trades, seed 0: clean_accuracy'"):
+    """Else one of them would silently not be held to: a name gives a level to six digits."""
+    common = {"study": "robustness", "data": "digits", "model": "cnn", "defense": "trades", "seed": 0, "attack": "pgd"}
+    table = tidy([rate("robust_accuracy", 5, 10, knob="Linf", level=level, **common) for level in (0.1, 0.1 + 1e-9)])
+    with pytest.raises(
+        ValueError, match="two measurements are called 'robustness, digits, cnn, trades, seed 0: robust"
+    ):
         claims(table)
 
 
