@@ -100,11 +100,11 @@ def test_the_pipeline_runs_a_dataset_model_objective_defense_and_attack_of_ones_
 
     (compose,) = (command for command in COMMANDS if command.startswith("aisec compose data=mine"))
     clone.run(*shlex.split(compose), "fit.epochs=3", "data.test_size=50")
-    clone.run("dvc", "repro", "evaluate@noise_training-blur-random_search-0")
-    card = json.loads((clone.root / "models/noise_training-0/card.json").read_text())
+    clone.run("dvc", "repro", "evaluate@uniform_noise-blur-random_search-0")
+    card = json.loads((clone.root / "models/uniform_noise-0/card.json").read_text())
     assert card["architecture"] == "OneLayer(filters=64)"
     assert card["data"]["name"] == "mine"
-    cell = clone.root / "results/evaluate/noise_training-blur-random_search-0/metrics.json"
+    cell = clone.root / "results/evaluate/uniform_noise-blur-random_search-0/metrics.json"
     metrics = json.loads(cell.read_text())
     assert 0.2 < metrics["robust_accuracy"] <= metrics["clean_accuracy"]
 
@@ -162,7 +162,11 @@ def test_the_numbers_below_the_figure_are_the_table_s() -> None:
     claims = json.loads((ROOT / "results/metrics.json").read_text())["claims"]
 
     def percent(defense: str, what: str) -> str:
-        found = [claim["value"] for name, claim in claims.items() if re.fullmatch(f"{defense}, seed .*: {what}", name)]
+        found = [
+            claim["value"]
+            for name, claim in claims.items()
+            if re.fullmatch(f"robustness, .*, {defense}, seed .*: {what}", name)
+        ]
         return f"{100 * mean(found):.1f} %"
 
     ways = ("standard", "adversarial_training", "trades")

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from aisec_lab.evaluation import machine, metrics, rate, survivors, tidy, write_table
 from aisec_lab.files import write_json, written_beside
-from aisec_lab.workbench.grid import RESULTS, Evaluation, evaluations, trainings
+from aisec_lab.workbench.grid import RESULTS, Closer, Evaluation, evaluations, evasions, trainings, verdicts
 
 ROWS = ("knob", "level", "row", "label", "clean", "adversarial", "size", "forward_passes", "backward_passes")
 GROUP = ["objective", "defense", "seed", "knob", "level"]
@@ -27,15 +27,19 @@ def collect(config: DictConfig) -> None:
         ValueError: a cell is missing, a stray one is there, one lacks a column, or the study has no curve; nothing is
             written.
     """
-    cells = evaluations(config)
+    cells, closer = evaluations(config), evasions(config)
     check_cells({cell.folder for cell in cells}, RESULTS / "evaluate", "rows.parquet")
     check_cells({cell.folder for cell in trainings(config)}, RESULTS / "train", "history.parquet")
+    check_cells({cell.folder for cell in verdicts(config)}, RESULTS / "diagnose", "findings.parquet")
+    for notebook in {cell.notebook for cell in closer}:
+        check_cells({cell.folder for cell in closer if cell.notebook == notebook}, RESULTS / notebook, "rows.parquet")
     card = json.loads((Path("data") / config.data.name / "card.json").read_text())
     common = {"study": config.study.name, "data": card["name"], "model": config.model._target_.rsplit(".")[-1].lower()}
 
     outcomes = pd.concat([read_rows(cell) for cell in cells], ignore_index=True)
     hashes = {cell: _metrics(cell.folder)["config"] for cell in cells}
-    table = tidy([common | row for row in measured(config, outcomes, hashes)])
+    looked_at = pd.concat([pd.read_parquet(cell.folder / "rows.parquet") for cell in closer])
+    table = tidy([*(common | row for row in measured(config, outcomes, hashes)), *looked_at.to_dict("records")])
     shown = examples(config)
 
     write_table(table, RESULTS / "table.parquet")
@@ -48,7 +52,7 @@ def collect(config: DictConfig) -> None:
 
 def check_cells(declared: set[Path], folder: Path, file: str) -> None:
     """Refuse, with a ValueError, cells that are declared and not there, or there and not declared."""
-    there = {path.parent for path in folder.glob(f"*/{file}")}
+    there = {path.parent for path in (*folder.glob(file), *folder.glob(f"*/{file}"))}
     if declared - there:
         raise ValueError(f"cells missing from {folder}: {_names(declared - there)}; run `dvc repro`")
     if there - declared:
@@ -96,13 +100,15 @@ def measured(config: DictConfig, outcomes: pd.DataFrame, hashes: dict[Evaluation
                 f"no attack of the study was run at its threat model {threat}: set ball.eps or an attack's"
             )
         left = survivors(same, GROUP)
-        where = threat | {"defense": name, "attack": "worst_case", "seed": seed}
+        trusted = _metrics(Closer("diagnose", (objective, defense, str(seed))).folder)["trusted"]
+        where = threat | {"defense": name, "attack": "worst_case", "seed": seed, "trusted": trusted}
         rows.append(rate("robust_accuracy", int(left.survives.sum()), len(left), **where))
     return rows
 
 
 def curve(table: pd.DataFrame, config: DictConfig) -> pd.DataFrame:
     """The security curves as `dvc plots` reads them: accuracy by level, defense and seed."""
+    table = table[table.study == config.study.name]
     lines = table[(table.attack == config.curve.attack) | (table.metric == "clean_accuracy")].fillna({"level": 0.0})
     return lines[["level", "value", "low", "high", "defense", "seed"]].rename(
         columns={"level": "eps", "value": "accuracy"}

@@ -35,12 +35,13 @@ def main() -> None:
 
 @main.command()
 @click.argument("name")
-def data(name: str) -> None:
-    """Prepare the dataset NAME under data/NAME/: arrays, and a card with source, licence and sha256."""
+@click.argument("root", default="data")
+def data(name: str, root: str) -> None:
+    """Prepare the dataset NAME under ROOT/NAME/ (data/NAME/): arrays, and a card with source, licence and sha256."""
     from aisec_lab.data import prepare
 
     os.chdir(project_root())
-    click.echo(prepare(name))
+    click.echo(prepare(name, root))
 
 
 @main.command()

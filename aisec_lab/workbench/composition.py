@@ -15,7 +15,10 @@ from aisec_lab.workbench.configure import composed, project_root
 AXES = {"objectives": str, "defenses": str, "attacks": str, "seeds": int}  # of the grid, and what stands on each
 NAME = re.compile(r"[a-z0-9_]+")
 GROUPS = ("objectives", "defenses", "attacks")
-SINGLE = ("data", "model", "fit", "ball")
+SINGLE = (
+    "data", "model", "fit", "ball",
+    "diagnose", "smallest", "black_box", "certify", "physical", "tables", "text", "control", "svm",
+)  # fmt: skip
 
 
 def compose_params(overrides: Sequence[str]) -> str:
@@ -66,7 +69,7 @@ def check_axes(config: DictConfig) -> None:
 def check_settings(config: DictConfig, name: str) -> None:
     """Build what `name` configures; a ValueError with its reason where its class refuses."""
     try:
-        instantiate(OmegaConf.select(config, name))
+        instantiate(OmegaConf.select(config, name), _convert_="all")
     except HydraException as error:
         raise ValueError(f"{name}: {_one_line(error.__cause__ or error)}") from error
 

@@ -20,7 +20,7 @@ from aisec_lab.workbench.configure import project_root
 from aisec_lab.workbench.report import page_of
 from aisec_lab.workbench.stage import enter_stage
 
-ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
+ADDRESS = re.compile(r"(?: at |\.)0x[0-9a-f]{6,}")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 

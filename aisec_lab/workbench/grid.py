@@ -7,6 +7,8 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 RESULTS = Path("results")
+ON_MODELS = ("smallest", "black_box")  # notebooks of the evasion study that look at models of the robustness study
+ALONE = ("certify", "physical", "tables", "text", "control", "svm_ours")  # and those that train their own
 
 
 class Training(NamedTuple):
@@ -40,6 +42,18 @@ class Evaluation(NamedTuple):
         return self.objective if self.defense == "none" else f"{self.objective}+{self.defense}"
 
 
+class Closer(NamedTuple):
+    """A cell of a notebook that looks closer at one model, or at models of its own."""
+
+    notebook: str
+    cell: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where the stage puts its results."""
+        return RESULTS / self.notebook / "-".join(self.cell)
+
+
 def trainings(config: DictConfig) -> list[Training]:
     """Every cell of stage `train`, in order."""
     return [Training(*cell) for cell in product(config.study.objectives, config.study.seeds)]
@@ -49,3 +63,16 @@ def evaluations(config: DictConfig) -> list[Evaluation]:
     """Every cell of stage `evaluate`, in order."""
     study = config.study
     return [Evaluation(*cell) for cell in product(study.objectives, study.defenses, study.attacks, study.seeds)]
+
+
+def verdicts(config: DictConfig) -> list[Closer]:
+    """Every cell of stage `diagnose`, in order: one for each defended model."""
+    study = config.study
+    cells = product(study.objectives, study.defenses, study.seeds)
+    return [Closer("diagnose", (objective, defense, str(seed))) for objective, defense, seed in cells]
+
+
+def evasions(config: DictConfig) -> list[Closer]:
+    """Every cell of the evasion study, in the order in which it is read."""
+    models = [Closer(notebook, (name,)) for notebook in ON_MODELS for name in config.evasion.objectives]
+    return models + [Closer(notebook) for notebook in ALONE]

@@ -14,14 +14,14 @@ from nbformat import NotebookNode
 from omegaconf import DictConfig
 
 from aisec_lab.files import written_beside
-from aisec_lab.workbench.grid import RESULTS, evaluations, trainings
+from aisec_lab.workbench.grid import RESULTS, Closer, evaluations, evasions, trainings, verdicts
 
 TEMPLATES = Environment(
     loader=PackageLoader("aisec_lab.workbench", "."),
     autoescape=select_autoescape(["html", "j2"]),
     keep_trailing_newline=True,
 )
-ANSWERS = ("robustness_vs_accuracy",)  # notebooks of synthesis, in the order in which they are read
+ANSWERS = ("robustness_vs_accuracy", "evasion")  # notebooks of synthesis, in the order in which they are read
 
 
 def page_of(notebook: NotebookNode) -> str:
@@ -47,8 +47,28 @@ def write_report(config: DictConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     answers = [{"file": _take(RESULTS / name, name, folder), "title": _title(RESULTS / name, name)} for name in ANSWERS]
     sections = [
-        _section("Training", ("trained with", "seed"), "train", trainings(config), folder),
-        _section("Attacks", ("trained with", "defense", "attack", "seed"), "evaluate", evaluations(config), folder),
+        _section("Training", ("trained with", "seed"), [(cell, "train", cell) for cell in trainings(config)], folder),
+        _section(
+            "Attacks",
+            ("trained with", "defense", "attack", "seed"),
+            [(cell, "evaluate", cell) for cell in evaluations(config)],
+            folder,
+        ),
+        _section(
+            "Can the numbers be believed?",
+            ("trained with", "defense", "seed"),
+            [(cell, "diagnose", cell.cell) for cell in verdicts(config)],
+            folder,
+        ),
+        _section(
+            "A closer look",
+            ("question", "model"),
+            [
+                (cell, cell.notebook, (_title(cell.folder, cell.notebook), cell.cell[0] if cell.cell else "its own"))
+                for cell in [*evasions(config), Closer("svm")]  # what svm_ours looks at
+            ],
+            folder,
+        ),
     ]
     body = TEMPLATES.get_template("index.html.j2").render(
         answers=answers,
@@ -65,8 +85,11 @@ def _page(title: str, body: Markup) -> str:
     return TEMPLATES.get_template("page.html.j2").render(title=title, body=body)
 
 
-def _section(title: str, columns: Sequence[str], name: str, cells: Sequence[Any], folder: Path) -> dict[str, Any]:
-    pages = [{"cell": cell, "file": _take(cell.folder, name, folder)} for cell in cells]
+def _section(
+    title: str, columns: Sequence[str], cells: Sequence[tuple[Any, str, Sequence[Any]]], folder: Path
+) -> dict[str, Any]:
+    """A table of pages: for each cell, the name of its notebook and what stands in its columns."""
+    pages = [{"values": values, "file": _take(cell.folder, name, folder)} for cell, name, values in cells]
     return {"title": title, "columns": columns, "pages": pages}
 
 

@@ -15,6 +15,7 @@ from aisec_lab.workbench.configure import composed
 from tests.clone import ROOT, Clone
 
 FILES = sorted((ROOT / "configs").rglob("*/*.yaml"))
+KNOWN = {name: ["ball=l2"] for name in ("boundary", "carlini_wagner", "ddn")}  # attacks that know no other norm
 
 
 @pytest.mark.parametrize("overrides", [[], ["data=mnist", "study.seeds=[3]", "fit.learning_rate=1e-5"]])
@@ -28,13 +29,15 @@ def test_dvc_would_write_the_same_bytes(overrides: list[str], tmp_path: Path) ->
 def test_every_file_of_the_tree_builds_what_it_names(file: Path) -> None:
     """As a member of its group, in the place that the group has in the configuration."""
     group, name = file.parent.name, file.stem
-    if group == "study":
-        compose_params([f"study={name}"])
+    if group == "experiment":
+        compose_params([f"+experiment={name}"])
         return
-    single = group in ("data", "model", "fit", "ball")
-    override = f"{group}={name}" if single else f"+{group}@probe: {name}".replace(": ", "=")
-    config = composed([override])
-    built = instantiate(config[group] if single else config.probe)
+    single = group in composed([])  # what is configured once: a setting of all studies, or a study of its own
+    if single and "_target_" not in OmegaConf.load(file):
+        compose_params([f"{group}={name}"])
+        return
+    config = composed([f"{group}={name}" if single else f"+{group}@probe={name}", *KNOWN.get(name, ())])
+    built = instantiate(config[group] if single else config.probe, _convert_="all")
     assert type(built).__name__ == OmegaConf.load(file)._target_.rsplit(".")[-1]
 
 

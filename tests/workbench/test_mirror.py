@@ -18,7 +18,10 @@ def test_fashion_mnist_goes_through_the_same_study(clone: Clone) -> None:
     assert card["sizes"] == {"train": 60000, "test": 10000}
     metrics = json.loads((clone.root / "results/metrics.json").read_text())
     assert metrics["data"] == {"name": "fashion_mnist", "sha256": card["sha256"]}
-    assert "standard, seed 0: robust_accuracy under worst_case at Linf 0.15" in metrics["claims"]
+    assert (
+        "robustness, fashion_mnist, cnn, standard, seed 0: robust_accuracy under worst_case at Linf 0.15"
+        in metrics["claims"]
+    )
     index = (clone.root / "reports/index.html").read_text()
     assert "Fashion-MNIST" in index
     assert card["sha256"] in index

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("study")
 
 TRAINED, BY_APGD, BY_SQUARE = "train@standard-0", "evaluate@standard-none-apgd_ce-0", "evaluate@standard-none-square-0"
 SYNTHESIS = ["collect", "robustness_vs_accuracy", "report"]
-WORST = "standard, seed 0: robust_accuracy under worst_case at Linf 0.15"
+WORST = "robustness, digits, cnn, standard, seed 0: robust_accuracy under worst_case at Linf 0.15"
 
 
 @pytest.fixture

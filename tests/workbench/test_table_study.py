@@ -8,14 +8,14 @@ from tests.clone import SMALL, Clone
 def test_a_study_of_a_table_runs_through(clone: Clone) -> None:
     """Two classes, thirty columns, attacks that suit them; each defended model has its cost and its place."""
     clone.run(
-        *("aisec", "compose", "data=breast_cancer", "model=mlp", "attack@attacks.apgd_t=apgd_t_margin", *SMALL),
+        *("aisec", "compose", "+experiment=tables", *SMALL),
         *(
             "study.attacks=[apgd_ce,apgd_t]",
             "study.defenses=[none,bit_depth]",
             "fit.epochs=5",
             "attacks.apgd_t.steps=3",
         ),
-        *("ball.eps=0.05", "curve.levels=[0.02]"),
+        "curve.levels=[0.02]",
     )
     clone.run("dvc", "repro")
     table = pd.read_parquet(clone.root / "results/table.parquet")
