@@ -34,6 +34,17 @@ FIGURES = {  # of each page
     "train-standard-0.html": 1,
     "evaluate-standard-none-apgd_ce-0.html": 2,  # the security curve, and what the attack does to a few inputs
     "evaluate-standard-none-square-0.html": 1,  # attacked at one budget only: no curve
+    "diagnose-standard-none-0.html": 0,
+    "smallest-standard.html": 1,
+    "black_box-standard.html": 1,
+    "certify.html": 1,
+    "physical.html": 1,
+    "tables.html": 2,
+    "text.html": 2,
+    "control.html": 2,
+    "svm.html": 1,
+    "svm_ours.html": 1,
+    "evasion.html": 3,
 }
 
 

@@ -18,7 +18,10 @@ from tests.reproducible import differing, digests
 pytestmark = pytest.mark.xdist_group("study")
 
 TRAINED, BY_APGD, BY_SQUARE = "train@standard-0", "evaluate@standard-none-apgd_ce-0", "evaluate@standard-none-square-0"
-SYNTHESIS = ["collect", "robustness_vs_accuracy", "report"]
+JUDGED = "diagnose@standard-none-0"
+SYNTHESIS = {"collect", "robustness_vs_accuracy", "evasion", "report"}
+OWN_DATA = {"physical", "tables", "text", "control", "svm"}
+CLOSER = {"smallest@standard", "black_box@standard", "certify", "svm_ours", *OWN_DATA}
 WORST = "robustness, digits, cnn, standard, seed 0: robust_accuracy under worst_case at Linf 0.15"
 
 
@@ -44,7 +47,8 @@ def test_a_second_run_does_nothing(study: Clone) -> None:
 def test_a_forced_second_run_gives_the_same_bytes(study: Clone) -> None:
     """Tables, models, notebooks, pages, figures, metrics and dvc.lock: `make reproducible` on a small study."""
     output = study.run("python", "-m", "tests.reproducible")
-    stages = {"data", TRAINED, BY_APGD, BY_SQUARE, *SYNTHESIS}
+    stages = {"data", TRAINED, BY_APGD, BY_SQUARE, JUDGED, *CLOSER, *SYNTHESIS}
+    stages |= {f"side_data@{name}" for name in OWN_DATA}
     assert set(re.findall(r"Running stage '(.+)'", output)) == stages, "all of it was run again"
     assert re.search(r"^(\d+) of \1 files are the same to the last byte$", output, re.MULTILINE), output[-2000:]
     kinds = {Path(name).suffix for name in digests(study.root)}
@@ -67,10 +71,19 @@ def test_a_byte_that_differs_is_noticed(study: Clone) -> None:
 def test_git_holds_the_metrics_and_one_figure_of_what_was_computed(study: Clone) -> None:
     """And DVC's cache holds everything but these."""
     small = [
+        "results/black_box/standard/metrics.json",
+        "results/certify/metrics.json",
+        "results/control/metrics.json",
+        "results/diagnose/standard-none-0/metrics.json",
         "results/evaluate/standard-none-apgd_ce-0/metrics.json",
         "results/evaluate/standard-none-square-0/metrics.json",
         "results/metrics.json",
+        "results/physical/metrics.json",
         "results/robustness_vs_accuracy/pareto.png",
+        "results/smallest/standard/metrics.json",
+        "results/svm_ours/metrics.json",
+        "results/tables/metrics.json",
+        "results/text/metrics.json",
         "results/train/standard-0/metrics.json",
     ]
     assert study.git("ls-files", "data", "models", "results", "reports").splitlines() == small
@@ -110,7 +123,7 @@ def test_another_eps_runs_this_attack_and_what_reads_it(restored: Clone) -> None
     overrides = (*SMALL, "attacks.square.ball.eps=0.2")
     settings = [word for override in overrides for word in ("-S", override)]
     output = restored.run("dvc", "exp", "run", *settings)
-    assert re.findall(r"Running stage '(.+)'", output) == [BY_SQUARE, *SYNTHESIS]
+    assert set(re.findall(r"Running stage '(.+)'", output)) == {BY_SQUARE, JUDGED, *SYNTHESIS}
     recomposed = (restored.root / "params.yaml").read_text()
     restored.run("aisec", "compose", *overrides)
     assert (restored.root / "params.yaml").read_text() == recomposed
@@ -123,7 +136,7 @@ def test_another_seed_trains_only_the_new_model(restored: Clone) -> None:
     """And attacks only that."""
     restored.run("aisec", "compose", *SMALL, "study.seeds=[0,1]")
     changed = json.loads(restored.run("dvc", "status", "--json"))
-    assert set(changed) == {stage.replace("-0", "-1") for stage in (TRAINED, BY_APGD, BY_SQUARE)} | set(SYNTHESIS)
+    assert set(changed) == {stage.replace("-0", "-1") for stage in (TRAINED, BY_APGD, BY_SQUARE, JUDGED)} | SYNTHESIS
 
 
 @pytest.mark.parametrize(
