@@ -53,13 +53,11 @@ benchmarks: setup ## our attacks against the reference libraries, timed in pairs
 	  cp requirements.lock $@; \
 	fi
 
-# SecML makes its folders when first imported: here, not in a notebook.
 .venv-legacy/requirements-legacy.lock: requirements-legacy.lock
 	@if cmp -s requirements-legacy.lock $@; then touch $@; else \
 	  set -e; rm -rf .venv-legacy; $(PYTHON) -m venv .venv-legacy; \
 	  .venv-legacy/bin/python $(PIP) -r requirements-legacy.lock; \
 	  .venv-legacy/bin/python $(PIP) --no-deps --ignore-requires-python $(SECML); \
-	  $(KERNEL_ENV) .venv-legacy/bin/python -c "import secml"; \
 	  cp requirements-legacy.lock $@; \
 	fi
 
