@@ -13,6 +13,7 @@ from aisec_lab.attacks.evasion.fmn import FMN
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Targeted, Tolerance, Undetected, Untargeted
 from aisec_lab.attacks.evasion.gradient import FGSM, PGD
+from aisec_lab.attacks.evasion.half import Half
 from aisec_lab.attacks.evasion.hopskipjump import HopSkipJump
 from aisec_lab.attacks.evasion.losses import (
     DLR,
@@ -80,6 +81,7 @@ __all__ = [
     "Edited",
     "Found",
     "Greedy",
+    "Half",
     "Homoglyphs",
     "HopSkipJump",
     "HotFlip",

@@ -1,6 +1,7 @@
 """What every evasion attack owes: feasible points, the same answer for a row in any batch, refusals at the door."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from aisec_lab.attacks import (
     NES,
     PGD,
     AutoAttack,
+    Half,
     KullbackLeibler,
     Linf,
     QuickAutoAttack,
@@ -36,6 +38,7 @@ ATTACKS = {
     "NES": lambda ball: NES(ball, queries=300, step_size=0.3),
     "MI-FGSM": MIFGSM,
     "MI-FGSM with diversity and kernel": lambda ball: MIFGSM(ball, diversity=0.5, kernel=3),
+    "PGD in halves": lambda ball: Half(ball, partial(PGD, steps=8, step_size=0.25)),
     "AutoAttack": lambda ball: AutoAttack(ball, steps=5, targets=2, queries=20),
     "AutoAttack, quick": lambda ball: QuickAutoAttack(ball, steps=5, targets=2),
 }
@@ -109,7 +112,7 @@ def test_rows_that_are_wrong_already_come_back_untouched(attack, cnn, sample, se
     assert attack(cnn, x[:0], y[:0], generator=seed(0)).shape == x[:0].shape
 
 
-class Half(nn.Module):
+class PartlyTraining(nn.Module):
     """In evaluation mode itself, with a part that is not."""
 
     def __init__(self):
@@ -122,7 +125,7 @@ class Half(nn.Module):
 X, Y = torch.full((3, 1, 8, 8), 0.5), torch.tensor([0, 1, 2])
 REFUSED = {
     "training mode": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), X, Y, "training mode.*model.eval"),
-    "a part in training mode": (Half, X, Y, "'dropout' is in training mode"),
+    "a part in training mode": (PartlyTraining, X, Y, "'dropout' is in training mode"),
     "normalised pixels": (None, 4 * X - 2.5, Y, r"pixels must lie in \[0, 1\], got \[-0.5, -0.5\]: .*Normalised"),
     "pixels just outside": (None, X + 0.5 + 2e-6, Y, "pixels must lie"),
     "NaN": (None, X / 0 * 0, Y, "NaN"),

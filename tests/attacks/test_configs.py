@@ -15,6 +15,7 @@ KNOWS = {
     "hop_skip_jump": {"linf", "l2"},
     "boundary": {"l2"},
     "autoattack": {"linf", "l2"},
+    "autoattack_half": {"linf", "l2"},
     "deepfool": {"linf", "l2"},
     "carlini_wagner": {"l2"},
     "ddn": {"l2"},
