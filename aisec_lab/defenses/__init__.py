@@ -22,6 +22,7 @@ from aisec_lab.defenses.text.normalisation import Normalisation
 from aisec_lab.defenses.text.spelling import SpellChecking
 from aisec_lab.defenses.training import MART, TRADES, AdversarialTraining, Standard
 from aisec_lab.defenses.variation import TotalVariation
+from aisec_lab.defenses.warm_start import WarmStart
 
 __all__ = [
     "ABSTAIN",
@@ -67,6 +68,7 @@ __all__ = [
     "TotalVariation",
     "Undefended",
     "UndefendedText",
+    "WarmStart",
     "WordCertificate",
     "calibrated",
     "certify",

@@ -9,7 +9,15 @@ from torch.nn.functional import cosine_similarity
 
 from aisec_lab.attacks import PGD, Linf, Margin
 from aisec_lab.data import Dataset
-from aisec_lab.defenses import MART, Distillation, FastAdversarialTraining, Tempered
+from aisec_lab.defenses import (
+    MART,
+    AdversarialTraining,
+    Distillation,
+    FastAdversarialTraining,
+    Standard,
+    Tempered,
+    WarmStart,
+)
 from aisec_lab.defenses.fast import misalignment
 from aisec_lab.models import MLP, Fit, logits_of
 
@@ -164,9 +172,27 @@ def test_an_interrupted_distillation_goes_on_to_the_same_bits(splits, tmp_path):
         assert torch.equal(logits_of(model, splits.test.x), logits_of(whole, splits.test.x))
 
 
+def test_a_warm_start_is_one_training_after_the_other(splits, tmp_path):
+    """Standard epochs and then the objective's, by hand; and an interrupted run goes on to the same bits."""
+    train, objective, fit = splits.train, AdversarialTraining(ATTACK), Fit(epochs=2)
+    by_hand, made, again = (MLP((16,))((1, 8, 8), 10, generator=seed(0)) for _ in range(3))
+    generator = seed(1)
+    first = Fit(epochs=3)(by_hand, train, Standard(), generator=generator)
+    then = fit(by_hand, train, objective, generator=generator)
+    course = WarmStart(objective, epochs=3)
+    history = fit(made, train, course, generator=seed(1), resume=tmp_path / "run.pt")
+    assert [record["epoch"] for record in history] == list(range(5))
+    assert [record["loss"] for record in history] == [record["loss"] for record in first + then]
+    (tmp_path / "run.pt").unlink()  # as if it had been killed in the objective's first epoch
+    assert fit(again, train, course, generator=seed(1), resume=tmp_path / "run.pt") == history
+    for model in (made, again):
+        assert torch.equal(logits_of(model, splits.test.x), logits_of(by_hand, splits.test.x))
+
+
 @pytest.mark.parametrize(
     "make",
     [
+        lambda: WarmStart(Standard(), epochs=0),
         lambda: MART(ATTACK, beta=-1),
         lambda: FastAdversarialTraining(Linf(0.1), step_size=0),
         lambda: FastAdversarialTraining(Linf(0.1), alignment=-1),
