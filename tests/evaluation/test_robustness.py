@@ -1,5 +1,6 @@
 """Security curves and the worst case over attacks."""
 
+from dataclasses import dataclass
 from itertools import product
 
 import pandas as pd
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from aisec_lab.attacks import FGSM, L2, PGD, Attack, Ball, Linf
+from aisec_lab.attacks import FGSM, L2, PGD, Attack, Ball, Linf, RowNoise
 from aisec_lab.data import Dataset
 from aisec_lab.evaluation import attacked, security_curve, survivors
 from aisec_lab.evaluation.robustness import BATCH
@@ -100,6 +101,38 @@ def test_attacked_goes_through_all_rows_in_their_order(linear: nn.Module, datase
     torch.testing.assert_close(attacked(attack, linear, turned, seed=3)[0].flip(0), x_adv)
     assert not torch.equal(attacked(attack, linear, dataset, seed=4)[0], x_adv)
     assert (passes.forward_passes, passes.backward_passes) == (3 * len(dataset), 2 * len(dataset))
+
+
+class Coins(nn.Module):
+    """Right with probability 0.7 whatever the input, by draws of its own for each row and question."""
+
+    generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.generator is not None
+        right = RowNoise(x, self.generator).uniform((), 0) < 0.7
+        return torch.stack([right.to(x.dtype), 0.5 * torch.ones_like(x[:, 0])], 1)
+
+
+@dataclass(frozen=True)
+class Patient:
+    """An attack that asks about the very same rows until a draw is wrong, and calls that a success."""
+
+    ball: Ball
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        won = torch.stack([model(x).argmax(1) != y for _ in range(30)]).any(0)
+        assert won.double().mean() > 0.99
+        return x.clone()
+
+
+def test_a_random_model_is_scored_with_draws_that_no_attack_has_seen() -> None:
+    """The worst of many draws is the winner's curse: nothing was changed, and 0.7 of the rows still stand."""
+    x = torch.rand(2000, 12, generator=seed(1))
+    coins = Dataset(x, torch.zeros(2000).long(), ("a", "b"), "coins")
+    rows, _ = security_curve(Patient(Linf(0.1)), Coins().eval(), coins, [], seed=0)
+    assert (rows.adversarial == rows.clean).all()
+    assert abs((rows.adversarial == 0).mean() - 0.7) < 0.05
 
 
 def test_a_level_that_no_ball_has_is_refused(linear: nn.Module, dataset: Dataset) -> None:
