@@ -1,10 +1,13 @@
 """Ours against the reference libraries, paired in one run: `python -m benchmarks.attacks` writes attacks.json here."""
 
 import json
+import os
 import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,21 +20,28 @@ from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_p
 from foolbox.attacks import LinfProjectedGradientDescentAttack
 from torch import nn
 
-from aisec_lab.attacks import APGD, PGD, Attack, Linf, Square, TargetedAPGD
+from aisec_lab.attacks import APGD, PGD, Attack, Ball, Half, Linf, Square, TargetedAPGD
 from aisec_lab.data import Dataset, Prepared, Splits, prepare
-from aisec_lab.defenses import AdversarialTraining, Standard
-from aisec_lab.models import CNN, Fit
+from aisec_lab.defenses import AdversarialTraining, Standard, WarmStart
+from aisec_lab.models import CNN, Course, Fit
 from tests.parity.peers import Peer, of_art, of_foolbox, of_torchattacks
 
 OUT = Path(__file__).with_suffix(".json")
-ROWS = 200
-BALL = Linf(0.15)  # of the lab's default study
 STEPS, CLIMB, PROPOSALS = 40, 100, 300
-OBJECTIVES = {
-    "undefended": Standard(),
-    "adversarially trained": AdversarialTraining(PGD(BALL, steps=7, step_size=0.25, early_stop=False)),
-}
 LIBRARIES = ("torch", "torchattacks", "foolbox", "adversarial-robustness-toolbox")
+PGD_40 = ("PGD-40", "PGD-40, bfloat16")
+
+
+class Scene(NamedTuple):
+    """Data and the threat on it, what its models are trained with, and the attacks that are timed."""
+
+    data: str
+    ball: Ball
+    rows: int
+    train_size: int | None
+    fit: Fit
+    adversarially: Callable[[PGD], Course | AdversarialTraining]
+    attacks: tuple[str, ...]
 
 
 class Case(NamedTuple):
@@ -42,52 +52,70 @@ class Case(NamedTuple):
     repeats: int
 
 
-QUIET = {"verbose": False}
-CASES = {
-    "PGD-40": Case(
-        PGD(BALL, STEPS, step_size=0.1),
-        {
-            "torchattacks": of_torchattacks("PGD", BALL, alpha=0.1 * BALL.eps, steps=STEPS),
-            "ART": of_art(
-                ProjectedGradientDescentPyTorch,
-                BALL,
-                eps_step=0.1 * BALL.eps,
-                max_iter=STEPS,
-                num_random_init=1,
-                **QUIET,
-            ),
-            "foolbox": of_foolbox(LinfProjectedGradientDescentAttack(rel_stepsize=0.1, steps=STEPS), BALL),
-        },
-        repeats=15,
+SCENES = {
+    "digits": Scene(
+        "digits", Linf(0.15), 200, None, Fit(epochs=10), AdversarialTraining, (*PGD_40, "APGD-CE", "APGD-T", "Square")
     ),
-    "APGD-CE": Case(
-        APGD(BALL, CLIMB),
-        {
-            "torchattacks": of_torchattacks("APGD", BALL, steps=CLIMB),
-            "ART": of_art(
-                AutoProjectedGradientDescent, BALL, eps_step=2 * BALL.eps, max_iter=CLIMB, nb_random_init=1, **QUIET
-            ),
-        },
-        repeats=5,
-    ),
-    "APGD-T": Case(TargetedAPGD(BALL, CLIMB), {"torchattacks": of_torchattacks("APGDT", BALL, steps=CLIMB)}, repeats=3),
-    "Square": Case(
-        Square(BALL, PROPOSALS + 2),
-        {
-            "torchattacks": of_torchattacks("Square", BALL, n_queries=PROPOSALS),
-            "ART": of_art(SquareAttack, BALL, max_iter=PROPOSALS, **QUIET),
-        },
-        repeats=3,
+    "fashion_mnist": Scene(
+        "fashion_mnist",
+        Linf(0.1),
+        250,
+        10_000,
+        Fit(epochs=3),
+        lambda attack: WarmStart(AdversarialTraining(attack), epochs=2),
+        PGD_40,
     ),
 }
+QUIET = {"verbose": False}
 
 
-def trained(splits: Splits, objective: Standard | AdversarialTraining) -> nn.Module:
-    """The network of the default study, in half of its epochs."""
-    generator = torch.Generator().manual_seed(0)
-    model = CNN()(splits.train.shape, len(splits.train.classes), generator=generator)
-    Fit(epochs=10)(model, splits.train, objective, generator=generator)
-    return model
+def cases(ball: Ball) -> dict[str, Case]:
+    """Ours and theirs over one ball, with the same steps, step sizes, restarts and targets."""
+    pgd = partial(PGD, steps=STEPS, step_size=0.1)
+    pgd_of_others = {
+        "torchattacks": of_torchattacks("PGD", ball, alpha=0.1 * ball.eps, steps=STEPS),
+        "ART": of_art(
+            ProjectedGradientDescentPyTorch, ball, eps_step=0.1 * ball.eps, max_iter=STEPS, num_random_init=1, **QUIET
+        ),
+        "foolbox": of_foolbox(LinfProjectedGradientDescentAttack(rel_stepsize=0.1, steps=STEPS), ball),
+    }
+    return {
+        "PGD-40": Case(pgd(ball), pgd_of_others, repeats=15),
+        "PGD-40, bfloat16": Case(Half(ball, pgd), pgd_of_others, repeats=15),
+        "APGD-CE": Case(
+            APGD(ball, CLIMB),
+            {
+                "torchattacks": of_torchattacks("APGD", ball, steps=CLIMB),
+                "ART": of_art(
+                    AutoProjectedGradientDescent, ball, eps_step=2 * ball.eps, max_iter=CLIMB, nb_random_init=1, **QUIET
+                ),
+            },
+            repeats=5,
+        ),
+        "APGD-T": Case(
+            TargetedAPGD(ball, CLIMB), {"torchattacks": of_torchattacks("APGDT", ball, steps=CLIMB)}, repeats=3
+        ),
+        "Square": Case(
+            Square(ball, PROPOSALS + 2),
+            {
+                "torchattacks": of_torchattacks("Square", ball, n_queries=PROPOSALS),
+                "ART": of_art(SquareAttack, ball, max_iter=PROPOSALS, **QUIET),
+            },
+            repeats=3,
+        ),
+    }
+
+
+def models(scene: Scene, splits: Splits) -> dict[str, nn.Module]:
+    """The network of the default study, undefended and adversarially trained."""
+    attack = PGD(scene.ball, steps=7, step_size=0.25, early_stop=False)
+    objectives = {"undefended": Standard(), "adversarially trained": scene.adversarially(attack)}
+    found: dict[str, nn.Module] = {}
+    for name, objective in objectives.items():
+        generator = torch.Generator().manual_seed(0)
+        found[name] = CNN()(splits.train.shape, len(splits.train.classes), generator=generator)
+        scene.fit(found[name], splits.train, objective, generator=generator)
+    return found
 
 
 def right(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> int:
@@ -143,34 +171,37 @@ def strength(rows_more: float) -> str:
     return "equal" if abs(rows_more) <= 1 else "ours weaker" if rows_more > 0 else "ours stronger"
 
 
-def main() -> None:
-    """Train, attack, print a line for each pair as it comes, and write all of them."""
-    torch.set_num_threads(1)
+def rows_of(scene: Scene) -> Iterator[dict[str, Any]]:
+    """Train, attack, print a line for each pair as it comes, and give it."""
     with tempfile.TemporaryDirectory() as root:
-        prepare("digits", root)
-        splits = Prepared("digits", test_size=ROWS)(root)
-    rows = []
-    for name, objective in OBJECTIVES.items():
-        model = trained(splits, objective)
-        clean = right(model, splits.test.x, splits.test.y) / ROWS
-        print(f"\n{name}, clean accuracy {clean:.3f}, {BALL}")
-        print(f"{'attack':8} {'peer':13} {'ours / theirs':22} {'seconds':14} {'robust accuracy':16} strength")
-        for attack, case in CASES.items():
-            for peer, theirs in case.theirs.items():
+        prepare(scene.data, root)
+        splits = Prepared(scene.data, scene.train_size, test_size=scene.rows)(root)
+    for name, model in models(scene, splits).items():
+        clean = right(model, splits.test.x, splits.test.y) / scene.rows
+        print(f"\n{scene.data}, {name}, clean accuracy {clean:.3f}, {scene.ball}")
+        print(f"{'attack':16} {'peer':13} {'ours / theirs':18} {'seconds':14} {'robust accuracy':16} strength")
+        for attack, case in cases(scene.ball).items():
+            for peer, theirs in case.theirs.items() if attack in scene.attacks else ():
                 row = paired(case, theirs, model, splits.test)
                 print(
-                    f"{attack:8} {peer:13} {row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})".ljust(
-                        46
+                    f"{attack:16} {peer:13} {row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})".ljust(
+                        50
                     )
                     + f"{row['ours_seconds']:.2f} / {row['theirs_seconds']:.2f}".ljust(15)
                     + f"{row['ours_robust_accuracy']:.3f} / {row['theirs_robust_accuracy']:.3f}".ljust(17)
                     + f"{row['strength']} ({row['rows_more']:+.1f} ± {row['rows_more_standard_error']:.1f} rows)",
                     flush=True,
                 )
-                rows.append({"model": name, "clean_accuracy": clean, "attack": attack, "peer": peer} | row)
+                setting = {"data": scene.data, "rows": scene.rows, "ball": str(scene.ball)}
+                yield setting | {"model": name, "clean_accuracy": clean, "attack": attack, "peer": peer} | row
+
+
+def main() -> None:
+    """All scenes whose data are at hand: digits always, the other from a mirror."""
+    torch.set_num_threads(1)
+    wanted = SCENES if "AISEC_MIRROR" in os.environ else {"digits": SCENES["digits"]}
+    rows = [row for scene in wanted.values() for row in rows_of(scene)]
     setting = {
-        "data": f"digits, {ROWS} test rows",
-        "ball": str(BALL),
         "threads": torch.get_num_threads(),
         "clock": "CPU seconds of the process",
         "instructions": torch.backends.cpu.get_cpu_capability(),
