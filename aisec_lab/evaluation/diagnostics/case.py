@@ -3,16 +3,27 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks import Untargeted
+from aisec_lab.attacks import Ball, Untargeted
 from aisec_lab.attacks.evasion.goals import Goal
 from aisec_lab.evaluation.diagnostics.watched import Watched
 from aisec_lab.evaluation.robustness import FRESH, BallAttack
 from aisec_lab.models import seeded
+
+DRAWS = 16  # answers to the same question that show how random a model is, and what it mostly says
+ALIKE = 1e-4  # logits that differ by less, relative to their own size, are the same but for rounding
+TINY = 1e-12  # in place of a size of zero
+
+
+class Attempt(NamedTuple):
+    """An attack, and the classifier that it sees."""
+
+    attack: BallAttack
+    seen: nn.Module
 
 
 @dataclass
@@ -21,64 +32,115 @@ class Case:
 
     Args:
         model: the classifier as it is used; its answers are the score.
-        surface: the classifier that the attacks see: `model`, or what makes it attackable (`EOT`, `BPDA`).
         x, y: rows (N, *input) that `model` gets right, and their classes (N,).
-        white: attacks with gradients, over one ball.
+        claim: attacks with gradients, over one ball; each sees `model`, or what makes it attackable (`EOT`, `BPDA`).
         free: an attack without gradients, over the same ball.
+        surrogates: classifiers of the same task, whose gradients may serve instead.
         goal: what counts as an attacker's success on `model`.
         seed: of every run.
     """
 
     model: nn.Module
-    surface: nn.Module
     x: Tensor
     y: Tensor
-    white: Sequence[BallAttack]
+    claim: Sequence[Attempt]
     free: BallAttack
+    surrogates: Sequence[nn.Module]
     goal: Goal
     seed: int
+
+    @property
+    def ball(self) -> Ball:
+        """The threat."""
+        return self.claim[0].attack.ball
 
     @cached_property
     def watched(self) -> tuple[list[tuple[Tensor, Watched]], Tensor]:
         """The rows that each attack of the claim was given, with what it saw of them; and all that they broke, (N,)."""
         watching: list[tuple[Tensor, Watched]] = []
 
-        def watch(attack: BallAttack, rows: Tensor) -> nn.Module:
-            goal = getattr(attack, "goal", Untargeted())
-            seen = Watched(self.surface, self.x[rows], self.y[rows], attack.ball, goal)
+        def watch(attempt: Attempt, rows: Tensor) -> nn.Module:
+            goal = getattr(attempt.attack, "goal", Untargeted())
+            seen = Watched(attempt.seen, self.x[rows], self.y[rows], attempt.attack.ball, goal)
             watching.append((rows, seen))
             return seen
 
-        return watching, self._broken(self.white, self.seed, watch)
+        return watching, self.broken_by(self.claim, watch=watch)
 
     @property
     def broken(self) -> Tensor:
         """Rows that the claim's attacks break: (N,), bool."""
         return self.watched[1]
 
-    def broken_with(self, *, stretch: int = 1, eps: float | None = None, seed: int | None = None) -> Tensor:
+    @cached_property
+    def broken_anyhow(self) -> Tensor:
+        """Those, and rows that fall to the attack without gradients or to what the attacks do to a surrogate: (N,)."""
+        others = [Attempt(attack, surrogate) for surrogate in self.surrogates for attack, _ in self.claim]
+        return self.broken_by([Attempt(self.free, self.model), *others], after=self.broken)
+
+    def broken_with(
+        self, *, stretch: int = 1, eps: float | None = None, seed: int | None = None, after: Tensor | None = None
+    ) -> Tensor:
         """Rows that the same attacks break with other settings: (N,), bool.
 
         Args:
             stretch: factor on their steps.
             eps: budget, in place of their own.
             seed: in place of the case's.
+            after: rows (N,) that count as broken already.
         """
         changed = []
-        for attack in self.white:
+        for attack, seen in self.claim:
             steps: dict[str, Any] = {"steps": stretch * attack.steps} if hasattr(attack, "steps") else {}
             ball = attack.ball if eps is None else replace(attack.ball, eps=eps)
-            changed.append(replace(attack, ball=ball, **steps))  # type: ignore[type-var]
-        return self.broken_by(changed, seed)
+            changed.append(Attempt(replace(attack, ball=ball, **steps), seen))  # type: ignore[type-var]
+        return self.broken_by(changed, seed=seed, after=after)
 
-    def broken_by(self, attacks: Sequence[BallAttack], seed: int | None = None) -> Tensor:
-        """Rows that other attacks break on the surface: (N,), bool; `seed` in place of the case's."""
-        return self._broken(attacks, self.seed if seed is None else seed, lambda attack, rows: self.surface)
+    def broken_by(
+        self,
+        attempts: Sequence[Attempt],
+        *,
+        seed: int | None = None,
+        after: Tensor | None = None,
+        watch: Callable[[Attempt, Tensor], nn.Module] = lambda attempt, rows: attempt.seen,
+    ) -> Tensor:
+        """Rows that any attempt breaks, each made on the rows that are left: (N,), bool.
+
+        Args:
+            attempts: success is what the model as it is used answers to their points, asked anew.
+            seed: in place of the case's.
+            after: rows (N,) that count as broken already.
+            watch: what an attempt on the rows at some positions is shown.
+        """
+        seed = self.seed if seed is None else seed
+        broken = torch.zeros_like(self.y, dtype=torch.bool) if after is None else after.clone()
+        for attempt in attempts:
+            rows = (~broken).nonzero().squeeze(1)
+            x, y, seen = self.x[rows], self.y[rows], watch(attempt, rows)
+            with seeded(seen, self.generator(seed)):
+                x_adv = attempt.attack(seen, x, y, generator=self.generator(seed))
+            broken[rows] = self.won(x_adv, y)
+        return broken
+
+    def won(self, z: Tensor, y: Tensor) -> Tensor:
+        """Where the model as it is used gives the attacker what it wants, of classes y (n,) at points z: (n,), bool.
+
+        Of a random model, by most of its answers: a single one has its luck, and who tries often enough meets it.
+        """
+        with torch.no_grad(), seeded(self.model, self.generator(FRESH)):
+            won = [self.goal.margin(self.model(z), y) < 0 for _ in range(DRAWS if self.spread > ALIKE else 1)]
+        return torch.stack(won).double().mean(0) > 0.5
 
     @cached_property
-    def broken_freely(self) -> Tensor:
-        """Rows that the attack without gradients breaks, on the model as it is used: (N,), bool."""
-        return self._broken([self.free], self.seed, lambda attack, rows: self.model)
+    def spread(self) -> float:
+        """How random the model is: see `spread_of`."""
+        return self.spread_of(self.model)
+
+    def spread_of(self, model: nn.Module) -> float:
+        """The standard deviation of a row's logits over draws, relative to their size; a median over rows."""
+        draws = torch.stack([self.logits(model, draw) for draw in range(DRAWS)])  # (DRAWS, N, K)
+        size = (draws - draws.mean(2, keepdim=True)).abs().mean((0, 2)).clamp(min=TINY)
+        return float((draws.std(0).mean(1) / size).median())
 
     def logits(self, model: nn.Module, draw: int) -> Tensor:
         """Answers (N, K) on the clean rows; a random model's own, for each `draw`."""
@@ -89,21 +151,3 @@ class Case:
     def generator(self, number: int) -> torch.Generator:
         """A new generator on the rows' device."""
         return torch.Generator(self.x.device).manual_seed(number)
-
-    def _broken(
-        self,
-        attacks: Sequence[BallAttack],
-        seed: int,
-        seen_by: Callable[[BallAttack, Tensor], nn.Module],
-    ) -> Tensor:
-        """Rows that any of the attacks breaks, each run on the rows that are left; success is the model's own, anew."""
-        broken = torch.zeros(len(self.x), dtype=torch.bool, device=self.x.device)
-        for attack in attacks:
-            rows = (~broken).nonzero().squeeze(1)
-            x, y = self.x[rows], self.y[rows]
-            seen = seen_by(attack, rows)
-            with seeded(seen, self.generator(seed)):
-                x_adv = attack(seen, x, y, generator=self.generator(seed))
-            with torch.no_grad(), seeded(self.model, self.generator(FRESH)):
-                broken[rows] = self.goal.margin(self.model(x_adv), y) < 0
-        return broken

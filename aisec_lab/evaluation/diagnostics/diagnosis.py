@@ -1,19 +1,18 @@
 """Can this robust accuracy be believed?"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks import Untargeted
+from aisec_lab.attacks import Adaptive, Undetected, Untargeted
 from aisec_lab.attacks.evasion.goals import Goal
-from aisec_lab.evaluation.diagnostics.case import Case
+from aisec_lab.evaluation.diagnostics.case import Attempt, Case
 from aisec_lab.evaluation.diagnostics.findings import Finding
 from aisec_lab.evaluation.diagnostics.probes import PROBES, gradients, probabilities
+from aisec_lab.evaluation.diagnostics.surrogates import matched
 from aisec_lab.evaluation.robustness import BallAttack
-from aisec_lab.models import seeded
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ def diagnose(
     white: Sequence[BallAttack],
     free: BallAttack,
     surface: nn.Module | None = None,
+    surrogates: Sequence[nn.Module] = (),
     goal: Goal = Untargeted(),  # noqa: B008
     seed: int,
 ) -> Diagnosis:
@@ -56,7 +56,10 @@ def diagnose(
         x, y: inputs (N, *input) in [0, 1] and their classes (N,); those that `model` gets wrong are left out.
         white: the attacks with gradients whose worst case is the claim, as they were run for it.
         free: an attack without gradients, over the same ball.
-        surface: what the attacks with gradients see, where this is not `model` itself (`EOT`, `BPDA`).
+        surface: what the attacks with gradients see, where this is not `model` itself (`EOT`, `BPDA`); an attack that
+            is `Adaptive` brings its own view.
+        surrogates: other classifiers of the same task, in evaluation mode: what the attacks with gradients do to them
+            is tried on `model`. They need no reject option where it has one.
         goal: what counts as an attacker's success.
         seed: of every run.
 
@@ -64,17 +67,27 @@ def diagnose(
         The findings. Where there is no gradient to follow at all, nothing but that is measured.
 
     Raises:
-        ValueError: attacks over different balls, or no row that the model gets right.
+        ValueError: attacks over different balls, no row that the model gets right, or a surrogate of another task.
     """
     balls = {attack.ball for attack in (*white, free)}
     if len(balls) != 1:
         raise ValueError(f"a claim is over one ball, got {sorted(map(repr, balls))}: give every attack the same")
-    with torch.no_grad(), seeded(model, torch.Generator(x.device).manual_seed(seed)):
-        right = goal.margin(model(x), y) >= 0
+    claim = [_attempt(attack, surface or model) for attack in white]
+    rejecting = goal == Undetected()
+    others = [matched(other, model, x[:1], rejecting=rejecting) for other in surrogates]
+    case = Case(model, x, y, claim, free, others, goal, seed)
+    right = ~replace(case, goal=Untargeted() if rejecting else goal).won(x, y)  # a clean row that is rejected is wrong
     if not right.any():
         raise ValueError(f"the model gets none of {len(x)} rows right: there is no robustness to diagnose")
-    case = Case(model, surface or model, x[right], y[right], tuple(white), free, goal, seed)
+    case = replace(case, x=x[right], y=y[right])
     at_once = (gradients(case), probabilities(case))
     if at_once[0].measured == 1.0:
         return Diagnosis(at_once, len(case.x))
     return Diagnosis(tuple(probe(case) for probe in PROBES), len(case.x))
+
+
+def _attempt(attack: BallAttack, seen: nn.Module) -> Attempt:
+    """The attack on what it sees; one that looks through a view is taken apart, so that its settings can be changed."""
+    if isinstance(attack, Adaptive):
+        return Attempt(attack.attack(attack.ball), attack.view(seen))  # type: ignore[arg-type]
+    return Attempt(attack, seen)

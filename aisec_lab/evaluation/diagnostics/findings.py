@@ -53,7 +53,8 @@ PAGES: Mapping[str, Page] = {
     "free_attack": Page(
         "An attack that sees less does better",
         0.01,
-        "rows that fall to a search without gradients and to no attack with gradients",
+        "rows that fall to a search without gradients or to transfer from another model, and to no attack with "
+        "gradients of the model itself",
         "Whoever knows the model can do all that others can. If they do better, the gradients mislead.",
         "Find out what hides the gradients; until then count every success of every attack (worst case).",
     ),

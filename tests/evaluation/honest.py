@@ -1,0 +1,116 @@
+"""Models that hide nothing, attacked as they should be: none of them deserves a doubt."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from aisec_lab.attacks import APGD, BPDA, PGD, Ball, Undetected, UndetectedMargin, Untargeted
+from aisec_lab.attacks.evasion.adaptive import View
+from aisec_lab.attacks.evasion.goals import Goal
+from aisec_lab.defenses import (
+    IBP,
+    JPEG,
+    MART,
+    TRADES,
+    AdversarialTraining,
+    Averaged,
+    BitDepth,
+    Energy,
+    FastAdversarialTraining,
+    FeatureSqueezing,
+    GaussianNoise,
+    MedianFilter,
+    RejectOption,
+    Standard,
+)
+from aisec_lab.models import CNN, MLP, Architecture, ResNet, StridedCNN
+from tests.evaluation.planted import Scene
+
+
+def objectives(ball: Ball) -> Mapping[str, Any]:
+    inner = PGD(ball, steps=7, step_size=0.25, early_stop=False)
+    return {
+        "standard": Standard(),
+        "adversarial training": AdversarialTraining(inner),
+        "TRADES": TRADES(inner),
+        "MART": MART(inner),
+        "fast adversarial training": FastAdversarialTraining(ball),
+        "Gaussian noise": GaussianNoise(),
+        "IBP": IBP(ball.with_eps(ball.eps / 3)),
+    }
+
+
+class Honest(NamedTuple):
+    """A model, and what an attacker has to know of it.
+
+    Args:
+        objective, architecture, seed: how it is trained; of several architectures, an ensemble.
+        defense: around it.
+        view: what the attacks with gradients look through.
+        goal: what counts as an attacker's success; if to stay undetected, the attacks try to.
+        restarts: of the attack on the first loss.
+    """
+
+    objective: str
+    architecture: Architecture | tuple[Architecture, ...]
+    seed: int = 0
+    defense: Callable[..., nn.Module] | None = None
+    view: View | None = None
+    goal: Goal = Untargeted()
+    restarts: int = 1
+
+    @property
+    def name(self) -> str:
+        defense = () if self.defense is None else (repr(self.defense),)
+        return ", ".join((self.objective, repr(self.architecture), f"seed {self.seed}", *defense))
+
+    def undefended(self, scene: Scene) -> nn.Module:
+        """The network, or of several architectures the ensemble, with no defense around it."""
+        of = self.architecture if isinstance(self.architecture, tuple) else (self.architecture,)
+        members = [scene.trained(objectives(scene.ball)[self.objective], each, self.seed) for each in of]
+        return members[0] if len(members) == 1 else Averaged(members)
+
+    def make(self, scene: Scene) -> nn.Module:
+        model = self.undefended(scene)
+        return model if self.defense is None else self.defense(model, data=scene.splits)
+
+    def white(self, attacks: Sequence[Any]) -> list[Any]:
+        """The attacks of a study, APGD-CE first, as this model wants them."""
+        if self.goal == Undetected():
+            return [APGD(attacks[0].ball, attacks[0].steps, self.restarts, UndetectedMargin(), self.goal)]
+        return [replace(attacks[0], restarts=self.restarts), *attacks[1:]]
+
+
+SMALL, MIDDLE, WIDE, STRIDED, LAYERS, RESIDUAL = CNN(8, 32), CNN(), CNN(32, 128), StridedCNN(), MLP(), ResNet(1, 8)
+REJECTING = {"goal": Undetected(), "restarts": 5}
+HONEST: Mapping[str, Sequence[Honest]] = {
+    "digits": [
+        *(Honest("standard", each) for each in (SMALL, MIDDLE, WIDE, STRIDED, LAYERS)),
+        *(Honest("adversarial training", each) for each in (SMALL, MIDDLE, WIDE, STRIDED, LAYERS)),
+        *(Honest(each, MIDDLE, seed=1) for each in ("standard", "adversarial training", "TRADES", "MART")),
+        *(Honest(each, STRIDED) for each in ("TRADES", "MART", "Gaussian noise", "IBP")),
+        *(Honest(each, LAYERS) for each in ("TRADES", "Gaussian noise", "fast adversarial training")),
+        Honest("fast adversarial training", MIDDLE),
+        Honest("IBP", STRIDED, seed=1),
+        Honest("standard", (MIDDLE, STRIDED, LAYERS)),
+        Honest("adversarial training", (STRIDED, LAYERS)),
+        Honest("standard", MIDDLE, defense=BitDepth(3), view=BPDA()),
+        Honest("adversarial training", STRIDED, defense=BitDepth(3), view=BPDA()),
+        Honest("standard", MIDDLE, defense=JPEG(), view=BPDA()),
+        Honest("standard", MIDDLE, defense=MedianFilter()),
+        Honest("adversarial training", STRIDED, defense=MedianFilter(), restarts=5),
+        Honest("standard", MIDDLE, defense=RejectOption(Energy()), **REJECTING),
+        Honest("adversarial training", STRIDED, defense=RejectOption(FeatureSqueezing()), view=BPDA(), **REJECTING),
+    ],
+    "fashion_mnist": [
+        *(Honest("standard", each) for each in (SMALL, STRIDED, LAYERS, RESIDUAL)),
+        *(Honest("adversarial training", each) for each in (STRIDED, LAYERS)),
+        *(Honest(each, STRIDED) for each in ("TRADES", "Gaussian noise", "IBP")),
+        *(Honest(each, LAYERS) for each in ("MART", "fast adversarial training")),
+        Honest("standard", (STRIDED, LAYERS)),
+        Honest("adversarial training", LAYERS, defense=BitDepth(3), view=BPDA()),
+        Honest("standard", STRIDED, defense=MedianFilter()),
+    ],
+}
