@@ -11,8 +11,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from aisec_lab.workbench.access_command import access
 from aisec_lab.workbench.configure import configure, project_root
+from aisec_lab.workbench.ledger_command import ledger
 from aisec_lab.workbench.stage import die_with_dvc, enter_stage
+from aisec_lab.workbench.vault_command import vault
 
 
 class Door(click.Group):
@@ -22,7 +25,7 @@ class Door(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, FileNotFoundError, FileExistsError, PermissionError) as error:
             click.echo(f"aisec: {' '.join(str(error).split())}", err=True)
             ctx.exit(2)
 
@@ -31,6 +34,11 @@ class Door(click.Group):
 def main() -> None:
     """aisec_lab: study attacks on machine learning, and what each defense buys and costs."""
     die_with_dvc()
+
+
+main.add_command(access)
+main.add_command(ledger)
+main.add_command(vault)
 
 
 @main.command()

@@ -1,0 +1,121 @@
+"""Finds what was done to a ledger behind its back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from aisec_lab.trust.ledger import Ledger
+from aisec_lab.trust.merkle import Tree
+from aisec_lab.trust.proof import check_proof
+from aisec_lab.trust.records import Head, fault_of
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a ledger is what was signed."""
+
+    size: int  # whole entries in the file
+    fault: str | None = None  # what is wrong, in a sentence; None where nothing is
+    entry: int | None = None  # the first bad entry; None where nothing is wrong, or where no entry can be told
+    note: str | None = None  # what a killed append left; it harms nothing
+
+    @property
+    def intact(self) -> bool:
+        """Nothing was edited, taken out, put in, moved or cut off."""
+        return self.fault is None
+
+    def __str__(self) -> str:
+        if self.fault:
+            return self.fault if self.entry is None else f"entry {self.entry} {self.fault}"
+        return f"intact, {self.size} {'entry' if self.size == 1 else 'entries'}" + (
+            f"; {self.note}" if self.note else ""
+        )
+
+
+def verify(ledger: Ledger, public_key: Ed25519PublicKey, *, head: Head | None = None) -> Verdict:
+    """Find any edit, deletion, insertion, reordering or truncation, and name the first bad entry.
+
+    Why it can be named: each entry is signed by itself, with its index and the root over all lines before it. Who
+    lacks the private key can neither change an entry nor make one, so a line that was edited or put in fails its own
+    signature; and what they can take, whole entries, shows by its index where one was left out, repeated or moved.
+    The first line with a fault is the first where the file differs from what was written. What was cut off at the end
+    shows against the head. Where one key signed two histories (two branches in git, both appended to) and they were
+    mixed, the entry named is the first that does not continue what stands before it.
+
+    What only a head kept elsewhere shows: entries cut off together with a return to the `head.json` of that time, and
+    a history that the holder of the private key wrote anew. The second is seen but no entry can be named: the kept
+    root says that its first `head.size` entries are not those of then, not which.
+
+    Args:
+        ledger: read once, between two appends.
+        public_key: the reader's own copy: one that lies beside the ledger could be replaced together with it.
+        head: a head that was kept where who tampers cannot reach.
+
+    Raises:
+        FileNotFoundError: no ledger there.
+    """
+    contents = ledger.read()
+    size = len(contents.lines)
+    tree = Tree()
+    roots = [tree.root.hex()]
+    for index, line in enumerate(contents.lines):
+        if fault := fault_of(line, index, roots[-1], public_key):
+            return Verdict(size, fault, index)
+        tree.add(line)
+        roots.append(tree.root.hex())
+
+    try:
+        own = Head.parse((contents.head or b"").removesuffix(b"\n"))
+    except ValueError:
+        own = None
+    heads = {"head.json": own} | ({} if head is None else {"the head kept elsewhere": head})
+    signed = {name: one for name, one in heads.items() if one is not None and one.is_signed(public_key)}
+    for name, one in signed.items():
+        if one.size > size:
+            how = "is torn" if contents.torn and one.size == size + 1 else "is missing: the ledger was cut off there"
+            return Verdict(size, f"{how} ({name} was signed over {one.size})", size)
+    if contents.head is None:
+        return Verdict(size, "head.json is missing")
+    for name in heads:
+        if name not in signed:
+            return Verdict(size, f"{name} was edited, or not signed with this ledger's key")
+        if signed[name].root != roots[signed[name].size]:
+            return Verdict(size, f"{name} was signed over another history: who holds the key wrote two")
+    assert own is not None
+    if own.size < size - 1:
+        return Verdict(size, f"head.json is an older one: it counts {own.size} of {size} entries")
+
+    notes = []
+    if own.size < size:
+        notes.append(f"entry {own.size} is signed but not yet under the head (an append was killed)")
+    if contents.torn:
+        notes.append("the last line is torn and was never acknowledged: the next append removes it")
+    return Verdict(size, note="; ".join(notes) or None)
+
+
+def fault_of_proof(proof: Mapping[str, Any], public_key: Ed25519PublicKey, *, head: Head | None = None) -> str | None:
+    """What is wrong with an exported proof, in a sentence; None where nothing is.
+
+    Args:
+        proof: what `Ledger.prove_inclusion` or `Ledger.prove_consistency` gave, from its JSON.
+        public_key: the reader's own copy.
+        head: a head that the reader holds: the proof must be about it.
+
+    Raises:
+        ValueError: not a proof.
+    """
+    holds = check_proof(proof)
+    try:
+        newer = Head(**proof["head"])
+        readers = Head(**proof["old"]) if proof["kind"] == "consistency" else newer
+    except TypeError as error:
+        raise ValueError(f"not a proof of a ledger: {error}") from error
+    if not (newer.is_signed(public_key) and readers.is_signed(public_key)):
+        return "the proof's head was not signed with this ledger's key"
+    if not holds:
+        return "the proof's hashes do not lead to its head"
+    if head not in (None, readers):
+        return "the proof is about another head than the one that you hold"
+    return None

@@ -1,0 +1,63 @@
+"""`aisec access`: the policy, and the one door at which the other commands ask it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from aisec_lab.workbench.configure import project_root
+
+GUARDED = ("data", "models")  # folders of the project whose contents are objects of the policy
+Command = Callable[..., object]
+
+
+def role_option(command: Command) -> Command:
+    """Let a command take `--role`."""
+    return click.option("--role", metavar="ROLE", help="Who asks; else AISEC_ROLE says so. Not checked by anybody.")(
+        command
+    )
+
+
+def permit(role: str | None, action: str, obj: str) -> None:
+    """Return if whoever runs this may do that to the object; else a PermissionError that says who may.
+
+    Args:
+        role: of the option `--role`, or None: then `AISEC_ROLE` says it.
+        action, obj: as `Access` has them.
+    """
+    from aisec_lab.trust.access import Access
+
+    access = Access(project_root() / "configs" / "access", record=None)
+    access.enforce(access.role(role), action, obj)
+
+
+def permit_path(role: str | None, action: str, path: Path) -> None:
+    """The same for a file or folder; one that does not lie in data/ or models/ of the project is nobody's concern."""
+    root, place = project_root().resolve(), path.resolve()
+    if any(place.is_relative_to(root / folder) for folder in GUARDED):
+        permit(role, action, place.relative_to(root).as_posix())
+
+
+@click.group()
+def access() -> None:
+    """Who may do what (configs/access): a policy that is stated and recorded, no authentication."""
+
+
+@access.command()
+@click.argument("role")
+@click.argument("action")
+@click.argument("obj", metavar="OBJECT")
+def explain(role: str, action: str, obj: str) -> None:
+    """Say which rule lets ROLE do ACTION to OBJECT, or which come nearest and why they do not."""
+    from aisec_lab.trust.access import Access
+
+    click.echo(Access(project_root() / "configs" / "access").explain(role, action, obj))
+
+
+@access.command(name="list")
+def list_rules() -> None:
+    """Print every rule."""
+    from aisec_lab.trust.access import Access
+
+    for rule in Access(project_root() / "configs" / "access").rules:
+        click.echo(f"{rule.role:12}{rule.action:10}{rule.pattern:12}{rule.why}")

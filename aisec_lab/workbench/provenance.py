@@ -1,0 +1,70 @@
+"""Who does something, at which commit, with which configuration, and where the bytes lie that it left."""
+
+import getpass
+import subprocess
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from aisec_lab.workbench.configure import config_hash
+
+
+def person() -> str:
+    """Name and address as git knows them, else the name of the account."""
+    name, address = _git("config", "user.name"), _git("config", "user.email")
+    return f"{name} <{address}>" if name and address else name or getpass.getuser()
+
+
+def commit() -> str | None:
+    """The commit that the project in the working directory stands on, or None."""
+    return _git("rev-parse", "--verify", "HEAD")
+
+
+def configuration() -> str | None:
+    """The hash of `params.yaml`, as `config_hash` has it, or None without one."""
+    if not Path("params.yaml").exists():
+        return None
+    config = OmegaConf.load("params.yaml")
+    assert isinstance(config, DictConfig)
+    return config_hash(config)
+
+
+def restore(name: str) -> str | None:
+    """Where exactly the bytes that lie at `name` now can be had again.
+
+    Args:
+        name: path of an output of DVC, or of a file or folder in git, from the project's root.
+
+    Returns:
+        `dvc:<md5>` where all of it lies in DVC's cache (whether or not `dvc.lock` names it yet); `git:<commit>` where
+        it is committed as it is; else None: after the next change nothing brings these bytes back.
+    """
+    if md5 := _in_cache(name):
+        return f"dvc:{md5}"
+    committed = _git("ls-tree", "HEAD", "--", name)
+    if committed and not _git("status", "--porcelain", "--ignored", "--", name):
+        return f"git:{commit()}"
+    return None
+
+
+def _in_cache(name: str) -> str | None:
+    from dvc.exceptions import NotDvcRepoError, OutputNotFoundError
+    from dvc.repo import Repo  # half a second that only an append pays
+
+    try:
+        (output,) = Repo(".").find_outs_by_path(name)
+    except (NotDvcRepoError, OutputNotFoundError):
+        return None
+    if not output.use_cache:
+        return None
+    output.hash_info = output.get_hash()  # of what lies there, not of what dvc.lock says
+    output.obj = None
+    return None if output.changed_cache() else str(output.hash_info.value)
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
