@@ -42,6 +42,7 @@ class Scene(NamedTuple):
     fit: Fit
     adversarially: Callable[[PGD], Course | AdversarialTraining]
     attacks: tuple[str, ...]
+    repeats: int  # of PGD-40
 
 
 class Case(NamedTuple):
@@ -54,7 +55,14 @@ class Case(NamedTuple):
 
 SCENES = {
     "digits": Scene(
-        "digits", Linf(0.15), 200, None, Fit(epochs=10), AdversarialTraining, (*PGD_40, "APGD-CE", "APGD-T", "Square")
+        "digits",
+        Linf(0.15),
+        200,
+        None,
+        Fit(epochs=10),
+        AdversarialTraining,
+        (*PGD_40, "APGD-CE", "APGD-T", "Square"),
+        repeats=15,
     ),
     "fashion_mnist": Scene(
         "fashion_mnist",
@@ -64,13 +72,14 @@ SCENES = {
         Fit(epochs=3),
         lambda attack: WarmStart(AdversarialTraining(attack), epochs=2),
         PGD_40,
+        repeats=5,
     ),
 }
 QUIET = {"verbose": False}
 
 
-def cases(ball: Ball) -> dict[str, Case]:
-    """Ours and theirs over one ball, with the same steps, step sizes, restarts and targets."""
+def cases(ball: Ball, repeats: int) -> dict[str, Case]:
+    """Ours and theirs over one ball, with the same steps, step sizes, restarts and targets; PGD-40 so many times."""
     pgd = partial(PGD, steps=STEPS, step_size=0.1)
     pgd_of_others = {
         "torchattacks": of_torchattacks("PGD", ball, alpha=0.1 * ball.eps, steps=STEPS),
@@ -80,8 +89,8 @@ def cases(ball: Ball) -> dict[str, Case]:
         "foolbox": of_foolbox(LinfProjectedGradientDescentAttack(rel_stepsize=0.1, steps=STEPS), ball),
     }
     return {
-        "PGD-40": Case(pgd(ball), pgd_of_others, repeats=15),
-        "PGD-40, bfloat16": Case(Half(ball, pgd), pgd_of_others, repeats=15),
+        "PGD-40": Case(pgd(ball), pgd_of_others, repeats),
+        "PGD-40, bfloat16": Case(Half(ball, pgd), pgd_of_others, repeats),
         "APGD-CE": Case(
             APGD(ball, CLIMB),
             {
@@ -180,7 +189,7 @@ def rows_of(scene: Scene) -> Iterator[dict[str, Any]]:
         clean = right(model, splits.test.x, splits.test.y) / scene.rows
         print(f"\n{scene.data}, {name}, clean accuracy {clean:.3f}, {scene.ball}")
         print(f"{'attack':16} {'peer':13} {'ours / theirs':18} {'seconds':14} {'robust accuracy':16} strength")
-        for attack, case in cases(scene.ball).items():
+        for attack, case in cases(scene.ball, scene.repeats).items():
             for peer, theirs in case.theirs.items() if attack in scene.attacks else ():
                 row = paired(case, theirs, model, splits.test)
                 print(

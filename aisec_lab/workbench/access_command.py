@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from aisec_lab.workbench.configure import project_root
+
+if TYPE_CHECKING:
+    from aisec_lab.trust.access import Refusal
 
 GUARDED = ("data", "models")  # folders of the project whose contents are objects of the policy
 Command = Callable[..., object]
@@ -27,8 +31,21 @@ def permit(role: str | None, action: str, obj: str) -> None:
     """
     from aisec_lab.trust.access import Access
 
-    access = Access(project_root() / "configs" / "access", record=None)
+    access = Access(project_root() / "configs" / "access", record=recorded)
     access.enforce(access.role(role), action, obj)
+
+
+def recorded(refusal: "Refusal") -> None:
+    """Append a refusal to the project's ledger, where there is one."""
+    from aisec_lab.trust import Change, Ledger, read_signing_key
+    from aisec_lab.workbench import provenance
+    from aisec_lab.workbench.ledger_command import FOLDER, SIGNING_KEY
+
+    root = project_root()
+    if (root / FOLDER).exists():
+        why = f"{refusal.role} may not {refusal.action} it"
+        change = Change(provenance.person(), "refuse", refusal.object, why, commit=provenance.commit())
+        Ledger(root / FOLDER).append(change, read_signing_key(root / SIGNING_KEY))
 
 
 def permit_path(role: str | None, action: str, path: Path) -> None:

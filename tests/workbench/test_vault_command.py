@@ -46,6 +46,18 @@ def test_a_dataset_goes_in_and_comes_back(project: Path) -> None:
     assert (project / "data/digits/content").read_text() == "data/digits"
 
 
+def test_a_refusal_stands_in_the_ledger(project: Path) -> None:
+    """Where there is one; without one the command is refused all the same."""
+    refused = "vault", "seal", "data/digits", "digits.sealed", "--role", "auditor"
+    assert "auditor may not seal data/digits" in aisec(*refused, code=2)
+    aisec("ledger", "init")
+    aisec(*refused, code=2)
+    log = aisec("ledger", "log").splitlines()
+    assert len(log) == 1
+    assert "refuse data/digits (nothing -> nothing): auditor may not seal it" in log[0]
+    assert not (project / "digits.sealed").exists()
+
+
 def test_a_key_pair_needs_the_passphrase_only_to_open(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sealing asks nothing."""
     assert aisec("vault", "keygen", "lab") == "lab.pub\nlab.key\n"
