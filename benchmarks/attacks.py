@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import torch
 from art.attacks.evasion import AutoProjectedGradientDescent, SquareAttack
 from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_pytorch import (
@@ -205,18 +206,22 @@ def rows_of(scene: Scene) -> Iterator[dict[str, Any]]:
                 yield setting | {"model": name, "clean_accuracy": clean, "attack": attack, "peer": peer} | row
 
 
-def main() -> None:
-    """All scenes whose data are at hand: digits always, the other from a mirror."""
+@click.command(help=__doc__)
+@click.argument("names", nargs=-1, type=click.Choice(sorted(SCENES)))
+def main(names: tuple[str, ...]) -> None:
+    """Those scenes, or all whose data are at hand: digits always, the other from a mirror; rows of others are kept."""
     torch.set_num_threads(1)
-    wanted = SCENES if "AISEC_MIRROR" in os.environ else {"digits": SCENES["digits"]}
-    rows = [row for scene in wanted.values() for row in rows_of(scene)]
+    names = names or tuple(SCENES if "AISEC_MIRROR" in os.environ else ["digits"])
+    found = json.loads(OUT.read_text()) if OUT.exists() else {"rows": []}
+    kept = [row for row in found["rows"] if row["data"] not in names]
+    rows = [row for name in names for row in rows_of(SCENES[name])]
     setting = {
         "threads": torch.get_num_threads(),
         "clock": "CPU seconds of the process",
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "versions": {"python": platform.python_version()} | {library: version(library) for library in LIBRARIES},
     }
-    OUT.write_text(json.dumps(setting | {"rows": rows}, indent=2) + "\n")
+    OUT.write_text(json.dumps(setting | {"rows": kept + rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
