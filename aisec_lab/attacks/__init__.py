@@ -42,6 +42,10 @@ from aisec_lab.attacks.evasion.transfer import MIFGSM
 from aisec_lab.attacks.evasion.universal import Universal, UniversalPerturbation
 from aisec_lab.attacks.evasion.within import Within
 from aisec_lab.attacks.oracle import Monitor, Oracle
+from aisec_lab.attacks.poisoning.backdoor import Backdoor, CleanLabel
+from aisec_lab.attacks.poisoning.flips import LabelFlips, WorstFlips
+from aisec_lab.attacks.poisoning.poisoned import Poisoned, Poisoning, Trigger
+from aisec_lab.attacks.poisoning.triggers import Blended, Checkerboard, Sinusoid, Warp
 from aisec_lab.attacks.text.characters import CharacterEdits
 from aisec_lab.attacks.text.door import Edited, TextAttack
 from aisec_lab.attacks.text.greedy import Greedy
@@ -69,12 +73,16 @@ __all__ = [
     "AdversarialPatch",
     "Attack",
     "AutoAttack",
+    "Backdoor",
     "Ball",
+    "Blended",
     "Boundary",
     "Camera",
     "CarliniWagner",
     "Cascade",
     "CharacterEdits",
+    "Checkerboard",
+    "CleanLabel",
     "Conditions",
     "CrossEntropy",
     "DeepFool",
@@ -86,6 +94,7 @@ __all__ = [
     "HopSkipJump",
     "HotFlip",
     "KullbackLeibler",
+    "LabelFlips",
     "Linf",
     "Margin",
     "MinimumNorm",
@@ -93,11 +102,14 @@ __all__ = [
     "Neighbours",
     "Oracle",
     "Patch",
+    "Poisoned",
+    "Poisoning",
     "QuickAutoAttack",
     "RandAutoAttack",
     "Residual",
     "RowNoise",
     "Searched",
+    "Sinusoid",
     "Sponge",
     "Square",
     "Suite",
@@ -111,12 +123,15 @@ __all__ = [
     "TargetedMargin",
     "TextAttack",
     "Tolerance",
+    "Trigger",
     "Undetected",
     "UndetectedMargin",
     "Universal",
     "UniversalPerturbation",
     "Untargeted",
+    "Warp",
     "Within",
     "Worst",
+    "WorstFlips",
     "activation_density",
 ]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.models import Course, Fit, frozen
+from aisec_lab.models import Course, Fit, frozen, in_turn
 
 
 @dataclass(frozen=True)
@@ -66,4 +66,4 @@ class Distillation(Course):
         teacher_file = None if resume is None else f"{os.fspath(resume)}.teacher"
         taught = fit(teacher, dataset, Tempered(self.temperature), generator=generator, resume=teacher_file)
         learned = fit(model, dataset, Tempered(self.temperature, teacher), generator=generator, resume=resume)
-        return taught + [record | {"epoch": len(taught) + record["epoch"]} for record in learned]
+        return in_turn(taught, learned)

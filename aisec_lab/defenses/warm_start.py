@@ -8,7 +8,7 @@ from torch import nn
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Course, Fit, Objective
+from aisec_lab.models import Course, Fit, Objective, in_turn
 
 
 @dataclass(frozen=True)
@@ -47,4 +47,4 @@ class WarmStart(Course):
         before = None if resume is None else f"{os.fspath(resume)}.warm"
         warmed = replace(fit, epochs=self.epochs)(model, dataset, Standard(), generator=generator, resume=before)
         learned = fit(model, dataset, self.objective, generator=generator, resume=resume)
-        return warmed + [record | {"epoch": len(warmed) + record["epoch"]} for record in learned]
+        return in_turn(warmed, learned)

@@ -2,7 +2,7 @@
 
 from aisec_lab.models.architectures import CNN, MLP, ResNet, StridedCNN
 from aisec_lab.models.checkpoints import load_checkpoint, save_checkpoint
-from aisec_lab.models.fit import Course, Fit, Objective, Probe, Step, plain
+from aisec_lab.models.fit import Course, Fit, Objective, Probe, Step, in_turn, plain
 from aisec_lab.models.frozen import frozen, seeded
 from aisec_lab.models.layers import Architecture, Normalised
 from aisec_lab.models.passes import Counted, logits_of
@@ -32,6 +32,7 @@ __all__ = [
     "TextTraining",
     "Vocabulary",
     "frozen",
+    "in_turn",
     "load_checkpoint",
     "logits_of",
     "plain",

@@ -62,6 +62,11 @@ class Course(ABC):
         """Train `model` by means of `fit`; arguments and records as those of `Fit`."""
 
 
+def in_turn(first: list[dict[str, float]], then: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The records of two trainings, one after the other, as those of one: epochs are counted on."""
+    return first + [record | {"epoch": len(first) + record["epoch"]} for record in then]
+
+
 def plain(model: nn.Module, optimizer: Optimizer, losses: Losses) -> Tensor:
     """One step of the optimizer on the mean loss.
 

@@ -7,10 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from aisec_lab.attacks import PGD, Linf
-from aisec_lab.attacks.poisoning.backdoor import Backdoor, CleanLabel
-from aisec_lab.attacks.poisoning.flips import LabelFlips, WorstFlips, flip_influence, solve
-from aisec_lab.attacks.poisoning.triggers import Blended, Checkerboard, Sinusoid, Warp
+from aisec_lab.attacks import (
+    PGD,
+    Backdoor,
+    Blended,
+    Checkerboard,
+    CleanLabel,
+    LabelFlips,
+    Linf,
+    Sinusoid,
+    Warp,
+    WorstFlips,
+)
+from aisec_lab.attacks.poisoning.flips import flip_influence, solve
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import CNN, Fit
@@ -183,6 +192,16 @@ def test_the_worst_flips_do_more_harm_than_random_ones(rows):
     assert right(chance.dataset.y) > 0.85
 
 
+def worst(dataset, rate):
+    surrogate = nn.Sequential(nn.Flatten(), nn.Linear(64, len(dataset.classes))).eval()
+    targets = dataset.subset(torch.arange(50))
+    return WorstFlips(rate)(dataset, surrogate=surrogate, targets=targets, generator=torch.Generator())
+
+
+def one_class(dataset):
+    return Dataset(dataset.x, torch.zeros_like(dataset.y), ("all",), dataset.name)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -200,6 +219,10 @@ def test_the_worst_flips_do_more_harm_than_random_ones(rows):
         (lambda d: CleanLabel(Warp(), 3, attack=PGD(Linf(0.1)))(d, generator=torch.Generator()), "needs a surrogate"),
         (lambda d: LabelFlips(source=3, target=3), "must differ"),
         (lambda d: WorstFlips()(d, generator=torch.Generator()), "ends in nn.Linear"),
+        (lambda d: worst(d, 1e-5), "asks for 0 of 1300"),
+        (lambda d: worst(d, 1.0), "asks for 1300 of 1300 rows, and .* may be poisoned"),
+        (lambda d: LabelFlips()(one_class(d), generator=torch.Generator()), "has one class"),
+        (lambda d: worst(one_class(d), 0.1), "has one class"),
         (lambda d: Blended(0), "alpha"),
         (lambda d: Sinusoid(frequency=0), "frequency"),
         (lambda d: Warp(grid=1), "grid"),

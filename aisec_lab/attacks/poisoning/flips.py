@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.poisoning.poisoned import Poisoned, check_class, check_rate, choose
+from aisec_lab.attacks.poisoning.poisoned import Poisoned, check_class, check_classes, check_rate, choose, wanted
 from aisec_lab.data import Dataset
 from aisec_lab.models import frozen
 
@@ -41,12 +41,13 @@ class LabelFlips:
         targets: Dataset | None = None,
         generator: torch.Generator,
     ) -> Poisoned:
+        check_classes(dataset)
         check_class("source", self.source, dataset)
         check_class("target", self.target, dataset)
         among = torch.ones_like(dataset.y, dtype=torch.bool) if self.source is None else dataset.y == self.source
         where = choose(among if self.target is None else among & (dataset.y != self.target), self.rate, generator)
         y, k = dataset.y.clone(), len(dataset.classes)
-        shift = torch.randint(1, k, y.shape, generator=generator) if k > 1 else torch.zeros_like(y)
+        shift = torch.randint(1, k, y.shape, generator=generator)
         y[where] = (y + shift)[where] % k if self.target is None else self.target
         return Poisoned(replace(dataset, y=y), where, target=self.target)
 
@@ -58,7 +59,8 @@ class WorstFlips:
     The learner is the surrogate's last layer on its features, a convex problem with an L2 penalty. To first order,
     calling row i class k changes the loss on the targets by -g' H^-1 (grad l(x_i, k) - grad l(x_i, y_i)) / n, where g
     is their mean gradient and H the Hessian of the training loss (Koh & Liang, 2017, arXiv:1703.04730, eq. 2 and
-    section 5.4). The flips that raise it most are chosen; Xiao et al. (2012, ECAI) do so for an SVM.
+    section 5.4). The flips that raise it most are chosen, and none that lowers it; Xiao et al. (2012, ECAI) do
+    so for an SVM.
 
     Args:
         rate: share of all training rows that are poisoned.
@@ -91,13 +93,13 @@ class WorstFlips:
                 "WorstFlips needs a surrogate that ends in nn.Linear, and targets whose loss shall rise: "
                 f"got {type(surrogate).__name__} and {'no targets' if targets is None else targets.name}"
             )
+        check_classes(dataset)
         features, harmed = (_features(surrogate, rows) for rows in (dataset, targets))
         k = len(dataset.classes)
         weight = solve(features, F.one_hot(dataset.y, k).to(features), self.penalty)
         rises = flip_influence(weight, features, dataset.y, harmed, targets.y, self.penalty)  # (N, K)
         worst, label = rises.scatter(1, dataset.y[:, None], -torch.inf).max(1)
-        wanted = max(1, round(self.rate * len(dataset)))
-        rows = worst.topk(wanted).indices
+        rows = worst.topk(wanted(self.rate, len(dataset), allowed=int((worst > 0).sum()))).indices
         y, where = dataset.y.clone(), torch.zeros(len(dataset), dtype=torch.bool)
         y[rows], where[rows] = label[rows], True
         return Poisoned(replace(dataset, y=y), where)

@@ -62,24 +62,33 @@ def check_rate(rate: float) -> None:
         raise ValueError(f"rate is the share of all rows that are poisoned, above 0 and at most 1, got {rate}")
 
 
+def check_classes(dataset: Dataset) -> None:
+    """Refuse a dataset of one class, where no label can be flipped."""
+    if len(dataset.classes) < 2:
+        raise ValueError(f"{dataset.name} has one class: no label of it can be flipped to another")
+
+
 def check_class(name: str, number: int | None, dataset: Dataset) -> None:
     """Refuse a class that the dataset does not have."""
     if number is not None and not 0 <= number < len(dataset.classes):
         raise ValueError(f"{name} must be a class of {dataset.name}, 0..{len(dataset.classes) - 1}, got {number}")
 
 
-def choose(among: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """A mask (N,) over rows: a share of all N, drawn from those that `among` (N,) allows.
-
-    Raises:
-        ValueError: the share is less than one row, or more rows than are allowed.
-    """
-    wanted, allowed = round(rate * len(among)), among.nonzero().squeeze(1)
-    if not 1 <= wanted <= len(allowed):
+def wanted(rate: float, n: int, allowed: int) -> int:
+    """How many of n rows a rate asks for; ValueError where that is none, or more than may be poisoned."""
+    rows = round(rate * n)
+    if not 1 <= rows <= allowed:
         raise ValueError(
-            f"a rate of {rate} asks for {wanted} of {len(among)} rows, and {len(allowed)} may be poisoned: "
-            f"choose a rate from {1 / len(among):.2g} to {len(allowed) / len(among):.2g}"
+            f"a rate of {rate} asks for {rows} of {n} rows, and {allowed} may be poisoned: "
+            f"choose a rate from {1 / n:.2g} to {allowed / n:.2g}"
         )
+    return rows
+
+
+def choose(among: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    """A mask (N,) over rows: a share of all N, drawn from those that `among` (N,) allows; raises as `wanted`."""
+    allowed = among.nonzero().squeeze(1)
+    rows = wanted(rate, len(among), len(allowed))
     where = torch.zeros_like(among)
-    where[allowed[torch.randperm(len(allowed), generator=generator)[:wanted]]] = True
+    where[allowed[torch.randperm(len(allowed), generator=generator)[:rows]]] = True
     return where
