@@ -1,9 +1,11 @@
 """The verdict on defenses that mislead and on models that hide nothing: `AISEC_MIRROR=… python -m benchmarks.verdict`.
 
 Every planted defense has to be found out for what it is, and hardly an honest model may be blamed. Limits were fixed on
-digits; Fashion-MNIST is the test. Takes a quarter of an hour on one core; without a mirror it tries digits alone.
+digits. Fashion-MNIST has the same limits, but its eps and some of its models were changed after a first look; at MNIST
+nothing was. Takes half an hour on one core; without a mirror it tries digits alone.
 """
 
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +28,7 @@ from tests.evaluation.planted import PLANTED, Scene, scene, seeded
 
 OUT = Path(__file__).with_suffix(".json")
 PARAMS = Path(__file__).parents[1] / "params.yaml"  # the attacks and the number of rows are those of the default study
-DATASETS = ("digits", "fashion_mnist")
+DATASETS = ("digits", "fashion_mnist", "mnist")
 LEARNED = 0.5  # clean accuracy below which a training has failed: such a model is listed, and counts on neither side
 SEED = 0
 
@@ -93,12 +95,15 @@ def summary(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
 @click.command(help=__doc__)
 @click.option("--root", type=click.Path(path_type=Path), default=Path("data"), help="the folder of prepared data")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True)
-def main(root: Path, out: Path) -> None:
+@click.option("--data", "only", type=click.Choice(DATASETS), help="this one alone; the records of the others stay")
+def main(root: Path, out: Path, only: str | None) -> None:
     """Try all, print a line for each, write the records."""
     torch.set_num_threads(1)
     study = OmegaConf.load(PARAMS).diagnose
-    records = []
-    for name in DATASETS if "AISEC_MIRROR" in os.environ else DATASETS[:1]:
+    tried_now = (only,) if only else DATASETS if "AISEC_MIRROR" in os.environ else DATASETS[:1]
+    kept = json.loads(out.read_text())["records"] if only and out.exists() else []
+    records = [record for record in kept if record["dataset"] not in tried_now]
+    for name in tried_now:
         for record in records_of(name, scene(name, root), study):
             records.append(record)
             click.echo(f"{line(record)} [{time.process_time():.0f} s]")

@@ -85,6 +85,15 @@ class Honest(NamedTuple):
 
 SMALL, MIDDLE, WIDE, STRIDED, LAYERS, RESIDUAL = CNN(8, 32), CNN(), CNN(32, 128), StridedCNN(), MLP(), ResNet(1, 8)
 REJECTING = {"goal": Undetected(), "restarts": 5}
+LARGER = [
+    *(Honest("standard", each) for each in (SMALL, STRIDED, LAYERS, RESIDUAL)),
+    *(Honest("adversarial training", each) for each in (STRIDED, LAYERS)),
+    *(Honest(each, STRIDED) for each in ("TRADES", "Gaussian noise", "IBP")),
+    *(Honest(each, LAYERS) for each in ("MART", "fast adversarial training")),
+    Honest("standard", (STRIDED, LAYERS)),
+    Honest("adversarial training", LAYERS, defense=BitDepth(3), view=BPDA()),
+    Honest("standard", STRIDED, defense=MedianFilter()),
+]
 HONEST: Mapping[str, Sequence[Honest]] = {
     "digits": [
         *(Honest("standard", each) for each in (SMALL, MIDDLE, WIDE, STRIDED, LAYERS)),
@@ -104,13 +113,6 @@ HONEST: Mapping[str, Sequence[Honest]] = {
         Honest("standard", MIDDLE, defense=RejectOption(Energy()), **REJECTING),
         Honest("adversarial training", STRIDED, defense=RejectOption(FeatureSqueezing()), view=BPDA(), **REJECTING),
     ],
-    "fashion_mnist": [
-        *(Honest("standard", each) for each in (SMALL, STRIDED, LAYERS, RESIDUAL)),
-        *(Honest("adversarial training", each) for each in (STRIDED, LAYERS)),
-        *(Honest(each, STRIDED) for each in ("TRADES", "Gaussian noise", "IBP")),
-        *(Honest(each, LAYERS) for each in ("MART", "fast adversarial training")),
-        Honest("standard", (STRIDED, LAYERS)),
-        Honest("adversarial training", LAYERS, defense=BitDepth(3), view=BPDA()),
-        Honest("standard", STRIDED, defense=MedianFilter()),
-    ],
+    "fashion_mnist": LARGER,
+    "mnist": LARGER,
 }

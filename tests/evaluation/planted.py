@@ -57,6 +57,7 @@ def scene(name: str, root: Path) -> Scene:
     train_size, test_size, ball, fit = {
         "digits": (None, None, Linf(0.15), Fit(10, learning_rate=0.002)),
         "fashion_mnist": (4000, 500, Linf(0.05), Fit(5, learning_rate=0.001)),
+        "mnist": (4000, 500, Linf(0.1), Fit(5, learning_rate=0.001)),
     }[name]
     if not (root / name / "card.json").exists():
         prepare(name, root)
