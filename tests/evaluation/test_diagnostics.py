@@ -266,7 +266,7 @@ def test_what_cannot_be_diagnosed_is_refused(plain, rows):
 
 
 def test_the_committed_record_says_what_is_claimed():
-    """At these limits what was planted is found out, on all three datasets; of 20 honest models one at most is blamed."""
+    """At these limits what was planted is found out on three datasets; of 20 honest models at most one is blamed."""
     record = json.loads((ROOT / "benchmarks/verdict.json").read_text())
     assert record["limits"] == {name: page.limit for name, page in PAGES.items()}
     planted = [(each["dataset"], each["name"]) for each in record["records"] if each["kind"] == "planted"]
