@@ -10,6 +10,7 @@ from aisec_lab.attacks.evasion.climb import climb
 from aisec_lab.attacks.evasion.door import check, of_numbers
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss, TargetedDLR, TargetedLoss
+from aisec_lab.attacks.evasion.minimal import likeliest
 from aisec_lab.attacks.evasion.search import Lowest
 from aisec_lab.models import frozen
 
@@ -42,9 +43,9 @@ class APGD:
             for _ in range(self.restarts):
                 climb(
                     model,
-                    x,
                     found,
-                    lambda logits, rows: self.goal.sign * self.loss(logits, y[rows]),
+                    lambda logits, y: self.goal.sign * self.loss(logits, y),
+                    y,
                     ball=self.ball,
                     steps=self.steps,
                     generator=generator,
@@ -57,7 +58,7 @@ class TargetedAPGD:
     """Auto-PGD towards the likeliest wrong classes, one after the other (section 5: APGD-T).
 
     Args of the call, returns, raises: as for `APGD`. Any wrong class wins, not only the one aimed at; each next
-    target is tried on the survivors alone.
+    target is tried on the survivors alone, or where these are few, with others in one pass (`Best.towards`).
     """
 
     ball: Ball
@@ -73,13 +74,13 @@ class TargetedAPGD:
         check(model, x, y)
         with frozen(model):
             found = Lowest(model, x, y, Untargeted())
-            wrong = found.logits.scatter(1, y[:, None], -torch.inf).argsort(1, descending=True)[:, :-1]
-            for target in wrong[:, : self.targets].T:
+            for several, target in found.towards(likeliest(found.logits, y, self.targets)):
                 climb(
                     model,
-                    x,
-                    found,
-                    lambda logits, rows, target=target: self.loss(logits, y[rows], target[rows]),  # type: ignore[misc]
+                    several,
+                    self.loss,
+                    several.y,
+                    target,
                     ball=self.ball,
                     steps=self.steps,
                     generator=generator,

@@ -71,10 +71,9 @@ class Climb:
 
 def climb(
     model: nn.Module,
-    x: Tensor,
     found: Lowest,
-    loss: Callable[[Tensor, Tensor], Tensor],
-    *,
+    loss: Callable[..., Tensor],
+    *labels: Tensor,
     ball: Ball,
     steps: int,
     generator: torch.Generator,
@@ -83,20 +82,25 @@ def climb(
 
     Args:
         model: classifier, frozen.
-        x: clean inputs (N, *input).
         found: the best points so far; brought up to date.
-        loss: of logits (n, K) and their rows' positions in `x` (n,); ascended.
+        loss: of logits (n, K) and their rows' labels, each (n,); ascended.
+        labels: of all rows (N,).
         ball: the threat.
         steps: the paper's N_iter.
-        generator: source of the random start.
+        generator: source of the random start, of another one for each of several searches about a row.
     """
-    rows = found.unsolved
+    x, rows = found.x, found.unsolved
     if not len(rows):
         return
-    delta = ball.sample(x[rows], generator)
-    logits, f, grad = ascent(model, x[rows] + delta, lambda logits: loss(logits, rows))
+
+    def ascent_at(z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return ascent(model, z, lambda logits: loss(logits, *(label[rows] for label in labels)))
+
+    delta = torch.cat([ball.sample(part, generator) for part in x[rows].chunk(found.copies)])
+    logits, f, grad = ascent_at(x[rows] + delta, rows)
     c = Climb.begin(rows, delta, grad, f, eta=2 * ball.eps)
-    c.keep(found.see(rows, x[rows] + delta, logits))
+    found.see(rows, x[rows] + delta, logits)
+    c.keep(found.open[rows])
     w = checkpoints(steps)
     for k in range(1, steps + 1):
         if not len(c.rows):
@@ -106,8 +110,9 @@ def climb(
         z = ball.project(origin, c.delta + step)
         if k > 1:
             z = ball.project(origin, c.delta + ALPHA * (z - c.delta) + (1 - ALPHA) * (c.delta - c.before))
-        logits, f, grad = ascent(model, origin + z, lambda logits, rows=rows: loss(logits, rows))  # type: ignore[misc]
+        logits, f, grad = ascent_at(origin + z, rows)
         c.move(z, grad, f)
         if k in w:
             c.check(k - w[w.index(k) - 1])
-        c.keep(found.see(rows, origin + z, logits))
+        found.see(rows, origin + z, logits)
+        c.keep(found.open[rows])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -45,9 +46,23 @@ def follow(model: nn.Module, found: Smallest, steps: int, plane_at: Callable[[Te
         with torch.no_grad():
             won = found.see(rows, z, model(z))
         z = torch.where(per_row(won, z), (1 - BETA) * origin + BETA * z, z)
-        alive = found.distance[rows] > ball.eps
+        alive = found.open[rows]
         if not alive.all():
             rows, z = rows[alive], z[alive]
+
+
+def plane_towards(model: nn.Module, ball: Ball, y: Tensor, target: Tensor, z: Tensor, rows: Tensor) -> Plane:
+    """The boundary between two classes, at a pass forward and one backward.
+
+    Args:
+        model: classifier, frozen.
+        ball: the norm.
+        y, target: the classes of all rows (N,).
+        z: points (n, *input).
+        rows: their rows' positions (n,).
+    """
+    _, gain, slope = ascent(model, z, lambda logits: TargetedMargin()(logits, y[rows], target[rows]))
+    return Plane(-gain, slope, ball.crossing(z, slope, -gain))
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,7 @@ class TargetedFAB:
     """FAB towards the likeliest wrong classes, one after the other (FAB-T of Croce & Hein, 2020, arXiv:2003.01690).
 
     Args of the call, returns, raises: as for `FMN`. Any wrong class wins, not only the one aimed at; one pass
-    backward a step, whatever the number of classes.
+    backward a step, whatever the number of classes, and where few rows are left, for several targets (`Best.towards`).
     """
 
     ball: Ball = Linf(0)
@@ -95,13 +110,8 @@ class TargetedFAB:
         check(model, x, y)
         with frozen(model):
             found = Smallest(model, x, y, Untargeted(), self.ball)
-            for target in likeliest(found.logits, y, self.targets).T:
-
-                def towards(z: Tensor, rows: Tensor, target: Tensor = target) -> Plane:
-                    _, gain, slope = ascent(model, z, lambda logits: TargetedMargin()(logits, y[rows], target[rows]))
-                    return Plane(-gain, slope, self.ball.crossing(z, slope, -gain))
-
-                follow(model, found, self.steps, towards)
+            for several, target in found.towards(likeliest(found.logits, y, self.targets)):
+                follow(model, several, self.steps, partial(plane_towards, model, self.ball, several.y, target))
             found.draw_near(model, FINAL_STEPS)
             return found.result(model)
 

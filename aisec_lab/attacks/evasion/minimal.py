@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import check_answer
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal
 from aisec_lab.attacks.evasion.projections import TINY, boxed, per_row
+from aisec_lab.attacks.evasion.search import Best
 
 STRETCH = (1e-6, 1e-5, 1e-4, 1e-3)  # of a perturbation whose point did not win when asked about again
 FINAL_STEPS = 3  # of drawing points near, as in FAB
@@ -30,33 +30,31 @@ class MinimumNorm(Protocol):
         ...
 
 
-class Smallest:
+class Smallest(Best):
     """The nearest point of each row that has won so far, beginning with the rows that are won as they are.
 
     Args:
-        model: classifier, frozen; asked once about all rows.
-        x: clean inputs (N, *input).
-        y: classes (N,), true or target ones, as the goal has it.
-        goal: when a point has won.
+        model, x, y, goal: as for `Best`.
         ball: the norm, and the radius within which a row leaves the search.
 
-    Attributes:
-        logits: the model's answer (N, K) to the rows themselves.
-        distance: of the nearest point (N,), `inf` where none has won.
+    Attributes: as for `Best`; the score is the distance.
+        margin: of the rows themselves (N,).
     """
 
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, goal: Goal, ball: Ball) -> None:
-        with torch.no_grad():
-            self.logits = model(x)
-        check_answer(self.logits, y)
-        self.x, self.y, self.goal, self.ball = x, y, goal, ball
-        self.x_adv, self.margin = x.clone(), goal.margin(self.logits, y)
-        self.distance = torch.where(self.margin < 0, 0.0, torch.inf).to(x.dtype)
+        super().__init__(model, x, y, goal)
+        self.ball, self.margin = ball, goal.margin(self.logits, y)
+        self.score = torch.where(self.margin < 0, 0.0, torch.inf).to(x.dtype)
 
     @property
-    def unsolved(self) -> Tensor:
-        """Positions, in the whole batch, of the rows for which nothing was found inside the ball."""
-        return (self.distance > self.ball.eps).nonzero().squeeze(1)
+    def distance(self) -> Tensor:
+        """Of the nearest point (N,), `inf` where none has won."""
+        return self.score
+
+    @property
+    def won(self) -> Tensor:
+        """A mask (N,): rows for which something was found inside the ball."""
+        return self.score <= self.ball.eps
 
     def see(self, rows: Tensor, z: Tensor, logits: Tensor) -> Tensor:
         """Take note of points z for the rows at positions `rows`, and of the model's answers to them.
@@ -65,9 +63,7 @@ class Smallest:
             A mask over `rows`: which points have won.
         """
         won = self.goal.margin(logits.detach(), self.y[rows]) < 0
-        distance = self.ball.size(z - self.x[rows])
-        nearer = won & (distance < self.distance[rows])
-        self.x_adv[rows[nearer]], self.distance[rows[nearer]] = z[nearer], distance[nearer]
+        self.keep(rows, z, torch.where(won, self.ball.size(z - self.x[rows]), torch.inf))
         return won
 
     def draw_near(self, model: nn.Module, times: int) -> None:
