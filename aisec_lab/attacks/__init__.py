@@ -42,9 +42,13 @@ from aisec_lab.attacks.evasion.transfer import MIFGSM
 from aisec_lab.attacks.evasion.universal import Universal, UniversalPerturbation
 from aisec_lab.attacks.evasion.within import Within
 from aisec_lab.attacks.oracle import Monitor, Oracle
+from aisec_lab.attacks.poisoning.availability import OptP, PoisonedNumbers
 from aisec_lab.attacks.poisoning.backdoor import Backdoor, CleanLabel
 from aisec_lab.attacks.poisoning.flips import LabelFlips, WorstFlips
+from aisec_lab.attacks.poisoning.logistic import WorstRows
+from aisec_lab.attacks.poisoning.matching import GradientMatching
 from aisec_lab.attacks.poisoning.poisoned import Poisoned, Poisoning, Trigger
+from aisec_lab.attacks.poisoning.svm import SVMPoints
 from aisec_lab.attacks.poisoning.triggers import Blended, Checkerboard, Sinusoid, Warp
 from aisec_lab.attacks.text.characters import CharacterEdits
 from aisec_lab.attacks.text.door import Edited, TextAttack
@@ -88,6 +92,7 @@ __all__ = [
     "DeepFool",
     "Edited",
     "Found",
+    "GradientMatching",
     "Greedy",
     "Half",
     "Homoglyphs",
@@ -100,14 +105,17 @@ __all__ = [
     "MinimumNorm",
     "Monitor",
     "Neighbours",
+    "OptP",
     "Oracle",
     "Patch",
     "Poisoned",
+    "PoisonedNumbers",
     "Poisoning",
     "QuickAutoAttack",
     "RandAutoAttack",
     "Residual",
     "RowNoise",
+    "SVMPoints",
     "Searched",
     "Sinusoid",
     "Sponge",
@@ -133,5 +141,6 @@ __all__ = [
     "Within",
     "Worst",
     "WorstFlips",
+    "WorstRows",
     "activation_density",
 ]

@@ -6,7 +6,7 @@ from aisec_lab.models.fit import Course, Fit, Objective, Probe, Step, in_turn, p
 from aisec_lab.models.frozen import frozen, seeded
 from aisec_lab.models.layers import Architecture, Normalised
 from aisec_lab.models.passes import Counted, logits_of
-from aisec_lab.models.regression import KernelRidge
+from aisec_lab.models.regression import KernelRidge, Ridge
 from aisec_lab.models.svm import SVM
 from aisec_lab.models.text import BagOfEmbeddings, TextClassifier, TextCNN, TextTraining, text_logits
 from aisec_lab.models.words import Vocabulary, tokenise
@@ -25,6 +25,7 @@ __all__ = [
     "Objective",
     "Probe",
     "ResNet",
+    "Ridge",
     "Step",
     "StridedCNN",
     "TextCNN",

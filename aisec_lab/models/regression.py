@@ -1,4 +1,4 @@
-"""Regression: a model that answers each row with a number, solved for in closed form."""
+"""Regression: models that answer each row with a number, solved for in closed form."""
 
 from dataclasses import dataclass
 
@@ -61,3 +61,52 @@ class KernelRidge:
         mean = values.mean()
         weight = torch.linalg.solve(kernel + self.ridge * torch.eye(len(x)), (values - mean)[:, None])
         return Kernel(x, weight.to(x.dtype), mean.to(x.dtype), self.width).eval()
+
+
+class Line(nn.Module):
+    """A weighted sum of the columns, shape (N, D) to (N, 1)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Numbers (N, 1), in the units of the y that was fitted."""
+        return x @ self.weight + self.bias
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """Least squares with a penalty on the weights and none on the bias (Hoerl & Kennard, 1970).
+
+    Args:
+        penalty: weight of half the squared norm of the weights beside the mean squared error.
+
+    Args of the call:
+        x: rows (N, D), floats.
+        y: their values (N,), floats.
+
+    Returns:
+        A model from (N, D) to (N, 1), in evaluation mode. What it answers can be differentiated in `x` and `y`.
+
+    Raises:
+        ValueError: a penalty that is not positive.
+    """
+
+    penalty: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not self.penalty > 0:
+            raise ValueError(f"penalty must be positive, so that there is one solution, got {self.penalty}")
+
+    def __call__(self, x: Tensor, y: Tensor) -> nn.Module:
+        rows, values = x.double(), y.double()
+        centre, mean = rows.mean(0), values.mean()  # at the optimum the line goes through both
+        spread = rows - centre
+        normal = spread.T @ spread / len(rows) + self.penalty / 2 * torch.eye(rows.shape[1], dtype=rows.dtype)
+        weight = torch.linalg.solve(normal, spread.T @ (values - mean)[:, None] / len(rows))  # (D, 1)
+        return Line(weight.to(x.dtype), (mean - centre @ weight).to(x.dtype)).eval()
