@@ -1,0 +1,68 @@
+"""Strong augmentation: rows that never look the same twice, so that a mark on some of them is hard to learn."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aisec_lab.attacks import RowNoise
+from aisec_lab.defenses.inputs import check_images
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """Cross-entropy on shifted images with a patch cut out, blended with another row of the batch.
+
+    A baseline against poisoning (Borgnia et al., 2021, arXiv:2011.09527): mixup (Zhang et al., 2018, arXiv:1710.09412)
+    and cutout (DeVries & Taylor, 2017, arXiv:1708.04552), after a random shift with black at the edges.
+
+    Args:
+        shift: the most pixels that an image moves, in each direction.
+        cut: side of the black square, which may lie partly outside, in pixels; 0 for none.
+        mix: the most that another row shows; its class has the same share of the loss. 0 for none, at most 0.5.
+
+    Args of the call: as for `Standard`; images (N, C, H, W). All draws but the partner's are a row's own.
+
+    Raises:
+        ValueError: inputs that are no images.
+    """
+
+    shift: int = 1
+    cut: int = 3
+    mix: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.shift < 0 or self.cut < 0 or not 0 <= self.mix <= 0.5:
+            raise ValueError(f"shift and cut must not be negative, and mix must lie in [0, 0.5]: {self}")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        check_images(x, "Augmented")
+        noise = RowNoise(x, generator)
+        partner = torch.randperm(len(x), generator=generator).to(y.device)
+        seen = cut_out(shifted(x, noise.integers(-self.shift, self.shift + 1, (2,), 0)), self.cut, noise)
+        share = self.mix * noise.uniform((1, 1, 1), 2)  # (N, 1, 1, 1), of the other row
+        logits = model((1 - share) * seen + share * seen[partner])
+        own, other = (F.cross_entropy(logits, label, reduction="none") for label in (y, y[partner]))
+        return own + share.flatten() * (other - own)
+
+
+def shifted(x: Tensor, moves: Tensor) -> Tensor:
+    """Images (N, C, H, W), each moved down and right by its `moves` (N, 2), whole pixels; black comes in."""
+    height, width = x.shape[2:]
+    row = torch.arange(height, device=x.device) - moves[:, :1]  # (N, H): where each row comes from
+    column = torch.arange(width, device=x.device) - moves[:, 1:]
+    inside = ((row >= 0) & (row < height))[:, :, None] & ((column >= 0) & (column < width))[:, None, :]
+    rows = torch.arange(len(x), device=x.device)[:, None, None]
+    moved = x.permute(0, 2, 3, 1)[rows, row.clamp(0, height - 1)[:, :, None], column.clamp(0, width - 1)[:, None, :]]
+    return moved.permute(0, 3, 1, 2) * inside[:, None]
+
+
+def cut_out(x: Tensor, side: int, noise: RowNoise) -> Tensor:
+    """Images (N, C, H, W), each with a black square around a pixel that its noise chooses."""
+    spans = []
+    for axis, length in enumerate(x.shape[2:]):
+        first = noise.integers(0, length, (1,), 3 + axis) - side // 2
+        place = torch.arange(length, device=x.device)
+        spans.append((place >= first) & (place < first + side))  # (N, length)
+    return x * ~(spans[0][:, None, :, None] & spans[1][:, None, None, :])

@@ -1,0 +1,1 @@
+"""What can be done about a backdoor once the model is finished."""

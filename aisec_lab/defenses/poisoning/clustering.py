@@ -1,0 +1,92 @@
+"""Activation clustering: poisoned rows of a class form a cluster of their own."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from sklearn.decomposition import FastICA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import silhouette_score
+from torch import Tensor, nn
+
+from aisec_lab.data import Dataset
+from aisec_lab.defenses.poisoning.suspicion import Suspicion, learned
+
+STEPS, TOLERANCE = 1000, 0.005  # of the independent component analysis
+STARTS = 10  # of k-means
+
+
+@dataclass(frozen=True)
+class ActivationClustering:
+    """Two clusters in the independent components of a class (Chen et al., 2018, arXiv:1811.03728, algorithm 1).
+
+    The features of the last layer of each class are reduced to independent components, and these split by 2-means. The
+    smaller cluster is flagged where it is small and the clusters are compact (section 4.3, relative size and silhouette
+    score). The paper's third test, in which a model is trained anew without the cluster, is left out.
+
+    Args:
+        dims: independent components; all where there are fewer features than that.
+        size: a smaller cluster with at least this share of its class is not suspicious.
+        silhouette: nor is one in a class whose mean silhouette score is at most this.
+
+    Args of the call: as for `Sanitizer`, with a model; `generator` seeds the components and the clusters.
+
+    Returns:
+        The score is the class's silhouette score times (D - d) / (D + d), d and D a row's distances to the centres of
+        the smaller and the larger cluster; 0 in a class that cannot be split.
+
+    Raises:
+        ValueError: no model, settings outside their range.
+    """
+
+    dims: int = 10
+    size: float = 0.35
+    silhouette: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.dims < 1 or not 0 < self.size <= 0.5 or not -1 <= self.silhouette <= 1:
+            raise ValueError(f"dims must be positive, size lie in (0, 0.5], silhouette in [-1, 1]: {self}")
+
+    def __call__(self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator) -> Suspicion:
+        seen = learned(dataset, model, "ActivationClustering")
+        score, flagged = torch.zeros(len(dataset), dtype=seen.dtype), torch.zeros(len(dataset), dtype=torch.bool)
+        for c in dataset.y.unique():
+            rows = (dataset.y == c).nonzero().squeeze(1)
+            seed = int(torch.randint(2**31, (), generator=generator))
+            reduced = components(seen[rows], self.dims, seed)
+            near, small = two_means(reduced, seed)
+            if not 0 < small.sum() < len(rows) - 1:
+                continue
+            silhouette = float(silhouette_score(reduced, small.numpy()))
+            score[rows] = silhouette * near
+            flagged[rows] = small & bool(small.double().mean() < self.size and silhouette > self.silhouette)
+        return Suspicion(score, flagged)
+
+
+def components(seen: Tensor, dims: int, seed: int) -> np.ndarray:
+    """Independent components of features (N, D), as many as dims and their rank allow; the features if D <= dims."""
+    rank = int(torch.linalg.matrix_rank(seen - seen.mean(0)))
+    if seen.shape[1] <= dims or not rank:
+        return seen.numpy()
+    analysis = FastICA(min(dims, rank), max_iter=STEPS, tol=TOLERANCE, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the components of a normal law are not unique
+        return np.asarray(analysis.fit_transform(seen.numpy()))
+
+
+def two_means(reduced: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
+    """Two clusters of rows (N, dims).
+
+    Returns:
+        How much nearer each row is to the smaller one's centre, in [-1, 1], (N,); which rows are in it, (N,), bool.
+    """
+    nothing = torch.zeros(len(reduced)), torch.zeros(len(reduced), dtype=torch.bool)
+    if len(np.unique(reduced, axis=0)) < 2:
+        return nothing
+    means = KMeans(2, n_init=STARTS, random_state=seed).fit(reduced)
+    distances = torch.from_numpy(means.transform(reduced)).double()
+    smaller = int(np.bincount(means.labels_, minlength=2).argmin())
+    d, large = distances[:, smaller], distances[:, 1 - smaller]
+    return (large - d) / (large + d), torch.from_numpy(means.labels_ == smaller)
