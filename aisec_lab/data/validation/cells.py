@@ -1,0 +1,77 @@
+"""From the cells of a table to numbers, whatever stands in them."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from aisec_lab.data.validation.layout import MISSING, UNKNOWN
+
+EMPTY = pa.array([b"", b"NA", b"nan", b"NaN", b"null", b"NULL"], pa.binary())  # how text says: no number
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds numbers."""
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+
+def is_words(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds words."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)
+
+
+def numbers(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers (n,), float64, NaN where there is none, and which cells hold something else, (n,), bool."""
+    if is_number(cells.type):
+        return cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.zeros(len(cells), bool)
+    cells = _without(cells, EMPTY)
+    missing = cells.is_null().to_numpy(zero_copy_only=False)
+    try:
+        return cells.cast(pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False), np.zeros(len(cells), bool)
+    except pa.ArrowInvalid:  # one of them is no number: look at each
+        values = np.array([_number(cell) for cell in cells.to_pylist()], np.float64)
+        return values, np.isnan(values) & ~missing
+
+
+def texts(cells: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Words, null where there is none, and which cells hold bytes that are no UTF-8, (n,), bool."""
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.dictionary_decode()
+    if is_number(cells.type):
+        try:
+            return cells.cast(pa.int64()).cast(pa.string()), np.zeros(len(cells), bool)
+        except pa.ArrowInvalid:
+            words = [None if cell is None or cell != cell else f"{cell:g}" for cell in cells.to_pylist()]
+            return pa.array(words, pa.string()), np.zeros(len(cells), bool)
+    cells = _without(cells, EMPTY[:1])
+    try:
+        return cells.cast(pa.string()), np.zeros(len(cells), bool)
+    except pa.ArrowInvalid:
+        words = [None if cell is None else _text(cell) for cell in cells.to_pylist()]
+        unreadable = np.array([word is None for word in words]) & cells.is_valid().to_numpy(zero_copy_only=False)
+        return pa.array(words, pa.string()), unreadable
+
+
+def places(words: pa.Array, known: tuple[str, ...]) -> np.ndarray:
+    """Place of each word among those that are known (n,), int64; UNKNOWN, or MISSING for a null."""
+    found = pc.index_in(words, value_set=pa.array(known, pa.string())).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
+    return np.where(words.is_null().to_numpy(zero_copy_only=False), MISSING, found).astype(np.int64)
+
+
+def _without(cells: pa.Array, empty: pa.Array) -> pa.Array:
+    """The cells as bytes, null where they are one of those that say nothing."""
+    cells = cells.cast(pa.binary())
+    return pc.if_else(pc.is_in(cells, value_set=empty), pa.scalar(None, pa.binary()), cells)
+
+
+def _number(cell: bytes | None) -> float:
+    try:
+        return float(cell) if cell is not None and b"_" not in cell else np.nan
+    except ValueError:
+        return np.nan
+
+
+def _text(cell: bytes) -> str | None:
+    try:
+        return cell.decode()
+    except UnicodeDecodeError:
+        return None

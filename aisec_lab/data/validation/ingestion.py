@@ -1,0 +1,157 @@
+"""The door: from an incoming file to accepted rows and a quarantine."""
+
+import os
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from aisec_lab.data.validation.arrays import Arrays
+from aisec_lab.data.validation.checks import Checks
+from aisec_lab.data.validation.docs import write_docs
+from aisec_lab.data.validation.drift import Shift
+from aisec_lab.data.validation.layout import RefusedError, Source
+from aisec_lab.data.validation.reasons import Reasons
+from aisec_lab.data.validation.reference import Reference, allowed_of
+from aisec_lab.data.validation.store import counted, write_arrays, write_card, write_table
+from aisec_lab.data.validation.suite import RowSuite
+from aisec_lab.data.validation.tables import Table
+from aisec_lab.data.validation.verdict import Verdict
+from aisec_lab.files import sha256_of, write_json
+
+SHOWN = 20  # columns that drifted, on the page of the whole file
+
+
+@dataclass(frozen=True)
+class Ingestion:
+    """Holds an incoming file against the last accepted version of its dataset, and divides its rows.
+
+    Args:
+        most_quarantined: share of rows; above it the file is stopped.
+        allow_drift: whether a file whose columns have moved is accepted all the same.
+        alpha: of the tests for drift, over all columns together.
+        smallest_shift: distance below which a column has not moved, however sure it is that it did.
+        checks: of each row.
+
+    Args of the call:
+        source: an `.npz`, `.parquet` or `.csv` file.
+        name: of the dataset.
+        out: folder that is made, or that a former ingestion left and that is replaced.
+        against: folder of the last accepted version; None where there is none.
+        label: the column of a table with the class, where no accepted version says it.
+
+    Returns:
+        The verdict. At `out` lie then `name/` (the accepted rows as a dataset), `quarantine.*`, `docs/` and
+        `verdict.json`. Where it is stopped, `out` stays as it was, and the same without `name/` lies at `out.stopped`.
+
+    Raises:
+        RefusedError: no row of the file can be judged; nothing is written.
+        FileNotFoundError, FileExistsError: no source or accepted version; something else at `out`.
+    """
+
+    most_quarantined: float = 0.05
+    allow_drift: bool = False
+    alpha: float = 0.01
+    smallest_shift: float = 0.05
+    checks: Checks = Checks()
+
+    def __post_init__(self) -> None:
+        for setting in ("most_quarantined", "alpha", "smallest_shift"):
+            if not 0 <= getattr(self, setting) <= 1:
+                raise ValueError(f"{setting} must lie in [0, 1], got {getattr(self, setting)}")
+
+    def __call__(
+        self, source: Path, name: str, out: Path, *, against: Path | None = None, label: str = "label"
+    ) -> Verdict:
+        _check(source, name, out)
+        before = sha256_of(source)
+        reference = Reference.read(against) if against else None
+        rows = opened(source, reference.layout.label if reference else label)
+        layout = reference.layout if reference else rows.layout()
+        chunks = rows.chunks(layout)
+        first = next(chunks, None)  # what makes the whole file unreadable is said before seconds of set-up
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{out.name}.", suffix=".part", dir=out.parent) as part:
+            beside, scratch = Path(part) / "beside", Path(part) / "scratch"
+            beside.mkdir()
+            scratch.mkdir()
+            reasons = Reasons(scratch / "reasons")
+            suite = RowSuite(layout, reference.allowed if reference else allowed_of(layout), name)
+            shifts, unchecked = self.checks(
+                chain([first] if first else [], chunks), layout, reference, suite, reasons, scratch
+            )
+            moved = [s for s in shifts if s.p < self.alpha and s.distance > self.smallest_shift]
+            verdict = self._verdict(name, before, reference, reasons, moved, unchecked)
+
+            accepted = None if verdict.stopped else beside / name
+            if accepted:
+                accepted.mkdir()
+            if isinstance(rows, Arrays):
+                counts = write_arrays(rows, layout, reasons, beside, accepted)
+            else:
+                counts = write_table(rows.chunks(layout), layout, reasons, beside, accepted)
+            if sha256_of(source) != before or (accepted and counts.sum() != verdict.accepted):
+                raise ValueError(f"{source} changed while it was read: nothing was written")
+            if accepted:
+                origin = {"source_sha256": before, "against": verdict.against}
+                write_card(accepted, name, layout, counts, origin, against)
+            facts = {"share of rows quarantined": (verdict.quarantined / verdict.rows, self.most_quarantined)}
+            facts |= {f"drift of {s.column}": (s.distance, self.smallest_shift) for s in moved[:SHOWN]}
+            write_docs(suite, facts, beside / "docs")
+            write_json(beside / "verdict.json", verdict.record())
+            reasons.close()
+            _put(beside, out if accepted else stopped_at(out), Path(part) / "former")
+            if accepted and stopped_at(out).exists():  # it was about another file
+                os.rename(stopped_at(out), Path(part) / "past")
+        return verdict
+
+    def _verdict(
+        self,
+        name: str,
+        sha256: str,
+        reference: Reference | None,
+        reasons: Reasons,
+        moved: list[Shift],
+        unchecked: list[str],
+    ) -> Verdict:
+        quarantined, counts = counted(reasons)
+        share, stopped = quarantined / reasons.rows, None
+        if share > self.most_quarantined or quarantined == reasons.rows:
+            stopped = f"{share:.1%} of the rows are quarantined, {self.most_quarantined:.1%} may be"
+        elif moved and not self.allow_drift:
+            most = max(moved, key=lambda shift: shift.distance)
+            stopped = f"{len(moved)} columns have drifted, {most.column} by {most.distance:.2f}"
+        drifted = {shift.column: {"distance": shift.distance, "p": shift.p} for shift in moved}
+        sha_before = reference.sha256 if reference else None
+        return Verdict(name, sha256, sha_before, reasons.rows, quarantined, counts, drifted, tuple(unchecked), stopped)
+
+
+def opened(path: Path, label: str) -> Source:
+    """A file by the end of its name; `RefusedError` where it can be none of those."""
+    if path.suffix == ".npz":
+        return Arrays.read(path)
+    if path.suffix in (".parquet", ".csv"):
+        return Table(path, label)
+    raise RefusedError(f"{path.name}: an incoming file ends in .npz, .parquet or .csv")
+
+
+def stopped_at(out: Path) -> Path:
+    """Where lies what speaks against a file that was stopped."""
+    return out.with_name(f"{out.name}.stopped")
+
+
+def _check(source: Path, name: str, out: Path) -> None:
+    if not source.is_file():
+        raise FileNotFoundError(f"no file at {source}")
+    if not name.isidentifier():
+        raise ValueError(f"name a dataset by letters, digits and _, got {name!r}")
+    for place in (out, stopped_at(out)):
+        if place.exists() and not (place / "verdict.json").exists():
+            raise FileExistsError(f"{place} is there, and no ingestion has left it: choose another --out")
+
+
+def _put(beside: Path, place: Path, former: Path) -> None:
+    """A folder to its place, whole."""
+    if place.exists():
+        os.rename(place, former)
+    os.rename(beside, place)

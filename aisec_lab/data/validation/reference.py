@@ -1,0 +1,108 @@
+"""What the last accepted version looks like: that is what incoming rows are held against."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from aisec_lab.data.prepare import read_arrays
+from aisec_lab.data.validation.arrays import Arrays
+from aisec_lab.data.validation.layout import Layout, Source
+from aisec_lab.data.validation.tables import Table
+from aisec_lab.files import sha256_of
+
+SAMPLE = 20_000  # rows that are kept in memory
+SLACK = 0.5  # of its range: by so much a column of a table may leave it
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """An accepted version, in memory that does not grow with it.
+
+    Args:
+        layout: what its rows are made of.
+        sample: (S, D), float64: all rows, or every so many-th.
+        low, high: (D,), the range of each column over all rows.
+        allowed: (2, D), what a value must lie between.
+        class_counts: (K,).
+        sha256: of the version, as its card has it.
+    """
+
+    layout: Layout
+    sample: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    allowed: np.ndarray
+    class_counts: np.ndarray
+    sha256: str
+
+    @property
+    def rows(self) -> int:
+        """How many rows the version has."""
+        return int(self.class_counts.sum())
+
+    @classmethod
+    def read(cls, folder: Path) -> "Reference":
+        """Of a folder that `aisec data` or `aisec ingest` made.
+
+        Raises:
+            FileNotFoundError: no card there.
+            ValueError: what lies there is not what its card says.
+        """
+        if not (folder / "card.json").exists():
+            raise FileNotFoundError(f"no accepted version at {folder}: name a folder with a card.json")
+        card = json.loads((folder / "card.json").read_text())
+        if "table" in card:
+            file = folder / "rows.parquet"
+            if not file.exists() or sha256_of(file) != card["sha256"]:
+                raise ValueError(f"{file} is not what its card says: restore it (`dvc checkout`), or ingest it again")
+            table = card["table"]
+            layout = Layout(
+                tuple(table["columns"]),
+                {name: tuple(words) for name, words in table["words"].items()},
+                table["label"],
+                tuple(card["classes"]),
+                tuple(card["shape"]),
+            )
+            return cls.of(Table(file, layout.label), layout, sum(card["class_counts"]["train"]), card["sha256"])
+        x, y = read_arrays(folder / "train.npz", card["arrays_sha256"]["train"])
+        source, names = Arrays(x, y), tuple(card["features"])
+        columns = names or source.layout().columns
+        layout = Layout(columns, {}, "y", tuple(card["classes"]), tuple(card["shape"]), images=not names)
+        return cls.of(source, layout, len(y), card["sha256"])
+
+    @classmethod
+    def of(cls, source: Source, layout: Layout, rows: int, sha256: str) -> "Reference":
+        """Of rows that are known to be good."""
+        parts, counts = [], np.zeros(len(layout.classes), np.int64)
+        low, high = np.full(len(layout.columns), np.inf), np.full(len(layout.columns), -np.inf)
+        step = -(-rows // SAMPLE)
+        for chunk in source.chunks(layout):
+            low, high = np.fmin(low, chunk.x.min(0)), np.fmax(high, chunk.x.max(0))
+            counts += np.bincount(chunk.y, minlength=len(counts))
+            parts.append(chunk.x[chunk.rows % step == 0])
+        return cls(layout, np.concatenate(parts), low, high, _allowed(layout, low, high), counts, sha256)
+
+
+def allowed_of(layout: Layout) -> np.ndarray:
+    """(2, D): the limits where nothing was accepted yet: pixels in [0, 1], words that are known, and finite numbers."""
+    wide = np.finfo(np.float64).max
+    limits = [
+        (0.0, 1.0) if layout.images else (0.0, len(layout.words[name]) - 1.0) if name in layout.words else (-wide, wide)
+        for name in layout.columns
+    ]
+    return np.array(limits).T
+
+
+def _allowed(layout: Layout, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Limits for what follows an accepted version; a column within [0, 1] is taken for a share, and stays one."""
+    limits = allowed_of(layout)
+    if layout.images:
+        return limits
+    number = np.array([name not in layout.words for name in layout.columns])
+    share = number & (low >= 0) & (high <= 1)
+    reach = SLACK * (high - low)
+    limits[:, number] = np.stack([low - reach, high + reach])[:, number]
+    limits[:, share] = np.array([[0.0], [1.0]])
+    return limits

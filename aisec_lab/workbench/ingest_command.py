@@ -1,0 +1,74 @@
+"""`aisec ingest`: what comes in becomes an accepted version and a quarantine."""
+
+import os
+import sys
+from pathlib import Path
+from shlex import quote
+
+import click
+
+from aisec_lab.workbench.access_command import permit_path, role_option
+from aisec_lab.workbench.configure import project_root
+
+PATH = click.Path(path_type=Path, resolve_path=True)
+
+
+@click.command()
+@click.argument("source", type=PATH)
+@click.argument("name")
+@click.option(
+    "--against", type=PATH, help="The last accepted version  [default: data/NAME of the project, if it is there]"
+)
+@click.option("--first", is_flag=True, help="There is no accepted version, or none to be asked.")
+@click.option("--out", type=PATH, help="[default: scratch/ingest/NAME of the project]")
+@click.option("--label", default="label", show_default=True, help="The column with the class, in a first table.")
+@click.option(
+    "--most-quarantined", default=0.05, show_default=True, help="Share of rows; above it nothing is accepted."
+)
+@click.option("--allow-drift", is_flag=True, help="Accept rows that as a whole have moved.")
+@role_option
+def ingest(
+    source: Path,
+    name: str,
+    against: Path | None,
+    first: bool,
+    out: Path | None,
+    label: str,
+    most_quarantined: float,
+    allow_drift: bool,
+    role: str | None,
+) -> None:
+    """Hold the file SOURCE (.npz, .parquet or .csv) against the last accepted version of the dataset NAME.
+
+    Under OUT lie then NAME/ (the accepted rows), quarantine.* (the others, with reasons), docs/index.html and
+    verdict.json. Exit code 1 where nothing is accepted: OUT stays as it was, and OUT.stopped says why.
+    """
+    from aisec_lab.data.validation import Ingestion, RefusedError, stopped_at
+
+    root = project_root()
+    os.chdir(root)
+    if first and against:
+        raise ValueError("--first says that there is no accepted version, --against names one: give one of them")
+    accepted = root / "data" / name
+    if not first and against is None and (accepted / "card.json").exists():
+        against = accepted
+    out = out or root / "scratch" / "ingest" / name
+    permit_path(role, "write", out / name)
+    settings = Ingestion(most_quarantined=most_quarantined, allow_drift=allow_drift)
+    try:
+        verdict = settings(source, name, out, against=against, label=label)
+    except RefusedError as error:
+        click.echo(f"aisec: {source.name} refused, nothing written: {' '.join(str(error).split())}", err=True)
+        sys.exit(1)
+    if verdict.stopped:
+        click.echo(f"aisec: {verdict}: see {stopped_at(out) / 'docs' / 'index.html'}", err=True)
+        sys.exit(1)
+    click.echo(verdict)
+    for note in verdict.unchecked:
+        click.echo(f"note: not checked: {note}")
+    click.echo(f"see {out / 'docs' / 'index.html'}; to record it:")
+    place = out / name
+    if place.is_relative_to(root):
+        place = place.relative_to(root)
+    why = f"{verdict.accepted} of {verdict.rows} incoming rows, {verdict.quarantined} quarantined"
+    click.echo(f'aisec ledger append --what accept --object {quote(str(place))} --why "{why}"')

@@ -1,0 +1,267 @@
+"""What is found in incoming rows, piece by piece: each against rows made so that the answer is known."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+from scipy import stats
+
+from aisec_lab.data.validation import duplicates, text_blocks
+from aisec_lab.data.validation.arrays import Arrays
+from aisec_lab.data.validation.drift import Drift, holm
+from aisec_lab.data.validation.duplicates import Repeats, near_repeats
+from aisec_lab.data.validation.labels import mislabelled
+from aisec_lab.data.validation.layout import UNKNOWN, Layout, RefusedError
+from aisec_lab.data.validation.reasons import BLOCK, Reason, Reasons, said
+from aisec_lab.data.validation.reference import Reference
+from aisec_lab.data.validation.rows import Extremes, Outliers
+from aisec_lab.data.validation.tables import Table
+
+
+def table(path: Path, columns: dict[str, object]) -> Path:
+    parquet.write_table(pa.table(columns), path)
+    return path
+
+
+@pytest.fixture
+def normal(tmp_path: Path) -> Reference:
+    """An accepted version: 5,000 rows of two columns that hang together, one that does not, and one of words."""
+    random = np.random.default_rng(0)
+    a = random.normal(size=5000)
+    columns = {
+        "a": a,
+        "b": a + 0.1 * random.normal(size=5000),
+        "c": random.exponential(size=5000),
+        "word": random.choice(["x", "y"], 5000, p=[0.3, 0.7]),
+        "label": random.integers(0, 3, 5000),
+    }
+    source = Table(table(tmp_path / "accepted.parquet", columns))
+    return Reference.of(source, source.layout(), 5000, "sha")
+
+
+def like(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Other rows of the same kind."""
+    random = np.random.default_rng(seed)
+    a = random.normal(size=n)
+    b, c = a + 0.1 * random.normal(size=n), random.exponential(size=n)
+    return np.stack([a, b, c, random.random(n) < 0.7], 1).astype(float), random.integers(0, 3, n)
+
+
+def test_outliers_are_rows_whose_columns_do_not_go_together(normal: Reference) -> None:
+    """Each value of the planted row is ordinary; of honest rows at most the share that was asked for is accused."""
+    x, _ = like(20_000, 1)
+    outliers = Outliers(normal, 0.01)
+    accused = int(outliers(x).sum())
+    assert stats.binomtest(accused, len(x), 0.01).pvalue > 1e-4, accused  # 1 % expected, whatever the seed
+    planted = np.array([[1.5, -1.5, 1.0, 1.0], [1.5, 1.5, 1.0, 1.0]])
+    assert outliers(planted).tolist() == [True, False]
+    assert not outliers(np.array([[np.nan, 0, 0, 0], [np.inf, 0, 0, 0]])).any()  # the row rules speak about those
+
+
+def test_extreme_is_outside_the_range_and_far_from_the_median(normal: Reference) -> None:
+    """By hand, from the sample's median and median absolute deviation; a rare large value that was accepted is none."""
+    extremes, sample = Extremes(normal, 8.0), normal.sample
+    center = np.median(sample, 0)
+    mad = np.median(np.abs(sample - center), 0)
+    x = np.repeat(center[None], 5, 0)
+    x[1, 0] += 8.1 * 1.4826 * mad[0]
+    x[2, 0] += 7.9 * 1.4826 * mad[0]
+    x[3, 2] = sample[:, 2].max()
+    x[4, 1] = np.nan
+    assert sample[:, 2].max() > center[2] + 8 * 1.4826 * mad[2]  # so that row 3 shows what it shall
+    far, column = extremes(x)
+    assert far.tolist() == [False, True, False, False, False]
+    assert column[1] == 0
+
+
+def test_drift_meets_the_tests_of_scipy(normal: Reference) -> None:
+    """The distance of a column that moved is that of the two-sample test, its p-value is Holm's; the rest stays."""
+    x, y = like(4000, 2)
+    x[:, 0] += 0.3
+    x[:, 3] = np.random.default_rng(3).random(4000) < 0.5
+    drift = Drift(normal)
+    for part in np.array_split(np.arange(4000), 7):
+        drift.add(x[part], y[part], np.ones(len(part), bool))
+    shifts = {shift.column: shift for shift in drift.shifts()}
+    exact = stats.ks_2samp(normal.sample[:, 0], x[:, 0]).statistic
+    assert exact - 0.02 < shifts["a"].distance <= exact + 1e-12
+    assert shifts["word"].distance == pytest.approx(abs(x[:, 3].mean() - normal.sample[:, 3].mean()))
+    assert max(shifts["a"].p, shifts["word"].p) < 1e-10
+    assert min(shifts[name].p for name in ("c", "label")) > 0.01
+
+
+def test_drift_accuses_honest_files_as_rarely_as_asked(normal: Reference) -> None:
+    """200 honest files at alpha 0.05 over all columns: a file of which any column is accused is a false alarm."""
+    alarms = 0
+    for seed in range(200):
+        drift = Drift(normal)
+        x, y = like(500, 100 + seed)
+        drift.add(x, y, np.ones(500, bool))
+        alarms += min(shift.p for shift in drift.shifts()) < 0.05
+    assert stats.binomtest(alarms, 200, 0.05, alternative="greater").pvalue > 1e-3, alarms
+
+
+def test_holm_by_hand() -> None:
+    assert holm(np.array([0.01, 0.04, 0.03, 0.5])).tolist() == pytest.approx([0.04, 0.09, 0.09, 0.5])
+
+
+def test_repeats_are_those_of_a_naive_search(tmp_path: Path) -> None:
+    """Over many chunks; the first one stays; another label, or a bit of another value, is another row."""
+    random = np.random.default_rng(0)
+    x, y = random.integers(0, 3, (3000, 4)).astype(float), random.integers(0, 2, 3000)
+    x[5] = np.nextafter(x[4], 9)
+    repeats, which = Repeats(tmp_path, 4), random.random(3000) < 0.9
+    for part in np.array_split(np.arange(3000), 11):
+        repeats.add(x[part], y[part], part + 10**9, which[part])
+    seen, expected = set(), []
+    for row in np.flatnonzero(which):
+        key = (*x[row], y[row])
+        expected += [row + 10**9] if key in seen else []
+        seen.add(key)
+    assert sorted(np.concatenate(list(repeats.found()))) == expected
+    assert not list(tmp_path.iterdir())
+
+
+def test_near_repeats_are_those_of_a_naive_search() -> None:
+    """Also across blocks, and at distances where float32 alone would be wrong."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(900, 6)) + 1000
+    x = np.concatenate([x, x[:100] + 0.05 * random.normal(size=(100, 6)) * random.random((100, 1))])
+    gaps = np.sqrt(np.square(x[:, None] - x).sum(2))
+    limit = 0.1 * np.median((gaps + np.diag(np.full(1000, np.inf))).min(1))
+    expected = [bool((gaps[row, :row] <= limit).any()) for row in range(1000)]
+    assert 20 < sum(expected) < 90
+    with pytest.MonkeyPatch.context() as patch:
+        assert near_repeats(x, 0.1).tolist() == expected
+        patch.setattr(duplicates, "BLOCK", 1000 // 3)  # the median is then one of 334 rows
+        blocks = near_repeats(x, 0.1)
+        assert np.mean(blocks == expected) > 0.97
+    assert near_repeats(np.array([[0.0, 1], [2, 3], [0, 1]]), 0.0).tolist() == [False, False, True]
+
+
+def test_labels_that_were_flipped_between_two_clouds_are_found() -> None:
+    """Three quarters at least, and none else: the clouds do not touch. A class with too few rows is left alone."""
+    y, found = np.r_[np.repeat([0, 2], 100), [1] * 5], 0
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        x, given = random.normal(size=(205, 3)) + 20 * y[:, None], y.copy()
+        flipped = random.choice(200, 20, replace=False)
+        given[flipped] = 2 - given[flipped]
+        told = mislabelled(x, given, 0.5)
+        assert told is not None
+        accused = np.flatnonzero(told)
+        assert set(accused) <= set(flipped)
+        found += len(accused)
+    assert found >= 150
+    assert mislabelled(x, np.zeros(205, np.int64), 0.5) is None
+    assert mislabelled(x, np.random.default_rng(0).integers(0, 2, 205), 0.5) is None
+
+
+def test_reasons_add_up_on_disk(tmp_path: Path) -> None:
+    """Over several blocks, in any order, as in memory; and as a person reads them."""
+    random, n = np.random.default_rng(0), 2 * BLOCK + 100
+    expected, reasons = np.zeros(n, np.uint32), Reasons(tmp_path / "reasons")
+    for part in np.array_split(expected, 5):
+        reasons.append(part)
+    for reason in (Reason.DUPLICATE, Reason.MISSING):
+        rows = random.choice(n, 500, replace=False)
+        expected[rows] |= np.uint32(reason)
+        reasons.add(rows, reason)
+    reasons.add(np.array([], np.int64), Reason.OUTLIER)
+    assert np.array_equal(np.concatenate(list(reasons.blocks())), expected)
+    assert said(Reason.MISSING | Reason.DUPLICATE | 2 << 16, ("a", "b")) == "missing; duplicate of an earlier row (b)"
+
+
+CSV = b'n,word,label\n1,x,0\n2,y\n\nfoo,x,1\n,"q,r",1\n5,\xff\xfe,2\n6,"two\nlines",2\n7,x,3,4\n1e400,y,9\n'
+
+
+def test_a_csv_is_read_row_by_row_whatever_stands_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bad bytes, words for numbers, too few and too many cells, a line break in a cell: in one piece or in many."""
+    (tmp_path / "a.csv").write_bytes(CSV)
+    layout = Layout(("n", "word"), {"word": ("q,r", "two\nlines", "x", "y")}, "label", ("0", "1", "2"), (2,))
+    for block in (10**6, 40):
+        monkeypatch.setattr(text_blocks, "BLOCK", block)
+        chunks = list(Table(tmp_path / "a.csv").chunks(layout))
+        assert np.concatenate([chunk.rows for chunk in chunks]).tolist() == [0, 2, 3, 4, 5, 7]
+        assert [wrong for chunk in chunks for wrong in chunk.malformed] == [(1, "2,y"), (6, "7,x,3,4")]
+        x = np.concatenate([chunk.x for chunk in chunks])
+        np.testing.assert_array_equal(x[:, 0], [1, np.nan, np.nan, 5, 6, np.inf])
+        np.testing.assert_array_equal(x[:, 1], [2, 2, 0, np.nan, 1, 3])
+        assert np.concatenate([chunk.unreadable for chunk in chunks]).tolist() == [
+            False,
+            True,
+            False,
+            True,
+            False,
+            False,
+        ]
+        assert np.concatenate([chunk.y for chunk in chunks]).tolist() == [0, 1, 1, 2, 2, UNKNOWN]
+    assert len(chunks) > 1
+
+
+def test_a_quotation_mark_that_is_never_closed_ends_the_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bounded memory: the rest of the file would be one cell."""
+    monkeypatch.setattr(text_blocks, "BLOCK", 1000)
+    (tmp_path / "a.csv").write_bytes(b'n,label\n1,0\n2,"1\n' + b"3,0\n" * 1000)
+    with pytest.raises(RefusedError, match="a quotation mark was not closed"):
+        list(Table(tmp_path / "a.csv").chunks(Layout(("n",), {}, "label", ("0", "1"), (1,))))
+
+
+def test_a_table_says_itself_what_it_is_made_of(tmp_path: Path) -> None:
+    """Numbers and words by their type in Parquet, by their cells in a CSV; classes in the order of numbers."""
+    (tmp_path / "a.csv").write_text("n,word,label\n1,x,10\nn/a,y,9\n3,x,10\n")
+    assert Table(tmp_path / "a.csv").layout() == Layout(("n", "word"), {"word": ("x", "y")}, "label", ("9", "10"), (2,))
+    path = table(tmp_path / "a.parquet", {"n": [1, 2], "b": [True, False], "label": ["no", "yes"]})
+    assert Table(path).layout() == Layout(("n", "b"), {}, "label", ("no", "yes"), (2,))
+
+
+def test_reading_a_table_takes_no_more_memory_where_there_are_more_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What pyarrow holds while a chunk is looked at, of a hundred: some chunks, and not what came before."""
+    n, chunk = 200_000, 2_000
+    monkeypatch.setattr("aisec_lab.data.validation.layout.CELLS", 4 * chunk)
+    random = np.random.default_rng(0)
+    columns = {name: random.random(n) for name in "abcd"} | {"label": np.zeros(n, np.int64)}
+    parquet.write_table(pa.table(columns), tmp_path / "a.parquet", row_group_size=10_000, use_dictionary=False)
+    del columns
+    source = Table(tmp_path / "a.parquet")
+    start, most, rows = pa.total_allocated_bytes(), 0, 0
+    for part in source.chunks(Layout(("a", "b", "c", "d"), {}, "label", ("0",), (4,))):
+        most, rows = max(most, pa.total_allocated_bytes() - start), rows + len(part)
+    assert rows == n
+    assert most < (tmp_path / "a.parquet").stat().st_size / 4, most
+
+
+BAD_TABLES = {
+    "label": ({"a": [1.0]}, "no column 'label'"),
+    "alone": ({"label": [1]}, "at least one more"),
+    "time": ({"a": pa.array([1], pa.timestamp("s")), "label": [1]}, "type timestamp"),
+    "text": ({"a": [str(i) for i in range(1001)], "label": [0] * 1001}, "over 1000 different words"),
+    "rows": ({"a": pa.array([], pa.float64()), "label": pa.array([], pa.int64())}, "no rows"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TABLES.values(), ids=BAD_TABLES)
+def test_a_table_that_cannot_be_judged_is_refused(case: tuple[dict[str, object], str], tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=case[1]):
+        Table(table(tmp_path / "a.parquet", case[0])).layout()
+
+
+BAD_ARRAYS = {
+    "type of x": (np.zeros((2, 3)), np.zeros(2, int), "x must be uint8 or float32"),
+    "shape of x": (np.zeros(2, np.float32), np.zeros(2, int), "x must be"),
+    "type of y": (np.zeros((2, 3), np.uint8), np.zeros(2), "y must be integers"),
+    "length of y": (np.zeros((2, 3), np.uint8), np.zeros(3, int), "y must be integers"),
+    "no rows": (np.zeros((0, 3), np.uint8), np.zeros(0, int), "no rows"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARRAYS.values(), ids=BAD_ARRAYS)
+def test_arrays_that_cannot_be_judged_are_refused(case: tuple[np.ndarray, np.ndarray, str]) -> None:
+    with pytest.raises(RefusedError, match=case[2]):
+        Arrays(case[0], case[1])
