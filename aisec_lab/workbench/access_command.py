@@ -1,5 +1,6 @@
 """`aisec access`: the policy, and the one door at which the other commands ask it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,15 @@ def role_option(command: Command) -> Command:
     )
 
 
+def optional_role_option(command: Command) -> Command:
+    """Let a command of the pipeline take `--role`."""
+    return click.option(
+        "--role",
+        metavar="ROLE",
+        help="Who asks; else AISEC_ROLE says so. Not checked by anybody; where neither names a role, nothing is asked.",
+    )(command)
+
+
 def permit(role: str | None, action: str, obj: str) -> None:
     """Return if whoever runs this may do that to the object; else a PermissionError that says who may.
 
@@ -33,6 +43,14 @@ def permit(role: str | None, action: str, obj: str) -> None:
 
     access = Access(project_root() / "configs" / "access", record=recorded)
     access.enforce(access.role(role), action, obj)
+
+
+def permit_if_named(role: str | None, action: str, obj: str) -> None:
+    """The same where a role is named: a stage or script that names none runs as whoever started it."""
+    from aisec_lab.trust.access import ROLE
+
+    if role or os.environ.get(ROLE):
+        permit(role, action, obj)
 
 
 def recorded(refusal: "Refusal") -> None:
@@ -49,10 +67,17 @@ def recorded(refusal: "Refusal") -> None:
 
 
 def permit_path(role: str | None, action: str, path: Path) -> None:
-    """The same for a file or folder; one that does not lie in data/ or models/ of the project is nobody's concern."""
+    """`permit` for a file or folder; one outside data/ and models/ of the project is nobody's concern."""
+    if obj := guarded(path):
+        permit(role, action, obj)
+
+
+def guarded(path: Path) -> str | None:
+    """How the policy names a file or folder in data/ or models/ of the project; None for any other."""
     root, place = project_root().resolve(), path.resolve()
     if any(place.is_relative_to(root / folder) for folder in GUARDED):
-        permit(role, action, place.relative_to(root).as_posix())
+        return place.relative_to(root).as_posix()
+    return None
 
 
 @click.group()

@@ -1,7 +1,6 @@
 """The command `aisec`."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,8 @@ from yaml import YAMLError
 
 from aisec_lab.workbench.access_command import access
 from aisec_lab.workbench.configure import configure, project_root
+from aisec_lab.workbench.data_command import data, model
+from aisec_lab.workbench.ingest_command import ingest
 from aisec_lab.workbench.ledger_command import ledger
 from aisec_lab.workbench.stage import die_with_dvc, enter_stage
 from aisec_lab.workbench.vault_command import vault
@@ -37,19 +38,11 @@ def main() -> None:
 
 
 main.add_command(access)
+main.add_command(ingest)
+main.add_command(data)
 main.add_command(ledger)
+main.add_command(model)
 main.add_command(vault)
-
-
-@main.command()
-@click.argument("name")
-@click.argument("root", default="data")
-def data(name: str, root: str) -> None:
-    """Prepare the dataset NAME under ROOT/NAME/ (data/NAME/): arrays, and a card with source, licence and sha256."""
-    from aisec_lab.data import prepare
-
-    os.chdir(project_root())
-    click.echo(prepare(name, root))
 
 
 @main.command()

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aisec_lab.workbench.access_command import guarded, optional_role_option, permit_if_named
 from aisec_lab.workbench.configure import project_root
 
 if TYPE_CHECKING:
     from aisec_lab.trust import Ledger
 
 FOLDER, SIGNING_KEY = Path("ledger"), Path(".aisec/keys/ledger.pem")
+VERSIONS = ("accept", "train", "rollback")  # actions that leave a version which somebody vouches for
 FILE = click.Path(path_type=Path, resolve_path=True, dir_okay=False)
 of_key = click.option("--key", type=FILE, help="Your copy of the public key  [default: the one beside the ledger]")
 of_head = click.option("--head", "kept", type=FILE, help="A head.json that you kept elsewhere.")
@@ -23,16 +25,23 @@ of_head = click.option("--head", "kept", type=FILE, help="A head.json that you k
 @click.option("--folder", type=click.Path(path_type=Path, resolve_path=True), help="[default: ledger/ of the project]")
 @click.pass_context
 def ledger(context: click.Context, folder: Path | None) -> None:
-    """The signed, append-only record of what was done to datasets and models."""
+    """The signed, append-only record of what was done to datasets and models.
+
+    Whoever names a role (--role of a command, or AISEC_ROLE) is held to the policy (configs/access), and a refusal is
+    recorded: to append for init and append, to read for log and prove, to verify for verify. A copy of the ledger
+    elsewhere is nobody's concern.
+    """
     context.obj = folder
 
 
 @ledger.command()
+@optional_role_option
 @click.pass_context
-def init(context: click.Context) -> None:
+def init(context: click.Context, role: str | None) -> None:
     """Begin a ledger, and make its key pair; the private key stays in .aisec/, outside git."""
     from aisec_lab.trust import HEAD, Ledger
 
+    _permit(context, role, "append")
     folder, key_file = _folder(context), _signing_key()
     Ledger.create(folder, key_file)
     click.echo(f"{folder} begins: commit it. Back up {key_file}: without it nothing can be appended.")
@@ -44,17 +53,24 @@ def init(context: click.Context) -> None:
 @click.option("--what", required=True, metavar="ACTION", help="One word: accept, quarantine, train, …")
 @click.option("--object", "name", required=True, metavar="PATH", help="From the project's root, such as data/digits.")
 @click.option("--why", required=True)
+@optional_role_option
 @click.pass_context
-def append(context: click.Context, who: str | None, what: str, name: str, why: str) -> None:
-    """Record what was done to a file or folder, with its sha256 now and the one recorded before."""
+def append(context: click.Context, who: str | None, what: str, name: str, why: str, role: str | None) -> None:
+    """Record what was done to a file or folder, with its sha256 now and the one recorded before.
+
+    To record a version that a rollback may go back to (accept, train), a role must also be one that may write it.
+    """
     from aisec_lab.trust import Change, content_sha256, read_signing_key
     from aisec_lab.workbench import provenance
 
+    _permit(context, role, "append")
     record, key_file = _ledger(context), _signing_key()
     place = Path(name)
     if place.is_absolute() or ".." in place.parts or not place.parts:
         raise ValueError(f"--object {name}: name it by its path from the project's root, such as data/digits")
     name = place.as_posix()
+    if what in VERSIONS and (obj := guarded(place)):
+        permit_if_named(role, "write", obj)
     if not place.exists() and record.last(name) is None:
         raise FileNotFoundError(f"no file or folder {name}, and the ledger knows of none")
     key = read_signing_key(key_file)
@@ -79,11 +95,13 @@ def append(context: click.Context, who: str | None, what: str, name: str, why: s
 @ledger.command()
 @click.option("--object", "name", metavar="PATH", help="Only entries about this one.")
 @of_key
+@optional_role_option
 @click.pass_context
-def log(context: click.Context, name: str | None, key: Path | None) -> None:
+def log(context: click.Context, name: str | None, key: Path | None, role: str | None) -> None:
     """Show the entries, as far as they hold."""
     from aisec_lab.trust import Entry, read_verifying_key, verify
 
+    _permit(context, role, "read")
     record = _ledger(context)
     verdict = verify(record, read_verifying_key(key or _public_key(record)))
     sound = record.read().lines[: verdict.size if verdict.entry is None else verdict.entry]
@@ -99,12 +117,14 @@ def log(context: click.Context, name: str | None, key: Path | None) -> None:
 @ledger.command()
 @of_head
 @of_key
+@optional_role_option
 @click.pass_context
-def verify(context: click.Context, kept: Path | None, key: Path | None) -> None:
+def verify(context: click.Context, kept: Path | None, key: Path | None, role: str | None) -> None:
     """Find any edit, deletion, insertion, reordering or truncation; exit code 1 and the first bad entry if there is."""
     from aisec_lab.trust import read_head, read_verifying_key
     from aisec_lab.trust import verify as verdict_on
 
+    _permit(context, role, "verify")
     record = _ledger(context)
     public_key = read_verifying_key(key or _public_key(record))
     verdict = verdict_on(record, public_key, head=read_head(kept) if kept else None)
@@ -117,13 +137,15 @@ def verify(context: click.Context, kept: Path | None, key: Path | None) -> None:
 @ledger.command()
 @click.argument("index", type=int, required=False)
 @click.option("--since", type=FILE, help="Prove instead that all that this head was signed over is still there.")
+@optional_role_option
 @click.pass_context
-def prove(context: click.Context, index: int | None, since: Path | None) -> None:
+def prove(context: click.Context, index: int | None, since: Path | None, role: str | None) -> None:
     """Write as JSON the proof that entry INDEX is in the ledger, or that it still begins as it once was."""
     from aisec_lab.trust import read_head
 
     if (index is None) == (since is None):
         raise ValueError("give an INDEX, or --since with a head that was kept")
+    _permit(context, role, "read")
     record = _ledger(context)
     proof = record.prove_consistency(read_head(since)) if since else record.prove_inclusion(index or 0)
     click.echo(json.dumps(proof, indent=2, sort_keys=True, ensure_ascii=False))
@@ -151,6 +173,18 @@ def check_proof(context: click.Context, file: Path, kept: Path | None, key: Path
         if proof["kind"] == "inclusion"
         else f"the ledger of {proof['head']['size']} begins with all {proof['old']['size']} entries of the older head"
     )
+
+
+def _permit(context: click.Context, role: str | None, action: str) -> None:
+    """Ask the policy about the project's ledger, however its folder was named."""
+    if context.obj is not None:
+        try:
+            own = (project_root() / FOLDER).resolve()
+        except FileNotFoundError:  # an auditor's copy, far from any project
+            return
+        if context.obj != own:
+            return
+    permit_if_named(role, action, "ledger")
 
 
 def _folder(context: click.Context) -> Path:
