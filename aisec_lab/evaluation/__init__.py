@@ -1,10 +1,12 @@
 """From outcomes to the table, its figures, and the gate."""
 
+from aisec_lab.evaluation.backdoors import detection_rates, roc, success_rate
 from aisec_lab.evaluation.certified import bracket, certified_by_bounds, certified_by_smoothing
 from aisec_lab.evaluation.control import episodes, return_curve
 from aisec_lab.evaluation.curves import bracket_curves, distance_curves, query_curves, security_curves, word_curves
 from aisec_lab.evaluation.figures import adversarial_grid, changed_features, learning_curve, pareto
 from aisec_lab.evaluation.gate import Verdict, claims, judge, machine, metrics
+from aisec_lab.evaluation.grids import class_bars, rate_dots, rate_grid, roc_curves
 from aisec_lab.evaluation.intervals import bounded_mean, clopper_pearson
 from aisec_lab.evaluation.levels import level_curves
 from aisec_lab.evaluation.robustness import (
@@ -33,9 +35,11 @@ __all__ = [
     "certified_texts",
     "changed_features",
     "claims",
+    "class_bars",
     "classes_of",
     "clopper_pearson",
     "curve_of_distances",
+    "detection_rates",
     "distance_curves",
     "episodes",
     "judge",
@@ -48,11 +52,16 @@ __all__ = [
     "pareto",
     "query_curves",
     "rate",
+    "rate_dots",
+    "rate_grid",
     "read_table",
     "return_curve",
+    "roc",
+    "roc_curves",
     "security_curve",
     "security_curves",
     "stands",
+    "success_rate",
     "survivors",
     "tidy",
     "word_bracket",

@@ -62,12 +62,15 @@ def pareto(points: pd.DataFrame, caption: str) -> Figure:
         return captioned(named(figure), caption)
 
 
-def adversarial_grid(rows: dict[str, tuple[Tensor, Tensor, list[str]]], caption: str) -> Figure:
-    """Clean, adversarial and difference images, three lines for each defense.
+def adversarial_grid(
+    rows: dict[str, tuple[Tensor, Tensor, list[str]]], caption: str, changed: str = "adversarial"
+) -> Figure:
+    """Clean, changed and difference images, three lines for each defense.
 
     Args:
-        rows: for each defense, clean and adversarial images (n, C, H, W) in [0, 1], and n titles.
+        rows: for each defense, clean and changed images (n, C, H, W) in [0, 1], and n titles.
         caption: what the reader sees here.
+        changed: what the second line is called.
     """
     columns = min(len(x) for x, _, _ in rows.values())
     width = WIDTH / columns
@@ -81,7 +84,7 @@ def adversarial_grid(rows: dict[str, tuple[Tensor, Tensor, list[str]]], caption:
             scale = float(difference.abs().max()) or 1.0
             group.suptitle(defense, fontsize=8, fontweight="bold", x=0.01, ha="left")
             axes = group.subplots(3, columns, squeeze=False)
-            lines = {"clean": x, "adversarial": x_adv, "difference": difference}
+            lines = {"clean": x, changed: x_adv, "difference": difference}
             for line, (name, images) in zip(axes, lines.items(), strict=True):
                 line[0].set_ylabel(name, fontsize=7)
                 for axis, image, title in zip(line, images, above[defense], strict=False):
@@ -91,7 +94,7 @@ def adversarial_grid(rows: dict[str, tuple[Tensor, Tensor, list[str]]], caption:
                     axis.imshow(pixels, cmap="PuOr" if signed else "gray", vmin=0, vmax=1, interpolation="nearest")
                     axis.set(xticks=[], yticks=[])
                     axis.spines[:].set_visible(False)
-                    if name == "adversarial":
+                    if name == changed:
                         axis.set_title(title, fontsize=7, pad=2)
         return captioned(figure, caption)
 

@@ -12,12 +12,20 @@ from omegaconf.errors import OmegaConfBaseException
 from aisec_lab.files import written_beside
 from aisec_lab.workbench.configure import composed, project_root
 
-AXES = {"objectives": str, "defenses": str, "attacks": str, "seeds": int}  # of the grid, and what stands on each
+AXES = {  # of the grids, and the group whose names stand on each; on an axis of seeds stand integers
+    "study.objectives": "objectives",
+    "study.defenses": "defenses",
+    "study.attacks": "attacks",
+    "study.seeds": None,
+    "poisoning.attacks": "poisons",
+    "poisoning.seeds": None,
+}
 NAME = re.compile(r"[a-z0-9_]+")
-GROUPS = ("objectives", "defenses", "attacks")
+GROUPS = ("objectives", "defenses", "attacks", "poisons")
 SINGLE = (
     "data", "model", "fit", "ball",
-    "diagnose", "smallest", "black_box", "certify", "physical", "tables", "text", "control", "svm",
+    "diagnose", "smallest", "black_box", "certify", "physical", "tables", "text", "control", "svm", "cleanse",
+    "incident", "availability", "matching", "partition", "poison_svm",
 )  # fmt: skip
 
 
@@ -51,19 +59,22 @@ def compose_params(overrides: Sequence[str]) -> str:
 
 def check_axes(config: DictConfig) -> None:
     """Refuse, with a ValueError, a grid that DVC would misread: it joins names by `-` and merges repeats."""
-    kind: Any
-    for axis, kind in AXES.items():
-        values: list[Any] = list(config.study[axis])
-        where = f"study.{axis}: {values}"
+    for axis, group in AXES.items():
+        values: list[Any] = list(OmegaConf.select(config, axis))
+        where = f"{axis}: {values}"
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{where}: an axis is neither empty nor has repeats; name each value once")
         for value in values:
-            if type(value) is not kind or (kind is int and value < 0):
-                raise ValueError(f"{where}: {value!r} should be {'an integer from 0 up' if kind is int else 'a name'}")
-            if kind is str and not NAME.fullmatch(value):
+            if group is None:
+                if type(value) is not int or value < 0:
+                    raise ValueError(f"{where}: {value!r} should be an integer from 0 up")
+                continue
+            if type(value) is not str:
+                raise ValueError(f"{where}: {value!r} should be a name")
+            if not NAME.fullmatch(value):
                 raise ValueError(f"{where}: {value!r} should be made of a-z, 0-9 and _ only")
-            if kind is str and value not in config[axis]:
-                raise ValueError(f"{where}: no {value!r} among {axis}, there are {sorted(config[axis])}")
+            if value not in config[group]:
+                raise ValueError(f"{where}: no {value!r} among {group}, there are {sorted(config[group])}")
 
 
 def check_settings(config: DictConfig, name: str) -> None:

@@ -9,6 +9,8 @@ from omegaconf import DictConfig
 RESULTS = Path("results")
 ON_MODELS = ("smallest", "black_box")  # notebooks of the evasion study that look at models of the robustness study
 ALONE = ("certify", "physical", "tables", "text", "control", "svm_ours")  # and those that train their own
+# and of the poisoning study
+ALONE_POISONED = ("ingest", "incident", "partition", "matching", "availability", "poison_svm_ours")
 
 
 class Training(NamedTuple):
@@ -76,3 +78,12 @@ def evasions(config: DictConfig) -> list[Closer]:
     """Every cell of the evasion study, in the order in which it is read."""
     models = [Closer(notebook, (name,)) for notebook in ON_MODELS for name in config.evasion.objectives]
     return models + [Closer(notebook) for notebook in ALONE]
+
+
+def poisonings(config: DictConfig) -> list[Closer]:
+    """Every cell of the poisoning study, in the order in which it is read."""
+    cells = [(name, str(seed)) for name, seed in product(config.poisoning.attacks, config.poisoning.seeds)]
+    return [
+        *(Closer(notebook, cell) for notebook in ("poison", "cleanse") for cell in cells),
+        *map(Closer, ALONE_POISONED),
+    ]

@@ -14,14 +14,18 @@ from nbformat import NotebookNode
 from omegaconf import DictConfig
 
 from aisec_lab.files import written_beside
-from aisec_lab.workbench.grid import RESULTS, Closer, evaluations, evasions, trainings, verdicts
+from aisec_lab.workbench.grid import RESULTS, Closer, evaluations, evasions, poisonings, trainings, verdicts
 
 TEMPLATES = Environment(
     loader=PackageLoader("aisec_lab.workbench", "."),
     autoescape=select_autoescape(["html", "j2"]),
     keep_trailing_newline=True,
 )
-ANSWERS = ("robustness_vs_accuracy", "evasion")  # notebooks of synthesis, in the order in which they are read
+ANSWERS = (
+    "robustness_vs_accuracy",
+    "evasion",
+    "poisoning",
+)  # notebooks of synthesis, in the order in which they are read
 
 
 def page_of(notebook: NotebookNode) -> str:
@@ -66,6 +70,15 @@ def write_report(config: DictConfig, folder: Path) -> None:
             [
                 (cell, cell.notebook, (_title(cell.folder, cell.notebook), cell.cell[0] if cell.cell else "its own"))
                 for cell in [*evasions(config), Closer("svm")]  # what svm_ours looks at
+            ],
+            folder,
+        ),
+        _section(
+            "Poisoned data",
+            ("question", "attack", "seed"),
+            [
+                (cell, cell.notebook, (_title(cell.folder, cell.notebook), *(cell.cell or ("its own", "0"))))
+                for cell in [*poisonings(config), Closer("poison_svm")]
             ],
             folder,
         ),

@@ -45,6 +45,16 @@ FIGURES = {  # of each page
     "svm.html": 1,
     "svm_ours.html": 1,
     "evasion.html": 3,
+    "poison-badnets-0.html": 2,
+    "cleanse-badnets-0.html": 3,
+    "ingest.html": 1,
+    "incident.html": 2,
+    "partition.html": 1,
+    "matching.html": 2,
+    "availability.html": 2,
+    "poison_svm.html": 1,
+    "poison_svm_ours.html": 1,
+    "poisoning.html": 2,
 }
 
 

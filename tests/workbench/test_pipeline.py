@@ -19,9 +19,10 @@ pytestmark = pytest.mark.xdist_group("study")
 
 TRAINED, BY_APGD, BY_SQUARE = "train@standard-0", "evaluate@standard-none-apgd_ce-0", "evaluate@standard-none-square-0"
 JUDGED = "diagnose@standard-none-0"
-SYNTHESIS = {"collect", "robustness_vs_accuracy", "evasion", "report"}
-OWN_DATA = {"physical", "tables", "text", "control", "svm"}
+SYNTHESIS = {"collect", "robustness_vs_accuracy", "evasion", "poisoning", "report"}
+OWN_DATA = {"physical", "tables", "text", "control", "svm", "availability", "incident"}
 CLOSER = {"smallest@standard", "black_box@standard", "certify", "svm_ours", *OWN_DATA}
+POISONED = {"ingest", "poison@badnets-0", "cleanse@badnets-0", "partition", "matching", "poison_svm", "poison_svm_ours"}
 WORST = "robustness, digits, cnn, standard, seed 0: robust_accuracy under worst_case at Linf 0.15"
 
 
@@ -47,7 +48,7 @@ def test_a_second_run_does_nothing(study: Clone) -> None:
 def test_a_forced_second_run_gives_the_same_bytes(study: Clone) -> None:
     """Tables, models, notebooks, pages, figures, metrics and dvc.lock: `make reproducible` on a small study."""
     output = study.run("python", "-m", "tests.reproducible")
-    stages = {"data", TRAINED, BY_APGD, BY_SQUARE, JUDGED, *CLOSER, *SYNTHESIS}
+    stages = {"data", TRAINED, BY_APGD, BY_SQUARE, JUDGED, *CLOSER, *POISONED, *SYNTHESIS}
     stages |= {f"side_data@{name}" for name in OWN_DATA}
     assert set(re.findall(r"Running stage '(.+)'", output)) == stages, "all of it was run again"
     assert re.search(r"^(\d+) of \1 files are the same to the last byte$", output, re.MULTILINE), output[-2000:]
@@ -71,14 +72,22 @@ def test_a_byte_that_differs_is_noticed(study: Clone) -> None:
 def test_git_holds_the_metrics_and_one_figure_of_what_was_computed(study: Clone) -> None:
     """And DVC's cache holds everything but these."""
     small = [
+        "results/availability/metrics.json",
         "results/black_box/standard/metrics.json",
         "results/certify/metrics.json",
+        "results/cleanse/badnets-0/metrics.json",
         "results/control/metrics.json",
         "results/diagnose/standard-none-0/metrics.json",
         "results/evaluate/standard-none-apgd_ce-0/metrics.json",
         "results/evaluate/standard-none-square-0/metrics.json",
+        "results/incident/metrics.json",
+        "results/ingest/metrics.json",
+        "results/matching/metrics.json",
         "results/metrics.json",
+        "results/partition/metrics.json",
         "results/physical/metrics.json",
+        "results/poison/badnets-0/metrics.json",
+        "results/poison_svm_ours/metrics.json",
         "results/robustness_vs_accuracy/pareto.png",
         "results/smallest/standard/metrics.json",
         "results/svm_ours/metrics.json",

@@ -14,6 +14,7 @@ def test_a_study_of_a_table_runs_through(clone: Clone) -> None:
             "study.defenses=[none,bit_depth]",
             "fit.epochs=5",
             "attacks.apgd_t.steps=3",
+            "poisoning.attacks=[label_flips]",
         ),
         "curve.levels=[0.02]",
     )
