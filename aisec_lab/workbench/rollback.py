@@ -1,15 +1,19 @@
 """Back to an earlier version of a dataset or model: its bytes, `dvc.lock` and the ledger in step."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from aisec_lab.files import write_json
 from aisec_lab.trust import RECORDED, Change, Entry, Ledger, content_sha256, verify
 from aisec_lab.workbench import provenance
 from aisec_lab.workbench.ledger_command import VERSIONS
 from aisec_lab.workbench.outputs import bring, held, keep, write_lock
 
 DVC = "dvc:"
+INTENTS = Path(".aisec/rollback")  # of git no part: what a rollback is about to record, until it has
 
 
 def roll_back(name: str, index: int, *, record: Ledger, key: Ed25519PrivateKey, why: str | None = None) -> Entry | None:
@@ -39,33 +43,55 @@ def roll_back(name: str, index: int, *, record: Ledger, key: Ed25519PrivateKey, 
     """
     version = _version(name, index, record, key)
     md5 = str(version.restore).removeprefix(DVC)
-    place, former = Path(name), record.last(name)
+    place, intent = Path(name), INTENTS / f"{name.replace('/', '.')}.json"
+    whole_stage = place.parts[0] == "data"
     with held(name) as out:
-        before = content_sha256(place) if place.exists() else None
-        if before == version.after and former and former.after == version.after and out.hash_info.value == md5:
+        former = record.last(name)  # now that no other rollback can add to it
+        there = content_sha256(place) if place.exists() else None
+        begun = _begun(intent, version.after) if there == version.after else None
+        if begun and former and (former.action, former.before, former.after) == ("rollback", begun.before, begun.after):
+            intent.unlink()  # killed after the ledger was told
+            begun = None
+        locked = out.hash_info.value == md5 or not (whole_stage or out.hash_info)
+        if whole_stage:
+            locked = locked and not out.stage.changed_deps()
+            out.stage.save_deps()  # raises where one is missing
+        if there == version.after and former and former.after == there and locked and not begun:
             return None
         why = why or f"back to entry {index}"
-        if before != version.after:
-            if before:
-                replaced = keep(out)
-                if not (former and former.after == before):
-                    why += f" (what it replaced, {DVC}{replaced}, is in no entry)"
-            with bring(out, md5) as beside:
-                if (found := content_sha256(beside)) != version.after:
-                    raise ValueError(f"DVC keeps {found} as {version.restore}, entry {index} says {version.after}")
-        write_lock(out, whole_stage=place.parts[0] == "data")
-        change = Change(
+        if there not in (None, version.after):
+            replaced = keep(out)
+            if not (former and former.after == there):
+                why += f" (what it replaced, {DVC}{replaced}, is in no entry)"
+        change = begun or Change(
             who=provenance.person(),
             action="rollback",
             object=name,
             why=why,
-            before=RECORDED if before == version.after else before,  # the former: an earlier call was killed
+            before=RECORDED if there == version.after else there,
             after=version.after,
             restore=version.restore,
             commit=provenance.commit(),
             config=provenance.configuration(),
         )
-        return record.append(change, key)
+        if there != version.after:
+            intent.parent.mkdir(parents=True, exist_ok=True)
+            write_json(intent, asdict(change))
+            with bring(out, md5) as beside:
+                if (found := content_sha256(beside)) != version.after:
+                    raise ValueError(f"DVC keeps {found} as {version.restore}, entry {index} says {version.after}")
+        write_lock(out, whole_stage=whole_stage)
+        entry = record.append(change, key)
+        intent.unlink(missing_ok=True)
+        return entry
+
+
+def _begun(intent: Path, after: str | None) -> Change | None:
+    """What an earlier call, killed once the bytes lay there, was about to record; None where there was none."""
+    if not intent.exists():
+        return None
+    change = Change(**json.loads(intent.read_text()))
+    return change if change.after == after else None
 
 
 def _version(name: str, index: int, record: Ledger, key: Ed25519PrivateKey) -> Entry:

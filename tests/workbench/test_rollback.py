@@ -331,3 +331,27 @@ def test_data_in_use_are_left_alone(project: Path) -> None:
     with rwlock(repo.tmp_dir, repo.fs, "dvc repro train", [str(project / "data/digits")], [], False):
         assert "dvc repro train" in aisec("data", "rollback", "digits", "--to", "0", code=2)
     assert content_sha256("data/digits") == entries()[POISONED].after
+
+
+def test_a_kill_over_bytes_that_nobody_recorded_is_recorded_too(project: Path) -> None:
+    """The same call says what lay there, once, whatever the ledger heard in between."""
+    Path("data/digits/train.npz").write_text("slipped in")
+    found = content_sha256("data/digits")
+    command = [sys.executable, "-c", KILL, "outputs", "exchange", "after"]
+    assert subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False).returncode == -9
+    accept("data/digits", "alarm")
+    assert aisec("data", "rollback", "digits", "--to", "0").startswith("entry 5: data/digits is back")
+    assert (entries()[5].before, entries()[5].after) == (found, entries()[HONEST].after)
+    assert "is in no entry" in entries()[5].why
+    assert "nothing changed, nothing recorded" in aisec("data", "rollback", "digits", "--to", "0")
+
+
+@pytest.mark.parametrize("wrong", ["why", "dependency"])
+def test_what_is_refused_is_refused_before_anything_moves(wrong: str, project: Path) -> None:
+    """A reason that no entry can hold, and a stage whose dependency is gone."""
+    if wrong == "dependency":
+        Path("reader.py").unlink()
+    before = content_sha256("data/digits"), Path("dvc.lock").read_bytes()
+    aisec("data", "rollback", "digits", "--to", "0", "--why", "two\nlines" if wrong == "why" else "a", code=2)
+    assert (content_sha256("data/digits"), Path("dvc.lock").read_bytes()) == before
+    assert len(entries()) == 4
