@@ -66,9 +66,10 @@ def ingest(
     click.echo(verdict)
     for note in verdict.unchecked:
         click.echo(f"note: not checked: {note}")
-    click.echo(f"see {out / 'docs' / 'index.html'}; to record it:")
-    place = out / name
-    if place.is_relative_to(root):
-        place = place.relative_to(root)
+    place, page = out / name, out / "docs" / "index.html"
+    if not place.is_relative_to(root):
+        click.echo(f"see {page}; a ledger records only what lies in the project")
+        return
+    click.echo(f"see {page}; to record it:")
     why = f"{verdict.accepted} of {verdict.rows} incoming rows, {verdict.quarantined} quarantined"
-    click.echo(f'aisec ledger append --what accept --object {quote(str(place))} --why "{why}"')
+    click.echo(f'aisec ledger append --what accept --object {quote(str(place.relative_to(root)))} --why "{why}"')

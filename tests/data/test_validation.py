@@ -1,5 +1,7 @@
 """What is found in incoming rows, piece by piece: each against rows made so that the answer is known."""
 
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from pyarrow import parquet
 from scipy import stats
 
-from aisec_lab.data.validation import duplicates, text_blocks
+from aisec_lab.data.validation import cells, duplicates, text_blocks
 from aisec_lab.data.validation.arrays import Arrays
 from aisec_lab.data.validation.drift import Drift, holm
 from aisec_lab.data.validation.duplicates import Repeats, near_repeats
@@ -58,6 +60,15 @@ def test_outliers_are_rows_whose_columns_do_not_go_together(normal: Reference) -
     planted = np.array([[1.5, -1.5, 1.0, 1.0], [1.5, 1.5, 1.0, 1.0]])
     assert outliers(planted).tolist() == [True, False]
     assert not outliers(np.array([[np.nan, 0, 0, 0], [np.inf, 0, 0, 0]])).any()  # the row rules speak about those
+
+
+def test_outliers_need_four_accepted_rows() -> None:
+    """Which may be equal: then every other one is an outlier."""
+    x, y = np.ones((4, 2), np.float32), np.array([0, 1, 0, 1])
+    three, four = (Reference.of(Arrays(x[:n], y[:n]), Arrays(x, y).layout(), n, "sha") for n in (3, 4))
+    with pytest.raises(ValueError, match="at least 4 accepted rows, got 3"):
+        Outliers(three, 0.5)
+    assert Outliers(four, 0.5)(np.array([[1.0, 1.0], [9.0, 9.0]])).tolist() == [False, True]
 
 
 def test_extreme_is_outside_the_range_and_far_from_the_median(normal: Reference) -> None:
@@ -211,6 +222,29 @@ def test_a_quotation_mark_that_is_never_closed_ends_the_reading(
         list(Table(tmp_path / "a.csv").chunks(Layout(("n",), {}, "label", ("0", "1"), (1,))))
 
 
+OPEN: dict[str, tuple[bytes, str | int]] = {
+    "in many cells": (b'1,x,0\n2,"y,0\n' + b"3,x,0\n" * 500, "row 1: a quotation mark was not closed"),
+    "in the last cell": (b'1,x,"0\n2,y,0\n', "row 0: a quotation mark was not closed"),
+    "within a cell": (b'1,x,0\n2,5",0\n3,x,0\n', 3),
+    "closed": (b'1,x,0\n2,"y\ny",0\n', 2),
+    "at the end": (b'1,x,0\n2,"y', 2),
+    "in the last row": (b'1,x,0\n2,"y,0\n', 2),
+}
+
+
+@pytest.mark.parametrize("case", OPEN.values(), ids=OPEN)
+def test_rows_behind_an_open_quotation_mark_are_not_lost(case: tuple[bytes, str | int], tmp_path: Path) -> None:
+    """They would be one cell, and nobody would know; one that swallows no row is no matter of the file."""
+    (tmp_path / "a.csv").write_bytes(b"n,word,label\n" + case[0])
+    layout = Layout(("n", "word"), {"word": ("x", "y")}, "label", ("0",), (2,))
+    if isinstance(case[1], str):
+        with pytest.raises(RefusedError, match=case[1]):
+            list(Table(tmp_path / "a.csv").chunks(layout))
+    else:
+        chunks = Table(tmp_path / "a.csv").chunks(layout)
+        assert sum(len(chunk) + len(chunk.malformed) for chunk in chunks) == case[1]
+
+
 def test_a_table_says_itself_what_it_is_made_of(tmp_path: Path) -> None:
     """Numbers and words by their type in Parquet, by their cells in a CSV; classes in the order of numbers."""
     (tmp_path / "a.csv").write_text("n,word,label\n1,x,10\nn/a,y,9\n3,x,10\n")
@@ -259,6 +293,116 @@ BAD_ARRAYS = {
     "length of y": (np.zeros((2, 3), np.uint8), np.zeros(3, int), "y must be integers"),
     "no rows": (np.zeros((0, 3), np.uint8), np.zeros(0, int), "no rows"),
 }
+
+
+def npy(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.zeros((3, 3), np.uint8))
+
+
+def members(path: Path, x: bytes) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        for name in ("x", "x.npy", "y"):
+            file.writestr(name, x)
+
+
+def header(shape: str) -> bytes:
+    """Of an array file with nothing behind it."""
+    line = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(line).to_bytes(2, "little") + line
+
+
+def encrypted(path: Path, place: int = 8, value: int = 1) -> None:
+    """A flag in the central directory: the members are called encrypted, or packed by a method that there is not."""
+    np.savez(path, x=np.zeros((3, 3), np.uint8), y=np.zeros(3, int))
+    data = bytearray(path.read_bytes())
+    start = -1
+    while (start := data.find(b"PK\x01\x02", start + 1)) >= 0:
+        data[start + place] = value
+    path.write_bytes(data)
+
+
+DAMAGED: dict[str, Callable[[Path], object]] = {
+    "one array": npy,
+    "no array": lambda path: members(path, b"text"),
+    "too large": lambda path: members(path, header(f"({10**15},)")),
+    "a bad header": lambda path: members(path, header("(1,")),
+    "encrypted": encrypted,
+    "packed strangely": lambda path: encrypted(path, 10, 99),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_what_is_no_npz_is_refused_in_one_line(case: str, tmp_path: Path) -> None:
+    DAMAGED[case](tmp_path / "a.npz")
+    with pytest.raises(RefusedError, match="no npz with arrays x and y") as error:
+        Arrays.read(tmp_path / "a.npz")
+    assert "\n" not in str(error.value)
+
+
+def test_one_huge_label_is_the_fault_of_its_row() -> None:
+    """It makes no billion classes."""
+    source = Arrays(np.zeros((4, 3), np.uint8), np.array([0, 2**40, 2, -1]))
+    layout = source.layout()
+    assert layout.classes == ("0", "1", "2")
+    assert next(source.chunks(layout)).y.tolist() == [0, UNKNOWN, 2, UNKNOWN]
+
+
+WORDS = {
+    "integers with a gap": (pa.array([1234567, None, 1234570]), ["1234567", None, "1234570"]),
+    "whole floats": (pa.array([1234567.0, float("nan"), 1e17, -0.0]), ["1234567", None, "100000000000000000", "0"]),
+    "floats": (pa.array([0.1, 0.1 + 2**-55, float("inf")]), ["0.1", "0.10000000000000003", "inf"]),
+    "large": (pa.array([2**64 - 1, 2**64 - 2], pa.uint64()), ["18446744073709551615", "18446744073709551614"]),
+    "yes or no": (pa.array([True, False]), ["1", "0"]),
+}
+
+
+@pytest.mark.parametrize("case", WORDS.values(), ids=WORDS)
+def test_two_numbers_are_never_one_word(case: tuple[pa.Array, list[str | None]]) -> None:
+    """And a whole one is the same word in every type."""
+    words, bad = cells.texts(case[0])
+    assert words.to_pylist() == case[1]
+    assert not bad.any()
+
+
+def test_labels_next_to_a_missing_one_stay_apart(tmp_path: Path) -> None:
+    """pandas makes them floats."""
+    labels = [1234567.0, 1234568.0, float("nan"), 1234569.0, 1234570.0]
+    source = Table(table(tmp_path / "a.parquet", {"n": [1.0] * 5, "label": labels}))
+    assert source.layout().classes == ("1234567", "1234568", "1234569", "1234570")
+
+
+def test_a_whole_number_that_cannot_be_held_is_unreadable(tmp_path: Path) -> None:
+    """2**53 and more; a float of that size is itself. By its type, and by how it is written."""
+    large = [2**53 - 1, -(2**53) + 1, 2**53, 2**53 + 1, -(2**63), None]
+    for column in (pa.array(large), pa.array(["" if one is None else str(one).encode() for one in large], pa.binary())):
+        assert cells.numbers(column)[1].tolist() == [False, False, True, True, True, False]
+    written = [b"1e300", b"9007199254740992.0", b"+9007199254740993 ", b"word"]
+    assert cells.numbers(pa.array(written))[1].tolist() == [False, False, True, True]
+    assert not cells.numbers(pa.array([1e300, 2.0**60]))[1].any()
+
+
+HEADERS = {
+    "a,label": ["a"],
+    '\ufeff"a,b",label\r': ["a,b"],
+    ' a , "b ""c""",label': ["a", 'b "c"'],
+    "a,a,label": r"columns \['a'\] are there twice",
+    ",a,label": "column '' is an index that was written along",
+    "__index_level_0__,label": "is an index",
+    "": "column '' is",
+}
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_the_first_line_names_the_columns(header: str, tmp_path: Path) -> None:
+    """Each once, also with a comma in its name; or the file is refused."""
+    expected, path = HEADERS[header], tmp_path / "a.csv"
+    path.write_bytes(f"{header}\n".encode() + b"1,1,1"[: 2 * len(expected) + 1] + b"\n")
+    if isinstance(expected, list):
+        assert list(Table(path).layout().columns) == expected
+    else:
+        with pytest.raises(RefusedError, match=expected):
+            Table(path)
 
 
 @pytest.mark.parametrize("case", BAD_ARRAYS.values(), ids=BAD_ARRAYS)

@@ -3,20 +3,24 @@
 import csv
 import json
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from pyarrow import csv as pa_csv
 from pyarrow import parquet
 
 from aisec_lab.attacks.poisoning.flips import LabelFlips
 from aisec_lab.data import Dataset, Prepared, prepare
-from aisec_lab.data.validation import Ingestion, RefusedError, ingestion
+from aisec_lab.data.validation import Ingestion, Reference, RefusedError, ingestion, layout, text_blocks
+from aisec_lab.files import sha256_of
 
 N, COLUMNS = 4000, ("a", "b", "c")
 
@@ -217,8 +221,10 @@ def test_too_large_a_quarantine_stops_the_file_and_leaves_what_was(first: Path, 
     ]  # fmt: skip
     assert json.loads((tmp_path / "out.stopped/verdict.json").read_text())["reasons"]["missing"] == 60
     moved = written(tmp_path / "moved.parquet", rows(1000, 5, shift=0.5))
-    assert "columns have drifted, " in str(Ingestion()(moved, "made", out, against=first))
+    assert "3 columns have drifted, " in str(Ingestion()(moved, "made", out, against=first))
     assert contents(out) == former
+    one = written(tmp_path / "one.parquet", rows(1000, 4) | {"a": rows(1000, 4)["a"] + 0.5})
+    assert "1 column has drifted, a by " in str(Ingestion()(one, "made", out, against=first))
     verdict = Ingestion(allow_drift=True)(moved, "made", out, against=first)
     assert sorted(verdict.drifted) == ["a", "b", "c"]
     assert verdict.accepted > 900
@@ -246,6 +252,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "no such kind": ("in.xlsx", lambda path: path.write_bytes(b"x"), "ends in .npz, .parquet or .csv"),
     "a column less": ("in.csv", lambda path: path.write_text("a,b,word,label\n1,1,x,no\n"), r"\['c'\] are missing"),
     "a column twice": ("in.csv", lambda path: path.write_text("a,a,b,c,word,label\n1,1,1,1,x,no\n"), "there twice"),
+    "an index written along": ("in.csv", lambda path: path.write_text(",a,b,c,word,label\n0,1,1,1,x,no\n"), "index"),
     "words for numbers": (
         "in.parquet",
         lambda path: written(path, rows(9, 0) | {"a": np.array(["1"] * 9)}),
@@ -270,18 +277,67 @@ def test_a_file_of_which_no_row_can_be_judged_is_refused(
 
 
 def test_a_failure_at_the_end_leaves_what_was(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything but the pages was written when it came; so is a file that changes under its reader."""
+    """Everything but the pages was written when it came."""
     source = written(tmp_path / "in.parquet", rows(1000, 6))
-    for name, failure in (("write_docs", OSError("disk full")), ("sha256_of", None)):
-        with monkeypatch.context() as patch:
-            if failure:
-                patch.setattr(ingestion, name, lambda *_, failure=failure: (_ for _ in ()).throw(failure))
-            else:
-                sums = iter("ab")
-                patch.setattr(ingestion, name, lambda _, sums=sums: next(sums))
-            with pytest.raises((OSError, ValueError), match="disk full|changed while it was read"):
-                Ingestion()(source, "made", tmp_path / "out", against=first)
-        assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+
+    def full(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(ingestion, "write_docs", full)
+    with pytest.raises(OSError, match="disk full"):
+        Ingestion()(source, "made", tmp_path / "out", against=first)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+
+
+def test_a_file_that_changes_under_its_reader_is_taken_as_it_was(
+    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one lies there while the rows are written: what is accepted is what was checked."""
+    source, checked = written(tmp_path / "in.parquet", rows(1000, 6)), ingestion.write_table
+    before = sha256_of(source)
+
+    def swapped(*arguments: Any) -> np.ndarray:
+        written(source, rows(1200, 7, shift=100))
+        return checked(*arguments)
+
+    monkeypatch.setattr(ingestion, "write_table", swapped)
+    verdict = Ingestion()(source, "made", tmp_path / "out", against=first)
+    assert (verdict.rows, verdict.source_sha256) == (1000, before)
+    found = quarantine(tmp_path / "out")
+    expected = pa.table(rows(1000, 6)).take([row for row in range(1000) if row not in found])
+    assert parquet.read_table(tmp_path / "out/made/rows.parquet").equals(expected)
+
+
+def test_a_file_of_the_other_kind_is_refused(digits: tuple[Path, Dataset], first: Path, tmp_path: Path) -> None:
+    """What it left could be read by nobody."""
+    x, y = digits[1].x.flatten(1).numpy(), digits[1].y.numpy()
+    np.savez(tmp_path / "in.npz", x=x, y=y)
+    columns = {str(place): column for place, column in enumerate(x.T)} | {"y": y}
+    for source, against, ends in (
+        (tmp_path / "in.npz", first, r".parquet or .csv file"),
+        (written(tmp_path / "in.parquet", columns), digits[0], ".npz file"),
+    ):
+        with pytest.raises(RefusedError, match=f"is kept as .*: give a {ends}"):
+            Ingestion()(source, "made", tmp_path / "out", against=against)
+
+
+def test_the_card_has_the_name_that_was_given(first: Path, tmp_path: Path) -> None:
+    """And not that of the version before."""
+    Ingestion()(written(tmp_path / "in.parquet", rows(1000, 4)), "other", tmp_path / "out", against=first)
+    assert json.loads((tmp_path / "out/other/card.json").read_text())["name"] == "other"
+
+
+@pytest.mark.parametrize("kind", [pa.null(), pa.string(), pa.float64()], ids=["csv", "words", "numbers"])
+def test_a_column_without_any_value_stops_a_first_table(kind: pa.DataType, tmp_path: Path) -> None:
+    """Each of its rows lacks it."""
+    columns, source = pa.table(rows(100, 0) | {"none": pa.nulls(100, kind)}), tmp_path / "in.parquet"
+    if kind == pa.null():
+        source = tmp_path / "in.csv"
+        pa_csv.write_csv(columns, source)
+    else:
+        parquet.write_table(columns, source)
+    verdict = Ingestion()(source, "made", tmp_path / "out")
+    assert (verdict.accepted, verdict.reasons["missing"]) == (0, 100)
 
 
 def test_what_no_ingestion_left_is_never_replaced(first: Path, tmp_path: Path) -> None:
@@ -313,3 +369,73 @@ def test_an_accepted_version_that_is_not_its_card_is_refused(first: Path, tmp_pa
 def test_settings_are_shares(setting: str) -> None:
     with pytest.raises(ValueError, match=f"{setting} must lie in"):
         Ingestion(**{setting: 1.5})
+
+
+@pytest.mark.parametrize("block", [10**7, 3000])
+@pytest.mark.parametrize("wrong", [(40, 41, 500, 997), tuple(range(150))], ids=["anywhere", "the first block"])
+def test_malformed_rows_shift_no_reason_to_another_row(
+    block: int, wrong: tuple[int, ...], first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a block holds many chunks, and where the first has no row at all: bad values stay at their rows."""
+    monkeypatch.setattr(text_blocks, "BLOCK", block)
+    monkeypatch.setattr(layout, "CELLS", 4 * 37)
+    lines = [",".join(map(str, values)) for values in zip(*rows(1000, 2).values(), strict=True)]
+    bad = [row for row in range(5, 1000, 45) if row not in wrong]
+    lines = ["1e9,1,1,x,yes" if row in bad else "1,2" * 8 if row in wrong else line for row, line in enumerate(lines)]
+    (tmp_path / "in.csv").write_text("a,b,c,word,label\n" + "\n".join(lines) + "\n")
+    verdict = Ingestion(most_quarantined=0.5)(tmp_path / "in.csv", "made", tmp_path / "out", against=first)
+    found = quarantine(tmp_path / "out")
+    assert verdict.rows == 1000
+    assert [row for row, reason in found.items() if reason == "malformed"] == list(wrong)
+    assert [row for row, reason in found.items() if reason.startswith("out of range; extreme")] == bad
+    assert max(parquet.read_table(tmp_path / "out/made/rows.parquet")["a"].to_pylist()) < 1e9
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_an_accepted_version_of_few_rows_can_be_asked(n: int, tmp_path: Path) -> None:
+    """What so few cannot tell is named."""
+    few = {name: column[:n] for name, column in rows(N, 0).items()}
+    Ingestion()(written(tmp_path / "few.parquet", few), "made", tmp_path / "few")
+    source = written(tmp_path / "in.parquet", rows(100, 1))
+    verdict = Ingestion(most_quarantined=1)(source, "made", tmp_path / "out", against=tmp_path / "few/made")
+    assert verdict.unchecked[0] == "outliers: there are fewer than 4 accepted rows"
+    assert verdict.rows == 100
+
+
+def test_a_version_without_training_rows_says_what_to_do(tmp_path: Path) -> None:
+    """As some datasets of the catalog are."""
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made/card.json").write_text(json.dumps({"arrays_sha256": {"test": {}}, "features": []}))
+    with pytest.raises(ValueError, match="has no training rows: ingest with --first"):
+        Reference.read(tmp_path / "made")
+
+
+@pytest.mark.parametrize("place", ["out", "out.stopped"])
+def test_what_is_read_is_never_replaced(place: str, first: Path, tmp_path: Path) -> None:
+    """A file or an accepted version that lies where the outcome would: it would be gone."""
+    shutil.copytree(first.parent, tmp_path / place)
+    inside = written(tmp_path / place / "in.parquet", rows(100, 0))
+    beside = written(tmp_path / "in.parquet", rows(100, 0))
+    for source, against in ((inside, None), (beside, tmp_path / place / "made")):
+        with pytest.raises(ValueError, match="which is replaced: choose another --out"):
+            Ingestion()(source, "made", tmp_path / "out", against=against)
+    assert inside.exists()
+
+
+def test_a_column_cannot_write_into_the_pages(tmp_path: Path) -> None:
+    """Its name is text, wherever it is shown."""
+    columns = rows(500, 0)
+    evil = {"<script>alert(1)</script>" if name == "a" else name: column for name, column in columns.items()}
+    evil["<b>label</b>"] = evil.pop("label")
+    Ingestion()(written(tmp_path / "one.parquet", evil), "made", tmp_path / "one", label="<b>label</b>")
+    evil["<script>alert(1)</script>"] = columns["a"] + 5
+    source = written(tmp_path / "two.parquet", evil)
+    verdict = Ingestion(allow_drift=True, most_quarantined=1)(
+        source, "made", tmp_path / "two", against=tmp_path / "one/made"
+    )
+    assert list(verdict.drifted) == ["<script>alert(1)</script>"]
+    pages = "".join(path.read_text() for path in tmp_path.rglob("*.html"))
+    assert "<script>alert" not in pages
+    assert "<b>label" not in pages
+    assert "&lt;script&gt;alert(1)" in pages
+    assert "&amp;lt;" not in pages

@@ -56,6 +56,19 @@ def test_rows_are_accepted_and_the_line_for_the_ledger_works(project: Path) -> N
     assert f"accept {object_}" in aisec("ledger", "log")
 
 
+def test_outside_the_project_there_is_no_line_for_the_ledger(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """It could not be typed. Nor may what is read lie where it would be replaced."""
+    out = tmp_path_factory.mktemp("elsewhere") / "out"
+    output = aisec("ingest", "in.npz", "breast_cancer", "--out", str(out))
+    assert "aisec ledger append" not in output
+    assert output.splitlines()[-1] == f"see {out}/docs/index.html; a ledger records only what lies in the project"
+    shutil.copyfile(project / "in.npz", out / "in.npz")
+    output = aisec("ingest", str(out / "in.npz"), "breast_cancer", "--out", str(out), code=2)
+    assert "which is replaced: choose another --out" in output
+
+
 def test_stopped_is_one_line_and_exit_code_1(project: Path) -> None:
     """With where to look; as is a file that cannot be read, which leaves nothing."""
     output = aisec("ingest", "in.npz", "breast_cancer", "--most-quarantined", "0", "--out", "out", code=1)

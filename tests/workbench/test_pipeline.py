@@ -145,7 +145,8 @@ def test_another_seed_trains_only_the_new_model(restored: Clone) -> None:
     """And attacks only that."""
     restored.run("aisec", "compose", *SMALL, "study.seeds=[0,1]")
     changed = json.loads(restored.run("dvc", "status", "--json"))
-    assert set(changed) == {stage.replace("-0", "-1") for stage in (TRAINED, BY_APGD, BY_SQUARE, JUDGED)} | SYNTHESIS
+    new = {stage.replace("-0", "-1") for stage in (TRAINED, BY_APGD, BY_SQUARE, JUDGED)}
+    assert set(changed) == new | SYNTHESIS - {"poisoning"}  # which waits for the table, and knows no seed of this study
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from aisec_lab.data.validation.layout import MISSING, UNKNOWN
 
 EMPTY = pa.array([b"", b"NA", b"nan", b"NaN", b"null", b"NULL"], pa.binary())  # how text says: no number
 
+EXACT = 2**53  # from here on float64 leaves out whole numbers
+
 
 def is_number(kind: pa.DataType) -> bool:
     """Whether a column of this type holds numbers."""
@@ -20,16 +22,24 @@ def is_words(kind: pa.DataType) -> bool:
 
 
 def numbers(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers (n,), float64, NaN where there is none, and which cells hold something else, (n,), bool."""
+    """Numbers (n,), float64, NaN where there is none, and which cells hold something else, (n,), bool.
+
+    A whole number that float64 need not hold exactly is something else: two of them could become one.
+    """
     if is_number(cells.type):
-        return cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.zeros(len(cells), bool)
+        values = cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return values, (np.abs(values) >= EXACT) & pa.types.is_integer(cells.type)
     cells = _without(cells, EMPTY)
     missing = cells.is_null().to_numpy(zero_copy_only=False)
     try:
-        return cells.cast(pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False), np.zeros(len(cells), bool)
+        values = cells.cast(pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        bad = np.zeros(len(cells), bool)
     except pa.ArrowInvalid:  # one of them is no number: look at each
         values = np.array([_number(cell) for cell in cells.to_pylist()], np.float64)
-        return values, np.isnan(values) & ~missing
+        bad = np.isnan(values) & ~missing
+    large = np.flatnonzero(np.abs(values) >= EXACT)
+    bad[large] = [cell.strip().lstrip(b"+-").isdigit() for cell in cells.take(pa.array(large)).to_pylist()]
+    return values, bad
 
 
 def texts(cells: pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -40,8 +50,7 @@ def texts(cells: pa.Array) -> tuple[pa.Array, np.ndarray]:
         try:
             return cells.cast(pa.int64()).cast(pa.string()), np.zeros(len(cells), bool)
         except pa.ArrowInvalid:
-            words = [None if cell is None or cell != cell else f"{cell:g}" for cell in cells.to_pylist()]
-            return pa.array(words, pa.string()), np.zeros(len(cells), bool)
+            return pa.array(map(_word, cells.to_pylist()), pa.string()), np.zeros(len(cells), bool)
     cells = _without(cells, EMPTY[:1])
     try:
         return cells.cast(pa.string()), np.zeros(len(cells), bool)
@@ -68,6 +77,13 @@ def _number(cell: bytes | None) -> float:
         return float(cell) if cell is not None and b"_" not in cell else np.nan
     except ValueError:
         return np.nan
+
+
+def _word(number: float | None) -> str | None:
+    """Every number another one, and a whole one as an integer is written, whatever its type."""
+    if number is None or number != number:
+        return None
+    return str(int(number)) if isinstance(number, int) or number.is_integer() else repr(number)
 
 
 def _text(cell: bytes) -> str | None:

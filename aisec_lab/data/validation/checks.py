@@ -12,7 +12,7 @@ from aisec_lab.data.validation.labels import mislabelled
 from aisec_lab.data.validation.layout import Chunk, Layout, RefusedError, comparable
 from aisec_lab.data.validation.reasons import COLUMN, Reason, Reasons
 from aisec_lab.data.validation.reference import Reference
-from aisec_lab.data.validation.rows import Extremes, Outliers
+from aisec_lab.data.validation.rows import LEAST, Extremes, Outliers
 from aisec_lab.data.validation.suite import RowSuite
 
 STRANGE = Reason.EXTREME | Reason.OUTLIER
@@ -68,16 +68,18 @@ class Checks:
         scratch: Path,
     ) -> tuple[list[Shift], list[str]]:
         extremes = Extremes(reference, self.extreme) if reference else None
-        outliers = Outliers(reference, self.outliers) if reference else None
+        few = reference is not None and len(reference.sample) < LEAST
+        outliers = Outliers(reference, self.outliers) if reference and not few else None
         drift, repeats = Drift(reference) if reference else None, Repeats(scratch, len(layout.columns))
         kept: list[tuple[np.ndarray, ...]] | None = []
         for chunk in chunks:
             words = suite(chunk)
             words[chunk.unreadable] |= np.uint32(Reason.UNREADABLE)
-            if extremes and outliers:
+            if extremes:
                 far, column = extremes(chunk.x)
                 words[far] |= np.uint32(Reason.EXTREME)
                 words[far] |= np.where(words[far] >> COLUMN, 0, (column[far] + 1) << COLUMN).astype(np.uint32)
+            if outliers:
                 words[outliers(chunk.x)] |= np.uint32(Reason.OUTLIER)
             passed = words == 0
             repeats.add(chunk.x, chunk.y, chunk.rows, passed)
@@ -92,6 +94,8 @@ class Checks:
         for again in repeats.found():
             reasons.add(again, Reason.DUPLICATE)
         unchecked = [] if reference else ["ranges, extreme values, outliers, drift: there is no accepted version"]
+        if few:
+            unchecked.append(f"outliers: there are fewer than {LEAST} accepted rows")
         if kept is None:
             unchecked.append(f"near-duplicates, labels: there are more than {self.most_compared} rows")
         else:
@@ -102,9 +106,9 @@ class Checks:
         """Each row that has passed so far with all others; what could not be told."""
         x, y, rows = (np.concatenate(parts) for parts in zip(*kept, strict=True))
         passed = reasons.read(0, reasons.rows)[rows] == 0
-        x, y, rows = comparable(layout, x[passed]), y[passed], rows[passed]
-        if not len(rows):
+        if not passed.any():
             return []
+        x, y, rows = comparable(layout, x[passed]), y[passed], rows[passed]
         near = near_repeats(x, self.near)
         reasons.add(rows[near], Reason.NEAR_DUPLICATE)
         wrong = mislabelled(x[~near], y[~near], self.agreement)

@@ -3,6 +3,7 @@
 import datetime as dt
 import logging
 import warnings
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def write_docs(suite: RowSuite, facts: dict[str, tuple[float, float]], folder: P
 
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     rules: Any = gx.expectations
+    facts = {escape(fact): value for fact, value in facts.items()}  # a file may have named its columns in HTML
     context, whole = suite.context, gx.ExpectationSuite(f"{suite.name}: the whole file")
     for fact, (_, most) in facts.items():
         whole.add_expectation(rules.ExpectColumnValuesToBeBetween(column=fact, max_value=most))
@@ -56,7 +58,7 @@ def write_docs(suite: RowSuite, facts: dict[str, tuple[float, float]], folder: P
         share = 100 * total.unexpected / total.rows if total.rows else 0.0
         return ExpectationValidationResult(
             success=not total.unexpected,
-            expectation_config=rule.configuration,
+            expectation_config=_escaped(rule),
             result={
                 "element_count": total.rows,
                 "unexpected_count": total.unexpected,
@@ -77,7 +79,7 @@ def write_docs(suite: RowSuite, facts: dict[str, tuple[float, float]], folder: P
         rows = gx.ExpectationSuite(f"{suite.name}: each row")
         results = [added(rule, total) for rule, total in suite.totals()]
         for rule, _ in suite.totals():
-            rows.add_expectation_configuration(rule.configuration)
+            rows.add_expectation_configuration(_escaped(rule))
         for one, verdict in ((rows, _verdict(results, rows.name)), (whole, seen)):
             context.suites.add(one)
             meta = {**seen.meta, "run_id": run}
@@ -92,6 +94,13 @@ def write_docs(suite: RowSuite, facts: dict[str, tuple[float, float]], folder: P
             context.validation_results_store.set(key, kept)
         context.build_data_docs()
     return folder / "index.html"
+
+
+def _escaped(rule: Any) -> Any:
+    """What a rule says, with its column as a page may show it: Great Expectations writes names as they are."""
+    said = rule.configuration
+    said.kwargs["column"] = escape(said.kwargs["column"])
+    return said
 
 
 def _verdict(results: list[Any], name: str) -> Any:

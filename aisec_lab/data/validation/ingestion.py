@@ -1,6 +1,7 @@
 """The door: from an incoming file to accepted rows and a quarantine."""
 
 import os
+import shutil
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -45,8 +46,9 @@ class Ingestion:
         `verdict.json`. Where it is stopped, `out` stays as it was, and the same without `name/` lies at `out.stopped`.
 
     Raises:
-        RefusedError: no row of the file can be judged; nothing is written.
+        RefusedError: no row of the file can be judged, or the accepted version is of the other kind.
         FileNotFoundError, FileExistsError: no source or accepted version; something else at `out`.
+        ValueError: what is read lies where it would be replaced.
     """
 
     most_quarantined: float = 0.05
@@ -63,25 +65,30 @@ class Ingestion:
     def __call__(
         self, source: Path, name: str, out: Path, *, against: Path | None = None, label: str = "label"
     ) -> Verdict:
-        _check(source, name, out)
-        before = sha256_of(source)
+        _check(source, name, out, against)
         reference = Reference.read(against) if against else None
-        rows = opened(source, reference.layout.label if reference else label)
-        layout = reference.layout if reference else rows.layout()
-        chunks = rows.chunks(layout)
-        first = next(chunks, None)  # what makes the whole file unreadable is said before seconds of set-up
         out.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{out.name}.", suffix=".part", dir=out.parent) as part:
             beside, scratch = Path(part) / "beside", Path(part) / "scratch"
             beside.mkdir()
             scratch.mkdir()
+            incoming = scratch / f"incoming{source.suffix}"
+            shutil.copyfile(source, incoming)  # read twice: what is written must be what was checked
+            sha256 = sha256_of(incoming)
+            rows = opened(incoming, reference.layout.label if reference else label)
+            if reference and reference.table != isinstance(rows, Table):
+                kept, ends = ("rows.parquet", ".parquet or .csv") if reference.table else ("train.npz", ".npz")
+                raise RefusedError(f"the accepted version is kept as {kept}: give a {ends} file")
+            layout = reference.layout if reference else rows.layout()
+            chunks = rows.chunks(layout)
+            first = next(chunks, None)  # what makes the whole file unreadable is said before seconds of set-up
             reasons = Reasons(scratch / "reasons")
             suite = RowSuite(layout, reference.allowed if reference else allowed_of(layout), name)
             shifts, unchecked = self.checks(
-                chain([first] if first else [], chunks), layout, reference, suite, reasons, scratch
+                chain([] if first is None else [first], chunks), layout, reference, suite, reasons, scratch
             )
             moved = [s for s in shifts if s.p < self.alpha and s.distance > self.smallest_shift]
-            verdict = self._verdict(name, before, reference, reasons, moved, unchecked)
+            verdict = self._verdict(name, sha256, reference, reasons, moved, unchecked)
 
             accepted = None if verdict.stopped else beside / name
             if accepted:
@@ -90,10 +97,10 @@ class Ingestion:
                 counts = write_arrays(rows, layout, reasons, beside, accepted)
             else:
                 counts = write_table(rows.chunks(layout), layout, reasons, beside, accepted)
-            if sha256_of(source) != before or (accepted and counts.sum() != verdict.accepted):
-                raise ValueError(f"{source} changed while it was read: nothing was written")
             if accepted:
-                origin = {"source_sha256": before, "against": verdict.against}
+                if counts.sum() != verdict.accepted:
+                    raise RuntimeError(f"{counts.sum()} rows were written, {verdict.accepted} accepted")
+                origin = {"source_sha256": sha256, "against": verdict.against}
                 write_card(accepted, name, layout, counts, origin, against)
             facts = {"share of rows quarantined": (verdict.quarantined / verdict.rows, self.most_quarantined)}
             facts |= {f"drift of {s.column}": (s.distance, self.smallest_shift) for s in moved[:SHOWN]}
@@ -120,7 +127,8 @@ class Ingestion:
             stopped = f"{share:.1%} of the rows are quarantined, {self.most_quarantined:.1%} may be"
         elif moved and not self.allow_drift:
             most = max(moved, key=lambda shift: shift.distance)
-            stopped = f"{len(moved)} columns have drifted, {most.column} by {most.distance:.2f}"
+            have = "column has" if len(moved) == 1 else "columns have"
+            stopped = f"{len(moved)} {have} drifted, {most.column} by {most.distance:.2f}"
         drifted = {shift.column: {"distance": shift.distance, "p": shift.p} for shift in moved}
         sha_before = reference.sha256 if reference else None
         return Verdict(name, sha256, sha_before, reasons.rows, quarantined, counts, drifted, tuple(unchecked), stopped)
@@ -140,7 +148,7 @@ def stopped_at(out: Path) -> Path:
     return out.with_name(f"{out.name}.stopped")
 
 
-def _check(source: Path, name: str, out: Path) -> None:
+def _check(source: Path, name: str, out: Path, against: Path | None) -> None:
     if not source.is_file():
         raise FileNotFoundError(f"no file at {source}")
     if not name.isidentifier():
@@ -148,6 +156,9 @@ def _check(source: Path, name: str, out: Path) -> None:
     for place in (out, stopped_at(out)):
         if place.exists() and not (place / "verdict.json").exists():
             raise FileExistsError(f"{place} is there, and no ingestion has left it: choose another --out")
+        for read in filter(None, (source, against)):
+            if read.resolve().is_relative_to(place.resolve()):
+                raise ValueError(f"{read} lies in {place}, which is replaced: choose another --out")
 
 
 def _put(beside: Path, place: Path, former: Path) -> None:

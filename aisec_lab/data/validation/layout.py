@@ -78,11 +78,17 @@ class Source(Protocol):
         ...
 
 
+def check_names(found: tuple[str, ...]) -> None:
+    """Refuse columns that nobody has named, or that have one name."""
+    if index := [name for name in found if name in ("", "__index_level_0__")]:
+        raise RefusedError(f"column {index[0]!r} is an index that was written along: leave it out (`index=False`)")
+    if repeated := sorted({name for name in found if found.count(name) > 1}):
+        raise RefusedError(f"columns {repeated} are there twice: name each once")
+
+
 def check_columns(found: tuple[str, ...], layout: Layout) -> None:
     """Refuse other columns than the layout's and its label; their order is free."""
     expected = (*layout.columns, layout.label)
-    if repeated := sorted({name for name in found if found.count(name) > 1}):
-        raise RefusedError(f"columns {repeated} are there twice: name each once")
     absent, more = ([name for name in one if name not in two] for one, two in ((expected, found), (found, expected)))
     if absent or more:
         raise RefusedError(f"columns {absent} are missing and {more} are new: give the accepted ones")

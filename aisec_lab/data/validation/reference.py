@@ -27,6 +27,7 @@ class Reference:
         allowed: (2, D), what a value must lie between.
         class_counts: (K,).
         sha256: of the version, as its card has it.
+        table: whether it is kept as a table; else as arrays.
     """
 
     layout: Layout
@@ -36,6 +37,7 @@ class Reference:
     allowed: np.ndarray
     class_counts: np.ndarray
     sha256: str
+    table: bool
 
     @property
     def rows(self) -> int:
@@ -48,7 +50,7 @@ class Reference:
 
         Raises:
             FileNotFoundError: no card there.
-            ValueError: what lies there is not what its card says.
+            ValueError: what lies there is not what its card says, or has no training rows.
         """
         if not (folder / "card.json").exists():
             raise FileNotFoundError(f"no accepted version at {folder}: name a folder with a card.json")
@@ -66,6 +68,8 @@ class Reference:
                 tuple(card["shape"]),
             )
             return cls.of(Table(file, layout.label), layout, sum(card["class_counts"]["train"]), card["sha256"])
+        if "train" not in card["arrays_sha256"]:
+            raise ValueError(f"{folder} has no training rows: ingest with --first")
         x, y = read_arrays(folder / "train.npz", card["arrays_sha256"]["train"])
         source, names = Arrays(x, y), tuple(card["features"])
         columns = names or source.layout().columns
@@ -75,22 +79,22 @@ class Reference:
     @classmethod
     def of(cls, source: Source, layout: Layout, rows: int, sha256: str) -> "Reference":
         """Of rows that are known to be good."""
-        parts, counts = [], np.zeros(len(layout.classes), np.int64)
+        table, parts, counts = isinstance(source, Table), [], np.zeros(len(layout.classes), np.int64)
         low, high = np.full(len(layout.columns), np.inf), np.full(len(layout.columns), -np.inf)
         step = -(-rows // SAMPLE)
         for chunk in source.chunks(layout):
             low, high = np.fmin(low, chunk.x.min(0)), np.fmax(high, chunk.x.max(0))
             counts += np.bincount(chunk.y, minlength=len(counts))
             parts.append(chunk.x[chunk.rows % step == 0])
-        return cls(layout, np.concatenate(parts), low, high, _allowed(layout, low, high), counts, sha256)
+        return cls(layout, np.concatenate(parts), low, high, _allowed(layout, low, high), counts, sha256, table)
 
 
 def allowed_of(layout: Layout) -> np.ndarray:
     """(2, D): the limits where nothing was accepted yet: pixels in [0, 1], words that are known, and finite numbers."""
     wide = np.finfo(np.float64).max
+    most = {name: max(0.0, len(words) - 1.0) for name, words in layout.words.items()}
     limits = [
-        (0.0, 1.0) if layout.images else (0.0, len(layout.words[name]) - 1.0) if name in layout.words else (-wide, wide)
-        for name in layout.columns
+        (0.0, 1.0) if layout.images else (0.0, most[name]) if name in most else (-wide, wide) for name in layout.columns
     ]
     return np.array(limits).T
 

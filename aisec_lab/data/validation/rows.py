@@ -8,6 +8,7 @@ from aisec_lab.data.validation.reference import Reference
 
 NORMAL = 1.4826  # median absolute deviation to standard deviation
 FOLDS = 2
+LEAST = 2 * FOLDS  # accepted rows: a spread takes two in each fold
 
 
 class Extremes:
@@ -47,13 +48,13 @@ class Outliers:
         share: of honest rows that may be called outliers.
 
     Raises:
-        ValueError: fewer than two accepted rows.
+        ValueError: fewer accepted rows than LEAST.
     """
 
     def __init__(self, reference: Reference, share: float) -> None:
         sample = reference.sample
-        if len(sample) < 2:
-            raise ValueError(f"outliers are measured against at least two accepted rows, got {len(sample)}")
+        if len(sample) < LEAST:
+            raise ValueError(f"outliers are measured against at least {LEAST} accepted rows, got {len(sample)}")
         distances = []
         for fold in range(FOLDS):
             held = np.arange(len(sample)) % FOLDS == fold
@@ -80,7 +81,7 @@ class Outliers:
         spread = x.std(0)
         scale = np.where(spread > 0, spread, spread.max() or 1.0)  # a constant column: a change is a change
         covariance, _ = ledoit_wolf((x - self._mean) / scale, assume_centered=True)
-        ridge = 1e-9 * np.trace(covariance) / len(covariance)  # where columns repeat each other
+        ridge = 1e-9 * (np.trace(covariance) / len(covariance) or 1.0)  # where columns repeat each other
         root = np.linalg.cholesky(covariance + ridge * np.eye(len(covariance)))
         whiten = solve_triangular(root, np.eye(len(root)), lower=True).T
         self._whiten = whiten / scale[:, None]

@@ -54,6 +54,8 @@ def write_table(
         for chunk in chunks:
             wrong = dict(chunk.malformed)
             rows = np.union1d(chunk.rows, np.fromiter(wrong, np.int64, len(wrong))) if wrong else chunk.rows
+            if len(rows) and rows[-1] - rows[0] != len(rows) - 1:
+                raise ValueError(f"rows {rows[0]} to {rows[-1]} are not {len(rows)}: their reasons would be others'")
             words = reasons.read(int(rows[0]), len(rows)) if len(rows) else np.empty(0, np.uint32)
             for row, word in zip(rows[words > 0].tolist(), words[words > 0].tolist(), strict=True):
                 listing.writerow([row, said(word, layout.columns)])
@@ -89,6 +91,7 @@ def write_card(
     table = (accepted / "rows.parquet").exists()
     sizes, class_counts = old.get("sizes", {}), old.get("class_counts", {})
     card |= old | {
+        "name": name,
         "shape": list(layout.shape),
         "classes": list(layout.classes),
         "features": [] if layout.images else list(layout.columns),

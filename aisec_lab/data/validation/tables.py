@@ -1,8 +1,11 @@
 """Rows of a Parquet or CSV table."""
 
 from collections.abc import Iterator
+from csv import Error as HeaderError
+from csv import reader
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,16 @@ import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
 from aisec_lab.data.validation import cells
-from aisec_lab.data.validation.layout import MISSING, MOST_WORDS, UNKNOWN, Chunk, Layout, RefusedError, check_columns
+from aisec_lab.data.validation.layout import (
+    MISSING,
+    MOST_WORDS,
+    UNKNOWN,
+    Chunk,
+    Layout,
+    RefusedError,
+    check_columns,
+    check_names,
+)
 from aisec_lab.data.validation.text_blocks import blocks
 
 Batch = tuple[pa.RecordBatch, np.ndarray, tuple[tuple[int, str], ...]]  # rows, their numbers, and those that are none
@@ -26,6 +38,7 @@ class Table:
 
     def __post_init__(self) -> None:
         names = self._schema.names
+        check_names(tuple(names))
         if self.label not in names:
             raise RefusedError(f"no column {self.label!r} among {names}: name the one with the class")
         if len(names) < 2:
@@ -77,11 +90,12 @@ class Table:
 
     @cached_property
     def _begin(self) -> pa.RecordBatch:
-        """The first rows of a CSV."""
-        first = next(self._csv(), None)
+        """The first rows of a CSV, of the first block that has some."""
+        batches = (batch for batch, _, _ in self._csv())
+        first = next(batches, None)
         if first is None:
             raise RefusedError("no rows: the file is empty")
-        return first[0][:1000]
+        return next((batch for batch in chain([first], batches) if len(batch)), first)[:1000]
 
     @cached_property
     def _schema(self) -> pa.Schema:
@@ -102,14 +116,15 @@ class Table:
         if self.path.suffix == ".parquet":
             return cells.is_number(schema.field(name).type)
         values, bad = cells.numbers(self._begin[name])
-        return bool(bad.mean() < 0.5 and not np.isnan(values).all())
+        return bool(2 * bad.sum() < len(bad) and not np.isnan(values).all())
 
     def _batches(self, size: int) -> Iterator[Batch]:
         if self.path.suffix == ".csv":
             for batch, rows, malformed in self._csv():
-                for start in range(0, max(1, len(batch)), size):
-                    part = slice(start, start + size)
-                    yield batch[part], rows[part], () if start else malformed
+                borders = [-1, *rows[size::size].tolist(), np.inf]  # a row that is none goes where it stands
+                for place, start in enumerate(range(0, max(1, len(batch)), size)):
+                    part, (low, high) = slice(start, start + size), borders[place : place + 2]
+                    yield batch[part], rows[part], tuple(one for one in malformed if low <= one[0] < high)
             return
         start = 0
         try:
@@ -135,7 +150,8 @@ class Table:
 
                 if names is None:
                     line, _, block = block.partition(b"\n")
-                    names = [name.strip().strip('"') for name in line.decode().strip("\r\ufeff ").split(",")]
+                    header = reader([line.decode("utf-8-sig").strip()], skipinitialspace=True)
+                    names = [name.strip() for name in next(header, [""])] or [""]
                 if not block:
                     continue
                 table = csv.read_csv(
@@ -146,16 +162,28 @@ class Table:
                 ).combine_chunks()
                 numbers = np.delete(np.arange(table.num_rows + len(wrong)), [row for row, _ in _from_zero(wrong)])
                 malformed = tuple((start + row, text) for row, text in _from_zero(wrong))
+                end = table.num_rows + len(wrong)
+                if block.count(b'"') % 2 and _is_broken(table, wrong, end):
+                    raise RefusedError(f"row {start + end - 1}: a quotation mark was not closed")
                 batch = table.to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], table.schema)
                 yield batch, start + numbers, malformed
-                start += table.num_rows + len(wrong)
-        except (pa.ArrowException, UnicodeDecodeError, ValueError) as error:
+                start += end
+        except RefusedError:
+            raise
+        except (pa.ArrowException, HeaderError, ValueError) as error:
             raise RefusedError(f"no CSV, or a damaged one, after row {start} ({error})") from error
 
 
 def _from_zero(wrong: list[tuple[int, str]]) -> list[tuple[int, str]]:
     """pyarrow counts the rows of a block from 1."""
     return [(number - 1, text) for number, text in wrong]
+
+
+def _is_broken(table: pa.Table, wrong: list[tuple[int, str]], rows: int) -> bool:
+    """Whether a line break stands in the last row of a block, with more behind it."""
+    if wrong and wrong[-1][0] == rows:
+        return "\n" in wrong[-1][1].rstrip()
+    return any(b"\n" in (column[-1].as_py() or b"").rstrip() for column in table.columns)
 
 
 def _by_number(word: str) -> tuple[bool, float, str]:
