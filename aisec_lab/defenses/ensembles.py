@@ -11,19 +11,23 @@ from aisec_lab.data import Splits
 from aisec_lab.models import Architecture, Course, Fit, Objective
 
 
-class Averaged(nn.Module):
-    """The logarithm of the mean of the members' probabilities.
+class Members(nn.Module):
+    """Several classifiers that answer together.
 
     Args:
-        members: classifiers into the same classes; the mode is that of the first.
+        members: into the same classes; the mode is that of the first.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         if not members:
-            raise ValueError("an ensemble has at least one member, got none")
+            raise ValueError(f"{type(self).__name__} has at least one member, got none")
         self.members = nn.ModuleList(members)
         self.train(members[0].training)
+
+
+class Averaged(Members):
+    """The logarithm of the mean of the members' probabilities."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K) of inputs (N, *input)."""

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 RESULTS = Path("results")
 ON_MODELS = ("smallest", "black_box")  # notebooks of the evasion study that look at models of the robustness study
 ALONE = ("certify", "physical", "tables", "text", "control", "svm_ours")  # and those that train their own
-# and of the poisoning study
+# Those of the poisoning study that do.
 ALONE_POISONED = ("ingest", "incident", "partition", "matching", "availability", "poison_svm_ours")
 
 

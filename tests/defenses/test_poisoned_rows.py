@@ -223,6 +223,16 @@ def test_a_verdict_is_one_a_row_and_the_same_twice(sanitizer, planted):
     assert not sanitizer(alike, model=IDENTITY, generator=seed(0)).score.isnan().any()
 
 
+def test_a_class_that_is_one_group_is_the_least_suspicious(planted):
+    """A single row cannot be two groups; classes that hold no more than chance would are not below it."""
+    dataset, _ = planted
+    rows = torch.cat([(dataset.y != 3).nonzero().squeeze(1), torch.tensor([3 * ROWS])])
+    verdict = Untangling()(dataset.subset(rows), model=IDENTITY, generator=seed(0))
+    assert verdict.score.min() < 0
+    assert verdict.score[-1] == verdict.score.min()
+    assert not verdict.flagged[-1]
+
+
 def test_what_is_kept_is_what_is_not_flagged(planted):
     """In the order of the rows; and a verdict of other rows is refused."""
     dataset, _ = planted

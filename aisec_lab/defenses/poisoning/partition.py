@@ -1,33 +1,23 @@
 """Deep Partition Aggregation: a vote of models that have no training row in common, and what it proves."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from aisec_lab.data import Dataset
+from aisec_lab.defenses.ensembles import Members
 from aisec_lab.defenses.training import Standard
 from aisec_lab.models import Architecture, Course, Fit, Objective
 
 
-class Voting(nn.Module):
+class Voting(Members):
     """How many members vote for each class: a classifier whose logits are counts, without a gradient.
 
     A tie goes to the smaller class, as `argmax` has it, in a member's own logits too.
-
-    Args:
-        members: classifiers into the same classes; the mode is that of the first.
     """
-
-    def __init__(self, members: Sequence[nn.Module]) -> None:
-        super().__init__()
-        if not members:
-            raise ValueError("a vote has at least one member, got none")
-        self.members = nn.ModuleList(members)
-        self.train(members[0].training)
 
     def forward(self, x: Tensor) -> Tensor:
         """Votes (N, K) for inputs (N, *input), floats."""

@@ -72,6 +72,9 @@ class Untangling:
                 evidence = (far.square() - usual.square()) * part.sum() * (~part).sum() / len(rows)
                 score[rows] = evidence * (nearness / 2).sigmoid()
                 flagged[rows] = part & (far > self.gap)
+        for rows in classes:
+            if not small[rows].any():  # one group: no row of it is more suspicious than any other
+                score[rows] = score.min()
         return Suspicion(score, flagged)
 
 
