@@ -10,7 +10,7 @@ from torch import nn
 from aisec_lab.attacks import Backdoor, Checkerboard
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard, scores_of, threshold_at
-from aisec_lab.defenses.backdoors.neural_cleanse import NeuralCleanse, anomaly_index
+from aisec_lab.defenses.backdoors.neural_cleanse import NeuralCleanse
 from aisec_lab.defenses.backdoors.pruning import FinePruning, activity, readout
 from aisec_lab.defenses.backdoors.strip import STRIP
 from aisec_lab.defenses.backdoors.unlearning import FIXED, IBAU, hypergradient
@@ -92,13 +92,6 @@ def test_neural_cleanse_comes_to_the_mask_that_is_known():
         assert found.masks[label].flatten()[label] > 0.7
         assert found.norms[label] < 1.3
         assert found.patterns[label].flatten()[label] > 0.9
-
-
-def test_the_anomaly_index_is_its_formula():
-    """By hand: median 5, deviations 4, 1, 0, 1, 2, whose median is 1; norms all alike have none."""
-    index = anomaly_index(torch.tensor([1.0, 4.0, 5.0, 6.0, 7.0]))
-    assert torch.allclose(index * 1.4826, torch.tensor([4.0, 1.0, 0.0, 1.0, 2.0]))
-    assert (anomaly_index(torch.full((4,), 3.0)) == 0).all()
 
 
 def test_strip_catches_the_mark(backdoored, classifier, clean, splits):

@@ -252,6 +252,9 @@ def test_deviations_are_robust_and_know_a_spread_of_zero():
     assert found[500:].square().mean().sqrt().item() == pytest.approx(1, rel=0.1)
     assert all(a < b for a, b in pairwise(deviations(torch.tensor([0.0, 1.0, 2.0, 4.0, 8.0]))[2:].tolist()))
     assert deviations(torch.tensor([1.0, 1.0, 1.0, 2.0])).tolist() == [0, 0, 0, torch.inf]
+    by_hand = torch.tensor([4.0, 1.0, 0.0, 1.0, 2.0])  # from the median 5, and their own median is 1
+    assert torch.allclose(deviations(torch.tensor([1.0, 4.0, 5.0, 6.0, 7.0])) * 1.4826, by_hand)
+    assert (deviations(torch.full((4,), 3.0)) == 0).all()
 
 
 @pytest.mark.parametrize(

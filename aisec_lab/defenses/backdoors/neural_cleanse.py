@@ -9,15 +9,14 @@ from torch.optim import Adam
 
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
+from aisec_lab.defenses.poisoning.suspicion import deviations
 from aisec_lab.models import frozen
 
-CONSISTENCY = 1.4826  # makes the median absolute deviation of a normal distribution its standard deviation
 BETAS = (0.5, 0.9)  # of Adam, as in the paper's own code
 FIRST = 1e-3  # the weight of the norm once a class is reached for the first time
 PATIENCE = 5  # rounds in a row, all successful or all not, after which that weight changes
 UP, DOWN = 2.0, 2.0**1.5  # by how much
 BATCHES = 5  # a round
-TINY = 1e-12  # keeps norms that are all equal from dividing by zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +27,7 @@ class Inspection:
         masks: (K, 1, H, W) in [0, 1], how much of each pixel the pattern replaces.
         patterns: (K, C, H, W) in [0, 1].
         norms: the L1 norms of the masks, (K,); H W for a class that was never reached.
-        anomaly: their distances from the median in units of the scaled median absolute deviation, (K,).
+        anomaly: the anomaly index of each, `deviations` of the norms (section IV-C), (K,).
         suspects: classes whose norm lies below the median by more than the threshold.
     """
 
@@ -37,12 +36,6 @@ class Inspection:
     norms: Tensor
     anomaly: Tensor
     suspects: tuple[int, ...]
-
-
-def anomaly_index(norms: Tensor) -> Tensor:
-    """Distances of norms (K,) from their median over 1.4826 times the median of these distances (section IV-C)."""
-    distance = (norms - norms.quantile(0.5)).abs()
-    return distance / (CONSISTENCY * distance.quantile(0.5)).clamp(min=TINY)
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,7 @@ class NeuralCleanse:
         check(model, clean.x, clean.y)
         masks, patterns = self._search(model, clean, generator)
         norms = masks.sum((1, 2, 3))
-        anomaly = anomaly_index(norms)
+        anomaly = deviations(norms)
         small = (anomaly > self.threshold) & (norms < norms.quantile(0.5))
         return Inspection(masks, patterns, norms, anomaly, tuple(small.nonzero().squeeze(1).tolist()))
 

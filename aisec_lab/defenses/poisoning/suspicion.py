@@ -87,6 +87,6 @@ def represented(dataset: Dataset, model: nn.Module | None, features: bool, name:
 def deviations(values: Tensor) -> Tensor:
     """How many robust standard deviations values (N,) lie from their median; infinite where more than half are equal
     and the value is another."""
-    off = (values - values.median()).abs()
-    spread = NORMAL * off.median()
+    off = (values - values.quantile(0.5)).abs()
+    spread = NORMAL * off.quantile(0.5)
     return torch.where(off > 0, off / spread, torch.zeros_like(off))
