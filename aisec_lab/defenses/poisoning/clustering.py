@@ -5,10 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
-from sklearn.decomposition import FastICA
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import silhouette_score
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
@@ -50,6 +46,8 @@ class ActivationClustering:
             raise ValueError(f"dims must be positive, size lie in (0, 0.5], silhouette in [-1, 1]: {self}")
 
     def __call__(self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator) -> Suspicion:
+        from sklearn.metrics import silhouette_score  # a second that no other stage should pay
+
         seen = learned(dataset, model, "ActivationClustering")
         score, flagged = torch.zeros(len(dataset), dtype=seen.dtype), torch.zeros(len(dataset), dtype=torch.bool)
         for c in dataset.y.unique():
@@ -67,6 +65,9 @@ class ActivationClustering:
 
 def components(seen: Tensor, dims: int, seed: int) -> np.ndarray:
     """Independent components of features (N, D), as many as dims and their rank allow; the features if D <= dims."""
+    from sklearn.decomposition import FastICA
+    from sklearn.exceptions import ConvergenceWarning
+
     rank = int(torch.linalg.matrix_rank(seen - seen.mean(0)))
     if seen.shape[1] <= dims or not rank:
         return seen.numpy()
@@ -82,6 +83,8 @@ def two_means(reduced: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
     Returns:
         How much nearer each row is to the smaller one's centre, in [-1, 1], (N,); which rows are in it, (N,), bool.
     """
+    from sklearn.cluster import KMeans
+
     nothing = torch.zeros(len(reduced)), torch.zeros(len(reduced), dtype=torch.bool)
     if len(np.unique(reduced, axis=0)) < 2:
         return nothing
