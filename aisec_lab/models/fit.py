@@ -2,24 +2,21 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
 from aisec_lab.data import Dataset
-from aisec_lab.files import written_beside
 from aisec_lab.models.passes import Counted, logits_of
+from aisec_lab.models.run import Run
 
-Losses = Callable[[], Tensor]
-Step = Callable[[nn.Module, Optimizer, Losses], Tensor]
 PROGRESS_ROWS = 1000  # training rows whose accuracy the progress line shows
 
 
@@ -29,6 +26,36 @@ class Objective(Protocol):
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         """Losses (N,) of inputs (N, *input) in [0, 1] with classes (N,)."""
         ...
+
+
+class Losses:
+    """The losses of a batch, computed afresh at each call, so that a step may ask for them twice or in parts.
+
+    Args:
+        objective: what they are.
+        model: the model in training mode.
+        x, y: the batch, (N, *input) and (N,); it may be empty.
+        generator: source of all that the objective draws.
+    """
+
+    def __init__(self, objective: Objective, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator):
+        self.objective, self.model, self.x, self.y, self.generator = objective, model, x, y, generator
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __call__(self, rows: slice = slice(None)) -> Tensor:
+        """Losses (n,) of those rows of the batch, with their graph."""
+        return self.objective(self.model, self.x[rows], self.y[rows], generator=self.generator)
+
+
+Step = Callable[[nn.Module, Optimizer, Losses], Tensor]
+Sampler = Callable[[int, int, torch.Generator], Sequence[Tensor]]
+
+
+def shuffled(rows: int, batch_size: int, generator: torch.Generator) -> Sequence[Tensor]:
+    """The batches of an epoch, indices of rows: every row once, in a random order; the last one may be smaller."""
+    return torch.randperm(rows, generator=generator).split(batch_size)
 
 
 class Probe(Protocol):
@@ -89,12 +116,15 @@ def plain(model: nn.Module, optimizer: Optimizer, losses: Losses) -> Tensor:
 class Fit:
     """Minimise an objective with AdamW on a one-cycle schedule (Loshchilov & Hutter, 2019; Smith & Topin, 2019).
 
+    Or, where `momentum` is given, with SGD at a constant rate, the recipe of most papers on private training.
+
     Args of the call:
         model: classifier; trained in place, left in evaluation mode.
         dataset: training rows.
         objective: losses (N,) of a batch, or a course.
         generator: source of the order of rows and of all that the objective draws.
         step: how losses become an update; `plain` unless privacy or a defense asks for another.
+        batches: draws the batches of an epoch; `shuffled` unless privacy asks for another.
         probe: looks at the model after each epoch; where it finds the epoch spoiled, training ends with the weights
             from before that epoch. None by default.
         resume: a file that is rewritten after each epoch, and from which an interrupted run goes on to
@@ -107,13 +137,14 @@ class Fit:
 
     Raises:
         FloatingPointError: the loss is not finite any more.
-        ValueError: the file to resume from belongs to another run; a step or a probe beside a course.
+        ValueError: the file to resume from belongs to another run; a step, batches or a probe beside a course.
     """
 
     epochs: int = 20
     batch_size: int = 64
     learning_rate: float = 0.003  # the peak of the cycle
     weight_decay: float = 0.0005
+    momentum: float | None = None  # none: AdamW on its cycle
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0 or not self.weight_decay >= 0:
@@ -129,34 +160,33 @@ class Fit:
         *,
         generator: torch.Generator,
         step: Step = plain,
+        batches: Sampler = shuffled,
         probe: Probe | None = None,
         resume: str | os.PathLike[str] | None = None,
     ) -> list[dict[str, float]]:
         if isinstance(objective, Course):
-            if step is not plain or probe is not None:
-                raise ValueError(f"{type(objective).__name__} brings its own step and probe: give Fit no other")
+            if step is not plain or batches is not shuffled or probe is not None:
+                raise ValueError(
+                    f"{type(objective).__name__} brings its own step, batches and probe: give Fit no other"
+                )
             return objective.follow(self, model, dataset, generator=generator, resume=resume)
         device = next(model.parameters()).device
-        batches = -(-len(dataset) // self.batch_size)
-        optimizer = AdamW(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        schedule = OneCycleLR(optimizer, self.learning_rate, total_steps=self.epochs * batches)
+        steps = self.steps_an_epoch(len(dataset))
+        optimizer, schedule = self._descent(model, self.epochs * steps)
         run = Run(model, optimizer, schedule, generator, identity=f"{self} {objective} {dataset.name} {len(dataset)}")
         if resume is not None and Path(resume).exists():
             run.restore(Path(resume))
         shown = dataset.sample(min(PROGRESS_ROWS, len(dataset)), seed=0)
 
-        total = self.epochs * batches
-        with tqdm(
-            total=total, mininterval=0.5, initial=len(run.history) * batches, unit="batch", desc="fit"
-        ) as progress:
+        done, total = len(run.history) * steps, self.epochs * steps
+        with tqdm(total=total, mininterval=0.5, initial=done, unit="batch", desc="fit") as progress:
             for epoch in range(len(run.history), self.epochs):
                 counted = Counted(model.train())
                 before = {name: value.clone() for name, value in model.state_dict().items()} if probe else {}
-                order = torch.randperm(len(dataset), generator=generator)
                 losses = []
-                for rows in order.split(self.batch_size):
+                for rows in batches(len(dataset), self.batch_size, generator):
                     x, y = dataset.x[rows].to(device), dataset.y[rows].to(device)
-                    batch = step(model, optimizer, partial(objective, counted, x, y, generator=generator))
+                    batch = step(model, optimizer, Losses(objective, counted, x, y, generator))
                     if not torch.isfinite(batch).all():
                         raise FloatingPointError(
                             f"the loss became {batch.mean().item()} in epoch {epoch}: "
@@ -179,31 +209,14 @@ class Fit:
         model.eval()
         return run.history
 
+    def steps_an_epoch(self, rows: int) -> int:
+        """How many updates an epoch over so many rows makes."""
+        return -(-rows // self.batch_size)
 
-class Run:
-    """All the state of a training run that an interruption would lose."""
-
-    def __init__(
-        self, model: nn.Module, optimizer: Optimizer, schedule: OneCycleLR, generator: torch.Generator, identity: str
-    ) -> None:
-        self.parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
-        self.generator = generator
-        self.identity = identity
-        self.history: list[dict[str, float]] = []
-
-    def save(self, path: Path) -> None:
-        """Write the state to `path`, whole or not at all."""
-        state = {name: part.state_dict() for name, part in self.parts.items()}
-        state |= {"generator": self.generator.get_state(), "history": self.history, "identity": self.identity}
-        with written_beside(path) as beside:
-            torch.save(state, beside)
-
-    def restore(self, path: Path) -> None:
-        """Take the state from `path`; ValueError where it belongs to a run with other settings."""
-        state = torch.load(path, weights_only=True)
-        if state["identity"] != self.identity:
-            raise ValueError(f"{path} is of another run ({state['identity']}), not of {self.identity}: remove it")
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        self.generator.set_state(state["generator"])
-        self.history = state["history"]
+    def _descent(self, model: nn.Module, total: int) -> tuple[Optimizer, LRScheduler]:
+        weights, rate, decay = model.parameters(), self.learning_rate, self.weight_decay
+        if self.momentum is None:
+            adam = AdamW(weights, lr=rate, weight_decay=decay)
+            return adam, OneCycleLR(adam, rate, total_steps=total)
+        sgd = SGD(weights, lr=rate, momentum=self.momentum, weight_decay=decay)
+        return sgd, ConstantLR(sgd, factor=1)

@@ -246,7 +246,7 @@ def test_probing_changes_no_weight_and_is_counted(few):
 
 def test_a_course_takes_no_second_step(few: Dataset):
     """It would be ambiguous which one counts."""
-    with pytest.raises(ValueError, match="Guided brings its own step and probe"):
+    with pytest.raises(ValueError, match="Guided brings its own step, batches and probe"):
         Fit(epochs=1)(fresh(), few, Guided(Standard()), generator=seed(0), step=AWP())
 
 
