@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from aisec_lab.workbench.access_command import access
+from aisec_lab.workbench.budget_command import budget
 from aisec_lab.workbench.configure import configure, project_root
 from aisec_lab.workbench.data_command import data, model
 from aisec_lab.workbench.ingest_command import ingest
@@ -38,6 +39,7 @@ def main() -> None:
 
 
 main.add_command(access)
+main.add_command(budget)
 main.add_command(ingest)
 main.add_command(data)
 main.add_command(ledger)
