@@ -1,0 +1,1 @@
+"""Audits: how much privacy is lost for certain, whatever has been promised."""
