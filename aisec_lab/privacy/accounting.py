@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -72,6 +73,7 @@ def epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
     return min(epsilons(mechanisms, delta).values())
 
 
+@lru_cache  # a training asks when it starts, and again when it is accounted for
 def noise_multiplier(epsilon: float, delta: float, q: float, steps: int) -> float:
     """The smallest noise that keeps to a target.
 

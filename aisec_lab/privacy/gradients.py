@@ -1,0 +1,92 @@
+"""Each row's own gradient, as something that can be measured and summed up."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+AGREE = 1e-3  # of the rows' lengths: how far their sum may lie from autograd's gradient, by rounding alone
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """The gradients of the rows of a batch.
+
+    Args:
+        losses: of the rows, (N,), detached.
+        norms: L2 norms of the rows' gradients, weight by weight, (weights, N).
+        sums: takes factors (weights, N); gives, for each weight, the sum of the rows' gradients so multiplied.
+    """
+
+    losses: Tensor
+    norms: Tensor
+    sums: Callable[[Tensor], list[Tensor]]
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that are not frozen, each once, by name."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def layers_of(model: nn.Module) -> Tensor:
+    """For each weight that is not frozen, which layer it belongs to, (weights,), int64, from 0 up."""
+    owners = [name.rpartition(".")[0] for name in trained(model)]
+    return torch.tensor([list(dict.fromkeys(owners)).index(owner) for owner in owners])
+
+
+@contextmanager
+def instantiated(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], Gradients]]:
+    """The gradient of every row held at once, by Opacus's hooks on the model's layers.
+
+    Args:
+        model: in training mode while it is used; on leaving, its hooks are off.
+
+    Yields:
+        A function that takes one that computes losses (N,) of the model, and gives the rows' `Gradients`. It raises
+        ValueError where these do not add up to the gradient of the sum: the rows would be cut by wrong norms.
+    """
+    from opacus.grad_sample import GradSampleModule  # two seconds: a training pays
+
+    weights = trained(model)
+
+    def gradients(losses: Callable[[], Tensor]) -> Gradients:
+        _forget(weights)
+        batch = losses()
+        batch.sum().backward()
+        rows = [_rows(name, weight, len(batch)) for name, weight in weights.items()]
+        _forget(weights)
+        norms = torch.stack([row.flatten(1).norm(dim=1) for row in rows])
+        return Gradients(batch.detach(), norms, lambda factors: list(map(_weighted, factors, rows)))
+
+    sampling = GradSampleModule(model, loss_reduction="sum")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Full backward hook")  # the first layer's inputs need no gradient
+            yield gradients
+    finally:
+        sampling.to_standard_module()
+
+
+def _forget(weights: dict[str, nn.Parameter]) -> None:
+    for weight in weights.values():
+        weight.grad = weight.grad_sample = None  # type: ignore[attr-defined]
+
+
+def _rows(name: str, weight: nn.Parameter, count: int) -> Tensor:
+    """The rows' gradients (N, *shape) that Opacus found, if they make up the gradient that autograd found."""
+    rows: Tensor | None = weight.grad_sample  # type: ignore[attr-defined]
+    found = weight.new_zeros(count, *weight.shape) if rows is None else rows
+    whole = torch.zeros_like(weight) if weight.grad is None else weight.grad
+    if (found.sum(0) - whole).norm() > AGREE * found.flatten(1).norm(dim=1).sum() + AGREE * whole.norm():
+        raise ValueError(
+            f"Opacus's gradients of {name} do not add up to autograd's: it is used outside of its layer, or the "
+            "layer has a setting (padding_idx, padding_mode) that Opacus overlooks; try clipping Ghost"
+        )
+    return found
+
+
+def _weighted(factors: Tensor, rows: Tensor) -> Tensor:
+    return torch.einsum("n,n...->...", factors, rows)
