@@ -41,6 +41,13 @@ from aisec_lab.attacks.evasion.tabular import Tabular
 from aisec_lab.attacks.evasion.transfer import MIFGSM
 from aisec_lab.attacks.evasion.universal import Universal, UniversalPerturbation
 from aisec_lab.attacks.evasion.within import Within
+from aisec_lab.attacks.inference.coins import inclusion_coins
+from aisec_lab.attacks.inference.gradient_inversion import GradientInversion
+from aisec_lab.attacks.inference.label_only import LabelOnly
+from aisec_lab.attacks.inference.lira import LiRA, OfflineLiRA
+from aisec_lab.attacks.inference.rmia import RMIA, OfflineRMIA
+from aisec_lab.attacks.inference.shadow_classifier import ShadowClassifier
+from aisec_lab.attacks.inference.signals import Confidence, Entropy, Loss, ModifiedEntropy, ScaledLogit
 from aisec_lab.attacks.oracle import Monitor, Oracle
 from aisec_lab.attacks.poisoning.availability import OptP, PoisonedNumbers
 from aisec_lab.attacks.poisoning.backdoor import Backdoor, CleanLabel
@@ -72,6 +79,7 @@ __all__ = [
     "MIFGSM",
     "NES",
     "PGD",
+    "RMIA",
     "AbsoluteError",
     "Adaptive",
     "AdversarialPatch",
@@ -88,10 +96,13 @@ __all__ = [
     "Checkerboard",
     "CleanLabel",
     "Conditions",
+    "Confidence",
     "CrossEntropy",
     "DeepFool",
     "Edited",
+    "Entropy",
     "Found",
+    "GradientInversion",
     "GradientMatching",
     "Greedy",
     "Half",
@@ -100,11 +111,17 @@ __all__ = [
     "HotFlip",
     "KullbackLeibler",
     "LabelFlips",
+    "LabelOnly",
+    "LiRA",
     "Linf",
+    "Loss",
     "Margin",
     "MinimumNorm",
+    "ModifiedEntropy",
     "Monitor",
     "Neighbours",
+    "OfflineLiRA",
+    "OfflineRMIA",
     "OptP",
     "Oracle",
     "Patch",
@@ -116,7 +133,9 @@ __all__ = [
     "Residual",
     "RowNoise",
     "SVMPoints",
+    "ScaledLogit",
     "Searched",
+    "ShadowClassifier",
     "Sinusoid",
     "Sponge",
     "Square",
@@ -143,4 +162,5 @@ __all__ = [
     "WorstFlips",
     "WorstRows",
     "activation_density",
+    "inclusion_coins",
 ]

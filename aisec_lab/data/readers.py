@@ -115,6 +115,20 @@ def heart(files: Sequence[Path]) -> Raw:
     return Raw({"train": (x[0], y[train]), "test": (x[1], y[test])}, ("healthy", "diseased"), names)
 
 
+def location(files: Sequence[Path]) -> Raw:
+    """The archive of Location-30: lines of a class from "1" up and 446 zeros and ones; 1,000 of 5,010 for the test."""
+    with tarfile.open(files[0]) as archive:
+        member = archive.extractfile("bangkok")
+        assert member is not None
+        lines = member.read().decode().replace('"', "").splitlines()
+    cells = np.array([line.split(",") for line in lines], dtype=np.int64)
+    x, y = cells[:, 1:].astype(np.float32), cells[:, 0] - 1
+    train, test = stratified_split(y, 1000, SPLIT_SEED)
+    names = tuple(f"place {number}" for number in range(1, x.shape[1] + 1))
+    classes = tuple(f"cluster {number}" for number in range(1, int(y.max()) + 2))
+    return Raw({"train": (x[train], y[train]), "test": (x[test], y[test])}, classes, names)
+
+
 ADULT_COLUMNS = (
     "age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation", "relationship",
     "race", "sex", "capital-gain", "capital-loss", "hours-per-week", "native-country",

@@ -9,6 +9,8 @@ from aisec_lab.evaluation.gate import Verdict, claims, judge, machine, metrics
 from aisec_lab.evaluation.grids import class_bars, rate_dots, rate_grid, roc_curves
 from aisec_lab.evaluation.intervals import bounded_mean, clopper_pearson
 from aisec_lab.evaluation.levels import level_curves
+from aisec_lab.evaluation.membership import log_roc_curves, roc_points, tpr_at_fpr
+from aisec_lab.evaluation.privacy import contradictions, two_sides
 from aisec_lab.evaluation.robustness import (
     attacked,
     classes_of,
@@ -38,6 +40,7 @@ __all__ = [
     "class_bars",
     "classes_of",
     "clopper_pearson",
+    "contradictions",
     "curve_of_distances",
     "detection_rates",
     "distance_curves",
@@ -45,6 +48,7 @@ __all__ = [
     "judge",
     "learning_curve",
     "level_curves",
+    "log_roc_curves",
     "machine",
     "metrics",
     "nearest",
@@ -58,12 +62,15 @@ __all__ = [
     "return_curve",
     "roc",
     "roc_curves",
+    "roc_points",
     "security_curve",
     "security_curves",
     "stands",
     "success_rate",
     "survivors",
     "tidy",
+    "tpr_at_fpr",
+    "two_sides",
     "word_bracket",
     "word_curve",
     "word_curves",

@@ -5,8 +5,11 @@ from aisec_lab.models.checkpoints import load_checkpoint, save_checkpoint
 from aisec_lab.models.fit import Course, Fit, Objective, Probe, Step, in_turn, plain
 from aisec_lab.models.frozen import frozen, seeded
 from aisec_lab.models.layers import Architecture, Normalised
+from aisec_lab.models.parallel import fit_in_parallel
 from aisec_lab.models.passes import Counted, logits_of
 from aisec_lab.models.regression import KernelRidge, Ridge
+from aisec_lab.models.stack import Stack
+from aisec_lab.models.stacked import fit_together
 from aisec_lab.models.svm import SVM
 from aisec_lab.models.text import BagOfEmbeddings, TextClassifier, TextCNN, TextTraining, text_logits
 from aisec_lab.models.words import Vocabulary, tokenise
@@ -26,12 +29,15 @@ __all__ = [
     "Probe",
     "ResNet",
     "Ridge",
+    "Stack",
     "Step",
     "StridedCNN",
     "TextCNN",
     "TextClassifier",
     "TextTraining",
     "Vocabulary",
+    "fit_in_parallel",
+    "fit_together",
     "frozen",
     "in_turn",
     "load_checkpoint",

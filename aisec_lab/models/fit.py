@@ -172,7 +172,7 @@ class Fit:
             return objective.follow(self, model, dataset, generator=generator, resume=resume)
         device = next(model.parameters()).device
         steps = self.steps_an_epoch(len(dataset))
-        optimizer, schedule = self._descent(model, self.epochs * steps)
+        optimizer, schedule = self.descent(model, self.epochs * steps)
         run = Run(model, optimizer, schedule, generator, identity=f"{self} {objective} {dataset.name} {len(dataset)}")
         if resume is not None and Path(resume).exists():
             run.restore(Path(resume))
@@ -213,7 +213,8 @@ class Fit:
         """How many updates an epoch over so many rows makes."""
         return -(-rows // self.batch_size)
 
-    def _descent(self, model: nn.Module, total: int) -> tuple[Optimizer, LRScheduler]:
+    def descent(self, model: nn.Module, total: int) -> tuple[Optimizer, LRScheduler]:
+        """The optimizer of a model's weights, and the schedule of its `total` steps."""
         weights, rate, decay = model.parameters(), self.learning_rate, self.weight_decay
         if self.momentum is None:
             adam = AdamW(weights, lr=rate, weight_decay=decay)

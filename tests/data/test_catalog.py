@@ -70,3 +70,17 @@ def test_traffic_signs_have_their_published_sizes(tmp_path: Path) -> None:
     assert splits.train.classes[14] == "stop"
     assert [(data.y == 14).sum() for data in (splits.train, splits.test)] == [104, 270]
     assert [len(data.y.unique()) for data in (splits.train, splits.test)] == [43, 43]
+
+
+@pytest.mark.mirror
+@needs_mirror
+def test_location_has_its_published_sizes(tmp_path: Path) -> None:
+    """5,010 users, 446 zeros and ones each, 30 clusters of very different sizes; a fifth of each held for the test."""
+    prepare("location30", tmp_path)
+    splits = Prepared("location30")(tmp_path)
+    assert splits.card["sizes"] == {"train": 4010, "test": 1000}
+    assert splits.train.shape == splits.test.shape == (446,)
+    assert set(splits.train.x.unique().tolist()) == {0, 1}
+    counts = splits.train.y.bincount() + splits.test.y.bincount()
+    assert counts.tolist()[:8] == [169, 178, 147, 155, 97, 182, 120, 308]
+    assert len(counts) == 30

@@ -169,3 +169,23 @@ def test_heart_numbers_are_scaled_and_codes_are_words(tmp_path: Path) -> None:
     span = round(1 / np.diff(np.unique(x[:, 0])).min())
     assert span <= ages.max() - ages.min()
     assert np.allclose(x[:, 0] * span, np.round(x[:, 0] * span), atol=1e-4)
+
+
+def test_location_counts_clusters_from_one_and_holds_a_fifth_for_the_test(tmp_path: Path) -> None:
+    """A quoted cluster, then zeros and ones; stratified, every line once."""
+    rng = np.random.default_rng(0)
+    bits, cluster = rng.integers(0, 2, (1500, 6)), rng.integers(1, 4, 1500)
+    lines = [f'"{number}",' + ",".join(map(str, row)) for number, row in zip(cluster, bits, strict=True)]
+    content = "\n".join(lines).encode() + b"\n"
+    with tarfile.open(tmp_path / "location.tgz", "w:gz") as archive:
+        member = tarfile.TarInfo("bangkok")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    raw = readers.location([tmp_path / "location.tgz"])
+    assert raw.classes == ("cluster 1", "cluster 2", "cluster 3")
+    assert len(raw.features) == 6
+    assert len(raw.splits["test"][1]) == 1000
+    x, y = (np.concatenate([raw.splits[split][i] for split in ("train", "test")]) for i in (0, 1))
+    assert x.dtype == np.float32
+    found = sorted(map(tuple, np.column_stack([y + 1, x]).astype(int).tolist()))
+    assert found == sorted(map(tuple, np.column_stack([cluster, bits]).tolist()))

@@ -1,0 +1,1 @@
+"""Inference attacks: what a model gives away of the rows that it was trained on."""

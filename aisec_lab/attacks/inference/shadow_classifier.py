@@ -1,0 +1,77 @@
+"""Membership inferred by a classifier that has learned, from shadow models, what members' answers look like."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aisec_lab.attacks.inference.shadows import check_signals
+from aisec_lab.data import Dataset
+from aisec_lab.models.architectures import MLP
+from aisec_lab.models.fit import Fit
+from aisec_lab.models.stacked import Stack, fit_together
+
+SIDES = ("out", "in")
+
+
+@dataclass(frozen=True)
+class ShadowClassifier:
+    """One network for each class tells members' probabilities from others' (Shokri et al., 2017, arXiv:1610.05820, V).
+
+    The networks of all classes are trained together, each on the shadow models' answers to records of its class.
+
+    Args:
+        hidden: widths of their hidden layers.
+        fit: how they are trained.
+
+    Args of the call:
+        target: logits of the model under attack (N, C).
+        y: true classes of the records (N,), int64.
+        shadows: logits of shadow models on the same records (K, N, C).
+        included: whether a shadow model was trained on a record (K, N), bool.
+        generator: source of the networks' weights and of the order of rows.
+
+    Returns:
+        Log odds of membership (N,), float64.
+
+    Raises:
+        ValueError: shapes that do not fit, or logits that are not finite.
+    """
+
+    hidden: tuple[int, ...] = (64,)
+    fit: Fit = Fit(epochs=10, batch_size=128)
+
+    def __call__(
+        self, target: Tensor, y: Tensor, shadows: Tensor, included: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        return self._learned(target[None], y, shadows, included, generator)[0]
+
+    def in_turn(self, logits: Tensor, y: Tensor, included: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Scores (K, N) of K models with logits (K, N, C): each half of them has the other as its shadows."""
+        half = len(logits) // 2
+        first, second = slice(0, half), slice(half, None)
+        return torch.cat(
+            [
+                self._learned(logits[first], y, logits[second], included[second], generator),
+                self._learned(logits[second], y, logits[first], included[first], generator),
+            ]
+        )
+
+    def _learned(
+        self, targets: Tensor, y: Tensor, shadows: Tensor, included: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        if shadows.ndim != 3 or targets.shape[1:] != shadows.shape[1:] or y.shape != shadows.shape[1:2]:
+            raise ValueError(
+                f"logits must be (K, N, C) for the shadows, (N, C) for a target, and classes (N,): got "
+                f"{tuple(shadows.shape)}, {tuple(targets.shape[1:])} and {tuple(y.shape)}"
+            )
+        check_signals(shadows[..., 0], included)
+        seen, side = shadows.softmax(-1).float().flatten(0, 1), included.flatten().long()
+        answers = Dataset(seen, side, SIDES, "answers of shadow models")
+        classes, place = y.unique(return_inverse=True)
+        of_class = torch.arange(len(classes))[:, None] == place.repeat(len(shadows))  # (classes, K * N)
+        networks = Stack(MLP(self.hidden), answers.shape, len(SIDES), [generator] * len(classes))
+        fit_together(networks, answers, of_class, fit=self.fit, generators=[generator] * len(classes))
+        answers_of = targets.softmax(-1).float()
+        odds = torch.stack([networks.logits(each).double().diff(dim=-1)[..., 0] for each in answers_of])
+        return odds.gather(1, place.expand(len(targets), 1, -1))[:, 0]  # (T, classes, N): each record's own network

@@ -1,0 +1,125 @@
+"""What of a model's answer about a record tells whether it was trained on it: a number each, bigger for members.
+
+Thresholding one of them is an attack by itself; the attacks that train shadow models compare it with theirs.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Signal(Protocol):
+    """A frozen dataclass that reads logits."""
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        """A number for each answer.
+
+        Args:
+            logits: of one model (N, C), or of several (K, N, C), C >= 2; any float type.
+            y: true classes of the records (N,), int64.
+
+        Returns:
+            Signals (N,) or (K, N), float64, finite; bigger means "was in the training set".
+
+        Raises:
+            ValueError: logits that are not finite, or shapes and classes that do not fit.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The cross-entropy, negative: the threshold attack of Yeom et al. (2018, arXiv:1709.01604, adversary 2).
+
+    It is the logarithm of the true class's probability. Args, returns, raises of the call: as for `Signal`.
+    """
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        return F.logsigmoid(_true(scaled(logits, y), y))
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """The largest probability of any class (Salem et al., 2019, arXiv:1806.01246, section 5); it needs no true class.
+
+    Its logarithm is returned, which keeps the order, near 1 too. Args, returns, raises of the call: as for `Signal`.
+    """
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        return F.logsigmoid(scaled(logits, y).amax(-1))
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """The entropy of the probabilities in nats, negative (Salem et al., 2019, section 5); it needs no true class.
+
+    Args, returns, raises of the call: as for `Signal`.
+    """
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        each = scaled(logits, y)
+        return (each.sigmoid() * F.logsigmoid(each)).sum(-1)
+
+
+@dataclass(frozen=True)
+class ModifiedEntropy:
+    """The entropy that knows the true class, negative (Song & Mittal, 2021, arXiv:2003.10595, eq. 8).
+
+    A confident answer has little of it where it is right and much where it is wrong. Args, returns, raises of the
+    call: as for `Signal`.
+    """
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        each = scaled(logits, y)
+        true = _true(each, y)
+        wrong = each.sigmoid() * F.logsigmoid(-each)  # p log(1 - p) of each class (…, N, C)
+        others = wrong.scatter(-1, _index(wrong, y), 0.0).sum(-1)
+        return (-true).sigmoid() * F.logsigmoid(true) + others
+
+
+@dataclass(frozen=True)
+class ScaledLogit:
+    """log(p / (1 - p)) of the true class, nearly normal over models (Carlini et al., 2022, arXiv:2112.03570, VI-A).
+
+    Args, returns, raises of the call: as for `Signal`.
+    """
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        return _true(scaled(logits, y), y)
+
+
+def scaled(logits: Tensor, y: Tensor) -> Tensor:
+    """log(p / (1 - p)) of every class, float64: its logit less the log-sum-exp of all others.
+
+    No probability is ever rounded to 0 or 1, so that all signals order the most confident answers too.
+
+    Args, raises: as for `Signal`; returns the shape of `logits`.
+    """
+    if logits.ndim not in (2, 3) or logits.shape[-1] < 2 or logits.shape[-2:-1] != y.shape:
+        raise ValueError(
+            f"logits must be (N, C) or (K, N, C) with C >= 2 and classes (N,), got {tuple(logits.shape)} and "
+            f"{tuple(y.shape)}"
+        )
+    if not torch.isfinite(logits).all():
+        raise ValueError("logits must be finite, got some that are not: give logits, not logarithms of rounded answers")
+    if not (y.min() >= 0 and y.max() < logits.shape[-1]):
+        raise ValueError(f"classes must lie in 0..{logits.shape[-1] - 1}, got {y.min()}..{y.max()}")
+    z = logits.double()
+    top = z.max(-1, keepdim=True)
+    shifted = z - top.values
+    parts = shifted.exp()
+    others = (parts.sum(-1, keepdim=True) - parts).log()  # of a class that is not the largest, at most half cancels
+    largest = shifted.scatter(-1, top.indices, -torch.inf).logsumexp(-1, keepdim=True)
+    return shifted - others.scatter(-1, top.indices, largest)
+
+
+def _index(values: Tensor, y: Tensor) -> Tensor:
+    return y.expand(values.shape[:-1])[..., None]
+
+
+def _true(values: Tensor, y: Tensor) -> Tensor:
+    """Of values (…, N, C), those of the true classes (…, N)."""
+    return values.gather(-1, _index(values, y))[..., 0]

@@ -1,0 +1,125 @@
+"""How well membership is inferred where false accusations are rare: the figures that count, and their curve."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from torch import Tensor
+
+from aisec_lab.evaluation.backdoors import roc
+from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+
+RESAMPLES = 1000
+POINTS_A_DECADE = 50  # of a curve that is drawn on a logarithmic axis
+
+
+class TruePositiveRate(NamedTuple):
+    """A rate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def tpr_at_fpr(
+    scores: Tensor, members: Tensor, fpr: float, *, generator: torch.Generator, resamples: int = RESAMPLES
+) -> TruePositiveRate:
+    """The share of members found where at most `fpr` of the non-members are accused, one threshold for all scores.
+
+    The interval is a percentile bootstrap that draws models and records anew, each independently of the other and with
+    replacement (the pigeonhole bootstrap; Owen, 2007, Ann. Appl. Stat. 1, 386), and chooses the threshold anew in each
+    resample. So it allows for a threshold that comes from the same scores and for scores of one model, or of one
+    record, that move together, which an interval for a binomial rate does not. It holds for many models and records,
+    and for the attack as it stands, its shadow models given. With one model it draws records alone, and says nothing of
+    other models.
+
+    Args:
+        scores: of K models' records (K, N), or of one model's (N,); bigger means member.
+        members: which of them are (K, N) or (N,), bool.
+        fpr: in (0, 1).
+        generator: source of the resamples.
+        resamples: how many.
+
+    Returns:
+        The rate in [0, 1] and the ends of its 95 % interval.
+
+    Raises:
+        ValueError: scores that are NaN or do not fit, no member, or fewer than 1 / fpr non-members.
+    """
+    scores, members = torch.atleast_2d(scores), torch.atleast_2d(members)
+    if scores.shape != members.shape or scores.isnan().any() or not members.any():
+        raise ValueError(
+            f"scores and members must have one shape, with no NaN and at least one member: got {tuple(scores.shape)}, "
+            f"{tuple(members.shape)}, {int(scores.isnan().sum())} NaN, {int(members.sum())} members"
+        )
+    outside = int((~members).sum())
+    if not 0 < fpr < 1 or outside * fpr < 1:
+        raise ValueError(
+            f"a false positive rate of {fpr:g} of {outside} non-members is less than one of them: take more models or "
+            "records, or a larger rate"
+        )
+    models, records = scores.shape
+    order = scores.flatten().argsort(descending=True, stable=True).numpy()
+    ordered = scores.flatten().numpy()[order]
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))  # a threshold lies between distinct scores
+    positive = members.flatten().numpy()[order]
+
+    def rate(model_weights: np.ndarray, record_weights: np.ndarray) -> float:
+        weights = (model_weights[:, None] * record_weights).ravel()[order]
+        true, false = np.cumsum(weights * positive), np.cumsum(weights * ~positive)
+        allowed = np.searchsorted(false[ends], fpr * false[-1], side="right")
+        return float(true[ends[allowed - 1]] / true[-1]) if allowed and true[-1] else 0.0
+
+    rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+    value = rate(np.ones(models), np.ones(records))
+    drawn = [
+        rate(
+            rng.multinomial(models, np.full(models, 1 / models)).astype(float),
+            rng.multinomial(records, np.full(records, 1 / records)).astype(float),
+        )
+        for _ in range(resamples)
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return TruePositiveRate(value, min(float(low), value), max(float(high), value))
+
+
+def roc_points(scores: Tensor, members: Tensor) -> pd.DataFrame:
+    """The curve of an attack for a logarithmic axis: `fpr` and `tpr`, some fifty points for each decade of `fpr`.
+
+    Args, raises: as for `tpr_at_fpr`; of all scores together.
+    """
+    curve = roc(scores.flatten(), members.flatten()).astype(float)
+    curve = curve.groupby("fpr", as_index=False).tpr.max()  # the best of the thresholds with the same false positives
+    least = curve.fpr[curve.fpr > 0].min()
+    step = np.floor(POINTS_A_DECADE * np.log10(curve.fpr.clip(lower=least / 2)))
+    return curve.groupby(step).tail(1).reset_index(drop=True)
+
+
+def log_roc_curves(curves: Mapping[str, pd.DataFrame], caption: str, fprs: Sequence[float] = (0.001, 0.01)) -> Figure:
+    """How many members each attack finds at each rate of false accusations, both on logarithmic axes.
+
+    Args:
+        curves: by name, columns `fpr` and `tpr`, as `roc_points` gives them.
+        caption: what the reader sees here.
+        fprs: where lines mark the rates at which attacks are compared.
+    """
+    least = min(float(curve.fpr[curve.fpr > 0].min()) for curve in curves.values())
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(WIDTH, 3.6))
+        for style, (name, curve) in zip(series_styles(), curves.items(), strict=False):
+            shown = {"color": style["color"], "linestyle": style["linestyle"], "marker": "none"}
+            axes.step(curve.fpr, curve.tpr, where="post", label=name, **shown)
+        axes.plot([least, 1], [least, 1], color="#888888", linewidth=0.8, marker="none", linestyle="-")
+        axes.annotate("guessing", (0.12, 0.12), (4, -9), textcoords="offset points", fontsize=7, color="#666666")
+        for fpr in fprs:
+            axes.axvline(fpr, color="#888888", linewidth=0.8, linestyle=":", marker="none")
+        axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(least, 1.1), ylim=(least, 1.1))
+        for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
+            scale("log")
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+        return captioned(named(figure), caption)
