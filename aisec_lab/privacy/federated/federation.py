@@ -1,0 +1,132 @@
+"""Rounds: clients learn on their own rows, a server combines what they send."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from tqdm import tqdm
+
+from aisec_lab.attacks.poisoning.federated import Malicious
+from aisec_lab.data import Dataset
+from aisec_lab.privacy.accounting import SampledGaussian
+from aisec_lab.privacy.dp_sgd import refuse_mixing
+from aisec_lab.privacy.federated.client_level import ClientLevel
+from aisec_lab.privacy.federated.local import Local
+from aisec_lab.privacy.federated.rules import Mean, Rule, shares
+from aisec_lab.privacy.federated.secure import SecureAggregation
+
+
+@dataclass(frozen=True, eq=False)
+class Federated:
+    """What a federation has come to.
+
+    Args:
+        weights: of the server's model before the first round and after each, (rounds + 1, P).
+        ledger: for each client, what each round was to an accountant of its rows: `ledger[client][round]`; without
+            noise where nothing is promised, without steps where the client stayed away.
+        clients: the same for whole clients, one mechanism a round; empty where nothing is promised to them.
+    """
+
+    weights: Tensor
+    ledger: tuple[tuple[SampledGaussian, ...], ...]
+    clients: tuple[SampledGaussian, ...] = ()
+
+
+@dataclass(frozen=True)
+class Federation:
+    """Federated learning, round by round (McMahan et al., 2017, arXiv:1602.05629, algorithm 1).
+
+    All in one process and in order, each client in each round with a generator of its own, so that it is the same to
+    the bit, and what one client draws, or an attacker, changes nothing for another.
+
+    Args:
+        rounds: how many.
+        local: what a client does in a round.
+        rule: how the server combines updates.
+        secure: hides the updates from the server, so that it sees their sum. None: it sees each.
+        client_level: a promise to whole clients. None: all join each round, nothing is promised to them as a whole.
+
+    Args of the call:
+        model: classifier; trained in place, left in evaluation mode.
+        clients: their rows.
+        malicious: which clients are an attacker's, and what they do; None: all are honest.
+        generator: source of all that clients, server and attacker draw.
+
+    Returns:
+        The server's weights after each round, and what each client has spent.
+
+    Raises:
+        ValueError: a rule that must see each update beside secure aggregation; any rule but `Mean` beside a promise to
+            clients; no client; malicious clients that there are not; a model that mixes rows (BatchNorm); what `Local`
+            and the rule refuse.
+    """
+
+    rounds: int = 15
+    local: Local = Local()
+    rule: Rule = Mean()
+    secure: SecureAggregation | None = None
+    client_level: ClientLevel | None = None
+
+    def __post_init__(self) -> None:
+        name = type(self.rule).__name__
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be positive, got {self.rounds}")
+        if self.secure is not None and not self.rule.additive:
+            raise ValueError(f"{name} cannot see the updates that secure aggregation hides: use Mean, or secure=None")
+        if self.client_level is not None and not isinstance(self.rule, Mean):
+            raise ValueError(f"the noise for whole clients covers a sum of clipped updates, not {name}: use Mean")
+
+    def __call__(
+        self,
+        model: nn.Module,
+        clients: Sequence[Dataset],
+        *,
+        malicious: Malicious | None = None,
+        generator: torch.Generator,
+    ) -> Federated:
+        if not clients:
+            raise ValueError("a federation has at least one client, got none")
+        refuse_mixing(model, clients[0].x[:2])  # and a running mean is no weight: it would stay with the client
+        attacker = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        wrong, attack = torch.zeros(len(clients), dtype=torch.bool), None
+        if malicious is not None:
+            wrong, attack = malicious.among(len(clients)), malicious.updates
+            clients = malicious.poisoned(clients, generator=attacker)
+        sizes = torch.tensor([len(rows) for rows in clients])
+        own = [self.local.mechanism(int(size), self.rounds) for size in sizes]
+        ledger: list[list[SampledGaussian]] = [[] for _ in clients]
+        history = [parameters_to_vector(model.parameters()).detach().clone()]
+
+        for _ in tqdm(range(self.rounds), mininterval=0.5, unit="round", desc="federation"):
+            seeds = torch.randint(2**62, (len(clients) + 1,), generator=generator).tolist()
+            server = torch.Generator().manual_seed(seeds.pop())
+            joined = self._joining(len(clients), server)
+            updates = history[0].new_zeros(len(clients), len(history[0]))  # of whoever stays away: nothing
+            for client in joined.nonzero().flatten().tolist():
+                chance = torch.Generator().manual_seed(seeds[client])
+                updates[client] = self.local(model, clients[client], rounds=self.rounds, generator=chance)
+            for client, spent in enumerate(ledger):
+                spent.append(own[client] if joined[client] else replace(own[client], steps=0))
+            if attack is not None and (wrong & joined).any():
+                updates[joined] = attack(updates[joined], wrong[joined], generator=attacker)
+            history.append(history[-1] + self._combined(updates, sizes, server))
+            vector_to_parameters(history[-1].clone(), model.parameters())
+        model.eval()
+        private = () if self.client_level is None else (self.client_level.mechanism(1),) * self.rounds
+        return Federated(torch.stack(history), tuple(map(tuple, ledger)), private)
+
+    def _joining(self, clients: int, generator: torch.Generator) -> Tensor:
+        if self.client_level is None:
+            return torch.ones(clients, dtype=torch.bool)
+        return self.client_level.joining(clients, generator)
+
+    def _combined(self, updates: Tensor, sizes: Tensor, generator: torch.Generator) -> Tensor:
+        """The server's update (P,) from those of all clients (n, P)."""
+        private = self.client_level
+        if private is None and self.secure is None:
+            return self.rule(updates, sizes)
+        parts = shares(sizes, updates)[:, None] * updates if private is None else private.clipped(updates)
+        total = parts.sum(0) if self.secure is None else self.secure(parts, generator=generator)
+        return total if private is None else private.published(total, len(updates), generator)

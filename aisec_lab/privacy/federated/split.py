@@ -1,0 +1,71 @@
+"""Whose rows are whose."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from aisec_lab.data import Dataset
+
+TRIES = 1000  # of a split before no client is too small
+
+
+@dataclass(frozen=True)
+class Dirichlet:
+    """Rows shared out so that each client has a mixture of classes and a size of its own.
+
+    The shares of the clients in each class are drawn from a Dirichlet distribution (Yurochkin et al., 2019,
+    arXiv:1905.12022).
+
+    Args:
+        clients: how many.
+        alpha: concentration; 100 is nearly the same mixture everywhere, 0.1 nearly one class for each client.
+        smallest: rows that each client has at least; the split is drawn again until it is so.
+
+    Args of the call:
+        dataset: all rows.
+        generator: source of the shares and of who gets which row.
+
+    Returns:
+        One dataset for each client; every row is in exactly one of them.
+
+    Raises:
+        ValueError: settings out of range, or a split that a thousand draws did not find.
+    """
+
+    clients: int = 5
+    alpha: float = 1.0
+    smallest: int = 1
+
+    def __post_init__(self) -> None:
+        if self.clients < 1 or self.smallest < 1 or not self.alpha > 0:
+            raise ValueError(f"clients, smallest and alpha must be positive: {self}")
+
+    def __call__(self, dataset: Dataset, *, generator: torch.Generator) -> list[Dataset]:
+        rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))  # torch's has no public seed
+        y = dataset.y.numpy()
+        for _ in range(TRIES):
+            owner = np.empty(len(y), dtype=np.int64)
+            for label in np.unique(y):
+                rows = rng.permutation(np.flatnonzero(y == label))
+                cuts = np.cumsum(rng.dirichlet(np.full(self.clients, self.alpha)))[:-1] * len(rows)
+                for client, part in enumerate(np.split(rows, np.round(cuts).astype(int))):
+                    owner[part] = client
+            if np.bincount(owner, minlength=self.clients).min() >= self.smallest:
+                return [dataset.subset(torch.from_numpy(np.flatnonzero(owner == c))) for c in range(self.clients)]
+        raise ValueError(
+            f"{len(y)} rows for {self.clients} clients of at least {self.smallest} rows, not found in {TRIES} draws: "
+            f"raise alpha (now {self.alpha}) or lower smallest"
+        )
+
+
+def evenly(dataset: Dataset, clients: int, *, generator: torch.Generator) -> list[Dataset]:
+    """Rows shared out at random, client by client within one row of the same number.
+
+    Raises:
+        ValueError: fewer rows than clients.
+    """
+    if not 1 <= clients <= len(dataset):
+        raise ValueError(f"{len(dataset)} rows can be shared by 1 to {len(dataset)} clients, got {clients}")
+    order = torch.randperm(len(dataset), generator=generator)
+    return [dataset.subset(rows.sort().values) for rows in order.tensor_split(clients)]
