@@ -69,6 +69,23 @@ SMALL = (  # one model, two attacks, the least of everything: what `aisec compos
     "poison_svm.rows=8",
     "poison_svm.most=1",
     "poison_svm.step=1",
+    "privacy.promises=[epsilon_3,standard]",
+    "private.shipped.epochs=1",
+    "private.shipped.batch_size=50",
+    "private.fit.epochs=2",
+    "private.members=8",
+    "private.canaries=40",
+    "private.fprs=[0.005,0.01]",
+    "private.resamples=10",
+    "private.confidence=0.975",
+    "mechanism.runs=300",
+    "mechanism.canaries=100",
+    "release.draws=3",
+    "memorise.fit.epochs=1",
+    "memorise.canary.length=2",
+    "memorise.secrets=2",
+    "keras.epochs=1",
+    "keras.batch_size=50",
 )
 
 

@@ -11,7 +11,17 @@ from omegaconf import DictConfig
 
 from aisec_lab.evaluation import machine, metrics, rate, survivors, tidy, write_table
 from aisec_lab.files import write_json, written_beside
-from aisec_lab.workbench.grid import RESULTS, Closer, Evaluation, evaluations, evasions, poisonings, trainings, verdicts
+from aisec_lab.workbench.grid import (
+    RESULTS,
+    Closer,
+    Evaluation,
+    evaluations,
+    evasions,
+    poisonings,
+    privacies,
+    trainings,
+    verdicts,
+)
 
 ROWS = ("knob", "level", "row", "label", "clean", "adversarial", "size", "forward_passes", "backward_passes")
 GROUP = ["objective", "defense", "seed", "knob", "level"]
@@ -27,7 +37,7 @@ def collect(config: DictConfig) -> None:
         ValueError: a cell is missing, a stray one is there, one lacks a column, or the study has no curve; nothing is
             written.
     """
-    cells, closer = evaluations(config), [*evasions(config), *poisonings(config)]
+    cells, closer = evaluations(config), [*evasions(config), *poisonings(config), *privacies(config)]
     check_cells({cell.folder for cell in cells}, RESULTS / "evaluate", "rows.parquet")
     check_cells({cell.folder for cell in trainings(config)}, RESULTS / "train", "history.parquet")
     check_cells({cell.folder for cell in verdicts(config)}, RESULTS / "diagnose", "findings.parquet")

@@ -19,13 +19,15 @@ AXES = {  # of the grids, and the group whose names stand on each; on an axis of
     "study.seeds": None,
     "poisoning.attacks": "poisons",
     "poisoning.seeds": None,
+    "privacy.promises": "promises",
 }
 NAME = re.compile(r"[a-z0-9_]+")
-GROUPS = ("objectives", "defenses", "attacks", "poisons")
+GROUPS = ("objectives", "defenses", "attacks", "poisons", "promises")
 SINGLE = (
     "data", "model", "fit", "ball",
     "diagnose", "smallest", "black_box", "certify", "physical", "tables", "text", "control", "svm", "cleanse",
     "incident", "availability", "matching", "partition", "poison_svm",
+    "private", "mechanism", "release", "reconstruct", "memorise", "invert", "federated",
 )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ ON_MODELS = ("smallest", "black_box")  # notebooks of the evasion study that loo
 ALONE = ("certify", "physical", "tables", "text", "control", "svm_ours")  # and those that train their own
 # Those of the poisoning study that do.
 ALONE_POISONED = ("ingest", "incident", "partition", "matching", "availability", "poison_svm_ours")
+# Those of the privacy study that do.
+ALONE_PRIVATE = ("mechanism", "release", "reconstruct", "memorise", "invert", "federated", "private_peers")
 
 
 class Training(NamedTuple):
@@ -87,3 +89,8 @@ def poisonings(config: DictConfig) -> list[Closer]:
         *(Closer(notebook, cell) for notebook in ("poison", "cleanse") for cell in cells),
         *map(Closer, ALONE_POISONED),
     ]
+
+
+def privacies(config: DictConfig) -> list[Closer]:
+    """Every cell of the privacy study, in the order in which it is read."""
+    return [*(Closer("private", (name,)) for name in config.privacy.promises), *map(Closer, ALONE_PRIVATE)]

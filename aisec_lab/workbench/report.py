@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 from omegaconf import DictConfig
 
 from aisec_lab.files import written_beside
-from aisec_lab.workbench.grid import RESULTS, Closer, evaluations, evasions, poisonings, trainings, verdicts
+from aisec_lab.workbench.grid import RESULTS, Closer, evaluations, evasions, poisonings, privacies, trainings, verdicts
 
 TEMPLATES = Environment(
     loader=PackageLoader("aisec_lab.workbench", "."),
@@ -25,6 +25,7 @@ ANSWERS = (
     "robustness_vs_accuracy",
     "evasion",
     "poisoning",
+    "privacy",
 )  # notebooks of synthesis, in the order in which they are read
 
 
@@ -79,6 +80,15 @@ def write_report(config: DictConfig, folder: Path) -> None:
             [
                 (cell, cell.notebook, (_title(cell.folder, cell.notebook), *(cell.cell or ("its own", "0"))))
                 for cell in [*poisonings(config), Closer("poison_svm")]
+            ],
+            folder,
+        ),
+        _section(
+            "Privacy",
+            ("question", "promise"),
+            [
+                (cell, cell.notebook, (_title(cell.folder, cell.notebook), cell.cell[0] if cell.cell else "its own"))
+                for cell in [*privacies(config), Closer("private_keras")]
             ],
             folder,
         ),

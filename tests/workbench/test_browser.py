@@ -55,6 +55,17 @@ FIGURES = {  # of each page
     "poison_svm.html": 1,
     "poison_svm_ours.html": 1,
     "poisoning.html": 2,
+    "private-epsilon_3.html": 1,
+    "private-standard.html": 1,
+    "mechanism.html": 1,
+    "release.html": 1,
+    "reconstruct.html": 2,
+    "memorise.html": 1,
+    "invert.html": 2,
+    "federated.html": 2,
+    "private_keras.html": 0,
+    "private_peers.html": 1,
+    "privacy.html": 2,
 }
 
 

@@ -19,10 +19,12 @@ pytestmark = pytest.mark.xdist_group("study")
 
 TRAINED, BY_APGD, BY_SQUARE = "train@standard-0", "evaluate@standard-none-apgd_ce-0", "evaluate@standard-none-square-0"
 JUDGED = "diagnose@standard-none-0"
-SYNTHESIS = {"collect", "robustness_vs_accuracy", "evasion", "poisoning", "report"}
-OWN_DATA = {"physical", "tables", "text", "control", "svm", "availability", "incident"}
+SYNTHESIS = {"collect", "robustness_vs_accuracy", "evasion", "poisoning", "privacy", "report"}
+OWN_DATA = {"physical", "tables", "text", "control", "svm", "availability", "incident", "reconstruct"}
 CLOSER = {"smallest@standard", "black_box@standard", "certify", "svm_ours", *OWN_DATA}
 POISONED = {"ingest", "poison@badnets-0", "cleanse@badnets-0", "partition", "matching", "poison_svm", "poison_svm_ours"}
+PRIVATE = {"private@epsilon_3", "private@standard", "mechanism", "release", "memorise", "invert", "federated"}
+PRIVATE |= {"private_keras", "private_peers"}
 WORST = "robustness, digits, cnn, standard, seed 0: robust_accuracy under worst_case at Linf 0.15"
 
 
@@ -48,7 +50,7 @@ def test_a_second_run_does_nothing(study: Clone) -> None:
 def test_a_forced_second_run_gives_the_same_bytes(study: Clone) -> None:
     """Tables, models, notebooks, pages, figures, metrics and dvc.lock: `make reproducible` on a small study."""
     output = study.run("python", "-m", "tests.reproducible")
-    stages = {"data", TRAINED, BY_APGD, BY_SQUARE, JUDGED, *CLOSER, *POISONED, *SYNTHESIS}
+    stages = {"data", TRAINED, BY_APGD, BY_SQUARE, JUDGED, *CLOSER, *POISONED, *PRIVATE, *SYNTHESIS}
     stages |= {f"side_data@{name}" for name in OWN_DATA}
     assert set(re.findall(r"Running stage '(.+)'", output)) == stages, "all of it was run again"
     assert re.search(r"^(\d+) of \1 files are the same to the last byte$", output, re.MULTILINE), output[-2000:]
@@ -80,14 +82,23 @@ def test_git_holds_the_metrics_and_one_figure_of_what_was_computed(study: Clone)
         "results/diagnose/standard-none-0/metrics.json",
         "results/evaluate/standard-none-apgd_ce-0/metrics.json",
         "results/evaluate/standard-none-square-0/metrics.json",
+        "results/federated/metrics.json",
         "results/incident/metrics.json",
         "results/ingest/metrics.json",
+        "results/invert/metrics.json",
         "results/matching/metrics.json",
+        "results/mechanism/metrics.json",
+        "results/memorise/metrics.json",
         "results/metrics.json",
         "results/partition/metrics.json",
         "results/physical/metrics.json",
         "results/poison/badnets-0/metrics.json",
         "results/poison_svm_ours/metrics.json",
+        "results/private/epsilon_3/metrics.json",
+        "results/private/standard/metrics.json",
+        "results/private_peers/metrics.json",
+        "results/reconstruct/metrics.json",
+        "results/release/metrics.json",
         "results/robustness_vs_accuracy/pareto.png",
         "results/smallest/standard/metrics.json",
         "results/svm_ours/metrics.json",
@@ -146,7 +157,23 @@ def test_another_seed_trains_only_the_new_model(restored: Clone) -> None:
     restored.run("aisec", "compose", *SMALL, "study.seeds=[0,1]")
     changed = json.loads(restored.run("dvc", "status", "--json"))
     new = {stage.replace("-0", "-1") for stage in (TRAINED, BY_APGD, BY_SQUARE, JUDGED)}
-    assert set(changed) == new | SYNTHESIS - {"poisoning"}  # which waits for the table, and knows no seed of this study
+    assert set(changed) == new | SYNTHESIS - {
+        "poisoning",
+        "privacy",
+    }  # which wait for the table, and know no seed of this study
+
+
+def test_a_broken_promise_ends_the_pipeline(study: Clone, tmp_path: Path) -> None:
+    """A lower bound above its upper one is an error, and no page."""
+    table = pd.read_parquet(study.root / "results/table.parquet")
+    table.loc[(table.metric == "epsilon_lower") & (table.defense == "epsilon_3"), "value"] = 99.0
+    table.to_parquet(tmp_path / "table.parquet", index=False)
+    output = study.run(
+        *("aisec", "run", "notebooks/privacy.ipynb", "scratch/privacy", "-p", f"table={tmp_path / 'table.parquet'}"),
+        code=1,
+    )
+    assert "epsilon_3: lira shows epsilon >= 99" in output
+    assert not (study.root / "scratch/privacy/privacy.html").exists()
 
 
 @pytest.mark.parametrize(
