@@ -8,9 +8,11 @@ from aisec_lab.models.layers import Architecture, Normalised
 from aisec_lab.models.parallel import fit_in_parallel
 from aisec_lab.models.passes import Counted, logits_of
 from aisec_lab.models.regression import KernelRidge, Ridge
+from aisec_lab.models.scattering import Scattering, ScatteringLinear, ThroughScattering
 from aisec_lab.models.stack import Stack
 from aisec_lab.models.stacked import fit_together
 from aisec_lab.models.svm import SVM
+from aisec_lab.models.tempered import TemperedCNN
 from aisec_lab.models.text import BagOfEmbeddings, TextClassifier, TextCNN, TextTraining, text_logits
 from aisec_lab.models.words import Vocabulary, tokenise
 
@@ -29,12 +31,16 @@ __all__ = [
     "Probe",
     "ResNet",
     "Ridge",
+    "Scattering",
+    "ScatteringLinear",
     "Stack",
     "Step",
     "StridedCNN",
+    "TemperedCNN",
     "TextCNN",
     "TextClassifier",
     "TextTraining",
+    "ThroughScattering",
     "Vocabulary",
     "fit_in_parallel",
     "fit_together",
