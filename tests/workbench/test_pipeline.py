@@ -170,7 +170,7 @@ def test_a_broken_promise_ends_the_pipeline(study: Clone, tmp_path: Path) -> Non
     table.to_parquet(tmp_path / "table.parquet", index=False)
     output = study.run(
         *("aisec", "run", "notebooks/privacy.ipynb", "scratch/privacy", "-p", f"table={tmp_path / 'table.parquet'}"),
-        code=1,
+        code=2,
     )
     assert "epsilon_3: lira shows epsilon >= 99" in output
     assert not (study.root / "scratch/privacy/privacy.html").exists()
