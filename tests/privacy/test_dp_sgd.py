@@ -326,9 +326,13 @@ def test_models_that_cannot_be_private_are_refused_at_the_door(name, rows):
 
 
 def test_flat_takes_a_layer_that_runs_twice(rows):
-    Fit(epochs=1)(
-        Twice(), rows.subset(torch.arange(100)), DPSGD(noise_multiplier=1, clipping=Flat()), generator=seed(1)
-    )
+    """What `Ghost` refuses: the rows' gradients of both runs add up, and the weights move."""
+    model, few = Twice(), rows.subset(torch.arange(100))
+    before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+    Fit(epochs=1)(model, few, DPSGD(noise_multiplier=1, clipping=Flat()), generator=seed(1))
+    after = nn.utils.parameters_to_vector(model.parameters()).detach()
+    assert after.isfinite().all()
+    assert not torch.equal(before, after)
 
 
 start = partial(Fit(epochs=1), generator=seed(1))

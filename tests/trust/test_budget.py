@@ -190,9 +190,9 @@ def test_two_writers_lose_nothing_and_never_pass_the_limit(tmp_path: Path) -> No
     """Twenty charges by two processes at once, of which fifteen fit: those and no others are in the book."""
     book = BudgetBook(tmp_path / "budget.json")
     book.open("data/adult", Account(ONE, 1000, 1.5, 1e-9))
-    fork = multiprocessing.get_context("fork")
-    start, done = fork.Barrier(2), fork.SimpleQueue()
-    writers = [fork.Process(target=spend, args=(book, name, start, done), daemon=True) for name in "ab"]
+    fresh = multiprocessing.get_context("spawn")  # a fork beside the threads of another test's JAX may deadlock
+    start, done = fresh.Barrier(2), fresh.SimpleQueue()
+    writers = [fresh.Process(target=spend, args=(book, name, start, done), daemon=True) for name in "ab"]
     for writer in writers:
         writer.start()
     for writer in writers:
