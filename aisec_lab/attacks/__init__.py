@@ -41,8 +41,13 @@ from aisec_lab.attacks.evasion.tabular import Tabular
 from aisec_lab.attacks.evasion.transfer import MIFGSM
 from aisec_lab.attacks.evasion.universal import Universal, UniversalPerturbation
 from aisec_lab.attacks.evasion.within import Within
+from aisec_lab.attacks.inference.attributes import ConfidenceScores, MostProbable, Sensitive, confusion_of
 from aisec_lab.attacks.inference.coins import inclusion_coins
+from aisec_lab.attacks.inference.exposure import Canary, SkewNormal, exact_exposure, sampled_exposure
 from aisec_lab.attacks.inference.gradient_inversion import GradientInversion
+from aisec_lab.attacks.inference.imputation import Imputation
+from aisec_lab.attacks.inference.informed import InnerProducts, Likelihood, Watched
+from aisec_lab.attacks.inference.inversion import MIFace, PriorInversion, resemblance
 from aisec_lab.attacks.inference.label_only import LabelOnly
 from aisec_lab.attacks.inference.lira import LiRA, OfflineLiRA
 from aisec_lab.attacks.inference.rmia import RMIA, OfflineRMIA
@@ -51,6 +56,7 @@ from aisec_lab.attacks.inference.signals import Confidence, Entropy, Loss, Modif
 from aisec_lab.attacks.oracle import Monitor, Oracle
 from aisec_lab.attacks.poisoning.availability import OptP, PoisonedNumbers
 from aisec_lab.attacks.poisoning.backdoor import Backdoor, CleanLabel
+from aisec_lab.attacks.poisoning.federated import ALittleIsEnough, Malicious, ModelReplacement, SignFlip
 from aisec_lab.attacks.poisoning.flips import LabelFlips, WorstFlips
 from aisec_lab.attacks.poisoning.logistic import WorstRows
 from aisec_lab.attacks.poisoning.matching import GradientMatching
@@ -80,6 +86,7 @@ __all__ = [
     "NES",
     "PGD",
     "RMIA",
+    "ALittleIsEnough",
     "AbsoluteError",
     "Adaptive",
     "AdversarialPatch",
@@ -90,6 +97,7 @@ __all__ = [
     "Blended",
     "Boundary",
     "Camera",
+    "Canary",
     "CarliniWagner",
     "Cascade",
     "CharacterEdits",
@@ -97,6 +105,7 @@ __all__ = [
     "CleanLabel",
     "Conditions",
     "Confidence",
+    "ConfidenceScores",
     "CrossEntropy",
     "DeepFool",
     "Edited",
@@ -109,16 +118,23 @@ __all__ = [
     "Homoglyphs",
     "HopSkipJump",
     "HotFlip",
+    "Imputation",
+    "InnerProducts",
     "KullbackLeibler",
     "LabelFlips",
     "LabelOnly",
     "LiRA",
+    "Likelihood",
     "Linf",
     "Loss",
+    "MIFace",
+    "Malicious",
     "Margin",
     "MinimumNorm",
+    "ModelReplacement",
     "ModifiedEntropy",
     "Monitor",
+    "MostProbable",
     "Neighbours",
     "OfflineLiRA",
     "OfflineRMIA",
@@ -128,6 +144,7 @@ __all__ = [
     "Poisoned",
     "PoisonedNumbers",
     "Poisoning",
+    "PriorInversion",
     "QuickAutoAttack",
     "RandAutoAttack",
     "Residual",
@@ -135,8 +152,11 @@ __all__ = [
     "SVMPoints",
     "ScaledLogit",
     "Searched",
+    "Sensitive",
     "ShadowClassifier",
+    "SignFlip",
     "Sinusoid",
+    "SkewNormal",
     "Sponge",
     "Square",
     "Suite",
@@ -157,10 +177,15 @@ __all__ = [
     "UniversalPerturbation",
     "Untargeted",
     "Warp",
+    "Watched",
     "Within",
     "Worst",
     "WorstFlips",
     "WorstRows",
     "activation_density",
+    "confusion_of",
+    "exact_exposure",
     "inclusion_coins",
+    "resemblance",
+    "sampled_exposure",
 ]

@@ -4,6 +4,7 @@ from aisec_lab.models.architectures import CNN, MLP, ResNet, StridedCNN
 from aisec_lab.models.checkpoints import load_checkpoint, save_checkpoint
 from aisec_lab.models.fit import Course, Fit, Objective, Probe, Step, in_turn, plain
 from aisec_lab.models.frozen import frozen, seeded
+from aisec_lab.models.language import Characters, NeuralNGram, text_bits
 from aisec_lab.models.layers import Architecture, Normalised
 from aisec_lab.models.parallel import fit_in_parallel
 from aisec_lab.models.passes import Counted, logits_of
@@ -22,10 +23,12 @@ __all__ = [
     "SVM",
     "Architecture",
     "BagOfEmbeddings",
+    "Characters",
     "Counted",
     "Course",
     "Fit",
     "KernelRidge",
+    "NeuralNGram",
     "Normalised",
     "Objective",
     "Probe",
@@ -51,6 +54,7 @@ __all__ = [
     "plain",
     "save_checkpoint",
     "seeded",
+    "text_bits",
     "text_logits",
     "tokenise",
 ]

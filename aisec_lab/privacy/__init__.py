@@ -16,6 +16,7 @@ from aisec_lab.privacy.auditing.training import Training as HuntedTraining
 from aisec_lab.privacy.clipping import Adaptive, Flat, Ghost, PerLayer
 from aisec_lab.privacy.dp_sgd import DPSGD
 from aisec_lab.privacy.numeric import GroupMeans, Mean, Quantiles
+from aisec_lab.privacy.reconstruction import success_bound, success_by_epsilon
 from aisec_lab.privacy.releases import Count, CrossTable, Histogram
 from aisec_lab.privacy.stacked import fit_privately_together, mechanism_of_a_member
 from aisec_lab.privacy.synthetic import Synthetic
@@ -46,4 +47,6 @@ __all__ = [
     "fit_privately_together",
     "mechanism_of_a_member",
     "noise_multiplier",
+    "success_bound",
+    "success_by_epsilon",
 ]
