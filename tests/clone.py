@@ -82,6 +82,7 @@ SMALL = (  # one model, two attacks, the least of everything: what `aisec compos
     "mechanism.canaries=100",
     "release.draws=3",
     "memorise.fit.epochs=1",
+    "memorise.fit.batch_size=2048",
     "memorise.canary.length=2",
     "memorise.secrets=2",
     "reconstruct.levels=[1.4]",
@@ -98,6 +99,7 @@ SMALL = (  # one model, two attacks, the least of everything: what `aisec compos
     "federated.client_level.rounds=2",
     "federated.client_level.clients=20",
     "federated.inversion.steps=3",
+    "keras.names=epsilon_3",
     "keras.epochs=1",
     "keras.batch_size=50",
 )

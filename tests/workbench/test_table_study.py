@@ -1,10 +1,12 @@
 """A study of a table, with a defense around the model."""
 
 import pandas as pd
+import pytest
 
 from tests.clone import SMALL, Clone
 
 
+@pytest.mark.slow
 def test_a_study_of_a_table_runs_through(clone: Clone) -> None:
     """Two classes, thirty columns, attacks that suit them; each defended model has its cost and its place."""
     clone.run(
