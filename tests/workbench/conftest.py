@@ -1,5 +1,7 @@
 """A study that has been run, for the tests that look at what it left."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.clone import SMALL, Clone
@@ -13,3 +15,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone.run("dvc", "repro")
     clone.commit("study")
     return clone
+
+
+@pytest.fixture
+def restored(study: Clone) -> Iterator[Clone]:
+    """The study, brought back afterwards to what was committed."""
+    yield study
+    study.git("reset", "-q", "--hard")
+    study.git("clean", "-qfdx", "data", "models", "results", "reports")
+    study.run("dvc", "checkout", "-q")

@@ -5,7 +5,6 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -26,15 +25,6 @@ POISONED = {"ingest", "poison@badnets-0", "cleanse@badnets-0", "partition", "mat
 PRIVATE = {"private@epsilon_3", "private@standard", "mechanism", "release", "memorise", "invert", "federated"}
 PRIVATE |= {"private_keras", "private_peers"}
 WORST = "robustness, digits, cnn, standard, seed 0: robust_accuracy under worst_case at Linf 0.15"
-
-
-@pytest.fixture
-def restored(study: Clone) -> Iterator[Clone]:
-    """The study, brought back afterwards to what was committed."""
-    yield study
-    study.git("reset", "-q", "--hard")
-    study.git("clean", "-qfdx", "data", "models", "results", "reports")
-    study.run("dvc", "checkout", "-q")
 
 
 def test_a_second_run_does_nothing(study: Clone) -> None:

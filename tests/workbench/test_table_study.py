@@ -5,11 +5,15 @@ import pytest
 
 from tests.clone import SMALL, Clone
 
+pytestmark = pytest.mark.xdist_group("study")
 
-@pytest.mark.slow
-def test_a_study_of_a_table_runs_through(clone: Clone) -> None:
-    """Two classes, thirty columns, attacks that suit them; each defended model has its cost and its place."""
-    clone.run(
+
+def test_a_study_of_a_table_runs_through(restored: Clone) -> None:
+    """Two classes, thirty columns, attacks that suit them; each defended model has its cost and its place.
+
+    In a project whose study was of images: what does not depend on the data is not run again.
+    """
+    restored.run(
         *("aisec", "compose", "+experiment=tables", *SMALL),
         *(
             "study.attacks=[apgd_ce,apgd_t]",
@@ -20,8 +24,9 @@ def test_a_study_of_a_table_runs_through(clone: Clone) -> None:
         ),
         "curve.levels=[0.02]",
     )
-    clone.run("dvc", "repro")
-    table = pd.read_parquet(clone.root / "results/table.parquet")
+    output = restored.run("dvc", "repro")
+    assert "Stage 'text' didn't change, skipping" in output
+    table = pd.read_parquet(restored.root / "results/table.parquet")
     table = table[table.study == "robustness"]
     names = {"standard", "standard+bit_depth"}
     for metric in ("clean_accuracy", "robust_accuracy", "training_forward_passes"):
@@ -30,7 +35,7 @@ def test_a_study_of_a_table_runs_through(clone: Clone) -> None:
     worst = table[table.attack == "worst_case"].set_index("defense").value
     assert (clean > 0.7).all(), "it learned"
     assert (worst < clean).all(), "and can be attacked"
-    page = (clone.root / "reports/robustness_vs_accuracy.html").read_text()
+    page = (restored.root / "reports/robustness_vs_accuracy.html").read_text()
     assert page.count("data:image/png") == 2, "the inputs are no images: two figures"
     assert "nan" not in page.lower().replace("finance", "")
-    assert "Breast cancer" in (clone.root / "reports/index.html").read_text()
+    assert "Breast cancer" in (restored.root / "reports/index.html").read_text()
