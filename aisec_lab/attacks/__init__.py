@@ -41,6 +41,20 @@ from aisec_lab.attacks.evasion.tabular import Tabular
 from aisec_lab.attacks.evasion.transfer import MIFGSM
 from aisec_lab.attacks.evasion.universal import Universal, UniversalPerturbation
 from aisec_lab.attacks.evasion.within import Within
+from aisec_lab.attacks.extraction.active import ActiveExtraction
+from aisec_lab.attacks.extraction.augmentation import Shifts
+from aisec_lab.attacks.extraction.copycat import Copycat
+from aisec_lab.attacks.extraction.data_free import DataFree
+from aisec_lab.attacks.extraction.hyperplane import HyperplaneExtraction
+from aisec_lab.attacks.extraction.imitation import imitated
+from aisec_lab.attacks.extraction.jacobian import JacobianAugmentation
+from aisec_lab.attacks.extraction.knockoff import Knockoff
+from aisec_lab.attacks.extraction.linear import LinearExtraction
+from aisec_lab.attacks.extraction.policy import Policy
+from aisec_lab.attacks.extraction.self_training import SelfTraining
+from aisec_lab.attacks.extraction.stolen import Extraction, Stolen, published
+from aisec_lab.attacks.extraction.strategies import KCenter, LargestEntropy, SmallestMargin
+from aisec_lab.attacks.extraction.trees import TreeExtraction
 from aisec_lab.attacks.inference.attributes import ConfidenceScores, MostProbable, Sensitive, confusion_of
 from aisec_lab.attacks.inference.coins import inclusion_coins
 from aisec_lab.attacks.inference.exposure import Canary, SkewNormal, exact_exposure, sampled_exposure
@@ -88,6 +102,7 @@ __all__ = [
     "RMIA",
     "ALittleIsEnough",
     "AbsoluteError",
+    "ActiveExtraction",
     "Adaptive",
     "AdversarialPatch",
     "Attack",
@@ -106,10 +121,13 @@ __all__ = [
     "Conditions",
     "Confidence",
     "ConfidenceScores",
+    "Copycat",
     "CrossEntropy",
+    "DataFree",
     "DeepFool",
     "Edited",
     "Entropy",
+    "Extraction",
     "Found",
     "GradientInversion",
     "GradientMatching",
@@ -118,13 +136,19 @@ __all__ = [
     "Homoglyphs",
     "HopSkipJump",
     "HotFlip",
+    "HyperplaneExtraction",
     "Imputation",
     "InnerProducts",
+    "JacobianAugmentation",
+    "KCenter",
+    "Knockoff",
     "KullbackLeibler",
     "LabelFlips",
     "LabelOnly",
+    "LargestEntropy",
     "LiRA",
     "Likelihood",
+    "LinearExtraction",
     "Linf",
     "Loss",
     "MIFace",
@@ -144,6 +168,7 @@ __all__ = [
     "Poisoned",
     "PoisonedNumbers",
     "Poisoning",
+    "Policy",
     "PriorInversion",
     "QuickAutoAttack",
     "RandAutoAttack",
@@ -152,13 +177,17 @@ __all__ = [
     "SVMPoints",
     "ScaledLogit",
     "Searched",
+    "SelfTraining",
     "Sensitive",
     "ShadowClassifier",
+    "Shifts",
     "SignFlip",
     "Sinusoid",
     "SkewNormal",
+    "SmallestMargin",
     "Sponge",
     "Square",
+    "Stolen",
     "Suite",
     "Synonyms",
     "Table",
@@ -170,6 +199,7 @@ __all__ = [
     "TargetedMargin",
     "TextAttack",
     "Tolerance",
+    "TreeExtraction",
     "Trigger",
     "Undetected",
     "UndetectedMargin",
@@ -185,7 +215,9 @@ __all__ = [
     "activation_density",
     "confusion_of",
     "exact_exposure",
+    "imitated",
     "inclusion_coins",
+    "published",
     "resemblance",
     "sampled_exposure",
 ]

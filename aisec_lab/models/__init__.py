@@ -2,6 +2,7 @@
 
 from aisec_lab.models.architectures import CNN, MLP, ResNet, StridedCNN
 from aisec_lab.models.checkpoints import load_checkpoint, save_checkpoint
+from aisec_lab.models.export import OnnxClassifier, onnx_bytes, save_onnx
 from aisec_lab.models.fit import Course, Fit, Objective, Probe, Step, in_turn, plain
 from aisec_lab.models.frozen import frozen, seeded
 from aisec_lab.models.language import Characters, NeuralNGram, text_bits
@@ -15,6 +16,7 @@ from aisec_lab.models.stacked import fit_together
 from aisec_lab.models.svm import SVM
 from aisec_lab.models.tempered import TemperedCNN
 from aisec_lab.models.text import BagOfEmbeddings, TextClassifier, TextCNN, TextTraining, text_logits
+from aisec_lab.models.tree import DecisionTree, Tree
 from aisec_lab.models.words import Vocabulary, tokenise
 
 __all__ = [
@@ -26,11 +28,13 @@ __all__ = [
     "Characters",
     "Counted",
     "Course",
+    "DecisionTree",
     "Fit",
     "KernelRidge",
     "NeuralNGram",
     "Normalised",
     "Objective",
+    "OnnxClassifier",
     "Probe",
     "ResNet",
     "Ridge",
@@ -44,6 +48,7 @@ __all__ = [
     "TextClassifier",
     "TextTraining",
     "ThroughScattering",
+    "Tree",
     "Vocabulary",
     "fit_in_parallel",
     "fit_together",
@@ -51,8 +56,10 @@ __all__ = [
     "in_turn",
     "load_checkpoint",
     "logits_of",
+    "onnx_bytes",
     "plain",
     "save_checkpoint",
+    "save_onnx",
     "seeded",
     "text_bits",
     "text_logits",

@@ -17,6 +17,7 @@ from aisec_lab.workbench.grid import (
     Evaluation,
     evaluations,
     evasions,
+    extractions,
     poisonings,
     privacies,
     trainings,
@@ -37,7 +38,7 @@ def collect(config: DictConfig) -> None:
         ValueError: a cell is missing, a stray one is there, one lacks a column, or the study has no curve; nothing is
             written.
     """
-    cells, closer = evaluations(config), [*evasions(config), *poisonings(config), *privacies(config)]
+    cells, closer = evaluations(config), [*evasions(config), *poisonings(config), *privacies(config), *extractions()]
     check_cells({cell.folder for cell in cells}, RESULTS / "evaluate", "rows.parquet")
     check_cells({cell.folder for cell in trainings(config)}, RESULTS / "train", "history.parquet")
     check_cells({cell.folder for cell in verdicts(config)}, RESULTS / "diagnose", "findings.parquet")

@@ -28,6 +28,7 @@ SINGLE = (
     "diagnose", "smallest", "black_box", "certify", "physical", "tables", "text", "control", "svm", "cleanse",
     "incident", "availability", "matching", "partition", "poison_svm",
     "private", "mechanism", "release", "reconstruct", "memorise", "invert", "federated",
+    "steal", "publish", "watch", "claim", "compress",
 )  # fmt: skip
 
 

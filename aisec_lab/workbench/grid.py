@@ -13,6 +13,7 @@ ALONE = ("certify", "physical", "tables", "text", "control", "svm_ours")  # and 
 ALONE_POISONED = ("ingest", "incident", "partition", "matching", "availability", "poison_svm_ours")
 # Those of the privacy study that do.
 ALONE_PRIVATE = ("mechanism", "release", "reconstruct", "memorise", "invert", "federated", "private_peers")
+EXTRACTION = ("steal", "publish", "watch", "claim", "compress")  # all of the extraction study, of one victim
 
 
 class Training(NamedTuple):
@@ -94,3 +95,8 @@ def poisonings(config: DictConfig) -> list[Closer]:
 def privacies(config: DictConfig) -> list[Closer]:
     """Every cell of the privacy study, in the order in which it is read."""
     return [*(Closer("private", (name,)) for name in config.privacy.promises), *map(Closer, ALONE_PRIVATE)]
+
+
+def extractions() -> list[Closer]:
+    """Every cell of the extraction study, in the order in which it is read."""
+    return [Closer(notebook) for notebook in EXTRACTION]

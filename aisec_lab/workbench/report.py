@@ -14,7 +14,17 @@ from nbformat import NotebookNode
 from omegaconf import DictConfig
 
 from aisec_lab.files import written_beside
-from aisec_lab.workbench.grid import RESULTS, Closer, evaluations, evasions, poisonings, privacies, trainings, verdicts
+from aisec_lab.workbench.grid import (
+    RESULTS,
+    Closer,
+    evaluations,
+    evasions,
+    extractions,
+    poisonings,
+    privacies,
+    trainings,
+    verdicts,
+)
 
 TEMPLATES = Environment(
     loader=PackageLoader("aisec_lab.workbench", "."),
@@ -26,6 +36,7 @@ ANSWERS = (
     "evasion",
     "poisoning",
     "privacy",
+    "extraction",
 )  # notebooks of synthesis, in the order in which they are read
 
 
@@ -90,6 +101,12 @@ def write_report(config: DictConfig, folder: Path) -> None:
                 (cell, cell.notebook, (_title(cell.folder, cell.notebook), cell.cell[0] if cell.cell else "its own"))
                 for cell in [*privacies(config), Closer("private_keras")]
             ],
+            folder,
+        ),
+        _section(
+            "Stolen models",
+            ("question",),
+            [(cell, cell.notebook, (_title(cell.folder, cell.notebook),)) for cell in extractions()],
             folder,
         ),
     ]

@@ -18,12 +18,13 @@ pytestmark = pytest.mark.xdist_group("study")
 
 TRAINED, BY_APGD, BY_SQUARE = "train@standard-0", "evaluate@standard-none-apgd_ce-0", "evaluate@standard-none-square-0"
 JUDGED = "diagnose@standard-none-0"
-SYNTHESIS = {"collect", "robustness_vs_accuracy", "evasion", "poisoning", "privacy", "report"}
-OWN_DATA = {"physical", "tables", "text", "control", "svm", "availability", "incident", "reconstruct"}
+SYNTHESIS = {"collect", "robustness_vs_accuracy", "evasion", "poisoning", "privacy", "extraction", "report"}
+OWN_DATA = {"physical", "tables", "text", "control", "svm", "availability", "incident", "reconstruct", "steal"}
 CLOSER = {"smallest@standard", "black_box@standard", "certify", "svm_ours", *OWN_DATA}
 POISONED = {"ingest", "poison@badnets-0", "cleanse@badnets-0", "partition", "matching", "poison_svm", "poison_svm_ours"}
 PRIVATE = {"private@epsilon_3", "private@standard", "mechanism", "release", "memorise", "invert", "federated"}
 PRIVATE |= {"private_keras", "private_peers"}
+STOLEN = {"publish", "watch", "claim", "compress"}
 WORST = "robustness, digits, cnn, standard, seed 0: robust_accuracy under worst_case at Linf 0.15"
 
 
@@ -40,7 +41,7 @@ def test_a_second_run_does_nothing(study: Clone) -> None:
 def test_a_forced_second_run_gives_the_same_bytes(study: Clone) -> None:
     """Tables, models, notebooks, pages, figures, metrics and dvc.lock: `make reproducible` on a small study."""
     output = study.run("python", "-m", "tests.reproducible")
-    stages = {"data", TRAINED, BY_APGD, BY_SQUARE, JUDGED, *CLOSER, *POISONED, *PRIVATE, *SYNTHESIS}
+    stages = {"data", TRAINED, BY_APGD, BY_SQUARE, JUDGED, *CLOSER, *POISONED, *PRIVATE, *STOLEN, *SYNTHESIS}
     stages |= {f"side_data@{name}" for name in OWN_DATA}
     assert set(re.findall(r"Running stage '(.+)'", output)) == stages, "all of it was run again"
     assert re.search(r"^(\d+) of \1 files are the same to the last byte$", output, re.MULTILINE), output[-2000:]
@@ -67,7 +68,9 @@ def test_git_holds_the_metrics_and_one_figure_of_what_was_computed(study: Clone)
         "results/availability/metrics.json",
         "results/black_box/standard/metrics.json",
         "results/certify/metrics.json",
+        "results/claim/metrics.json",
         "results/cleanse/badnets-0/metrics.json",
+        "results/compress/metrics.json",
         "results/control/metrics.json",
         "results/diagnose/standard-none-0/metrics.json",
         "results/evaluate/standard-none-apgd_ce-0/metrics.json",
@@ -87,14 +90,17 @@ def test_git_holds_the_metrics_and_one_figure_of_what_was_computed(study: Clone)
         "results/private/epsilon_3/metrics.json",
         "results/private/standard/metrics.json",
         "results/private_peers/metrics.json",
+        "results/publish/metrics.json",
         "results/reconstruct/metrics.json",
         "results/release/metrics.json",
         "results/robustness_vs_accuracy/pareto.png",
         "results/smallest/standard/metrics.json",
+        "results/steal/metrics.json",
         "results/svm_ours/metrics.json",
         "results/tables/metrics.json",
         "results/text/metrics.json",
         "results/train/standard-0/metrics.json",
+        "results/watch/metrics.json",
     ]
     assert study.git("ls-files", "data", "models", "results", "reports").splitlines() == small
     cached = {path.parent.name + path.name for path in (study.root / ".dvc/cache/files/md5").glob("*/*")}
@@ -150,6 +156,7 @@ def test_another_seed_trains_only_the_new_model(restored: Clone) -> None:
     assert set(changed) == new | SYNTHESIS - {
         "poisoning",
         "privacy",
+        "extraction",
     }  # which wait for the table, and know no seed of this study
 
 

@@ -1,0 +1,1 @@
+"""Extraction attacks: what of a model can be stolen through its answers."""

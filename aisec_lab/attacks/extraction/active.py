@@ -1,0 +1,45 @@
+"""Extraction by active learning: the copy says what it needs to be told."""
+
+from dataclasses import dataclass
+
+import torch
+
+from aisec_lab.attacks.extraction.copying import Answered, Copying, answered, drawn, others
+from aisec_lab.attacks.extraction.stolen import published
+from aisec_lab.attacks.extraction.strategies import SmallestMargin, Strategy
+from aisec_lab.attacks.oracle import Oracle
+from aisec_lab.data import Dataset
+from aisec_lab.models.passes import logits_of
+
+
+@dataclass(frozen=True)
+class ActiveExtraction(Copying):
+    """Ask in rounds, each time about the rows that a copy trained on the answers so far finds most useful.
+
+    ActiveThief (Pal et al., 2020, section 4). The budget is spent in `rounds` + 1 equal parts, of which the first
+    asks about random rows. Each round trains a new copy.
+
+    Args:
+        strategy: chooses the rows.
+        rounds: how often it does so.
+
+    Args of the call, returns, raises: as for `Copying`.
+    """
+
+    strategy: Strategy = SmallestMargin()
+    rounds: int = 4
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rounds < self.budget:
+            raise ValueError(f"there must be at least 1 round, and fewer than the budget has queries: {self}")
+
+    def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> Answered:
+        first, *parts = (len(part) for part in torch.arange(self.budget).tensor_split(self.rounds + 1))
+        rows = drawn(pool, first, generator)
+        answers = published(oracle, pool.x[rows])
+        for part in parts:
+            copy = self._copy(pool.x[rows], answers, generator)
+            said, rest = logits_of(copy, pool.x).softmax(1), others(pool, rows)
+            new = rest[self.strategy(said[rest], said[rows], part)]
+            rows, answers = torch.cat([rows, new]), torch.cat([answers, published(oracle, pool.x[new])])
+        return answered(pool, rows, answers)

@@ -1,0 +1,51 @@
+"""Copycat: labels of random natural inputs are enough."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aisec_lab.attacks.extraction.copying import Answered, Copying, answered, drawn
+from aisec_lab.attacks.extraction.stolen import labels, published
+from aisec_lab.attacks.oracle import Oracle
+from aisec_lab.data import Dataset
+
+
+@dataclass(frozen=True)
+class Copycat(Copying):
+    """Ask about random rows, keep the labels alone, and train on as many of each (Correia-Silva et al., 2018).
+
+    arXiv:1806.05476. It is `Knockoff` without a policy but for two things: the answer's winning class is all that it
+    looks at, whatever the victim publishes; and since inputs from elsewhere crowd into few classes, each class that
+    was answered at all then fills an equal share of the training rows, its own repeated or left out at random. The
+    paper trains on augmented images: give `augmentation`.
+
+    Args, args of the call, returns, raises: as for `Copying`.
+    """
+
+    def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> Answered:
+        rows = drawn(pool, self.budget, generator)
+        x, answers, rest = answered(pool, rows, labels(published(oracle, pool.x[rows])))
+        even = balanced(answers.argmax(1), generator)
+        return Answered(x[even], answers[even], rest)
+
+
+def balanced(y: Tensor, generator: torch.Generator) -> Tensor:
+    """Rows in which every class that occurs does so equally often.
+
+    Args:
+        y: classes (N,), int64.
+        generator: which rows are repeated, or left out.
+
+    Returns:
+        Indices of rows, N // K of each of the K classes that occur. No row stands there more than once oftener than
+        another of its class.
+    """
+    classes = y.unique()
+    share = len(y) // len(classes)
+    rows = []
+    for label in classes:
+        own = (y == label).nonzero().flatten()
+        own = own[torch.randperm(len(own), generator=generator)]
+        rows.append(own.repeat(-(-share // len(own)))[:share])
+    return torch.cat(rows)

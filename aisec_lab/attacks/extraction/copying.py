@@ -1,0 +1,109 @@
+"""What all extraction by copying shares: ask, then train a copy on the answers."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks.extraction.imitation import Augmentation, imitated
+from aisec_lab.attacks.extraction.self_training import SelfTraining
+from aisec_lab.attacks.extraction.stolen import Stolen, opened
+from aisec_lab.attacks.oracle import Oracle
+from aisec_lab.data import Dataset
+from aisec_lab.models.fit import Fit
+from aisec_lab.models.layers import Architecture
+
+
+class Answered(NamedTuple):
+    """Queries (N, *input), what was published for them (N, K), and the inputs of the pool (M, *input) that are left."""
+
+    x: Tensor
+    answers: Tensor
+    rest: Tensor
+
+
+@dataclass(frozen=True)
+class Copying(ABC):
+    """An extraction attack that asks `budget` rows and trains a copy on the answers; how it chooses them is its own.
+
+    Args:
+        architecture: of the copy; the victim's need not be known.
+        budget: rows that are asked, in all.
+        fit: how a copy is trained.
+        augmentation: changes the inputs in training; none by default.
+        self_training: how the inputs that were not asked about are used; not at all by default.
+
+    Args of the call:
+        oracle: the victim, in evaluation mode; it may publish probabilities of any kind or labels alone.
+        pool: inputs that the attacker owns.
+        generator: the attack's only randomness.
+
+    Returns:
+        The copy, in evaluation mode, and the rows that were asked: `budget` of them, not one more.
+
+    Raises:
+        ValueError: a budget that the pool or the oracle does not have, or a victim in training mode.
+        Exception: whatever a monitor of the oracle raises to withhold an answer; what it had told before is lost.
+    """
+
+    architecture: Architecture
+    budget: int = 1000
+    fit: Fit = Fit()
+    augmentation: Augmentation | None = None
+    self_training: SelfTraining | None = None
+
+    def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> Stolen:
+        opened(oracle, pool, self.budget)
+        if self.rows > len(pool):
+            raise ValueError(
+                f"the attack takes {self.rows} rows of {pool.name}, which has {len(pool)}: lower the attack's budget, "
+                "or where it has seeds, those"
+            )
+        before = oracle.queries
+        x, answers, rest = self._ask(oracle, pool, generator)
+
+        def train(x: Tensor, answers: Tensor) -> nn.Module:
+            return self._copy(x, answers, generator)
+
+        copy = train(x, answers) if self.self_training is None else self.self_training(train, x, answers, rest)
+        return Stolen(copy, oracle.queries - before)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the pool that the attack needs."""
+        return self.budget
+
+    @abstractmethod
+    def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> Answered:
+        """Spend the budget."""
+
+    def _copy(self, x: Tensor, answers: Tensor, generator: torch.Generator) -> nn.Module:
+        """A new copy, from what is known."""
+        return imitated(
+            self.architecture,
+            x,
+            answers,
+            fit=self.fit,
+            generator=generator,
+            name="the victim's answers",
+            augmentation=self.augmentation,
+        )
+
+
+def drawn(pool: Dataset, n: int, generator: torch.Generator) -> Tensor:
+    """Indices (n,) of different rows of a pool, each as likely as any other."""
+    return torch.randperm(len(pool), generator=generator)[:n]
+
+
+def answered(pool: Dataset, rows: Tensor, answers: Tensor) -> Answered:
+    """The pool's `rows` (N,) with their answers (N, K), in this order, and the rest in the pool's."""
+    return Answered(pool.x[rows], answers, pool.x[others(pool, rows)])
+
+
+def others(pool: Dataset, rows: Tensor) -> Tensor:
+    """Indices of the pool's rows that are not among `rows` (N,), sorted."""
+    left = torch.ones(len(pool), dtype=torch.bool)
+    left[rows] = False
+    return left.nonzero().flatten()

@@ -1,0 +1,189 @@
+"""Extraction without data: a generator looks for inputs on which the copy is still wrong."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from aisec_lab.attacks.extraction.stolen import Stolen, opened, published
+from aisec_lab.attacks.oracle import Oracle
+from aisec_lab.data import Dataset
+from aisec_lab.models import frozen
+from aisec_lab.models.layers import Architecture, initialise
+
+FLOOR = 1e-12  # under published probabilities, before their logarithm
+SPREAD = 4.0  # standard deviation of a pixel before the sigmoid, so that images use the whole of [0, 1]
+
+
+def recovered(probabilities: Tensor) -> Tensor:
+    """Logits (N, K) of mean 0 that softmax turns into these probabilities (N, K), but for zeros: these get a floor."""
+    logits = probabilities.clamp(min=FLOOR).log()
+    return logits - logits.mean(1, keepdim=True)
+
+
+def slopes(value: Tensor, ahead: Tensor, u: Tensor, epsilon: float) -> Tensor:
+    """Gradients (N, d) of a function, estimated by forward differences along unit vectors.
+
+    Args:
+        value: of the function at N points, (N,).
+        ahead: its values (m, N) a step of length `epsilon` further along each of the unit vectors.
+        u: those, (m, N, d), independent and uniform on the sphere.
+        epsilon: the step.
+
+    Returns:
+        The mean over m of d (ahead - value) / epsilon u: unbiased where the function is linear.
+    """
+    return u.shape[2] * ((ahead - value) / epsilon)[:, :, None].mul(u).mean(0)
+
+
+@dataclass(frozen=True)
+class DataFree:
+    """Data-free model extraction (Truong et al., 2021, arXiv:2011.14779).
+
+    A generator of inputs and the copy play against each other over the l1 distance between the copy's logits and the
+    victim's, recovered from its probabilities. The copy descends. The generator climbs, along a gradient that is
+    estimated by forward differences of the published answers before the pixels' sigmoid. Beyond the paper: the copy
+    also learns again from earlier answers, which costs no query.
+
+    Args:
+        architecture: of the copy.
+        budget: queries.
+        batch_size: inputs a step.
+        copy_steps: of the copy on new inputs, for each step of the generator.
+        replays: further ones, on earlier answers.
+        directions: m, of each estimated gradient.
+        epsilon: length of a forward difference.
+        copy_rate, generator_rate: peaks of the learning rates, of Adam on half a cosine. A generator with rate 0 stays
+            as it was drawn and costs no queries: what noise alone achieves.
+        noise, hidden: of the generator, how many numbers it starts from and the width of its layers.
+
+    Args of the call:
+        oracle: the victim; it has to publish probabilities.
+        pool: only the shape of its inputs is used.
+        generator: source of all weights, inputs and directions.
+
+    Returns:
+        The copy, from `budget` queries less what is left of a last, incomplete round.
+
+    Raises:
+        ValueError: settings out of range, a budget below one round, or an oracle that publishes labels only.
+    """
+
+    architecture: Architecture
+    budget: int = 30_000
+    batch_size: int = 64
+    copy_steps: int = 2
+    replays: int = 7
+    directions: int = 1
+    epsilon: float = 1e-3
+    copy_rate: float = 0.002
+    generator_rate: float = 0.01
+    noise: int = 32
+    hidden: int = 128
+
+    def __post_init__(self) -> None:
+        counts = (self.batch_size - 1, self.copy_steps, self.directions, self.noise, self.hidden)
+        rates = (self.epsilon, self.copy_rate)
+        if min(counts) < 1 or not min(rates) > 0 or min(self.replays, self.generator_rate) < 0:
+            raise ValueError(
+                f"batches have at least 2 rows, replays and generator_rate are not negative, the rest positive: {self}"
+            )
+
+    def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> Stolen:
+        if oracle.labels_only:
+            raise ValueError(
+                "DataFree needs probabilities, from which gradients are estimated, and this oracle publishes labels: "
+                "take Knockoff"
+            )
+        climbing = 1 + self.directions if self.generator_rate else 0
+        a_round = self.batch_size * (climbing + self.copy_steps)
+        opened(oracle, pool, self.budget, at_least=1 + a_round)
+        rounds = (self.budget - 1) // a_round
+        with frozen(oracle):
+            classes = published(oracle, torch.full((1, *pool.shape), 0.5)).shape[1]
+            copy = self.architecture(pool.shape, classes, generator=generator).train()
+            game = _Game(self, oracle, copy, pool.shape, rounds, generator)
+            for _ in range(rounds):
+                if self.generator_rate:
+                    game.climb()
+                for _ in range(self.copy_steps):
+                    game.descend(*game.answered(game.drawn().detach()))
+                for _ in range(self.replays):
+                    game.descend(*game.remembered())
+        return Stolen(copy.eval(), 1 + rounds * a_round)
+
+
+class _Game:
+    """The two players, their optimizers, and what the victim has answered so far."""
+
+    def __init__(
+        self,
+        settings: DataFree,
+        oracle: Oracle,
+        copy: nn.Module,
+        shape: tuple[int, ...],
+        rounds: int,
+        generator: torch.Generator,
+    ) -> None:
+        self.settings, self.oracle, self.copy, self.shape, self.generator = settings, oracle, copy, shape, generator
+        d, width = torch.Size(shape).numel(), settings.hidden
+        self.player = nn.Sequential(
+            *(nn.Linear(settings.noise, width), nn.BatchNorm1d(width), nn.ReLU()),
+            *(nn.Linear(width, width), nn.BatchNorm1d(width), nn.ReLU()),
+            *(nn.Linear(width, d), nn.BatchNorm1d(d, affine=False)),  # a pixel keeps its spread: not one image for all
+        )
+        initialise(self.player, generator)
+        self.down = Adam(copy.parameters(), lr=settings.copy_rate)
+        self.up = Adam(self.player.parameters(), lr=settings.generator_rate)
+        steps = rounds * (settings.copy_steps + settings.replays)
+        self.slower = CosineAnnealingLR(self.down, steps), CosineAnnealingLR(self.up, rounds)
+        self.memory: list[tuple[Tensor, Tensor]] = []  # batches of inputs and recovered logits
+
+    def drawn(self) -> Tensor:
+        """What the generator makes of noise, (B, d), before the sigmoid."""
+        noise = torch.randn(self.settings.batch_size, self.settings.noise, generator=self.generator)
+        made: Tensor = self.player(noise)
+        return SPREAD * made
+
+    def images(self, z: Tensor) -> Tensor:
+        """Inputs (B, *shape) in [0, 1] of what was drawn."""
+        return z.sigmoid().unflatten(1, self.shape)
+
+    def answered(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs of what was drawn and the victim's logits for them; they are remembered."""
+        x = self.images(z)
+        self.memory.append((x, recovered(published(self.oracle, x))))
+        return self.memory[-1]
+
+    def remembered(self) -> tuple[Tensor, Tensor]:
+        """A batch of old inputs and logits."""
+        return self.memory[int(torch.randint(len(self.memory), (), generator=self.generator))]
+
+    def descend(self, x: Tensor, logits: Tensor) -> None:
+        """A step of the copy towards logits."""
+        self.down.zero_grad(set_to_none=True)
+        (self.copy(x) - logits).abs().mean().backward()
+        self.down.step()
+        self.slower[0].step()
+
+    @torch.no_grad()
+    def apart(self, x: Tensor, logits: Tensor) -> Tensor:
+        """The distance (B,) between the copy and logits."""
+        return (self.copy(x) - logits).abs().mean(1)
+
+    def climb(self) -> None:
+        """A step of the generator away from agreement."""
+        z = self.drawn()
+        start, epsilon = z.detach(), self.settings.epsilon
+        shape = (self.settings.directions, *start.shape)
+        u = F.normalize(torch.randn(shape, generator=self.generator), dim=2)
+        here = self.apart(*self.answered(start))
+        ahead = self.images((start + epsilon * u).flatten(0, 1))
+        there = self.apart(ahead, recovered(published(self.oracle, ahead))).unflatten(0, u.shape[:2])
+        self.up.zero_grad(set_to_none=True)
+        z.backward(-slopes(here, there, u, epsilon) / len(z))
+        self.up.step()
+        self.slower[1].step()

@@ -1,0 +1,114 @@
+"""The boundary of a linear model of two classes, from labels alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aisec_lab.attacks.extraction.linear import linear_model
+from aisec_lab.attacks.extraction.stolen import Stolen, opened, published
+from aisec_lab.attacks.oracle import Oracle
+from aisec_lab.data import Dataset
+from aisec_lab.models import frozen
+
+ROUGH, FINE = 12, 25  # halvings of a line: enough to know the corners by, and as many as float32 tells apart
+
+Side = Callable[[Tensor], Tensor]  # points (N, d) to whether they are of class 1, (N,)
+
+
+@dataclass(frozen=True)
+class HyperplaneExtraction:
+    """The hyperplane between two classes by line searches (Lowd & Meek, 2005; Tramèr et al., 2016, section 6).
+
+    Inputs lie in a box here, where a search along one column may find nothing: the lines run from random points, most
+    of them on its faces, to one of the other class, each is halved until its crossing is known, and the hyperplane is
+    laid through the crossings by least squares. In a first round the lines end at any point of the other class. That
+    gives the two corners farthest from the boundary, where those of the second round end, so that their crossings lie
+    far apart and rounding turns the hyperplane little.
+
+    Args:
+        lines: for each of d + 1 unknowns; with 2 the system is well conditioned.
+        tolerance: how far a crossing may lie off the hyperplane, in units of the [0, 1] input.
+
+    Args of the call:
+        oracle: the victim, of two classes; only the winning one is looked at.
+        pool: inputs that the attacker owns; asked, in parts, only while all answers are of one class.
+        generator: source of the points.
+
+    Returns:
+        The copy, with logits -f / 2 and f / 2, where f is the signed distance from the hyperplane: how sure the victim
+        is stays unknown. 38 `lines` (d + 1) + 2 queries, and those of the pool.
+
+    Raises:
+        ValueError: settings that are not positive, another number of classes, one class among all that was asked, or
+            crossings that lie on no hyperplane.
+    """
+
+    lines: int = 2
+    tolerance: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.lines < 1 or not self.tolerance > 0:
+            raise ValueError(f"lines must be at least 1 and tolerance positive: {self}")
+
+    def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> Stolen:
+        rows = pool.x.flatten(1)
+        d = rows.shape[1]
+        n = self.lines * (d + 1)
+        opened(oracle, pool, n * (1 + ROUGH + FINE) + 2)
+        before = oracle.queries
+
+        def second(x: Tensor) -> Tensor:
+            answers = published(oracle, x.to(rows.dtype).unflatten(1, pool.shape))
+            if answers.shape[1] != 2:
+                raise ValueError(
+                    f"HyperplaneExtraction tells two classes apart, the victim has {answers.shape[1]}: take Knockoff"
+                )
+            return answers.argmax(1) == 1
+
+        with frozen(oracle):
+            starts = (2 * torch.rand(n, d, generator=generator) - 0.5).clamp(0, 1)
+            side = second(starts)
+            ends = _one_of_each(second, starts, side, rows)
+            normal, _ = _plane(_crossings(second, starts, side, ends, ROUGH), ends)
+            corners = torch.stack([normal < 0, normal > 0]).to(rows.dtype)
+            as_thought = second(corners) == torch.tensor([False, True])
+            ends = torch.where(as_thought[:, None], corners, ends)
+            crossings = _crossings(second, starts, side, ends, FINE)
+        normal, centre = _plane(crossings, ends)
+        off = ((crossings - centre) @ normal).abs().max().item()
+        if off > self.tolerance:
+            raise ValueError(f"the boundary is {off:.3g} off a hyperplane: the victim is not linear; take Knockoff")
+        half, bias = normal / 2, -(centre @ normal) / 2
+        return Stolen(linear_model(torch.stack([-half, half]), torch.stack([-bias, bias])), oracle.queries - before)
+
+
+def _one_of_each(second: Side, starts: Tensor, side: Tensor, rows: Tensor) -> Tensor:
+    """A point of class 0 and one of class 1, (2, d), among the starts, of known side, or else among the rows."""
+    for batch in rows.split(len(starts)):
+        if side.any() and not side.all():
+            break
+        starts, side = torch.cat([starts, batch]), torch.cat([side, second(batch)])
+    if side.all() or not side.any():
+        raise ValueError(f"all {len(side)} points that were asked are of class {int(side[0])}: give a pool of both")
+    return torch.stack([starts[~side][0], starts[side][0]])
+
+
+def _crossings(second: Side, starts: Tensor, side: Tensor, ends: Tensor, halvings: int) -> Tensor:
+    """Where the lines from the starts to the end of the other class cross the boundary, (n, d), float64."""
+    start, way = starts.double(), (ends[(~side).long()] - starts).double()
+    low = torch.zeros(len(starts), 1, dtype=torch.float64)  # shares of the way: the last one before, the first beyond
+    high = torch.ones_like(low)
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        beyond = (second(start + middle * way) != side)[:, None]
+        low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
+    return (start + (low + high) / 2 * way).to(starts.dtype).double()  # as the victim would be shown it
+
+
+def _plane(crossings: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+    """The unit normal (d,), towards the end of class 1, and the centre (d,) of the hyperplane through crossings."""
+    centre = crossings.mean(0)
+    normal = torch.linalg.svd(crossings - centre).Vh[-1]
+    return normal * ((ends[1] - ends[0]).double() @ normal).sign(), centre

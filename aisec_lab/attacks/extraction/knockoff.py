@@ -1,0 +1,35 @@
+"""Knockoff nets: a copy trained on what a victim says about inputs from anywhere."""
+
+from dataclasses import dataclass
+
+import torch
+
+from aisec_lab.attacks.extraction.copying import Answered, Copying, answered, drawn
+from aisec_lab.attacks.extraction.policy import Policy
+from aisec_lab.attacks.extraction.stolen import published
+from aisec_lab.attacks.oracle import Oracle
+from aisec_lab.data import Dataset
+
+
+@dataclass(frozen=True)
+class Knockoff(Copying):
+    """Ask about rows of a pool and train a copy on the answers (Orekondy et al., 2019, arXiv:1812.02766, section 4).
+
+    The copy learns the published probabilities by cross-entropy; where a victim publishes labels alone, it learns
+    those.
+
+    Args:
+        policy: chooses the rows while it learns from the answers, the paper's adaptive strategy; none by default, its
+            random one, in which every row is as likely as any other.
+
+    Args of the call, returns, raises: as for `Copying`. A policy also sees the classes of the pool, which are the
+    attacker's.
+    """
+
+    policy: Policy | None = None
+
+    def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> Answered:
+        if self.policy is not None:
+            return self.policy(oracle, pool, self.budget, self.architecture, generator=generator)
+        rows = drawn(pool, self.budget, generator)
+        return answered(pool, rows, published(oracle, pool.x[rows]))

@@ -1,0 +1,1 @@
+"""Smaller networks that answer like a large one: pruning, quantisation, distillation."""

@@ -1,0 +1,84 @@
+"""Adaptive misinformation: queries unlike the model's own data are answered by a model that learned to be wrong."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.data import Splits
+from aisec_lab.defenses.outputs.published import Published, logarithms
+from aisec_lab.models import Architecture, Fit
+
+
+@dataclass(frozen=True)
+class ReverseCrossEntropy:
+    """-log(1 - p_y): least where the true class has no probability (Kariyappa & Qureshi, 2020, eq. 4).
+
+    Args of the call: as for `Standard`.
+    """
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        logits = model(x)
+        return logits.logsumexp(1) - logits.scatter(1, y[:, None], -torch.inf).logsumexp(1)
+
+
+class Misinformed(nn.Module):
+    """A mixture of the true answer and of a wrong one, by how sure the model is."""
+
+    differentiable: ClassVar[bool] = False  # the mixture turns over within 1 / slope of the threshold
+
+    def __init__(self, wrong: nn.Module, threshold: float, slope: float) -> None:
+        super().__init__()
+        self.wrong, self.threshold, self.slope = wrong, threshold, slope
+
+    def forward(self, logits: Tensor, x: Tensor) -> Tensor:
+        """Log-probabilities (N, K) for logits (N, K) on inputs (N, *input)."""
+        truth = logits.softmax(1)
+        share = (self.slope * (self.threshold - truth.amax(1, keepdim=True))).sigmoid()
+        return logarithms((1 - share) * truth + share * self.wrong(x).softmax(1).to(truth.dtype))
+
+
+@dataclass(frozen=True)
+class AdaptiveMisinformation:
+    """Adaptive misinformation (Kariyappa & Qureshi, 2020, arXiv:1911.07100, section 4).
+
+    A query is taken for foreign where the model's largest probability is below the threshold. The paper trains the
+    model on outliers as well, so that it is unsure of them; here the model is taken as it is. Own inputs of which the
+    model is unsure are answered wrongly too: that is what the defense costs.
+
+    Args:
+        architecture, fit: of the model that learns to be wrong.
+        threshold: tau, of the largest probability, in (0, 1).
+        slope: nu, of the sigmoid in its distance from the threshold.
+        seed: of the wrong model's weights and of the order of its rows.
+
+    Args of the call:
+        model: a classifier.
+        data: the splits; the wrong model learns from `data.train`.
+
+    Returns:
+        A classifier, in the mode of `model`.
+
+    Raises:
+        ValueError: no data.
+    """
+
+    architecture: Architecture
+    fit: Fit
+    threshold: float = 0.9
+    slope: float = 1000.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1 or not self.slope > 0:
+            raise ValueError(f"threshold must lie in (0, 1) and slope be positive, got {self.threshold}, {self.slope}")
+
+    def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
+        if data is None:
+            raise ValueError("AdaptiveMisinformation trains a model to be wrong: give it data=splits")
+        train, generator = data.train, torch.Generator().manual_seed(self.seed)
+        wrong = self.architecture(train.shape, len(train.classes), generator=generator)
+        wrong = wrong.to(next(model.parameters()).device)
+        self.fit(wrong, train, ReverseCrossEntropy(), generator=generator)
+        return Published(model, Misinformed(wrong.requires_grad_(False), self.threshold, self.slope))

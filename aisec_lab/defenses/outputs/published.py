@@ -1,0 +1,42 @@
+"""What a client is told in place of the model's answer: probabilities, handed on as their logarithms."""
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+FLOOR = 1e-12  # a probability of 0 is handed on as this: its logarithm has to be finite
+
+
+def logarithms(published: Tensor) -> Tensor:
+    """Probabilities (N, K) as logits, the shape and type of `published`: softmax gives them back, to within `FLOOR`."""
+    return published.clamp(min=FLOOR).log()
+
+
+class Change(Protocol):
+    """A module that makes a published answer of the model's."""
+
+    def __call__(self, logits: Tensor, x: Tensor) -> Tensor:
+        """Log-probabilities (N, K) for the model's logits (N, K) on inputs (N, *input)."""
+        ...
+
+
+class Published(nn.Module):
+    """A classifier whose answer to x changes in a way that depends on x; again a classifier.
+
+    Where the answer alone decides, `nn.Sequential(model, change)` will do. In both the change is a part of its own,
+    whose first argument is the logits, so that `BPDA` can look through one that is marked `differentiable = False`.
+
+    Args:
+        model: a classifier; its mode is that of the whole.
+        change: a module, called as `Change`.
+    """
+
+    def __init__(self, model: nn.Module, change: nn.Module) -> None:
+        super().__init__()
+        self.model, self.change = model, change
+        self.train(model.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-probabilities (N, K) of inputs (N, *input)."""
+        published: Tensor = self.change(self.model(x), x)
+        return published

@@ -1,0 +1,128 @@
+"""Conferrable adversarial examples: what fools a model and its copies, and no model trained on its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks.evasion.balls import Ball, Linf
+from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.extraction.imitation import imitated
+from aisec_lab.attacks.extraction.stolen import labels
+from aisec_lab.data import Dataset
+from aisec_lab.defenses.ownership.fingerprints import Fingerprint, answered, calibrated, drawn
+from aisec_lab.models import Architecture, Fit, frozen, logits_of
+
+
+@dataclass(frozen=True)
+class Conferrable:
+    """Adversarial examples that copies of the model share and reference models do not (Lukas et al., 2021).
+
+    The paper is arXiv:1912.00888, section 4. The owner makes copies of the model, half of them from its probabilities,
+    half from its labels, sets aside some reference models, and moves rows until the copies agree with the model on a
+    class that the set-aside models do not give. Of these rows those of highest conferrability are kept: the share of
+    copies that answer with the model's class times the share of set-aside models that do not. The other reference
+    models calibrate; of those set aside the rows are unlike by construction.
+
+    What copies share may come from the rows that they were taught, and then a model that learned the same rows by
+    itself is accused: give rows that the model was not trained on, or references that were trained on the same ones.
+
+    Args:
+        architecture, fit: of the copies.
+        ball: how far a row may be moved.
+        n: points that are kept.
+        tried: rows that are moved, from which they are chosen.
+        copies: how many of them the owner makes.
+        aside: reference models that shape the points, the first ones.
+        steps, learning_rate: of the search, by Adam.
+
+    Args of `make`: as for `Fingerprinting`.
+
+    Raises:
+        ValueError: fields out of range; no reference model beyond those set aside; what an attack refuses of a model
+            and its inputs; fewer rows than `tried`.
+    """
+
+    architecture: Architecture
+    fit: Fit = Fit()
+    ball: Ball = Linf(0.2)
+    n: int = 50
+    tried: int = 200
+    copies: int = 6
+    aside: int = 10
+    steps: int = 200
+    learning_rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        counts = (self.n, self.copies, self.aside, self.steps)
+        if min(counts) < 1 or self.tried < self.n or not self.learning_rate > 0:
+            raise ValueError(f"n, copies, aside, steps, learning_rate must be positive, tried at least n: {self}")
+
+    def make(
+        self, model: nn.Module, clean: Dataset, references: Sequence[nn.Module], *, generator: torch.Generator
+    ) -> Fingerprint:
+        """As `Fingerprinting`."""
+        check(model, clean.x, clean.y)
+        if len(references) <= self.aside:
+            raise ValueError(
+                f"{self.aside} reference models shape the points, more must calibrate, got {len(references)} in all: "
+                "train more or lower `aside`"
+            )
+        copies, others = self._copies(model, clean, generator), references[: self.aside]
+        x = drawn(clean, self.tried, generator)
+        z = self._moved(model, copies, others, x)
+        best = conferrability(model, copies, others, z).argsort(descending=True, stable=True)[: self.n]
+        return calibrated(answered(model, z[best.to(z.device)]), references[self.aside :])
+
+    def _copies(self, model: nn.Module, clean: Dataset, generator: torch.Generator) -> list[nn.Module]:
+        """Copies of the model, as a thief would make them, in turn from either kind of answer."""
+        with frozen(model):
+            soft = logits_of(model, clean.x).softmax(1)
+        answers = [labels(soft) if number % 2 else soft for number in range(self.copies)]
+        return [
+            imitated(self.architecture, clean.x, answer, fit=self.fit, generator=generator, name=clean.name)
+            for answer in answers
+        ]
+
+    def _moved(self, model: nn.Module, copies: Sequence[nn.Module], others: Sequence[nn.Module], x: Tensor) -> Tensor:
+        """Rows x (N, *input) moved within the ball to where copies and others differ most."""
+        with torch.no_grad():
+            clean = mean_probability(others, x)
+        delta = torch.zeros_like(x, requires_grad=True)
+        descent = torch.optim.Adam([delta], lr=self.learning_rate)
+        with frozen(model):
+            for _ in range(self.steps):
+                z = x + delta
+                surrogate, reference = mean_probability(copies, z), mean_probability(others, z)
+                apart = (surrogate - reference).amax(1)
+                losses = (
+                    -apart.clamp(min=1e-6).log()
+                    + cross_entropy(surrogate, model(z).softmax(1))
+                    + cross_entropy(reference, clean)
+                )
+                (delta.grad,) = torch.autograd.grad(losses.sum(), delta)
+                descent.step()
+                with torch.no_grad():
+                    delta.copy_(self.ball.project(x, delta))
+        return (x + delta.detach()).clamp(0, 1)
+
+
+def mean_probability(models: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """The softmax (N, K) of the mean logits of classifiers, with its graph towards x alone."""
+    logits = []
+    for model in models:
+        with frozen(model):
+            logits.append(model(x))
+    return torch.stack(logits).mean(0).softmax(1)
+
+
+def cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
+    """Of probabilities (N, K) with targets (N, K): shape (N,)."""
+    return -(target * probability.clamp(min=1e-12).log()).sum(1)
+
+
+def conferrability(model: nn.Module, copies: Sequence[nn.Module], others: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """Of points (N, *input): the share of copies that give the model's class times that of others that do not, (N,)."""
+    agree = [torch.stack([answered(model, x).y == answered(one, x).y for one in group]) for group in (copies, others)]
+    return agree[0].double().mean(0) * (1 - agree[1].double().mean(0))

@@ -1,0 +1,102 @@
+"""What every watermark is: put into a model under a key, and looked for in a suspect under that key."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from aisec_lab.data import Dataset
+from aisec_lab.defenses.ownership.key import Key
+from aisec_lab.models.quantised import Quantised
+
+Layer = nn.Linear | nn.Conv2d | Quantised  # what has a weight that a mark may lie in
+
+
+@dataclass(frozen=True, eq=False)
+class Marked:
+    """A marked model, and what its owner needs to recognise copies of it.
+
+    `dataclasses.replace(marked, key=another)` is the same claim under another key, which must find nothing.
+
+    Args:
+        model: a classifier in evaluation mode.
+        key: from which the mark follows.
+        rows: what a suspect is asked or fed, if that does not follow from the key alone: it has to be committed to
+            as well. Where it does follow, it is kept for its shape and classes, and not believed. None where nothing
+            is asked.
+    """
+
+    model: nn.Module
+    key: Key
+    rows: Dataset | None = None
+
+
+class Watermark(Protocol):
+    """Settings of a watermark."""
+
+    def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> Marked:
+        """A marked copy of a classifier; the model that is handed over stays as it is.
+
+        Args:
+            model: classifier; trained, then the mark is put in by fine-tuning; with fresh weights, it learns both.
+            train: rows that it learns from, on the model's device.
+            key: a fresh one for each model, or two owners of copies cannot be told apart.
+            generator: source of the training's randomness; the mark's own is the key.
+        """
+        ...
+
+    def verify(self, suspect: nn.Module, marked: Marked) -> float:
+        """A p-value of "the suspect has nothing to do with the key".
+
+        The key is random and everything else is held fixed: the suspect, its weights and whatever it was trained on.
+        So P[p <= a] <= a for any model that was made without knowledge of the key, however it was made and however
+        much it resembles the marked one without its mark. One key, one suspect, one claim: with m suspects, compare
+        with a / m.
+
+        Args:
+            suspect: a classifier, seen in evaluation mode; an `Oracle` for those marks that only ask.
+            marked: the owner's claim.
+
+        Returns:
+            The p-value; 1 where a mark that looks inside finds no layer of the shape of the marked one.
+        """
+        ...
+
+
+def rows_of(marked: Marked) -> Dataset:
+    """The rows of a claim that has to have some; ValueError where it has none."""
+    if marked.rows is None:
+        raise ValueError(
+            "this claim has no rows to show to a suspect: verify it with the watermark that embedded it, "
+            "a served one with the rows that a client asked (ServedMark.asked)"
+        )
+    return marked.rows
+
+
+def layer_of(model: nn.Module, layer: int) -> Layer:
+    """The layer of that number among the linear and convolutional ones, quantised or not, in the model's own order.
+
+    Args:
+        model: any module.
+        layer: from 0 up, or from -1 down.
+
+    Raises:
+        ValueError: a model without it.
+    """
+    layers = [module for module in model.modules() if isinstance(module, Layer)]
+    if not -len(layers) <= layer < len(layers):
+        raise ValueError(
+            f"layer {layer} is none of the {len(layers)} linear and convolutional ones of this "
+            f"{type(model).__name__}: choose one that it has"
+        )
+    return layers[layer]
+
+
+def twin_of(marked: nn.Module, suspect: nn.Module, layer: int) -> Layer | None:
+    """The suspect's layer of that number; None where it has none, or one whose weights have another shape."""
+    try:
+        twin = layer_of(suspect, layer)
+    except ValueError:
+        return None
+    return twin if twin.weight.shape == layer_of(marked, layer).weight.shape else None

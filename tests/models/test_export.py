@@ -1,0 +1,180 @@
+"""A classifier as an ONNX file: it answers as the classifier does, its bytes are a function of it, and they are few."""
+
+import copy
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from torch import nn
+
+from aisec_lab.models import CNN, MLP, Normalised, ResNet, StridedCNN, TemperedCNN, logits_of
+from aisec_lab.models.export import OnnxClassifier, onnx_bytes, save_onnx
+from aisec_lab.models.onnx_graph import Graph
+from aisec_lab.models.quantised import FixedGrid, Quantised, RowGrid
+
+NETWORKS = [
+    (CNN(8, 16), (1, 8, 8)),
+    (StridedCNN(8, 16), (3, 9, 11)),
+    (MLP((12,)), (7,)),
+    (ResNet(width=8), (3, 16, 16)),
+    (TemperedCNN(8, 16), (1, 16, 16)),
+    (TemperedCNN(8, 16, scale=1.5, temperature=3.0, offset=0.5), (1, 16, 16)),
+]
+ROUNDINGS = {
+    "weights": lambda layer: Quantised(layer, 8),
+    "half bytes": lambda layer: Quantised(layer, 4),
+    "blocks": lambda layer: Quantised(layer, 4, 32),
+    "small blocks of bytes": lambda layer: Quantised(layer, 8, 10),
+    "by row": lambda layer: Quantised(layer, 8, before=RowGrid()),
+    "fixed": lambda layer: Quantised(
+        layer, 8, before=FixedGrid(-2, 2), after=FixedGrid(-6, 6) if isinstance(layer, nn.Conv2d) else None
+    ),
+}
+
+
+def built(network, shape, number=0):
+    """A network with weights and norms as if trained."""
+    generator = torch.Generator().manual_seed(number)
+    model = network(shape, 5, generator=generator).eval()
+    with torch.no_grad():
+        for each in model.parameters():
+            each.add_(0.1 * torch.randn(each.shape, generator=generator))
+    return model
+
+
+def rounded(model, rounding):
+    """A copy, each of its layers in a row quantised."""
+    layers = [rounding(layer) if isinstance(layer, nn.Linear | nn.Conv2d) else copy.deepcopy(layer) for layer in model]
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.mark.parametrize(("network", "shape"), NETWORKS, ids=lambda value: type(value).__name__)
+def test_the_file_answers_like_the_network(network, shape):
+    """Whatever the number of rows; twice written is once written, and the network stays as it is, mode and all."""
+    model = built(network, shape)
+    if isinstance(model[0], Normalised):
+        model[0] = Normalised([0.3] * shape[0], [0.2 + 0.1 * i for i in range(shape[0])])
+    model.train()
+    content = onnx_bytes(model, shape)
+    assert all(part.training for part in model.modules())
+    assert content == onnx_bytes(copy.deepcopy(model), shape)
+    for rows in (1, 9):
+        x = torch.rand(rows, *shape, generator=torch.Generator().manual_seed(1))
+        assert torch.allclose(OnnxClassifier(content)(x), logits_of(model, x), atol=2e-5)
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_the_file_of_a_rounded_network_answers_like_it(rounding):
+    """ONNX Runtime multiplies whole numbers where it can: a rounding falls to the other side only now and then."""
+    x = torch.rand(300, 1, 12, 12, generator=torch.Generator().manual_seed(1))
+    for network in (CNN(8, 16), StridedCNN(8, 16)):
+        model = rounded(built(network, (1, 12, 12)), ROUNDINGS[rounding])
+        ours, theirs = logits_of(model, x), logits_of(OnnxClassifier(onnx_bytes(model, (1, 12, 12))), x)
+        spread = ours.std(0).mean()
+        assert (ours - theirs).abs().max() < 0.2 * spread
+        assert (ours - theirs).abs().mean() < 0.005 * spread
+        assert (ours.argmax(1) == theirs.argmax(1)).double().mean() >= 0.995
+
+
+def test_large_sums_of_bytes_do_not_overflow():
+    """All weights and inputs at their ends: the sums that 16 bits would cut off."""
+    layer = nn.Linear(64, 2, bias=False)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+    model = nn.Sequential(Quantised(layer, 8, before=FixedGrid(0, 1))).eval()
+    assert torch.allclose(
+        OnnxClassifier(onnx_bytes(model, (64,)))(torch.ones(3, 64)), torch.full((3, 2), 64.0), rtol=1e-3
+    )
+
+
+def test_nothing_is_written_but_the_network():
+    """No name but numbers, no producer, no text: the bytes are a function of the weights."""
+    content = onnx.load_from_string(onnx_bytes(built(CNN(), (1, 8, 8)), (1, 8, 8)))
+    assert (content.producer_name, content.producer_version, content.doc_string) == ("", "", "")
+    assert not content.metadata_props
+    for node in content.graph.node:
+        assert (node.name, node.doc_string, len(node.metadata_props)) == ("", "", 0)
+        assert all(name.isdecimal() or name in ("x", "logits") for name in [*node.input, *node.output])
+    assert all(each.name.isdecimal() for each in content.graph.initializer)
+
+
+def test_few_bits_take_few_bytes():
+    """Beside a float32 file: bytes under 0.3, half-bytes in blocks under 0.2; nine zeros in ten under 0.2."""
+    model, shape = built(CNN(), (1, 8, 8)), (1, 8, 8)
+    weights = sum(each.numel() for each in model.parameters())
+    before = len(onnx_bytes(model, shape))
+    assert 4 * weights < before < 4 * weights + 2000
+    assert len(onnx_bytes(rounded(model, ROUNDINGS["weights"]), shape)) < 0.3 * before
+    assert len(onnx_bytes(rounded(model, ROUNDINGS["blocks"]), shape)) < 0.2 * before
+    with torch.no_grad():
+        for each in model.parameters():
+            if each.ndim > 1:
+                each.view(-1)[torch.arange(each.numel()) % 10 > 0] = 0
+    x = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    whole = [rounded(model, ROUNDINGS[name]) for name in ("weights", "blocks", "half bytes")]
+    for pruned in (model, *whole):
+        content = onnx_bytes(pruned, shape)
+        assert len(content) < 0.2 * before
+        assert torch.allclose(OnnxClassifier(content)(x), logits_of(pruned, x), atol=2e-5)
+
+
+def read_back(graph, name):
+    """The value of a constant, as ONNX Runtime sees it."""
+    content = onnx.load_from_string(graph.file(name, (1,)))
+    session = onnxruntime.InferenceSession(content.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": np.zeros((1, 1), np.float32)})[0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(arrays.arrays(np.int8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(-8, 7)))
+def test_half_bytes_come_back(values):
+    graph = Graph()
+    codes = graph.constant(values, four_bits=True)
+    whole = graph.node("DequantizeLinear", codes, graph.constant(1.0))
+    assert np.array_equal(read_back(graph, whole), values)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    side=st.integers(1, 40),
+    share=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
+    number=st.integers(0, 99),
+)
+def test_sparse_constants_come_back(side, share, number):
+    """In whichever form is shorter: never longer than an array without zeros, and a third of it where few are not."""
+    rng = np.random.default_rng(number)
+    values = (rng.standard_normal((side, 2 * side)) * (rng.random((side, 2 * side)) < share)).astype(np.float32)
+    graph = Graph()
+    name = graph.constant(values)
+    assert np.array_equal(read_back(graph, name), values)
+    full = Graph()
+    longest = len(full.file(full.constant(np.ones_like(values)), (1,)))
+    assert len(graph.file(name, (1,))) <= longest
+    if share < 0.1 and values.nbytes > 2000:
+        assert len(graph.file(name, (1,))) < longest / 3
+
+
+def test_saved_is_what_was_written(tmp_path):
+    model = built(MLP((4,)), (3,))
+    size = save_onnx(tmp_path / "model.onnx", model, (3,))
+    content = (tmp_path / "model.onnx").read_bytes()
+    assert (size, content) == (len(content), onnx_bytes(model, (3,)))
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (nn.GELU(), "GELU has no ONNX form here"),
+        (nn.AdaptiveAvgPool2d(2), "not to 2: use AdaptiveAvgPool2d"),
+    ],
+    ids=["GELU", "pooling"],
+)
+def test_what_has_no_form_is_refused(layer, message):
+    with pytest.raises(ValueError, match=message):
+        onnx_bytes(nn.Sequential(nn.Flatten(), layer).eval(), (1, 4, 4))
