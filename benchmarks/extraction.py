@@ -76,7 +76,7 @@ def seeded(number: int) -> torch.Generator:
 
 
 def thief(theft: Theft) -> Extraction:
-    """The attack. Its settings were chosen on images of the pool: longer training than a victim's pays most."""
+    """The attack. Its settings were chosen on 2,000 images of the pool, and the victim's answers about them."""
     fit = Fit(epochs=round(40 * (QUERIES[-1] / theft.queries) ** 0.5), batch_size=128)
     if theft.attack in CLAIMS:
         return ActiveExtraction(COPY, theft.queries, fit, Shifts(1, mirror=True), None, SmallestMargin(), rounds=1)
@@ -126,7 +126,7 @@ def figures(found: pd.DataFrame, out: Path) -> None:
     curves = found[(found.defense == "none") & (found.seed == 0) & found.attack.isin(("random", *CLAIMS, "MNIST"))]
     caption = (
         "Fashion-MNIST: copies of a network, from its answers about images of its own kind or, last, about MNIST. "
-        "Which images are asked about matters more than whether probabilities are published."
+        "Where images come from matters more than whether probabilities are published."
     )
     figure = extraction_curves(curves.rename(columns={"queries": "level"}), caption)
     figure.savefig(out.with_suffix(".png"), metadata={"Software": None})

@@ -108,7 +108,7 @@ def test_the_grid_holds_every_claim_against_every_removal(splits, marked) -> Non
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts[0].startswith("< 1e-")
     assert texts.count("-") == 2  # the removal that nobody tried
-    assert f"accuracy {right:.0%}" in texts
+    assert f"{right:.0%} right" in texts
     bold = [text.get_text() for text in figure.axes[0].texts if text.get_fontweight() == "bold"]
     assert bold == [text for text in texts if text.startswith("< 1e-") and int(text[5:]) >= 6]
     plt.close(figure)

@@ -66,6 +66,12 @@ FIGURES = {  # of each page
     "private_keras.html": 0,
     "private_peers.html": 1,
     "privacy.html": 2,
+    "steal.html": 2,
+    "publish.html": 2,
+    "watch.html": 1,
+    "claim.html": 1,
+    "compress.html": 1,
+    "extraction.html": 2,
 }
 
 

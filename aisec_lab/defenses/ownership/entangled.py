@@ -65,11 +65,23 @@ class EntangledWatermark:
         """As `Watermark`."""
         assert marked.rows is not None
         triggers = self._triggers(marked.key, marked.rows)
-        moved = self._moved(suspect, triggers, marked.rows)  # (J, K)
-        possible = torch.arange(moved.shape[1]) != triggers.source[:, None]
-        # of the classes that the target may be, how many are moved to less than this one
-        rank = ((moved[:, None] < moved[:, :, None]) & possible[:, None]).sum(2)
+        rank, possible = self.ranks(suspect, triggers, marked.rows)
         return chance(rank, possible, triggers.target)
+
+    def ranks(self, suspect: nn.Module, triggers: Triggers, rows: Dataset) -> tuple[Tensor, Tensor]:
+        """Of the classes that each trigger's target may be, how many a suspect is moved to less than to each (J, K).
+
+        Args:
+            suspect: as for `verify`.
+            triggers: J of them; their targets are not looked at.
+            rows: natural ones, unstamped.
+
+        Returns:
+            These counts, int64; and which classes may be the target, bool.
+        """
+        moved = self._moved(suspect, triggers, rows)  # (J, K)
+        possible = torch.arange(moved.shape[1]) != triggers.source[:, None]
+        return ((moved[:, None] < moved[:, :, None]) & possible[:, None]).sum(2), possible
 
     def _triggers(self, key: Key, like: Dataset) -> Triggers:
         if len(like.shape) != 3 or min(like.shape[1:]) < self.size:
@@ -108,9 +120,13 @@ def chance(values: Tensor, possible: Tensor, chosen: Tensor) -> float:
     Returns:
         P[sum >= the chosen one's], by exact convolution; in (0, 1].
     """
+    return float(tails(values, possible)[int(values.gather(1, chosen[:, None]).sum())])
+
+
+def tails(values: Tensor, possible: Tensor) -> np.ndarray:
+    """P[sum >= s] for every sum s from 0 up to the largest. Args: as for `chance`."""
     sums = np.ones(1)
     for value, allowed in zip(values.numpy(), possible.numpy(), strict=True):
         counts = np.bincount(value[allowed])
         sums = np.convolve(sums, counts / counts.sum())
-    reached = int(values.gather(1, chosen[:, None]).sum())
-    return min(1.0, float(sums[reached:].sum()))
+    return np.minimum(1.0, sums[::-1].cumsum()[::-1])

@@ -37,13 +37,17 @@ class Triggers:
         down, across = torch.arange(height) - top, torch.arange(width) - left
         inside = [(line >= 0) & (line < size) for line in (down, across)]
         source = key.integers("trigger sources", classes, (number,))
-        step = 1 + key.integers("trigger targets", classes - 1, (number,))
         return cls(
             pattern=key.bits("trigger pixels", (number, channels, height, width)).float(),
             where=(inside[0][:, :, None] & inside[1][:, None, :])[:, None],
             source=source,
-            target=(source + step) % classes,
+            target=(source + cls.steps(key, number, classes)) % classes,
         )
+
+    @staticmethod
+    def steps(key: Key, number: int, classes: int) -> Tensor:
+        """How far from its source each target of a key is (J,), 1..K-1, whatever the sources are."""
+        return 1 + key.integers("trigger targets", classes - 1, (number,))
 
     def stamped(self, x: Tensor, which: Tensor) -> Tensor:
         """Rows x (N, C, H, W) with trigger `which` (N,) on each."""
