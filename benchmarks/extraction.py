@@ -125,8 +125,8 @@ def figures(found: pd.DataFrame, out: Path) -> None:
     """Draw what the file has: fidelity against queries, and what each defense costs whom."""
     curves = found[(found.defense == "none") & (found.seed == 0) & found.attack.isin(("random", *CLAIMS, "MNIST"))]
     caption = (
-        "Fashion-MNIST: copies of a network, from its answers about images of its own kind or, last, about MNIST. "
-        "Where images come from matters more than whether probabilities are published."
+        "Fashion-MNIST: copies of a network, from its answers about images of its own kind or, last, about MNIST, with "
+        "95 % Clopper-Pearson intervals."
     )
     figure = extraction_curves(curves.rename(columns={"queries": "level"}), caption)
     figure.savefig(out.with_suffix(".png"), metadata={"Software": None})
@@ -141,8 +141,9 @@ def figures(found: pd.DataFrame, out: Path) -> None:
         }
         points = pd.DataFrame(columns).reindex(list(DEFENSES)).dropna().rename_axis("defense").reset_index()
         caption = (
-            f"Fashion-MNIST: what {PRICE:,} answers about random images are worth, and to whom. The dotted line is a "
-            "thief who looks at winners alone: no defense that leaves them as they are can push a thief below it."
+            f"Fashion-MNIST: what {PRICE:,} answers about random images are worth to honest users and to a thief "
+            "who believes them. The dotted line is a thief who looks at winners alone, which no defense keeps from "
+            "anybody that leaves these as they are."
         )
         figure = defense_prices(points.assign(seed=0), caption, f"{useful}, left to honest users")
         figure.axes[0].axhline(cells["value", "fidelity"]["label"], color="#888888", linestyle=":", linewidth=1)

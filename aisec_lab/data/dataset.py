@@ -84,6 +84,24 @@ class Dataset:
             )
         return self.subset(torch.from_numpy(stratified_sample(self.y.numpy(), n, seed)))
 
+    def parted(self, share: float, seed: int) -> tuple["Dataset", "Dataset"]:
+        """Two stratified parts, each with its rows in their order here: one with `share` of the rows, and the others.
+
+        Args:
+            share: above 0 and below 1.
+            seed: fixes the parts.
+
+        Raises:
+            ValueError: a share that leaves one of them without a row.
+        """
+        n = round(share * len(self))
+        if not 1 <= n < len(self):
+            raise ValueError(
+                f"a share of {share} leaves a part of {self.name}'s {len(self)} rows empty: choose another"
+            )
+        rest, part = stratified_split(self.y.numpy(), n, seed)
+        return self.subset(torch.from_numpy(part)), self.subset(torch.from_numpy(rest))
+
 
 def stratified_sample(y: np.ndarray, n: int, seed: int) -> np.ndarray:
     """Indices of n rows, each class within one row of its share, sorted.

@@ -83,7 +83,7 @@ def removal_rows(
             }
         for attack, suspect in treated[id(claim.model)].items():
             at = {"defense": defense, "attack": attack, "seed": seed} | cell
-            right = int((logits_of(suspect, test.x).argmax(1) == test.y).sum())
+            right = int((logits_of(suspect, test.x).argmax(1) == test.y.cpu()).sum())
             rows.append({"metric": "p_value", "value": claim.verify(suspect)} | at)
             rows.append(rate("clean_accuracy", right, len(test), **at))
     return rows

@@ -65,6 +65,8 @@ def _(module: nn.Linear, graph: Graph, x: str, rank: int) -> str:
 
 @written.register
 def _(module: nn.Conv2d, graph: Graph, x: str, rank: int) -> str:
+    if module.padding_mode != "zeros" or isinstance(module.padding, str):
+        raise ValueError(f"ONNX is written for convolutions padded by so many zeros, got {module}: use padding=n")
     return _convolution(module.__dict__, graph, x, graph.constant(module.weight), module.bias)
 
 
@@ -122,6 +124,8 @@ def _(module: nn.Module, graph: Graph, x: str, rank: int) -> str:
 
 @written.register
 def _(module: nn.Flatten, graph: Graph, x: str, rank: int) -> str:
+    if (module.start_dim, module.end_dim) != (1, -1):
+        raise ValueError(f"ONNX is written for nn.Flatten() of all but the rows, got {module}: use that")
     return graph.node("Flatten", x)
 
 

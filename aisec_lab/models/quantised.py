@@ -42,7 +42,7 @@ class FixedGrid(nn.Module):
 
 
 class RowGrid(nn.Module):
-    """Inputs in 255 steps of a size that each row brings along: its largest magnitude over 127.
+    """Inputs as 255 values, steps of a size that each row brings along: its largest magnitude over 127.
 
     Dettmers et al., 2022, arXiv:2208.07339, section 2. A row is rounded in the same way whatever stands beside it. The
     gradient passes straight through.

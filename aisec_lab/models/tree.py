@@ -98,7 +98,7 @@ class DecisionTree:
 
         ties = int(torch.randint(2**31, (), generator=generator))
         grower = DecisionTreeClassifier(max_depth=self.depth, min_samples_leaf=self.leaf_rows, random_state=ties)
-        grown = grower.fit(dataset.x.flatten(1).numpy(), dataset.y.numpy())
+        grown = grower.fit(dataset.x.flatten(1).cpu().numpy(), dataset.y.cpu().numpy())
         arrays = grown.tree_
         column, threshold, left, right, value = (
             torch.from_numpy(array.copy())

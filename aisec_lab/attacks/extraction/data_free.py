@@ -69,7 +69,8 @@ class DataFree:
         The copy, from `budget` queries less what is left of a last, incomplete round.
 
     Raises:
-        ValueError: settings out of range, a budget below one round, or an oracle that publishes labels only.
+        ValueError: settings out of range, a budget below one round or beyond the oracle's, an oracle in training mode
+            or one that publishes labels only.
     """
 
     architecture: Architecture

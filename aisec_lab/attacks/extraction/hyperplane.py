@@ -42,7 +42,8 @@ class HyperplaneExtraction:
 
     Raises:
         ValueError: settings that are not positive, another number of classes, one class among all that was asked, or
-            crossings that lie on no hyperplane.
+            crossings that lie on no hyperplane; and what `Copying` refuses of an oracle.
+        RuntimeError: the oracle's budget runs out on the way.
     """
 
     lines: int = 2
@@ -110,5 +111,5 @@ def _crossings(second: Side, starts: Tensor, side: Tensor, ends: Tensor, halving
 def _plane(crossings: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
     """The unit normal (d,), towards the end of class 1, and the centre (d,) of the hyperplane through crossings."""
     centre = crossings.mean(0)
-    normal = torch.linalg.svd(crossings - centre).Vh[-1]
+    normal = torch.linalg.svd(crossings - centre, full_matrices=False).Vh[-1]
     return normal * ((ends[1] - ends[0]).double() @ normal).sign(), centre

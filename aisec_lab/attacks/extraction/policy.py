@@ -58,7 +58,7 @@ class Policy:
 
     Args:
         certainty, diversity, loss: the weights.
-        block: rows that are asked at once, the paper's 1 or more, for speed.
+        block: rows that are asked at once, the paper's 1 or more, for speed; fewer where a class of the pool runs out.
         window: how many of the last answers and rewards the means are over.
         fit: how the copy learns each block.
 
@@ -97,9 +97,11 @@ class Policy:
         bandit, worst = GradientBandit(len(unasked), self.window), torch.tensor(1e-12)  # a share of no loss is 0
         asked: list[int] = []
         while len(asked) < budget:
-            there, actions, rows = _left(unasked), [], []
-            for _ in range(min(self.block, budget - len(asked))):
-                actions.append(int(torch.multinomial(bandit.pi(_left(unasked)), 1, generator=generator)))
+            there = _left(unasked)
+            actions: list[int] = []
+            rows: list[int] = []
+            while len(rows) < min(self.block, budget - len(asked)) and torch.equal(_left(unasked), there):
+                actions.append(int(torch.multinomial(bandit.pi(there), 1, generator=generator)))
                 rows.append(unasked[actions[-1]].pop())
             x, told = pool.x[rows], published(oracle, pool.x[rows]).float()
             if not asked:

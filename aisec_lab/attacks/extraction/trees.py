@@ -67,7 +67,9 @@ class TreeExtraction:
         victim does on every float32 input in [0, 1].
 
     Raises:
-        ValueError: negative settings, or a victim that is no tree, or one of more leaves.
+        ValueError: negative settings, a victim that is no tree or has more leaves, and what `Copying` refuses of an
+            oracle.
+        RuntimeError: the oracle's budget runs out on the way.
     """
 
     rows: int = 100

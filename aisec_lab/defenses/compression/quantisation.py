@@ -99,6 +99,8 @@ def replaced(model: nn.Module, by: Callable[[str, nn.Linear | nn.Conv2d], nn.Mod
     """A copy of a model with each linear and convolutional layer, known by its name, replaced."""
     copied = copy.deepcopy(model)
     layers = set(weighty(copied))
+    if copied in layers:
+        return by("", copied).to(next(model.parameters()).device).eval()
     for name, layer in [pair for pair in copied.named_modules() if pair[1] in layers]:
         place, _, last = name.rpartition(".")
         setattr(copied.get_submodule(place), last, by(name, layer).to(layer.weight.device))

@@ -16,8 +16,9 @@ class RateBudget(QueryMonitor):
     Args:
         rows: that may be asked within a window; one more rings.
         window: length of it, in the units of the clock; a call counts until exactly so much later, not then.
-        clock: called once for each call of the oracle, gives numbers that never fall. For a study, counted ticks, such
-            as `itertools.count().__next__`, which is a window of the last calls to all clients; for a service, seconds.
+        clock: called once for each call of a client that is not locked out, gives numbers that never fall. For a study,
+            counted ticks, such as `itertools.count().__next__`, which is a window of the last calls to all clients; for
+            a service, seconds.
         withhold: as for `QueryMonitor`.
 
     Raises:

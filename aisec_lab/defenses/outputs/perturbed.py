@@ -80,7 +80,8 @@ class ReverseSigmoid:
     """The reverse sigmoid (Lee et al., 2018, arXiv:1806.00054, eq. 3-4). Called as `Undefended`.
 
     y - beta (sigmoid(gamma log(y / (1 - y))) - 1/2), what is negative set to 0, over its sum. Where beta and gamma are
-    at most 1, a winner of more than 1/2 stays the winner; one of less can lose to a class of almost nothing.
+    at most 1, and not both about 1, where all classes tie, a winner of more than 1/2 stays the winner; one of less can
+    lose to a class of almost nothing.
 
     Args:
         beta: size of the lie.

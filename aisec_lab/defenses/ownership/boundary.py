@@ -19,7 +19,7 @@ BISECTIONS = 20  # to a millionth of the way
 class BoundaryFingerprint:
     """Where the model's answer changes on the way from one row to another of a different class.
 
-    The place is found by bisection, as decision-based attacks do (Brendel et al., 2018, arXiv:1712.04248, section 2);
+    The place is found by bisection, as decision-based attacks do (Chen et al., 2020, arXiv:1904.02144, algorithm 1);
     the suspect is then asked for its class at points before and behind it, at several distances: the nearest are
     answered alike by exact copies alone, the farther ones by near copies too, such as a pruned or quantised model.
 

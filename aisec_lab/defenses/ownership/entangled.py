@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.entangling import Entangling, Triggers
 from aisec_lab.defenses.ownership.key import Key
-from aisec_lab.defenses.ownership.watermark import Marked
+from aisec_lab.defenses.ownership.watermark import Marked, rows_of
 from aisec_lab.models import Fit, frozen, logits_of
 
 
@@ -40,7 +40,8 @@ class EntangledWatermark:
     suspect that publishes probabilities shows more than one that publishes labels.
 
     Raises:
-        ValueError: fields out of range; inputs that are no images or smaller than a stamp; a class without a row.
+        ValueError: fields out of range; inputs that are no images or smaller than a stamp; fewer than three classes, or
+            one without a row.
     """
 
     triggers: int = 64
@@ -55,6 +56,11 @@ class EntangledWatermark:
 
     def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> Marked:
         """As `Watermark`."""
+        if len(train.classes) < 3:
+            raise ValueError(
+                f"{train.name} has {len(train.classes)} classes: a target that is the one other class proves nothing, "
+                "so this mark takes three at least"
+            )
         triggers = self._triggers(key, train)
         marked = copy.deepcopy(model)
         self.fit(marked, train, Entangling(triggers, train, self.kappa), generator=generator)
@@ -63,9 +69,9 @@ class EntangledWatermark:
 
     def verify(self, suspect: nn.Module, marked: Marked) -> float:
         """As `Watermark`."""
-        assert marked.rows is not None
-        triggers = self._triggers(marked.key, marked.rows)
-        rank, possible = self.ranks(suspect, triggers, marked.rows)
+        rows = rows_of(marked)
+        triggers = self._triggers(marked.key, rows)
+        rank, possible = self.ranks(suspect, triggers, rows)
         return chance(rank, possible, triggers.target)
 
     def ranks(self, suspect: nn.Module, triggers: Triggers, rows: Dataset) -> tuple[Tensor, Tensor]:

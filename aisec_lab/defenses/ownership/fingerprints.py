@@ -41,7 +41,7 @@ class Fingerprint:
         Args:
             suspect: a classifier, or an `Oracle` where the likeness only asks.
         """
-        return (1 + int((self.null >= self.likeness(suspect)).sum())) / (1 + len(self.null))
+        return (1 + int((~(self.null < self.likeness(suspect))).sum())) / (1 + len(self.null))  # NaN is no likeness
 
 
 def calibrated(likeness: Likeness, references: Sequence[nn.Module]) -> Fingerprint:

@@ -22,8 +22,8 @@ class IPGuard:
 
     Args:
         n: points.
-        k: how far beyond the boundary, in logits; nearer points tell fewer models from the model, and lose sooner what
-            fine-tuning changes.
+        k: how far beyond the boundary, in logits: the farther, the more unrelated models answer alike; the nearer, the
+            sooner fine-tuning changes the answer.
         steps, learning_rate: of the search; a point that is not there in the end stays where it is.
 
     Args of `make`: as for `Fingerprinting`.

@@ -18,7 +18,8 @@ class Key:
     """A random secret; all that a mark draws is a stream of SHAKE-256 (NIST FIPS 202) over it and a purpose.
 
     An owner publishes `commitment` before anybody could copy the model and shows the secret in a dispute. Whoever could
-    choose the key afterwards would find one that fits any model: a p-value means nothing without the commitment.
+    choose the key afterwards would find one that fits any model: a p-value means nothing without the commitment. The
+    mark's kind, settings and rows belong with it: whoever chooses these afterwards has made many claims.
 
     No `torch.Generator` is between: it takes 32 bits of its seed and drops the rest, so that a secret that went through
     one could be found by trying.

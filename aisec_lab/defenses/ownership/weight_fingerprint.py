@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -21,18 +22,29 @@ class WeightFingerprint:
 
     From the first layer on, units are matched by the assignment of largest total cosine of their incoming weights, and
     the next layer's inputs follow (in the manner of Ainsworth et al., 2023, arXiv:2209.04836, section 3.2, once from
-    front to back). So a thief who only reorders the units of a chain of layers, or scales a unit's incoming weights,
-    hides nothing. Weights that were trained anew, as by extraction, have nothing in common: this recognises copies.
+    front to back). So a thief who only reorders the units of a chain of layers hides nothing; one who scales units and
+    undoes it in the next layer hides some. Weights that were trained anew, as by extraction, have nothing in common:
+    this recognises copies.
 
     Args of `make`: as for `Fingerprinting`; rows and generator are not used. A suspect whose linear and convolutional
     layers have other shapes has a likeness of -1, which makes p = 1.
+
+    Raises:
+        ValueError: layers that are no chain, each reading the one listed before it, as those of a residual network; no
+            reference model.
     """
 
     def make(
         self, model: nn.Module, clean: Dataset, references: Sequence[nn.Module], *, generator: torch.Generator
     ) -> Fingerprint:
         """As `Fingerprinting`."""
-        return calibrated(AlignedCosine(tuple(weights(model))), references)
+        own = tuple(weights(model))
+        if any(later.shape[1] % former.shape[0] for former, later in pairwise(own)):
+            raise ValueError(
+                f"units are matched along a chain of layers, and those of this {type(model).__name__} are none: "
+                "take another fingerprint for a residual network"
+            )
+        return calibrated(AlignedCosine(own), references)
 
 
 @dataclass(frozen=True, eq=False)
