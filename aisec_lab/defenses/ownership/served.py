@@ -105,7 +105,7 @@ class ServedMark:
         return Marked(Served(copy.deepcopy(model).eval(), key, train.x.mean(0), self.rate, self.bits), key)
 
     def asked(self, marked: Marked, x: Tensor) -> Marked:
-        """The claim against a client that asked rows x (N, *shape): its whole log, since a chosen part proves nothing."""
+        """The claim against a client that asked rows x (N, *shape), its whole log: a chosen part proves nothing."""
         scores = logits_of(marked.model, x)
         classes = tuple(map(str, range(scores.shape[1])))
         return replace(marked, rows=Dataset(x, scores.argmax(1).to(x.device), classes, "served"))
