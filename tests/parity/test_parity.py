@@ -25,7 +25,7 @@ STEPS, STEP_SIZE = 20, 0.1  # of PGD; in units of eps
 CLIMB = 30  # steps of APGD; its first step is 2 eps, which ART has to be told
 TARGETS = 3
 PROPOSALS = 100  # of Square, after a look at the clean row and one at the start, which only our budget counts
-LINF, EUCLIDEAN, SUM, COUNT = Linf(0.08), L2(0.5), L1(1.0), L0(2)  # neither network is broken altogether, or hardly
+LINF, EUCLIDEAN, SUM, COUNT = Linf(0.08), L2(0.5), L1(1.2), L0(2)  # neither network is broken altogether, or hardly
 
 
 class Pair(NamedTuple):

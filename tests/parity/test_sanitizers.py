@@ -96,5 +96,6 @@ def test_the_cluster_that_is_flagged_is_the_one_that_art_calls_poison(learned: L
         seed = int(torch.randint(2**31, (), generator=seeds))
         small = two_means(components(seen, 10, seed), seed)[1].numpy()
         (clean,), _, _ = ClusteringAnalyzer().analyze_by_size([small.astype(int)])
-        assert small.mean() < 0.5
-        np.testing.assert_array_equal(flagged[dataset.y == c].numpy(), clean == 0)
+        assert small.mean() <= 0.5
+        wanted = (clean == 0) & (small.mean() < 0.5)  # of two equal ones none is the smaller, and none is flagged
+        np.testing.assert_array_equal(flagged[dataset.y == c].numpy(), wanted)
