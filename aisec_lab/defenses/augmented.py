@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks import RowNoise
+from aisec_lab.attacks.extraction.augmentation import shifted
 from aisec_lab.defenses.inputs import check_images
 
 
@@ -45,17 +46,6 @@ class Augmented:
         logits = model((1 - share) * seen + share * seen[partner])
         own, other = (F.cross_entropy(logits, label, reduction="none") for label in (y, y[partner]))
         return own + share.flatten() * (other - own)
-
-
-def shifted(x: Tensor, moves: Tensor) -> Tensor:
-    """Images (N, C, H, W), each moved down and right by its `moves` (N, 2), whole pixels; black comes in."""
-    height, width = x.shape[2:]
-    row = torch.arange(height, device=x.device) - moves[:, :1]  # (N, H): where each row comes from
-    column = torch.arange(width, device=x.device) - moves[:, 1:]
-    inside = ((row >= 0) & (row < height))[:, :, None] & ((column >= 0) & (column < width))[:, None, :]
-    rows = torch.arange(len(x), device=x.device)[:, None, None]
-    moved = x.permute(0, 2, 3, 1)[rows, row.clamp(0, height - 1)[:, :, None], column.clamp(0, width - 1)[:, None, :]]
-    return moved.permute(0, 3, 1, 2) * inside[:, None]
 
 
 def cut_out(x: Tensor, side: int, noise: RowNoise) -> Tensor:

@@ -12,10 +12,9 @@ from aisec_lab.attacks import Attack
 from aisec_lab.data import Dataset
 from aisec_lab.evaluation.curves import draw
 from aisec_lab.evaluation.figures import pareto
-from aisec_lab.evaluation.robustness import FRESH, attacked
+from aisec_lab.evaluation.robustness import attacked, winners
 from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
 from aisec_lab.evaluation.table import rate
-from aisec_lab.models import logits_of, seeded
 
 MEASURES = {"fidelity": "fidelity to the victim", "clean_accuracy": "accuracy"}
 
@@ -32,7 +31,7 @@ def fidelity(copy: nn.Module, victim: nn.Module, x: Tensor, /, **cell: Any) -> d
     Returns:
         The metric `fidelity`: the share of rows whose winning classes are the same, with its interval.
     """
-    return rate("fidelity", int((_classes(copy, x) == _classes(victim, x)).sum()), len(x), **cell)
+    return rate("fidelity", int((winners(copy, x) == winners(victim, x)).sum()), len(x), **cell)
 
 
 def transfer(
@@ -56,15 +55,9 @@ def transfer(
     Raises:
         ValueError: the victim gets no row right.
     """
-    right = dataset.subset(torch.arange(len(dataset))[_classes(victim, dataset.x) == dataset.y])
+    right = dataset.subset(torch.arange(len(dataset))[winners(victim, dataset.x) == dataset.y])
     x_adv, _ = attacked(attack, copy, right, seed=seed)
-    return rate("transfer_asr", int((_classes(victim, x_adv) != right.y).sum()), len(right), seed=seed, **cell)
-
-
-def _classes(model: nn.Module, x: Tensor) -> Tensor:
-    """The winning columns (N,) of a model's answers, the reject option's among them."""
-    with seeded(model, torch.Generator().manual_seed(FRESH)):
-        return logits_of(model, x).argmax(1)
+    return rate("transfer_asr", int((winners(victim, x_adv) != right.y).sum()), len(right), seed=seed, **cell)
 
 
 def extraction_curves(rates: pd.DataFrame, caption: str) -> Figure:

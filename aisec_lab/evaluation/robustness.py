@@ -105,9 +105,14 @@ def classes_of(model: nn.Module, x: Tensor, classes: int) -> Tensor:
     Returns:
         Classes, int64; `REJECTED` where the model refuses to answer.
     """
-    with seeded(model, torch.Generator().manual_seed(FRESH)):
-        answers = logits_of(model, x).argmax(1)
+    answers = winners(model, x)
     return torch.where(answers == classes, REJECTED, answers)
+
+
+def winners(model: nn.Module, x: Tensor) -> Tensor:
+    """The winning columns (N,) of a model's answers, the reject option's among them. Args: as for `classes_of`."""
+    with seeded(model, torch.Generator().manual_seed(FRESH)):
+        return logits_of(model, x).argmax(1)
 
 
 def stands(rows: pd.DataFrame) -> pd.Series:

@@ -5,6 +5,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+FLOOR = 1e-12  # a probability of 0 is taken for this: its logarithm has to be finite
+
 
 class Architecture(Protocol):
     """A frozen dataclass of hyper-parameters that, called, builds a classifier."""
@@ -52,3 +54,8 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def logarithms(probabilities: Tensor) -> Tensor:
+    """Probabilities (N, K) as logits, of their shape and type: softmax gives them back, to within `FLOOR`."""
+    return probabilities.clamp(min=FLOOR).log()

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-
-FLOOR = 1e-12  # under a leaf's probabilities: their logarithms stay finite, and softmax gives back 0 to that much
+from aisec_lab.models.layers import logarithms
 
 
 class Tree(nn.Module):
@@ -45,7 +44,7 @@ class Tree(nn.Module):
         self.register_buffer("column", column.clamp(min=0))
         self.register_buffer("threshold", threshold.double())
         self.register_buffer("branches", torch.where(leaf[:, None], nodes[:, None], children))  # a leaf leads to itself
-        self.register_buffer("log_probabilities", probabilities.clamp(min=FLOOR).log())
+        self.register_buffer("log_probabilities", logarithms(probabilities))
         self.leaves = nodes[leaf]
         depth = torch.zeros(len(nodes), dtype=torch.int64)
         for node in nodes[~leaf].tolist():  # parents before their children

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from aisec_lab.attacks import RowNoise
-from aisec_lab.defenses.augmented import Augmented, cut_out, shifted
+from aisec_lab.attacks.extraction.augmentation import shifted
+from aisec_lab.defenses.augmented import Augmented, cut_out
 from aisec_lab.models import logits_of
 
 

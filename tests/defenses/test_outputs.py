@@ -18,8 +18,8 @@ from aisec_lab.defenses.outputs.coarse import Label, LabelsOnly, Rounded, Rounde
 from aisec_lab.defenses.outputs.misinformation import AdaptiveMisinformation, ReverseCrossEntropy
 from aisec_lab.defenses.outputs.perturbed import Deceptive, OutputNoise, ReverseSigmoid, Softened, Tempering
 from aisec_lab.defenses.outputs.poisoning import LEAD, Poisoned, PredictionPoisoning, corners, deviation
-from aisec_lab.defenses.outputs.published import FLOOR
 from aisec_lab.models import MLP, Fit, logits_of
+from aisec_lab.models.layers import FLOOR
 
 WRONG = AdaptiveMisinformation(MLP((32,)), Fit(epochs=6, batch_size=32, learning_rate=0.01), threshold=0.8)
 KEEPING = [

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from aisec_lab.attacks.evasion.noise import RowNoise
@@ -41,11 +40,15 @@ class Shifts:
         noise = RowNoise(x, generator)
         if self.mirror:
             x = torch.where(noise.uniform((1, 1, 1), 0) < 0.5, x.flip(3), x)
-        down, right = noise.integers(0, 2 * self.reach + 1, (2,), 1).unbind(1)  # (N,): where the window begins
-        rows, columns = (
-            first[:, None] + torch.arange(n, device=x.device)
-            for first, n in zip((down, right), x.shape[2:], strict=True)
-        )
-        padded = F.pad(x, (self.reach,) * 4).movedim(1, 3)  # (N, H + 2 reach, W + 2 reach, C)
-        each = torch.arange(len(x), device=x.device)[:, None, None]
-        return padded[each, rows[:, :, None], columns[:, None, :]].movedim(3, 1)
+        return shifted(x, self.reach - noise.integers(0, 2 * self.reach + 1, (2,), 1))
+
+
+def shifted(x: Tensor, moves: Tensor) -> Tensor:
+    """Images (N, C, H, W), each moved down and right by its `moves` (N, 2), whole pixels; black comes in."""
+    height, width = x.shape[2:]
+    row = torch.arange(height, device=x.device) - moves[:, :1]  # (N, H): where each row comes from
+    column = torch.arange(width, device=x.device) - moves[:, 1:]
+    inside = ((row >= 0) & (row < height))[:, :, None] & ((column >= 0) & (column < width))[:, None, :]
+    rows = torch.arange(len(x), device=x.device)[:, None, None]
+    moved = x.permute(0, 2, 3, 1)[rows, row.clamp(0, height - 1)[:, :, None], column.clamp(0, width - 1)[:, None, :]]
+    return moved.permute(0, 3, 1, 2) * inside[:, None]

@@ -12,15 +12,14 @@ from aisec_lab.attacks.extraction.stolen import Stolen, opened, published
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 from aisec_lab.models import frozen
-from aisec_lab.models.layers import Architecture, initialise
+from aisec_lab.models.layers import Architecture, initialise, logarithms
 
-FLOOR = 1e-12  # under published probabilities, before their logarithm
 SPREAD = 4.0  # standard deviation of a pixel before the sigmoid, so that images use the whole of [0, 1]
 
 
 def recovered(probabilities: Tensor) -> Tensor:
     """Logits (N, K) of mean 0 that softmax turns into these probabilities (N, K), but for zeros: these get a floor."""
-    logits = probabilities.clamp(min=FLOOR).log()
+    logits = logarithms(probabilities)
     return logits - logits.mean(1, keepdim=True)
 
 

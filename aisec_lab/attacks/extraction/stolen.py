@@ -40,11 +40,11 @@ class Extraction(Protocol):
         ...
 
 
-def published(oracle: Oracle, x: Tensor) -> Tensor:
+def published(oracle: nn.Module, x: Tensor) -> Tensor:
     """The probabilities that a victim publishes, rounded, cut or perturbed as they may be.
 
     Args:
-        oracle: the victim; it counts each row.
+        oracle: the victim, which counts each row; or any classifier.
         x: queries (N, *input), float32 in [0, 1].
 
     Returns:
@@ -56,7 +56,7 @@ def published(oracle: Oracle, x: Tensor) -> Tensor:
         RuntimeError: more rows than the oracle's budget has left.
     """
     answers = logits_of(oracle, x)
-    probabilities = answers if oracle.labels_only else answers.softmax(1)
+    probabilities = answers if getattr(oracle, "labels_only", False) else answers.softmax(1)
     if probabilities.isnan().any():
         row = int(probabilities.isnan().any(1).nonzero()[0])
         raise ValueError(

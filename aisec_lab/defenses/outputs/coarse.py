@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.data import Splits
-from aisec_lab.defenses.outputs.published import logarithms
+from aisec_lab.models.layers import logarithms
 
 
 class Truncated(nn.Module):

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Splits
-from aisec_lab.defenses.outputs.published import Published, logarithms
+from aisec_lab.defenses.outputs.published import Published
 from aisec_lab.models import Architecture, Fit
+from aisec_lab.models.layers import logarithms
 
 
 @dataclass(frozen=True)

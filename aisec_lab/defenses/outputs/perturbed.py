@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks import RowNoise
 from aisec_lab.data import Splits
-from aisec_lab.defenses.outputs.published import Published, logarithms
+from aisec_lab.defenses.outputs.published import Published
+from aisec_lab.models.layers import logarithms
 
 
 class Tempering(nn.Module):

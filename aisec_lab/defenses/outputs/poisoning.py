@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.data import Splits
-from aisec_lab.defenses.outputs.published import Published, logarithms
+from aisec_lab.defenses.outputs.published import Published
 from aisec_lab.models import Architecture
+from aisec_lab.models.layers import logarithms
 
 LARGEST = 12  # classes for which all answers with a given winner are tried: 2^11 for each row
 LEAD = 1e-5  # by which a winner that ties with others stays ahead

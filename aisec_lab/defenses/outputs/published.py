@@ -4,13 +4,6 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-FLOOR = 1e-12  # a probability of 0 is handed on as this: its logarithm has to be finite
-
-
-def logarithms(published: Tensor) -> Tensor:
-    """Probabilities (N, K) as logits, the shape and type of `published`: softmax gives them back, to within `FLOOR`."""
-    return published.clamp(min=FLOOR).log()
-
 
 class Change(Protocol):
     """A module that makes a published answer of the model's."""

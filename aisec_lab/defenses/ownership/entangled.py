@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.attacks.extraction.stolen import published
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.entangling import Entangling, Triggers
 from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.watermark import Marked, rows_of
-from aisec_lab.models import Fit, frozen, logits_of
+from aisec_lab.models import Fit, frozen
 
 
 @dataclass(frozen=True)
@@ -102,17 +103,11 @@ class EntangledWatermark:
         which = torch.cat([torch.full((len(of[s]),), j) for j, s in enumerate(triggers.source.tolist())])
         where = torch.cat([of[s] for s in triggers.source.tolist()])
         with frozen(suspect):
-            before = answers_of(suspect, rows.x)[where.cpu()]
-            after = answers_of(suspect, triggers.stamped(rows.x[where], which))
+            before = published(suspect, rows.x)[where.cpu()]
+            after = published(suspect, triggers.stamped(rows.x[where], which))
         total = torch.zeros(len(triggers), before.shape[1], dtype=torch.float64)
         total.index_add_(0, which, (after - before).double())
         return total / which.bincount(minlength=len(triggers))[:, None]
-
-
-def answers_of(suspect: nn.Module, x: Tensor) -> Tensor:
-    """The probabilities (N, K), on the CPU, that a classifier, or an `Oracle`, publishes for inputs (N, *input)."""
-    answers = logits_of(suspect, x)
-    return answers if getattr(suspect, "labels_only", False) else answers.softmax(1)
 
 
 def chance(values: Tensor, possible: Tensor, chosen: Tensor) -> float:
