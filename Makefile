@@ -1,5 +1,6 @@
 # Every target begins with the set-up it needs; nothing is wanted beforehand but Linux, git, make and Python 3.11.
 SHELL := /bin/bash
+MAKEFLAGS += --jobs=2# the two environments are installed side by side
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PIP := -m pip install --quiet --disable-pip-version-check
