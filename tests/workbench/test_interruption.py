@@ -28,7 +28,7 @@ def gone(process: psutil.Process) -> bool:
 
 def test_a_killed_run_takes_its_kernel_along_and_can_be_finished(clone: Clone) -> None:
     """SIGKILL in training leaves nothing half-written; the next run, whose terminal is closed, gives the same bytes."""
-    clone.run("aisec", "compose", *SMALL, "data.train_size=null", "fit.epochs=60")
+    clone.run("aisec", "compose", *SMALL, "data.train_size=null", "fit.epochs=25")
     clone.run("dvc", "repro", "data")
     # The shell in which dvc runs its commands: sh stays between the two, bash is replaced by the command.
     behind_sh, behind_bash = (clone.environment | {"SHELL": shell} for shell in ("/bin/sh", "/bin/bash"))

@@ -29,17 +29,13 @@ def test_by_hand_the_notebook_has_the_settings_of_the_study() -> None:
 @pytest.mark.legacy
 @pytest.mark.skipif(not INSTALLED, reason="there is no kernel aisec-legacy: `make legacy` makes it")
 def test_ours_are_as_strong_as_secml_on_its_own_machines(clone: Clone) -> None:
-    """A run by SecML, the same to the byte when repeated, and the lab's attacks on what crossed between the kernels."""
+    """A run by SecML, and the lab's attacks on what crossed between the kernels."""
     settings = OmegaConf.merge(OmegaConf.load(clone.root / "params.yaml"), {"svm": SETTINGS})
     OmegaConf.save(settings, clone.root / "params.yaml")
     clone.run("aisec", "data", "digits")
-    seen = []
-    for _ in range(2):
-        clone.run("aisec", "run", "notebooks/svm.ipynb", "results/svm", "-p", "rows=12", "-p", "budgets=2")
-        seen.append({path.name: path.read_bytes() for path in (clone.root / "results/svm").iterdir()})
-    assert set(seen[0]) == {"svm.ipynb", "svm.html", "svm.npz"}
-    assert seen[0] == seen[1]
-    assert b"data:image/png;base64" in seen[0]["svm.html"]
+    clone.run("aisec", "run", "notebooks/svm.ipynb", "results/svm", "-p", "rows=12", "-p", "budgets=2")
+    assert {path.name for path in (clone.root / "results/svm").iterdir()} == {"svm.ipynb", "svm.html", "svm.npz"}
+    assert "data:image/png;base64" in (clone.root / "results/svm/svm.html").read_text()
 
     with np.load(clone.root / "results/svm/svm.npz") as file:
         arrays = dict(file)
