@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 TRACKED = "AISEC_TRACKED"  # set by the runner inside a stage: a JSON list of the parameters that the stage tracks
@@ -25,6 +24,8 @@ def project_root() -> Path:
 
 def composed(overrides: Sequence[str]) -> DictConfig:
     """Compose `configs/` with Hydra, all interpolations resolved, as `dvc exp run` does it."""
+    from hydra import compose, initialize_config_dir  # half a second that a stage need not pay
+
     with initialize_config_dir(str(project_root() / "configs"), version_base=None):
         config = compose("config", overrides=list(overrides))
     OmegaConf.resolve(config)

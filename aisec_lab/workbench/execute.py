@@ -64,6 +64,7 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
             dict(parameters) | {"out": os.path.relpath(out, project_root())},  # the kernel starts at the root
             cwd=str(project_root()),
             stderr_file=sys.stderr,
+            shutdown_kernel="immediate",  # all is written: a polite end takes longer than the imports
         )
         scrub(executed)
     except PapermillExecutionError as error:
