@@ -13,7 +13,7 @@ from aisec_lab.evaluation.intervals import bounded_mean, clopper_pearson
 from aisec_lab.evaluation.levels import level_curves
 from aisec_lab.evaluation.membership import log_roc_curves, roc_points, tpr_at_fpr
 from aisec_lab.evaluation.monitors import Recorder, Stream, alarm_rates, honest_streams, replay
-from aisec_lab.evaluation.ownership import Owned, p_value_grid, removal_rows
+from aisec_lab.evaluation.ownership import RECOGNISED, Owned, p_value_grid, removal_rows
 from aisec_lab.evaluation.privacy import contradictions, two_sides
 from aisec_lab.evaluation.robustness import (
     attacked,
@@ -28,6 +28,7 @@ from aisec_lab.evaluation.table import over_seeds, rate, read_table, tidy, write
 from aisec_lab.evaluation.texts import answers, attack_texts, certified_texts, word_bracket, word_curve
 
 __all__ = [
+    "RECOGNISED",
     "Owned",
     "Recorder",
     "Stream",

@@ -18,7 +18,7 @@ from aisec_lab.evaluation.style import STYLE, WIDTH, captioned
 from aisec_lab.evaluation.table import rate
 from aisec_lab.models import logits_of
 
-CLEAR = 1e-6  # the p-value from which on a model counts as recognised
+RECOGNISED = 1e-6  # the p-value from which on a model counts as recognised
 DEEPEST = 12  # powers of ten that the colours tell apart
 DARK = 0.55  # share of these from which on a cell's text is white
 SMALLEST = 1e-300  # under it, floating point has no logarithm to show
@@ -114,7 +114,7 @@ def p_value_grid(rows: pd.DataFrame, attacks: Sequence[str], defenses: Sequence[
                     continue
                 color = "white" if depth.iloc[i, j] > DARK * DEEPEST else "black"
                 shown: dict[str, Any] = {"ha": "center", "va": "center", "color": color}
-                weight = "bold" if p < CLEAR else "normal"
+                weight = "bold" if p < RECOGNISED else "normal"
                 axes.text(j, i - 0.12, _power(p), fontsize=7, fontweight=weight, **shown)
                 axes.text(j, i + 0.25, f"{accuracy:.0%} right", fontsize=5.5, **shown)
         axes.set_xticks(range(len(defenses)), [name.replace("_", "\n") for name in defenses], fontsize=6.5)

@@ -15,7 +15,7 @@ why_option = click.option("--why", help="[default: back to entry ENTRY]")
 
 
 class ByName(click.Group):
-    """A group whose first word may be the NAME of a dataset: that is `prepare`."""
+    """A group whose first word may be a DATASET: that is `prepare`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put `prepare` before what begins with no command."""
@@ -24,27 +24,29 @@ class ByName(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=ByName, subcommand_metavar="NAME [ROOT] | COMMAND [ARGS]...")
+@click.group(cls=ByName, subcommand_metavar="DATASET... | COMMAND [ARGS]...")
 def data() -> None:
-    """Prepare the dataset NAME under ROOT/NAME/ (data/NAME/), or go back to an earlier version."""
+    """Prepare each DATASET, a NAME (in data/NAME/) or FOLDER/NAME, or go back to an earlier version."""
 
 
 @data.command()
-@click.argument("name")
-@click.argument("root", default="data")
+@click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
 @optional_role_option
-def prepare(name: str, root: str, role: str | None) -> None:
-    """Prepare the dataset NAME under ROOT/NAME/ (data/NAME/): arrays, and a card with source, licence and sha256.
+def prepare(datasets: tuple[str, ...], role: str | None) -> None:
+    """Prepare each DATASET, a NAME (in data/NAME/) or FOLDER/NAME: arrays, a card with source, licence and sha256.
 
-    The same as `aisec data NAME`. A role that is named must be one that may write data/NAME; a stage of the pipeline
+    The same as `aisec data DATASET...`. A role that is named must be one that may write there; a stage of the pipeline
     runs as whoever started it.
     """
     os.chdir(project_root())
-    if obj := guarded(Path(root, name)):
-        permit_if_named(role, "write", obj)
+    places = [Path(dataset) if "/" in dataset else Path("data", dataset) for dataset in datasets]
+    for place in places:
+        if obj := guarded(place):
+            permit_if_named(role, "write", obj)
     from aisec_lab.data import prepare as bring
 
-    click.echo(bring(name, root))
+    for place in places:
+        click.echo(bring(place.name, place.parent))
 
 
 @data.command("rollback")

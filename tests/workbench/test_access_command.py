@@ -44,10 +44,10 @@ def refusals(project: Path) -> list[str]:
 
 
 def test_a_stage_needs_no_role(project: Path) -> None:
-    """`aisec data digits`, as dvc.yaml has it; also by the full name of the command, and below another root."""
+    """`aisec data digits`, as dvc.yaml has it; also by the full name of the command, and several, elsewhere."""
     assert aisec("data digits") == "data/digits\n"
     assert (project / "data/digits/card.json").exists()
-    assert aisec("data prepare digits data/physical") == "data/physical/digits\n"
+    assert aisec("data prepare data/a/digits data/b/digits") == "data/a/digits\ndata/b/digits\n"
     assert aisec("ledger verify").startswith("intact, 0 entries")
 
 
@@ -64,14 +64,14 @@ def test_a_named_role_must_be_one_that_may_write_the_data(project: Path, monkeyp
     for words in (
         "data digits --role researcher",
         "data --role researcher digits",
-        "data digits data/x --role service",
+        "data data/x/digits --role service",
     ):
         assert "may not write data/" in aisec(words, code=2)
     monkeypatch.setenv("AISEC_ROLE", "auditor")
     assert aisec("data digits", code=2).startswith("aisec: auditor may not write data/digits (steward may)")
     assert [path.name for path in project.glob("data/digits/*")] == ["train.npz"]
     assert aisec("data digits --role steward") == "data/digits\n"
-    assert aisec("data digits scratch") == "scratch/digits\n", "outside data/ nobody is asked"
+    assert aisec("data scratch/digits") == "scratch/digits\n", "outside data/ nobody is asked"
     assert refusals(project) == [
         "data/digits (nothing -> nothing): auditor may not write it",
         "data/x/digits (nothing -> nothing): service may not write it",

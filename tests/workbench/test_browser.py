@@ -67,7 +67,7 @@ FIGURES = {  # of each page
     "private_peers.html": 1,
     "privacy.html": 2,
     "steal.html": 2,
-    "publish.html": 2,
+    "publish.html": 1,
     "watch.html": 1,
     "claim.html": 1,
     "compress.html": 1,

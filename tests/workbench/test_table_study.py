@@ -11,7 +11,7 @@ pytestmark = pytest.mark.xdist_group("study")
 
 
 def test_a_study_of_a_table_runs_through(restored: Clone) -> None:
-    """Two classes, thirty columns, attacks that suit them; each defended model has its cost and its place.
+    """Two classes, thirty columns, an attack that suits them; each defended model has its cost and its place.
 
     In a project whose study was of images: what does not depend on the data is not run again, and the cells that
     the new study does not declare are removed first, as `collect` would say.
@@ -21,7 +21,8 @@ def test_a_study_of_a_table_runs_through(restored: Clone) -> None:
     restored.run(
         *("aisec", "compose", "+experiment=tables", *SMALL),
         *(
-            "study.attacks=[apgd_ce,apgd_t]",
+            "study.attacks=[apgd_t]",
+            "curve.attack=apgd_t",
             "study.defenses=[none,bit_depth]",
             "fit.epochs=5",
             "attacks.apgd_t.steps=3",
