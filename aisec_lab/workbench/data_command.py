@@ -43,8 +43,11 @@ def prepare(datasets: tuple[str, ...], role: str | None) -> None:
     for place in places:
         if obj := guarded(place):
             permit_if_named(role, "write", obj)
-    from aisec_lab.data import prepare as bring
+    from aisec_lab.data.prepare import check_name
+    from aisec_lab.data.prepare import prepare as bring
 
+    for place in places:  # all of them before the first is written
+        check_name(place.name)
     for place in places:
         click.echo(bring(place.name, place.parent))
 

@@ -56,9 +56,9 @@ def test_a_signal_is_its_definition_however_confident_the_answer(signal, row, y)
     logits, label = torch.tensor([row], dtype=torch.float64), torch.tensor([y])
     expected = exact(signal, row, y)
     least = 1e-12 if isinstance(signal, ScaledLogit) else 1e-200  # it alone may be 0 between two large logits
-    for found in (signal(logits, label), *signal(logits[None].expand(3, -1, -1), label)):
-        assert found.shape == (1,)
-        assert found.item() == pytest.approx(expected, rel=1e-9, abs=least)
+    alone, together = signal(logits, label), signal(logits[None].expand(3, -1, -1), label)
+    assert alone.item() == pytest.approx(expected, rel=1e-9, abs=least)
+    assert together.tolist() == [[pytest.approx(alone.item(), rel=1e-12, abs=least)]] * 3  # lanes round apart
 
 
 def test_confident_answers_are_told_apart():

@@ -44,7 +44,7 @@ def test_every_file_of_the_tree_builds_what_it_names(file: Path) -> None:
         config = probes(OTHER_NORM.get(name, "linf"))
         built = instantiate(config.probes[group][name], _convert_="all")
         assert type(built).__name__ == OmegaConf.load(file)._target_.rsplit(".")[-1]
-    elif f"{group}: {name}" in (ROOT / "configs/config.yaml").read_text():
+    elif f"- {group}: {name}\n" in (ROOT / "configs/config.yaml").read_text():
         instantiate(probes("linf")[group], _convert_="all")
     else:
         compose_params([f"+experiment={name}" if group == "experiment" else f"{group}={name}"])
@@ -107,4 +107,6 @@ def test_check_notices_a_params_file_that_configs_does_not_give(clone: Clone) ->
     clone.run("aisec", "compose", "--check")
     clone.run("aisec", "compose", "fit.epochs=3")
     assert "run `aisec compose` and commit it" in clone.run("aisec", "compose", "--check", code=2)
+    clone.run("aisec", "compose")
+    clone.run("aisec", "compose", "--check")
     assert os.listdir(clone.root).count("params.yaml") == 1

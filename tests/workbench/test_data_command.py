@@ -21,9 +21,9 @@ def test_an_embedded_set_is_prepared_offline(project: Clone) -> None:
 
 
 def test_an_unknown_name_is_one_line_and_exit_code_2_and_changes_nothing(project: Clone) -> None:
-    """What was given, what there is."""
+    """What was given, what there is; nor is a right one prepared that stands before it."""
     before = set((project.root / "data").rglob("*"))
-    output = project.run("aisec", "data", "digitz", code=2)
+    output = project.run("aisec", "data", "data/beside/digits", "digitz", code=2)
     assert output.startswith("aisec: no dataset 'digitz' in the catalog: did you mean 'digits'?")
     assert len(output.strip().splitlines()) == 1
     assert set((project.root / "data").rglob("*")) == before
