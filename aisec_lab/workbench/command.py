@@ -1,6 +1,7 @@
 """The command `aisec`."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from aisec_lab.workbench.configure import configure, project_root
 from aisec_lab.workbench.data_command import data, model
 from aisec_lab.workbench.ingest_command import ingest
 from aisec_lab.workbench.ledger_command import ledger
-from aisec_lab.workbench.stage import die_with_dvc, enter_stage
+from aisec_lab.workbench.stage import die_with_dvc
 from aisec_lab.workbench.vault_command import vault
 
 
@@ -86,12 +87,22 @@ def run(notebook: Path, out: Path, assignments: tuple[str, ...]) -> None:
 
 
 @main.command()
-def collect() -> None:
-    """Gather the cells of the declared grid into results/table.parquet; a missing or stray cell is an error."""
+@click.argument("study")
+def collect(study: str) -> None:
+    """Gather the rows of STUDY's notebooks into results/tables/STUDY; a missing or stray result is an error."""
     from aisec_lab.workbench.collect import collect as gather
 
-    enter_stage()
-    gather(configure())
+    os.chdir(project_root())
+    gather(study)
+
+
+@main.command()
+def table() -> None:
+    """Put the tables of all studies into results/table.parquet, and their claims into results/metrics.json."""
+    from aisec_lab.workbench.collect import merge
+    from aisec_lab.workbench.stages import COMMAND_READS
+
+    merge(configure(reads=COMMAND_READS["aisec table"]))
 
 
 @main.command()
@@ -99,9 +110,9 @@ def collect() -> None:
 def report(folder: Path) -> None:
     """Gather the pages of every notebook under FOLDER, with an index."""
     from aisec_lab.workbench.report import write_report
+    from aisec_lab.workbench.stages import COMMAND_READS
 
-    enter_stage()
-    write_report(configure(), folder)
+    write_report(configure(reads=COMMAND_READS["aisec report"]), folder)
 
 
 @main.command()

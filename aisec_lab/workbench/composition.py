@@ -1,9 +1,10 @@
 """`configs/` becomes `params.yaml`, and nothing that a study could not run gets there."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import yaml
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -11,25 +12,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aisec_lab.files import written_beside
 from aisec_lab.workbench.configure import composed, project_root
+from aisec_lab.workbench.reads import reads_of
+from aisec_lab.workbench.stages import pipeline_files
 
-AXES = {  # of the grids, and the group whose names stand on each; on an axis of seeds stand integers
-    "study.objectives": "objectives",
-    "study.defenses": "defenses",
-    "study.attacks": "attacks",
-    "study.seeds": None,
-    "poisoning.attacks": "poisons",
-    "poisoning.seeds": None,
-    "privacy.promises": "promises",
-}
 NAME = re.compile(r"[a-z0-9_]+")
-GROUPS = ("objectives", "defenses", "attacks", "poisons", "promises")
-SINGLE = (
-    "data", "model", "fit", "ball",
-    "diagnose", "smallest", "black_box", "certify", "physical", "tables", "text", "control", "svm", "cleanse",
-    "incident", "availability", "matching", "partition", "poison_svm",
-    "private", "mechanism", "release", "reconstruct", "memorise", "invert", "federated",
-    "steal", "publish", "watch", "claim", "compress",
-)  # fmt: skip
+EVERY = "*"
+VALUE = re.compile(r"\$\{([\w.]+)\}")  # as an axis of a matrix names its values
 
 
 def compose_params(overrides: Sequence[str]) -> str:
@@ -49,35 +37,59 @@ def compose_params(overrides: Sequence[str]) -> str:
         config = composed(overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(f"configs/ with {list(overrides)}: {_one_line(error)}") from error
-    check_axes(config)
-    for group in GROUPS:
-        for name in config[group]:
-            check_settings(config, f"{group}.{name}")
-    for name in SINGLE:
+    for axis, group in axes().items():
+        check_axis(config, axis, group)
+    for name in settings(OmegaConf.to_container(config)):
         check_settings(config, name)
     if config.curve.attack not in config.study.attacks:
         raise ValueError(f"curve.attack is {config.curve.attack!r}: name one of study.attacks, {config.study.attacks}")
     return OmegaConf.to_yaml(config)
 
 
-def check_axes(config: DictConfig) -> None:
-    """Refuse, with a ValueError, a grid that DVC would misread: it joins names by `-` and merges repeats."""
-    for axis, group in AXES.items():
-        values: list[Any] = list(OmegaConf.select(config, axis))
-        where = f"{axis}: {values}"
-        if not values or len(set(values)) < len(values):
-            raise ValueError(f"{where}: an axis is neither empty nor has repeats; name each value once")
-        for value in values:
-            if group is None:
-                if type(value) is not int or value < 0:
-                    raise ValueError(f"{where}: {value!r} should be an integer from 0 up")
-                continue
-            if type(value) is not str:
-                raise ValueError(f"{where}: {value!r} should be a name")
-            if not NAME.fullmatch(value):
-                raise ValueError(f"{where}: {value!r} should be made of a-z, 0-9 and _ only")
-            if value not in config[group]:
-                raise ValueError(f"{where}: no {value!r} among {group}, there are {sorted(config[group])}")
+def axes() -> dict[str, str | None]:
+    """The axes of all matrices of the pipeline, and what their values are.
+
+    Returns:
+        From where the configuration has an axis, such as `study.objectives`, to the group whose names stand on it,
+        such as `objectives`: the one from which its notebook reads by that axis. None for seeds, and for names that
+        only another stage reads.
+    """
+    found: dict[str, str | None] = {}
+    for file in pipeline_files():
+        for stage in yaml.safe_load(file.read_text())["stages"].values():
+            for axis, values in stage.get("matrix", {}).items():
+                if isinstance(values, str) and (place := VALUE.fullmatch(values)):
+                    found[place[1]] = found.get(place[1]) or _group(stage["cmd"], axis)
+    return found
+
+
+def check_axis(config: DictConfig, axis: str, group: str | None) -> None:
+    """Refuse, with a ValueError, an axis that DVC would misread: it joins names by `-` and merges repeats."""
+    values: list[Any] = list(OmegaConf.select(config, axis))
+    where = f"{axis}: {values}"
+    if not values or len(set(values)) < len(values):
+        raise ValueError(f"{where}: an axis is neither empty nor has repeats; name each value once")
+    for value in values:
+        if axis.endswith(".seeds"):
+            if type(value) is not int or value < 0:
+                raise ValueError(f"{where}: {value!r} should be an integer from 0 up")
+            continue
+        if type(value) is not str:
+            raise ValueError(f"{where}: {value!r} should be a name")
+        if not NAME.fullmatch(value):
+            raise ValueError(f"{where}: {value!r} should be made of a-z, 0-9 and _ only")
+        if group and value not in config[group]:
+            raise ValueError(f"{where}: no {value!r} among {group}, there are {sorted(config[group])}")
+
+
+def settings(node: Any, path: str = "") -> Iterator[str]:
+    """Where the configuration names a class, outermost places only."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield path
+            return
+        for key, value in node.items():
+            yield from settings(value, f"{path}.{key}" if path else key)
 
 
 def check_settings(config: DictConfig, name: str) -> None:
@@ -100,6 +112,14 @@ def check_params() -> None:
     path = project_root() / "params.yaml"
     if not path.exists() or path.read_text() != compose_params([]):
         raise ValueError("params.yaml is not what configs/ composes to: run `aisec compose` and commit it")
+
+
+def _group(cmd: str, axis: str) -> str | None:
+    notebook = project_root() / cmd.split()[2]
+    if not notebook.exists():  # one of several notebooks of a stage
+        return None
+    read = reads_of(notebook, {axis: EVERY})
+    return next((name.removesuffix(f".{EVERY}") for name in read if name.endswith(f".{EVERY}")), None)
 
 
 def _one_line(error: Any) -> str:

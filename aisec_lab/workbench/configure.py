@@ -9,15 +9,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-TRACKED = "AISEC_TRACKED"  # set by the runner inside a stage: a JSON list of the parameters that the stage tracks
 UNTRACKED = "${untracked:"
 
 
 def project_root() -> Path:
-    """The nearest folder upwards that holds `dvc.yaml`; FileNotFoundError where there is none."""
+    """The nearest folder upwards that holds a `dvc.yaml` and is no study; FileNotFoundError where there is none."""
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if (folder / "dvc.yaml").exists():
+        if (folder / "dvc.yaml").exists() and folder.parent.name != "notebooks":
             return folder
     raise FileNotFoundError(f"no dvc.yaml in {here} or above: go into your clone of the project")
 
@@ -32,31 +31,35 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     return config
 
 
-def configure(overrides: Sequence[str] = ()) -> DictConfig:
+def configure(overrides: Sequence[str] = (), *, reads: Sequence[str]) -> DictConfig:
     """The configuration of this notebook, from the project's root, where the working directory then is.
 
     Args:
         overrides: Hydra overrides to try by hand, such as `["attacks.pgd.steps=10"]`; a stage has none.
+        reads: the parameters that the notebook may read, such as `["data", "attacks.pgd"]`. Stage `code` finds them
+            here and lets DVC track each: an f-string may name parameters of the notebook, nothing else.
 
     Returns:
-        `params.yaml`, or `configs/` recomposed with the overrides. Inside a stage it is cut down to the parameters
-        that the stage tracks: reading any other is an error, so no result depends on what DVC did not see.
+        `params.yaml`, or `configs/` recomposed with the overrides, cut down to what `reads` names: reading any other
+        parameter is an error, so no result depends on what DVC did not see.
 
     Raises:
         ValueError: overrides inside a stage.
         FileNotFoundError: no project, or no `params.yaml`.
+        KeyError: a name in `reads` that the configuration does not have.
     """
     os.chdir(project_root())
-    tracked = os.environ.get(TRACKED)
-    if overrides and tracked is not None:
+    if overrides and "DVC_STAGE" in os.environ:
         raise ValueError(f"overrides {list(overrides)} inside a stage would hide from DVC: use `aisec compose`")
     if not overrides and not Path("params.yaml").exists():
         raise FileNotFoundError("no params.yaml: run `aisec compose`")
     config = composed(overrides) if overrides else OmegaConf.load("params.yaml")
     assert isinstance(config, DictConfig)
-    if tracked is not None:
-        OmegaConf.register_new_resolver("untracked", _refuse, replace=True)
-        config = OmegaConf.create(_cut(OmegaConf.to_container(config), set(json.loads(tracked))))
+    for name in reads:
+        if OmegaConf.select(config, name, default=UNTRACKED) == UNTRACKED:
+            raise KeyError(f"the configuration has no `{name}`, which `reads` names: see params.yaml")
+    OmegaConf.register_new_resolver("untracked", _refuse, replace=True)
+    config = OmegaConf.create(_cut(OmegaConf.to_container(config), set(reads)))
     OmegaConf.set_readonly(config, True)
     return config
 
@@ -88,4 +91,4 @@ def _seen(node: Any) -> Any:
 
 
 def _refuse(path: str) -> None:
-    raise KeyError(f"this stage does not track `{path}`: name it under the stage's `params` in dvc.yaml")
+    raise KeyError(f"`{path}` is not among what this notebook reads: name it in `configure(…, reads=[…])`")

@@ -18,7 +18,6 @@ from papermill.exceptions import PapermillExecutionError
 from aisec_lab.files import written_beside
 from aisec_lab.workbench.configure import project_root
 from aisec_lab.workbench.report import page_of
-from aisec_lab.workbench.stage import enter_stage
 
 ADDRESS = re.compile(r"(?: at |\.)0x[0-9a-f]{6,}")
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -44,7 +43,7 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
     """
     if not notebook.exists():
         raise FileNotFoundError(
-            f"no notebook {notebook}: there are {sorted(map(str, Path('notebooks').glob('*.ipynb')))}"
+            f"no notebook {notebook}: there are {sorted(map(str, Path('notebooks').rglob('*.ipynb')))}"
         )
     declared = papermill.inspect_notebook(str(notebook))
     for name in parameters:
@@ -52,7 +51,6 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
             near = difflib.get_close_matches(name, declared, 1)
             hint = f", did you mean {near[0]!r}" if near else ""
             raise ValueError(f"{notebook} declares no parameter {name!r}{hint}? It has {sorted(declared)}")
-    enter_stage()
 
     new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)

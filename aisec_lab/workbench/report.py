@@ -14,30 +14,13 @@ from nbformat import NotebookNode
 from omegaconf import DictConfig
 
 from aisec_lab.files import written_beside
-from aisec_lab.workbench.grid import (
-    RESULTS,
-    Closer,
-    evaluations,
-    evasions,
-    extractions,
-    poisonings,
-    privacies,
-    trainings,
-    verdicts,
-)
+from aisec_lab.workbench.stages import SUMMARIES, Declared, declared, experiments, studies
 
 TEMPLATES = Environment(
     loader=PackageLoader("aisec_lab.workbench", "."),
     autoescape=select_autoescape(["html", "j2"]),
     keep_trailing_newline=True,
 )
-ANSWERS = (
-    "robustness_vs_accuracy",
-    "evasion",
-    "poisoning",
-    "privacy",
-    "extraction",
-)  # notebooks of synthesis, in the order in which they are read
 
 
 def page_of(notebook: NotebookNode) -> str:
@@ -59,61 +42,26 @@ def write_report(config: DictConfig, folder: Path) -> None:
     Args:
         config: the whole configuration.
         folder: made if absent; it holds all that a reader needs, so it can be sent as it is.
+
+    Raises:
+        ValueError: notebooks of two studies have the same name, and so would their pages.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    answers = [{"file": _take(RESULTS / name, name, folder), "title": _title(RESULTS / name, name)} for name in ANSWERS]
-    sections = [
-        _section("Training", ("trained with", "seed"), [(cell, "train", cell) for cell in trainings(config)], folder),
-        _section(
-            "Attacks",
-            ("trained with", "defense", "attack", "seed"),
-            [(cell, "evaluate", cell) for cell in evaluations(config)],
-            folder,
-        ),
-        _section(
-            "Can the numbers be believed?",
-            ("trained with", "defense", "seed"),
-            [(cell, "diagnose", cell.cell) for cell in verdicts(config)],
-            folder,
-        ),
-        _section(
-            "A closer look",
-            ("question", "model"),
-            [
-                (cell, cell.notebook, (_title(cell.folder, cell.notebook), cell.cell[0] if cell.cell else "its own"))
-                for cell in [*evasions(config), Closer("svm")]  # what svm_ours looks at
-            ],
-            folder,
-        ),
-        _section(
-            "Poisoned data",
-            ("question", "attack", "seed"),
-            [
-                (cell, cell.notebook, (_title(cell.folder, cell.notebook), *(cell.cell or ("its own", "0"))))
-                for cell in [*poisonings(config), Closer("poison_svm")]
-            ],
-            folder,
-        ),
-        _section(
-            "Privacy",
-            ("question", "promise"),
-            [
-                (cell, cell.notebook, (_title(cell.folder, cell.notebook), cell.cell[0] if cell.cell else "its own"))
-                for cell in [*privacies(config), Closer("private_keras")]
-            ],
-            folder,
-        ),
-        _section(
-            "Stolen models",
-            ("question",),
-            [(cell, cell.notebook, (_title(cell.folder, cell.notebook),)) for cell in extractions()],
-            folder,
-        ),
-    ]
+    stages = declared()
+    answers: list[dict[str, Any]] = []
+    sections: list[dict[str, Any]] = []
+    for study in studies(stages):
+        cells = experiments(stages, study)
+        summary = SUMMARIES / study / "summary.ipynb"
+        answers.append(_take(summary, f"{study}.html", folder))
+        sections.append({"title": heading_of(Path("notebooks") / study / "README.md"), "pages": _rows(cells, folder)})
+    files = [page["file"] for section in sections for page in section["pages"]]
+    if twice := {file for file in files if files.count(file) > 1}:
+        raise ValueError(f"two notebooks share the page {sorted(twice)}: rename one of them")
     body = TEMPLATES.get_template("index.html.j2").render(
         answers=answers,
         sections=sections,
-        experiments=f"{len(sections[0]['pages'])} models trained, {len(sections[1]['pages'])} attacks run on them",
+        experiments=f"{sum(len(section['pages']) for section in sections)} notebooks run, in {len(sections)} studies",
         data=json.loads((Path("data") / config.data.name / "card.json").read_text()),
         configuration=hashlib.sha256(Path("params.yaml").read_bytes()).hexdigest(),
     )
@@ -121,25 +69,31 @@ def write_report(config: DictConfig, folder: Path) -> None:
         beside.write_text(_page(f"aisec_lab: {config.study.name}, {config.data.name}", Markup(body)))
 
 
+def heading_of(page: Path) -> str:
+    """The first heading of a Markdown file."""
+    return page.read_text().splitlines()[0].lstrip("# ")
+
+
 def _page(title: str, body: Markup) -> str:
     return TEMPLATES.get_template("page.html.j2").render(title=title, body=body)
 
 
-def _section(
-    title: str, columns: Sequence[str], cells: Sequence[tuple[Any, str, Sequence[Any]]], folder: Path
-) -> dict[str, Any]:
-    """A table of pages: for each cell, the name of its notebook and what stands in its columns."""
-    pages = [{"values": values, "file": _take(cell.folder, name, folder)} for cell, name, values in cells]
-    return {"title": title, "columns": columns, "pages": pages}
+def _rows(cells: Sequence[Declared], folder: Path) -> list[dict[str, Any]]:
+    """For each result its question (told once for all cells of a notebook), which cell it is, and its page."""
+    rows: list[dict[str, Any]] = []
+    for cell in cells:
+        axes = {axis: value for axis, value in cell.axes.items() if axis != "notebook"}
+        file = "-".join([cell.notebook.stem, *axes.values()]) + ".html"
+        row = _take(cell.page.with_suffix(".ipynb"), file, folder)
+        if not rows or rows[-1]["title"] != row["title"]:
+            row["question"] = row["title"]
+        row["cell"] = ", ".join(f"seed {value}" if axis == "seed" else value for axis, value in axes.items())
+        rows.append(row)
+    return rows
 
 
-def _take(source: Path, name: str, folder: Path) -> str:
-    """Copy a page into the report under the name of its cell."""
-    file = f"{name}.html" if source.name == name else f"{name}-{source.name}.html"
+def _take(executed: Path, file: str, folder: Path) -> dict[str, Any]:
+    """Copy the page of an executed notebook into the report; its name there, and its title."""
     with written_beside(folder / file) as beside:
-        beside.write_bytes((source / f"{name}.html").read_bytes())
-    return file
-
-
-def _title(source: Path, name: str) -> str:
-    return title_of(nbformat.read(source / f"{name}.ipynb", as_version=4))
+        beside.write_bytes(executed.with_suffix(".html").read_bytes())
+    return {"file": file, "title": title_of(nbformat.read(executed, as_version=4))}

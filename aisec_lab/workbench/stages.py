@@ -5,13 +5,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from omegaconf import OmegaConf
+
 from aisec_lab.workbench.configure import project_root
+from aisec_lab.workbench.reads import reads_of
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
+RESULTS = Path("results")
+SUMMARIES = RESULTS / "summary"
+TABLES = RESULTS / "tables"
 ROOT_STUDY = "root"  # the stages of the project's own dvc.yaml
 RUN = ("aisec", "run")
+COMMAND_READS = {  # what the commands of stages without a notebook may see of params.yaml
+    "aisec collect robustness": ("ball", "curve", "data", "model", "study"),
+    "aisec table": ("data",),
+    "aisec report": ("data", "study"),
+}
 
 
 class Declared(NamedTuple):
@@ -21,7 +32,7 @@ class Declared(NamedTuple):
         study: the folder under `notebooks/` whose `dvc.yaml` declares it, or `root`.
         name: as in that file, with its cell, such as `train@trades-0`.
         cmd: its command, on one line.
-        parameters: names in `params.yaml` that it may read; DVC tracks a hash of each through `code.json`.
+        parameters: names in `params.yaml` that its notebook reads; DVC tracks a hash of each through `code.json`.
         axes: from the axes of its matrix to the values of this cell, such as `{"objective": "trades", "seed": "0"}`.
         deps, outs: paths from the project's root.
     """
@@ -40,16 +51,29 @@ class Declared(NamedTuple):
         return f"{self.study}.{self.name}"
 
     @property
-    def notebook(self) -> Path | None:
-        """The notebook that it runs, if it runs one."""
-        words = shlex.split(self.cmd)
-        return Path(words[2]) if tuple(words[:2]) == RUN else None
+    def address(self) -> str:
+        """As `dvc repro` takes it, such as `notebooks/robustness/dvc.yaml:train@trades-0`."""
+        return self.name if self.study == ROOT_STUDY else f"notebooks/{self.study}/dvc.yaml:{self.name}"
 
     @property
-    def folder(self) -> Path | None:
-        """Where its notebook leaves its results."""
-        words = shlex.split(self.cmd)
-        return Path(words[3]) if tuple(words[:2]) == RUN else None
+    def runs_notebook(self) -> bool:
+        """Whether its command is `aisec run NOTEBOOK FOLDER …`."""
+        return tuple(self.cmd.split()[:2]) == RUN
+
+    @property
+    def notebook(self) -> Path:
+        """The notebook that it runs; of a stage that `runs_notebook`."""
+        return Path(shlex.split(self.cmd)[2])
+
+    @property
+    def folder(self) -> Path:
+        """Where that notebook leaves its results."""
+        return Path(shlex.split(self.cmd)[3])
+
+    @property
+    def page(self) -> Path:
+        """The page of that notebook."""
+        return self.folder / f"{self.notebook.stem}.html"
 
 
 def declared(repo: "Repo | None" = None) -> list[Declared]:
@@ -64,6 +88,12 @@ def declared(repo: "Repo | None" = None) -> list[Declared]:
     return [_declared(stage) for stage in repo.index.stages if stage.cmd]
 
 
+def pipeline_files() -> list[Path]:
+    """The `dvc.yaml` of the project and of each study."""
+    root = project_root()
+    return [root / "dvc.yaml", *sorted(root.glob("notebooks/*/dvc.yaml"))]
+
+
 def key_of(addressing: str) -> str:
     """The key in `code.json` of a stage as DVC addresses it, such as `notebooks/privacy/dvc.yaml:train@e1`."""
     file, _, name = addressing.rpartition(":")
@@ -71,9 +101,16 @@ def key_of(addressing: str) -> str:
     return f"{study or ROOT_STUDY}.{name}"
 
 
-def of_study(stages: Sequence[Declared], study: str) -> list[Declared]:
-    """The stages that a study declares."""
-    return [stage for stage in stages if stage.study == study]
+def studies(stages: Sequence[Declared]) -> list[str]:
+    """The names of the studies, in the order in which they are read: that of stage `collect`."""
+    return [stage.axes["study"] for stage in stages if stage.name.startswith("collect@")]
+
+
+def experiments(stages: Sequence[Declared], study: str) -> list[Declared]:
+    """The stages of a study that run a notebook, but for its summary, in the order of its `dvc.yaml`."""
+    return [
+        stage for stage in stages if stage.study == study and stage.runs_notebook and stage.folder != SUMMARIES / study
+    ]
 
 
 def _declared(stage: object) -> Declared:
@@ -82,7 +119,7 @@ def _declared(stage: object) -> Declared:
         study=study,
         name=name,
         cmd=" ".join(stage.cmd.split()),  # type: ignore[attr-defined]
-        parameters=tuple(sorted(str((stage.meta or {}).get("params", "")).split())),  # type: ignore[attr-defined]
+        parameters=_parameters(shlex.split(stage.cmd)),  # type: ignore[attr-defined]
         axes=_axes(stage),
         deps=tuple(sorted(_place(dep) for dep in stage.deps)),  # type: ignore[attr-defined]
         outs=tuple(sorted(_place(out) for out in stage.outs)),  # type: ignore[attr-defined]
@@ -93,12 +130,21 @@ def _place(entry: object) -> str:
     return str(Path(entry.fs_path).relative_to(entry.repo.root_dir))  # type: ignore[attr-defined]
 
 
+def _parameters(words: Sequence[str]) -> tuple[str, ...]:
+    """What a notebook reads, or a command of the workbench."""
+    if tuple(words[:2]) == RUN:
+        assignments = [words[place + 1] for place, word in enumerate(words) if word == "-p"]
+        passed = OmegaConf.to_container(OmegaConf.from_dotlist(assignments))
+        return reads_of(project_root() / words[2], passed)  # type: ignore[arg-type]
+    return COMMAND_READS.get(" ".join(words[:3]), COMMAND_READS.get(" ".join(words[:2]), ()))
+
+
 def _axes(stage: object) -> dict[str, str]:
-    """DVC joins the values of a cell by `-`, which no value on an axis contains; a `foreach` has the one axis `name`."""
+    """DVC joins the values of a cell by `-`, which no value on an axis contains; a `foreach` is one over notebooks."""
     group, _, cell = stage.name.partition("@")  # type: ignore[attr-defined]
     definition = stage.dvcfile.contents["stages"][group]  # type: ignore[attr-defined]
     if not cell:
         return {}
     if "foreach" in definition:
-        return {"name": cell}
+        return {"notebook": cell}
     return dict(zip(definition["matrix"], cell.split("-"), strict=True))
