@@ -3,7 +3,7 @@
 from aisec_lab.data.cartpole import demonstrations, observed
 from aisec_lab.data.catalog import CATALOG, Entry
 from aisec_lab.data.dataset import Dataset, Splits, stratified_sample, stratified_split
-from aisec_lab.data.prepare import Prepared, prepare
+from aisec_lab.data.preparation import Prepared, prepare
 from aisec_lab.data.sources import File
 from aisec_lab.data.texts import PreparedTexts, Texts, TextSplits
 

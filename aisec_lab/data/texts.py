@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aisec_lab.data.dataset import stratified_sample
-from aisec_lab.data.prepare import SAMPLE_SEED, check_name, read_prepared
+from aisec_lab.data.preparation import SAMPLE_SEED, check_name, read_prepared
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.files import written_beside
-from aisec_lab.models.frozen import frozen
+from aisec_lab.models.contexts import frozen
 
 THREADS = 1
 

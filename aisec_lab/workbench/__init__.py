@@ -1,5 +1,5 @@
 """Configuration, execution, reports: what turns notebooks into a pipeline."""
 
-from aisec_lab.workbench.configure import config_hash, configure, visible
+from aisec_lab.workbench.configuration import config_hash, configure, visible
 
 __all__ = ["config_hash", "configure", "visible"]

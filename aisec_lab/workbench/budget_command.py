@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aisec_lab.workbench.configure import project_root
+from aisec_lab.workbench.configuration import project_root
 
 if TYPE_CHECKING:
     from aisec_lab.trust.budget import BudgetBook

@@ -31,7 +31,7 @@ def collect(study: str) -> None:
     check_results(cells, RESULTS / study)
     check_readers(cells, stages)
     if study == "robustness":
-        from aisec_lab.workbench.configure import configure
+        from aisec_lab.workbench.configuration import configure
         from aisec_lab.workbench.robustness_table import collect_robustness
         from aisec_lab.workbench.stages import COMMAND_READS
 

@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from aisec_lab.workbench.access_command import access
 from aisec_lab.workbench.budget_command import budget
-from aisec_lab.workbench.configure import configure, project_root
+from aisec_lab.workbench.configuration import configure, project_root
 from aisec_lab.workbench.data_command import data, model
 from aisec_lab.workbench.ingest_command import ingest
 from aisec_lab.workbench.ledger_command import ledger

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aisec_lab.files import written_beside
-from aisec_lab.workbench.configure import composed, project_root
+from aisec_lab.workbench.configuration import composed, project_root
 from aisec_lab.workbench.reads import reads_of
 from aisec_lab.workbench.stages import pipeline_files
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from aisec_lab.workbench.access_command import guarded, optional_role_option, permit, permit_if_named, role_option
-from aisec_lab.workbench.configure import project_root
+from aisec_lab.workbench.configuration import project_root
 
 to_option = click.option(
     "--to", "index", type=int, required=True, metavar="ENTRY", help="Its number in `aisec ledger log`."
@@ -43,8 +43,8 @@ def prepare(datasets: tuple[str, ...], role: str | None) -> None:
     for place in places:
         if obj := guarded(place):
             permit_if_named(role, "write", obj)
-    from aisec_lab.data.prepare import check_name
-    from aisec_lab.data.prepare import prepare as bring
+    from aisec_lab.data.preparation import check_name
+    from aisec_lab.data.preparation import prepare as bring
 
     for place in places:  # all of them before the first is written
         check_name(place.name)

@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from aisec_lab.files import written_beside
-from aisec_lab.workbench.configure import project_root
+from aisec_lab.workbench.configuration import project_root
 from aisec_lab.workbench.report import page_of
 
 ADDRESS = re.compile(r"(?: at |\.)0x[0-9a-f]{6,}")

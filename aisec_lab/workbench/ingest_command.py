@@ -8,7 +8,7 @@ from shlex import quote
 import click
 
 from aisec_lab.workbench.access_command import permit_path, role_option
-from aisec_lab.workbench.configure import project_root
+from aisec_lab.workbench.configuration import project_root
 
 PATH = click.Path(path_type=Path, resolve_path=True)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aisec_lab.workbench.access_command import guarded, optional_role_option, permit_if_named
-from aisec_lab.workbench.configure import project_root
+from aisec_lab.workbench.configuration import project_root
 
 if TYPE_CHECKING:
     from aisec_lab.trust import Ledger

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from aisec_lab.workbench.configure import config_hash
+from aisec_lab.workbench.configuration import config_hash
 
 
 def person() -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from omegaconf import OmegaConf
 
-from aisec_lab.workbench.configure import project_root
+from aisec_lab.workbench.configuration import project_root
 from aisec_lab.workbench.reads import reads_of
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from aisec_lab.data import prepare
 from aisec_lab.workbench.command import main
 from aisec_lab.workbench.composition import compose_params
-from aisec_lab.workbench.configure import composed
+from aisec_lab.workbench.configuration import composed
 from tests.clone import ROOT, Clone
 
 FILES = sorted((ROOT / "configs").rglob("*/*.yaml"))

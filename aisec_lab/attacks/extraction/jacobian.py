@@ -10,7 +10,7 @@ from aisec_lab.attacks.extraction.copying import Answered, Copying, drawn, other
 from aisec_lab.attacks.extraction.stolen import published
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
-from aisec_lab.models.frozen import frozen
+from aisec_lab.models.contexts import frozen
 
 BATCH = 500  # rows a pass
 

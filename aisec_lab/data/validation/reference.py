@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aisec_lab.data.prepare import read_arrays
+from aisec_lab.data.preparation import read_arrays
 from aisec_lab.data.validation.arrays import Arrays
 from aisec_lab.data.validation.layout import Layout, Source
 from aisec_lab.data.validation.tables import Table

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from aisec_lab.data.prepare import array_sha256
+from aisec_lab.data.preparation import array_sha256
 from aisec_lab.data.validation.arrays import Arrays
 from aisec_lab.data.validation.cells import is_number
 from aisec_lab.data.validation.layout import Chunk, Layout

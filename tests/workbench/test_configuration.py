@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aisec_lab.workbench import config_hash, configure, visible
-from aisec_lab.workbench.configure import TRACKED
+from aisec_lab.workbench.configuration import TRACKED
 
 PARAMS = """
 data: {name: digits, train_size: 10}

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from aisec_lab.data import CATALOG, Entry, File, Prepared, prepare
-from aisec_lab.data.prepare import array_sha256
+from aisec_lab.data.preparation import array_sha256
 from aisec_lab.data.readers import Raw
 
 X = np.arange(24, dtype=np.uint8).reshape(6, 1, 2, 2) * 11
