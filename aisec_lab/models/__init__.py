@@ -2,9 +2,9 @@
 
 from aisec_lab.models.architectures import CNN, MLP, ResNet, StridedCNN
 from aisec_lab.models.checkpoints import load_checkpoint, save_checkpoint
+from aisec_lab.models.contexts import frozen, seeded
 from aisec_lab.models.export import OnnxClassifier, onnx_bytes, save_onnx
 from aisec_lab.models.fit import Course, Fit, Objective, Probe, Step, in_turn, plain
-from aisec_lab.models.contexts import frozen, seeded
 from aisec_lab.models.language import Characters, NeuralNGram, text_bits
 from aisec_lab.models.layers import Architecture, Normalised
 from aisec_lab.models.parallel import fit_in_parallel

@@ -10,9 +10,8 @@ from aisec_lab.privacy.accounting import (
 )
 from aisec_lab.privacy.auditing.canaries import CanaryAudit
 from aisec_lab.privacy.auditing.mechanism import Hunt
-from aisec_lab.privacy.auditing.one_run import OneRunAudit
-from aisec_lab.privacy.auditing.one_run import ceiling as audit_ceiling
-from aisec_lab.privacy.auditing.training import Training as HuntedTraining
+from aisec_lab.privacy.auditing.one_run import OneRunAudit, audit_ceiling
+from aisec_lab.privacy.auditing.training import HuntedTraining
 from aisec_lab.privacy.clipping import Adaptive, Flat, Ghost, PerLayer
 from aisec_lab.privacy.dp_sgd import DPSGD
 from aisec_lab.privacy.numeric import GroupMeans, Mean, Quantiles

@@ -14,7 +14,7 @@ from aisec_lab.privacy import dp_sgd
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.auditing.mechanism import Hunt, log_likelihood_ratio
 from aisec_lab.privacy.auditing.simulated import ClippingForgotten, Correct, NoiseHalved, Shuffled
-from aisec_lab.privacy.auditing.training import Training
+from aisec_lab.privacy.auditing.training import HuntedTraining
 from aisec_lab.privacy.clipping import Flat, Ghost
 from aisec_lab.privacy.dp_sgd import DPSGD
 
@@ -139,13 +139,13 @@ def test_the_training_that_studies_run_is_hunted(patch, clipping, monkeypatch):
     course = DPSGD(noise_multiplier=FEW.sigma, clipping=clipping)
     assert course.mechanism(FIT, 1000) == FEW
     PATCHES[patch](monkeypatch)
-    found = Hunt(course.mechanism(FIT, 1000))(Training(course, FIT, 1000, NORM), generator=seed(7))
+    found = Hunt(course.mechanism(FIT, 1000))(HuntedTraining(course, FIT, 1000, NORM), generator=seed(7))
     assert found.accused == (patch != "as it is")
 
 
 def test_the_sums_of_a_training_are_those_of_its_mechanism():
     """Mean q, variance sigma^2 + q (1 - q), nothing from one step to the next; without a canary noise alone."""
-    training = Training(DPSGD(noise_multiplier=0.5, clipping=Flat(NORM)), FIT, 1000, NORM)
+    training = HuntedTraining(DPSGD(noise_multiplier=0.5, clipping=Flat(NORM)), FIT, 1000, NORM)
     sums = training(True, 5000, generator=seed(8))
     assert sums.shape == (5000, 4)
     torch.testing.assert_close(sums.mean(), torch.tensor(0.25), atol=0.02, rtol=0)
@@ -166,8 +166,8 @@ WRONG = {
     "40 of them not finite": lambda: Hunt(FEW, runs=10)(
         lambda included, runs, generator: torch.full((runs, 4), math.nan), generator=seed(0)
     ),
-    "momentum 0": lambda: Training(DPSGD(noise_multiplier=1.0), Fit(), 10, 0.1),
-    "norm must lie": lambda: Training(DPSGD(noise_multiplier=1.0), FIT, 10, 1.0),
+    "momentum 0": lambda: HuntedTraining(DPSGD(noise_multiplier=1.0), Fit(), 10, 0.1),
+    "norm must lie": lambda: HuntedTraining(DPSGD(noise_multiplier=1.0), FIT, 10, 1.0),
 }
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from aisec_lab.privacy.auditing.canaries import gaussian_epsilon
-from aisec_lab.privacy.auditing.one_run import OneRunAudit, ceiling, halved, lower_bound, p_value
+from aisec_lab.privacy.auditing.one_run import OneRunAudit, audit_ceiling, halved, lower_bound, p_value
 
 CHANCE = 0.001  # of a test here to fail by bad luck with another seed
 
@@ -27,14 +27,14 @@ def coins(canaries, generator):
 def test_so_many_canaries_certify_no_more(canaries, published):
     """Perfect guesses give log(p / (1 - p)) at p = alpha^(1/m); a delta takes from it."""
     p = 0.05 ** (1 / canaries)
-    assert ceiling(canaries) == pytest.approx(math.log(p / (1 - p)), abs=1e-9)
-    assert ceiling(canaries) == pytest.approx(published, abs=0.02)
-    assert ceiling(canaries, 1e-4) < ceiling(canaries) - 0.02
-    assert ceiling(canaries, confidence=0.99) < ceiling(canaries)
+    assert audit_ceiling(canaries) == pytest.approx(math.log(p / (1 - p)), abs=1e-9)
+    assert audit_ceiling(canaries) == pytest.approx(published, abs=0.02)
+    assert audit_ceiling(canaries, 1e-4) < audit_ceiling(canaries) - 0.02
+    assert audit_ceiling(canaries, confidence=0.99) < audit_ceiling(canaries)
     included = coins(canaries, seed(0))
     ins = int(included.sum())
     found = OneRunAudit(ins, canaries - ins)(included.double(), included)
-    assert (found.epsilon, found.correct) == (ceiling(canaries), canaries)
+    assert (found.epsilon, found.correct) == (audit_ceiling(canaries), canaries)
 
 
 def written_out(correct, guesses, canaries, epsilon, delta):

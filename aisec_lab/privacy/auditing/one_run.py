@@ -156,7 +156,7 @@ def lower_bound(correct: int, guesses: int, canaries: int, delta: float, confide
     return low
 
 
-def ceiling(canaries: int, delta: float = 0.0, confidence: float = 0.95) -> float:
+def audit_ceiling(canaries: int, delta: float = 0.0, confidence: float = 0.95) -> float:
     """The most that so many canaries can certify: the bound where every one of them is guessed right.
 
     Without delta it is log(p / (1 - p)) with p = (1 - confidence)^(1 / canaries).

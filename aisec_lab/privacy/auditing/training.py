@@ -14,7 +14,7 @@ STEEPEST = 0.5  # half of the least length of a canary's gradient before clippin
 
 
 @dataclass(frozen=True)
-class Training:
+class HuntedTraining:
     """Many runs of a private training on a linear model, seen step by step: an `Implementation`.
 
     All code that a study runs is run here: sampling, the rows' gradients, clipping, noise, division, the step. Row j is
