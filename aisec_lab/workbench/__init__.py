@@ -1,5 +1,5 @@
 """Configuration, execution, reports: what turns notebooks into a pipeline."""
 
-from aisec_lab.workbench.configuration import config_hash, configure, visible
+import lazy_loader
 
-__all__ = ["config_hash", "configure", "visible"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

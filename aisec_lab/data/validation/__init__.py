@@ -1,9 +1,5 @@
 """What comes in: held against what was accepted before, and divided into rows that are and rows that wait."""
 
-from aisec_lab.data.validation.checks import Checks
-from aisec_lab.data.validation.ingestion import Ingestion, stopped_at
-from aisec_lab.data.validation.layout import RefusedError
-from aisec_lab.data.validation.reference import Reference
-from aisec_lab.data.validation.verdict import Verdict
+import lazy_loader
 
-__all__ = ["Checks", "Ingestion", "Reference", "RefusedError", "Verdict", "stopped_at"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,5 @@
 """Is this number to be trusted? A verdict beside every robust accuracy."""
 
-from aisec_lab.evaluation.diagnostics.diagnosis import Diagnosis, diagnose
-from aisec_lab.evaluation.diagnostics.findings import PAGES, Finding, Page
+import lazy_loader
 
-__all__ = ["PAGES", "Diagnosis", "Finding", "Page", "diagnose"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

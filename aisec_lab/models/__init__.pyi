@@ -1,0 +1,65 @@
+from .architectures import CNN, MLP, ResNet, StridedCNN
+from .checkpoints import load_checkpoint, save_checkpoint
+from .contexts import frozen, seeded
+from .export import OnnxClassifier, onnx_bytes, save_onnx
+from .fit import Course, Fit, Objective, Probe, Step, in_turn, plain
+from .language import Characters, NeuralNGram, text_bits
+from .layers import Architecture, Normalised
+from .parallel import fit_in_parallel
+from .passes import Counted, logits_of
+from .regression import KernelRidge, Ridge
+from .scattering import Scattering, ScatteringLinear, ThroughScattering
+from .stack import Stack
+from .stacked import fit_together
+from .svm import SVM
+from .tempered import TemperedCNN
+from .text import BagOfEmbeddings, TextClassifier, TextCNN, TextTraining, text_logits
+from .tree import DecisionTree, Tree
+from .words import Vocabulary, tokenise
+
+__all__ = [
+    "CNN",
+    "MLP",
+    "SVM",
+    "Architecture",
+    "BagOfEmbeddings",
+    "Characters",
+    "Counted",
+    "Course",
+    "DecisionTree",
+    "Fit",
+    "KernelRidge",
+    "NeuralNGram",
+    "Normalised",
+    "Objective",
+    "OnnxClassifier",
+    "Probe",
+    "ResNet",
+    "Ridge",
+    "Scattering",
+    "ScatteringLinear",
+    "Stack",
+    "Step",
+    "StridedCNN",
+    "TemperedCNN",
+    "TextCNN",
+    "TextClassifier",
+    "TextTraining",
+    "ThroughScattering",
+    "Tree",
+    "Vocabulary",
+    "fit_in_parallel",
+    "fit_together",
+    "frozen",
+    "in_turn",
+    "load_checkpoint",
+    "logits_of",
+    "onnx_bytes",
+    "plain",
+    "save_checkpoint",
+    "save_onnx",
+    "seeded",
+    "text_bits",
+    "text_logits",
+    "tokenise",
+]
