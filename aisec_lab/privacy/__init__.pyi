@@ -1,17 +1,11 @@
-from .accounting import (
-    SampledGaussian,
-    Statement,
-    delta_profile,
-    epsilon,
-    epsilons,
-    noise_multiplier,
-)
+from .accounting import delta_profile, epsilon, epsilons, noise_multiplier
 from .auditing.canaries import CanaryAudit
 from .auditing.mechanism import Hunt
 from .auditing.one_run import OneRunAudit, audit_ceiling
 from .auditing.training import HuntedTraining
 from .clipping import Adaptive, Flat, Ghost, PerLayer
 from .dp_sgd import DPSGD
+from .mechanisms import SampledGaussian, Statement
 from .numeric import GroupMeans, Mean, Quantiles
 from .reconstruction import success_bound, success_by_epsilon
 from .releases import Count, CrossTable, Histogram
