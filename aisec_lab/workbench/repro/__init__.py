@@ -1,0 +1,1 @@
+"""DVC's graph and cache, run in parallel: what `aisec repro` is made of."""

@@ -1,0 +1,51 @@
+"""Between the coordinator, which decides and records, and whoever runs the commands of stages."""
+
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+
+class Task(NamedTuple):
+    """The command of a stage, and what it reads and leaves.
+
+    Args:
+        addressing: DVC's name of the stage, such as `notebooks/robustness/dvc.yaml:train@trades-0`.
+        cmd: the command as DVC would hand it to the shell; of several lines each is a command, run one after another.
+        wdir: where it runs, relative to the project's root, usually `.`.
+        deps: paths from the root that it reads, files or folders.
+        outs: paths from the root that it must leave.
+        log: file for its stdout and stderr together.
+    """
+
+    addressing: str
+    cmd: str
+    wdir: str
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]
+    log: Path
+
+
+class Ended(NamedTuple):
+    """A task that is over.
+
+    Args:
+        addressing: its task's.
+        code: exit code; negative: killed by that signal.
+    """
+
+    addressing: str
+    code: int
+
+
+class Executor(Protocol):
+    """Whoever runs the commands."""
+
+    slots: int  # how many tasks may run at once
+
+    def start(self, task: Task) -> None:
+        """Begin a task; at most `slots` run at once."""
+
+    def wait(self, seconds: float) -> list[Ended]:
+        """The tasks that ended since the last call: at least one, unless the time is over."""
+
+    def stop(self) -> None:
+        """End all that runs and whatever was started for it; may be called twice."""

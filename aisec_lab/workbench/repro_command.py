@@ -1,0 +1,61 @@
+"""The command `aisec repro`."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("targets", nargs=-1)
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Stages that run at once (default: the processors).")
+@click.option("-f", "--force", is_flag=True, help="Run also what is up to date.")
+@click.option("-k", "--keep-going", is_flag=True, help="Where a stage fails, skip what needs it and do the rest.")
+@click.option("--dry", is_flag=True, help="Only say what is stale, and why.")
+@click.option("--cluster", metavar="ADDRESS", help="Run on the Ray cluster at ADDRESS.")
+def repro(
+    targets: tuple[str, ...], jobs: int | None, force: bool, keep_going: bool, dry: bool, cluster: str | None
+) -> None:
+    """Reproduce TARGETS as `dvc repro` does, several stages at a time.
+
+    A target is what `dvc repro` takes, a study (`robustness`), or a stage of one (`robustness.train@trades-0`). Without
+    any: the project's dvc.yaml and all that it needs.
+    """
+    from dvc.exceptions import DvcException, ReproductionError
+    from dvc.repo import Repo, lock_repo
+
+    from aisec_lab.workbench.repro.progress import progress
+
+    for name, level in {"dvc": logging.WARNING, "dvc.progress": logging.CRITICAL}.items():
+        logging.getLogger(name).setLevel(level)  # what it would tell, and its bars, are in the way of ours
+    here, watcher, code = Path.cwd(), progress(), 0
+    root = Path(Repo.find_root())
+    os.chdir(root)  # DVC names a stage as seen from the working directory
+    try:
+        with Repo() as repo, lock_repo(repo):
+            if dry:
+                from aisec_lab.workbench.repro.dry import stale
+
+                for line in stale(repo, targets, here, force=force):
+                    click.echo(line)
+                return
+            from aisec_lab.workbench.repro.coordinator import Coordinator
+            from aisec_lab.workbench.repro.local import local_executor
+
+            if cluster:
+                raise ValueError("--cluster: not yet")
+            executor = local_executor(root, jobs or len(os.sched_getaffinity(0)))
+            run = Coordinator(repo, targets, here, executor, watcher, force=force, keep_going=keep_going)
+            with watcher:
+                run.run()
+    except ReproductionError:
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    except DvcException as error:
+        raise ValueError(str(error)) from error
+    for line in watcher.summary():
+        click.echo(line)
+    sys.exit(code)
