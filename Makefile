@@ -20,8 +20,8 @@ setup: .venv/requirements.lock ## the environment, once for each state of requir
 
 legacy: $(KERNEL) ## the second kernel, TensorFlow Privacy and SecML, once for each state of requirements-legacy.lock
 
-repro: setup legacy ## the whole study: data, training, attacks, table, notebooks, reports
-	dvc repro
+repro: setup legacy ## all studies: data, training, attacks, tables, notebooks, reports; one notebook on each core
+	aisec repro
 
 test: check legacy ## linters, types, notebooks, configuration, then the tests
 	pytest tests
@@ -31,13 +31,13 @@ check: setup    ## linters, types, notebooks, configuration
 	ruff format --check .
 	mypy aisec_lab
 	nbqa mypy notebooks
-	nbstripout --verify --keep-id notebooks/*.ipynb
+	nbstripout --verify --keep-id notebooks/*/*.ipynb
 	aisec compose --check
 
 lab: setup legacy ## JupyterLab on the notebooks
 	jupyter lab --notebook-dir=. --ContentsManager.allow_hidden=False notebooks
 
-reproducible: repro ## force the whole study a second time and compare every output, byte for byte
+reproducible: repro ## force all studies a second time and compare every output, byte for byte
 	python -m tests.reproducible
 
 benchmarks: setup ## our attacks against the reference libraries, timed in pairs (some minutes, one core)

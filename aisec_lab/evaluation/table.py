@@ -63,7 +63,7 @@ def check_columns(columns: set[str], where: object) -> None:
     if missing or unknown:
         raise ValueError(
             f"{where}: columns missing: {missing or 'none'}, unknown: {unknown or 'none'}; "
-            "a table is written by `write_table` (run `dvc repro collect`)"
+            "a table is written by `write_table` (run `aisec repro`)"
         )
 
 
@@ -93,11 +93,11 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
         ValueError: the file is damaged, or its columns or their types are not the table's.
     """
     if not Path(path).exists():
-        raise FileNotFoundError(f"no table at {path}: run `dvc repro collect`")
+        raise FileNotFoundError(f"no table at {path}: run `aisec repro`")
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is no Parquet file, or half of one ({error}): run `dvc repro collect`") from error
+        raise ValueError(f"{path} is no Parquet file, or half of one ({error}): run `aisec repro`") from error
     check_columns(set(table.columns), path)
     return typed(table, path)
 

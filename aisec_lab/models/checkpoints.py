@@ -68,9 +68,9 @@ def load_checkpoint(
     weights, card_file = Path(directory) / WEIGHTS, Path(directory) / CARD
     for file in (weights, card_file):
         if not file.exists():
-            raise FileNotFoundError(f"no checkpoint at {directory} ({file.name} is missing): run `dvc repro train`")
+            raise FileNotFoundError(f"no checkpoint at {directory} ({file.name} is missing): run `aisec repro`")
     card = json.loads(card_file.read_text())
-    mend = "train it again (`dvc repro train`) or configure what it was trained with"
+    mend = "train it again (`aisec repro`) or configure what it was trained with"
     if card["architecture"] != repr(architecture):
         raise ValueError(
             f"{directory} holds a {card['architecture']}, the configuration asks for {architecture}: {mend}"

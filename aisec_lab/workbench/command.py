@@ -134,7 +134,7 @@ def check() -> None:
     if found["data"] != claimed["data"]:
         raise ValueError(
             f"computed on {found['data']}, claimed for {claimed['data']}: choose the data of the claims "
-            "(`git checkout params.yaml`, `dvc repro`), or commit the new results"
+            "(`git checkout params.yaml`, `aisec repro`), or commit the new results"
         )
     identical = found["machine"] == claimed["machine"]
     asked = (

@@ -110,14 +110,14 @@ def as_text(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "error", "message"),
     [
-        (Path.unlink, FileNotFoundError, "no table at .*t.parquet: run `dvc repro collect`"),
-        (halve, ValueError, "t.parquet is no Parquet file, or half of one .*: run `dvc repro collect`"),
+        (Path.unlink, FileNotFoundError, "no table at .*t.parquet: run `aisec repro`"),
+        (halve, ValueError, "t.parquet is no Parquet file, or half of one .*: run `aisec repro`"),
         (lambda path: path.write_bytes(b""), ValueError, "t.parquet is no Parquet file"),
         (lambda path: path.write_text("a,b\n1,2\n"), ValueError, "t.parquet is no Parquet file"),
         (
             lambda path: tidy(ROWS).drop(columns="n").to_parquet(path),
             ValueError,
-            r"missing: \['n'\].*dvc repro collect",
+            r"missing: \['n'\].*aisec repro",
         ),
         (as_text, ValueError, "t.parquet: column 'level' cannot be Float64"),
     ],

@@ -58,8 +58,8 @@ def claim_other_weights(folder: Path) -> None:
         ),
         (lambda f: damage(f / "model.safetensors"), ARCHITECTURE, DATA, ValueError, "damaged or half-written"),
         (claim_other_weights, ARCHITECTURE, DATA, ValueError, "does not fit CNN"),
-        (lambda f: (f / "card.json").unlink(), ARCHITECTURE, DATA, FileNotFoundError, "run `dvc repro train`"),
-        (lambda f: (f / "model.safetensors").unlink(), ARCHITECTURE, DATA, FileNotFoundError, "run `dvc repro train`"),
+        (lambda f: (f / "card.json").unlink(), ARCHITECTURE, DATA, FileNotFoundError, "run `aisec repro`"),
+        (lambda f: (f / "model.safetensors").unlink(), ARCHITECTURE, DATA, FileNotFoundError, "run `aisec repro`"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_says_so(
