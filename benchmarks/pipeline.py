@@ -123,9 +123,7 @@ def empty_stages(root: Path, number: int) -> Clone:
         nbformat.v4.new_code_cell(
             'cell = 0\nout = "scratch"\noverrides: list[str] = []', metadata={"tags": ["parameters"]}
         ),
-        nbformat.v4.new_code_cell(
-            "from aisec_lab.workbench import configure\n\ncfg = configure(overrides, reads=[])"
-        ),
+        nbformat.v4.new_code_cell("from aisec_lab.workbench import configure\n\ncfg = configure(overrides, reads=[])"),
     ]
     kernel = {"name": "aisec-lab", "display_name": "aisec-lab", "language": "python"}
     nbformat.write(
