@@ -4,6 +4,7 @@ import difflib
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,10 @@ from papermill.exceptions import PapermillExecutionError
 
 from aisec_lab.files import written_beside
 from aisec_lab.workbench.configuration import project_root
+from aisec_lab.workbench.kernel import ENGINE
+from aisec_lab.workbench.reads import reads_of
 from aisec_lab.workbench.report import page_of
+from aisec_lab.workbench.stage import enter_stage, in_stage, leave_stage
 
 ADDRESS = re.compile(r"(?: at |\.)0x[0-9a-f]{6,}")
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -38,7 +42,8 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
     Raises:
         FileNotFoundError: no such notebook.
         ValueError: a parameter that the notebook does not declare, an output that would differ at each run, or a
-            cell that ended in a ValueError: bad input, refused by the lab. Nothing is written.
+            cell that ended in a ValueError: bad input, refused by the lab. Nothing is written. In a stage also one that
+            read or ran what its key does not cover; then what the notebook left in `out` goes too.
         NotebookError: a cell failed otherwise, or the kernel died; `NAME.failed.ipynb` keeps what there is.
     """
     if not notebook.exists():
@@ -52,9 +57,13 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
             hint = f", did you mean {near[0]!r}" if near else ""
             raise ValueError(f"{notebook} declares no parameter {name!r}{hint}? It has {sorted(declared)}")
 
+    if in_stage():
+        enter_stage(reads_of(notebook, parameters))
+
     new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     failed = out / f"{notebook.stem}.failed.ipynb"
+    imported: set[str] = set()
     try:
         executed = papermill.execute_notebook(
             str(notebook),
@@ -62,6 +71,8 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
             dict(parameters) | {"out": os.path.relpath(out, project_root())},  # the kernel starts at the root
             cwd=str(project_root()),
             stderr_file=sys.stderr,
+            engine_name=ENGINE,
+            imported=imported,
             shutdown_kernel="immediate",  # all is written: a polite end takes longer than the imports
         )
         scrub(executed)
@@ -75,6 +86,13 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
         raise NotebookError(f"{error}\n{notebook} failed; what there is of it: {failed}") from error
     except DeadKernelError as error:
         raise NotebookError(f"the kernel of {notebook} died ({error}); what there is of it: {failed}") from error
+    try:
+        leave_stage(imported)
+    except ValueError:
+        failed.unlink()
+        if new:
+            shutil.rmtree(out)  # what the notebook saved is no result of this stage
+        raise
     with written_beside(out / f"{notebook.stem}.html") as beside:
         beside.write_text(page_of(executed))
     with written_beside(out / f"{notebook.stem}.ipynb") as beside:

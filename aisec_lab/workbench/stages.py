@@ -1,9 +1,9 @@
 """What the pipeline declares: its stages, as DVC reads them from the `dvc.yaml` of the project and of each study."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import OmegaConf
 
@@ -85,7 +85,10 @@ def declared(repo: "Repo | None" = None) -> list[Declared]:
     from dvc.repo import Repo  # half a second that a run by hand need not pay
 
     repo = repo or Repo(str(project_root()))
-    return [_declared(stage) for stage in repo.index.stages if stage.cmd]
+    stages = [stage for stage in repo.index.stages if stage.cmd]
+    files = {stage.path: stage.dvcfile for stage in stages}
+    definitions = {path: file.contents["stages"] for path, file in files.items()}  # DVC reads it at each look
+    return [_declared(stage, definitions[stage.path]) for stage in stages]
 
 
 def pipeline_files() -> list[Path]:
@@ -113,14 +116,14 @@ def experiments(stages: Sequence[Declared], study: str) -> list[Declared]:
     ]
 
 
-def _declared(stage: object) -> Declared:
+def _declared(stage: object, definitions: Mapping[str, Any]) -> Declared:
     study, _, name = key_of(stage.addressing).partition(".")  # type: ignore[attr-defined]
     return Declared(
         study=study,
         name=name,
         cmd=" ".join(stage.cmd.split()),  # type: ignore[attr-defined]
         parameters=_parameters(shlex.split(stage.cmd)),  # type: ignore[attr-defined]
-        axes=_axes(stage),
+        axes=_axes(stage.name, definitions),  # type: ignore[attr-defined]
         deps=tuple(sorted(_place(dep) for dep in stage.deps)),  # type: ignore[attr-defined]
         outs=tuple(sorted(_place(out) for out in stage.outs)),  # type: ignore[attr-defined]
     )
@@ -139,10 +142,10 @@ def _parameters(words: Sequence[str]) -> tuple[str, ...]:
     return COMMAND_READS.get(" ".join(words[:3]), COMMAND_READS.get(" ".join(words[:2]), ()))
 
 
-def _axes(stage: object) -> dict[str, str]:
+def _axes(name: str, definitions: Mapping[str, Any]) -> dict[str, str]:
     """DVC joins the values of a cell by `-`, which no value on an axis contains; a `foreach` is one over notebooks."""
-    group, _, cell = stage.name.partition("@")  # type: ignore[attr-defined]
-    definition = stage.dvcfile.contents["stages"][group]  # type: ignore[attr-defined]
+    group, _, cell = name.partition("@")
+    definition = definitions[group]
     if not cell:
         return {}
     if "foreach" in definition:
