@@ -13,12 +13,13 @@ from yaml import YAMLError
 
 from aisec_lab.workbench.access_command import access
 from aisec_lab.workbench.budget_command import budget
+from aisec_lab.workbench.code_command import code, reaches, why
 from aisec_lab.workbench.configuration import configure, project_root
 from aisec_lab.workbench.data_command import data, model
 from aisec_lab.workbench.ingest_command import ingest
 from aisec_lab.workbench.ledger_command import ledger
 from aisec_lab.workbench.repro_command import repro
-from aisec_lab.workbench.stage import die_with_dvc
+from aisec_lab.workbench.stage import die_with_dvc, enter_stage
 from aisec_lab.workbench.vault_command import vault
 
 
@@ -42,12 +43,15 @@ def main() -> None:
 
 main.add_command(access)
 main.add_command(budget)
+main.add_command(code)
 main.add_command(ingest)
 main.add_command(data)
 main.add_command(ledger)
 main.add_command(model)
+main.add_command(reaches)
 main.add_command(repro)
 main.add_command(vault)
+main.add_command(why)
 
 
 @main.command()
@@ -93,8 +97,10 @@ def run(notebook: Path, out: Path, assignments: tuple[str, ...]) -> None:
 def collect(study: str) -> None:
     """Gather the rows of STUDY's notebooks into results/tables/STUDY; a missing or stray result is an error."""
     from aisec_lab.workbench.collect import collect as gather
+    from aisec_lab.workbench.stages import COMMAND_READS
 
     os.chdir(project_root())
+    enter_stage(COMMAND_READS.get(f"aisec collect {study}", ()))
     gather(study)
 
 
@@ -104,6 +110,7 @@ def table() -> None:
     from aisec_lab.workbench.collect import merge
     from aisec_lab.workbench.stages import COMMAND_READS
 
+    enter_stage(COMMAND_READS["aisec table"])
     merge(configure(reads=COMMAND_READS["aisec table"]))
 
 
@@ -114,6 +121,7 @@ def report(folder: Path) -> None:
     from aisec_lab.workbench.report import write_report
     from aisec_lab.workbench.stages import COMMAND_READS
 
+    enter_stage(COMMAND_READS["aisec report"])
     write_report(configure(reads=COMMAND_READS["aisec report"]), folder)
 
 
