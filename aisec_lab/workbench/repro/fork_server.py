@@ -6,7 +6,7 @@ stage sees the source as it lies there then. It has one thread and no event loop
 The coordinator speaks to it in lines of JSON over a socket:
     {"start": id, "commands": [["aisec", [word, …]] | ["exec", [word, …]], …], "env": {…}, "cwd": …, "log": …}
     {"stop": seconds}: interrupt what runs, kill it after that time
-and hears `{"ready": true}` once, and `{"ended": id, "code": n}`. Where the socket closes, all is killed at once.
+and hears `{"ready": true}` once, and `{"ended": id, "code": n, "seconds": s}`. Where the socket closes, all is killed.
 
 Family: coordinator, server, a runner for each command, its kernel. A child is killed by Linux when its parent dies
 (PR_SET_PDEATHSIG). What a runner has started itself is given to the server when the runner is gone
@@ -31,8 +31,8 @@ from time import monotonic
 from typing import Any, NoReturn
 
 # What notebooks, runners and `configure` import, in the order of their cost; AISEC_PRELOAD may name other modules. None
-# of them may start a thread. UNWANTED look whether they are in a notebook when they are imported, and have to be imported
-# again where they are used.
+# of them may start a thread. UNWANTED look whether they are in a notebook when they are imported: they have to be
+# imported again where they are used.
 IMPORTS = (
     "torch",
     "scipy.stats",
@@ -110,7 +110,7 @@ class Server:
                 self.stop(request["stop"])
             else:
                 open(request["log"], "wb").close()
-                self.start(request)
+                self.start(request | {"began": monotonic()})
         return bool(received)
 
     def start(self, request: dict[str, Any]) -> None:
@@ -138,7 +138,7 @@ class Server:
         if code == 0 and request["commands"][1:]:
             self.start(request | {"commands": request["commands"][1:]})
         else:
-            self.say({"ended": request["start"], "code": code})
+            self.say({"ended": request["start"], "code": code, "seconds": monotonic() - request["began"]})
 
     def say(self, message: dict[str, Any]) -> None:
         """Tell the coordinator; where it is gone, the loop will see so."""

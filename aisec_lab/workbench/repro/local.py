@@ -82,7 +82,8 @@ class ForkingExecutor:
         *lines, self.unread = (self.unread + received).split(b"\n")
         messages = [json.loads(line) for line in lines]
         self.ready = self.ready or {"ready": True} in messages
-        ended = [Ended(message["ended"], message["code"]) for message in messages if "ended" in message]
+        over = [message for message in messages if "ended" in message]
+        ended = [Ended(message["ended"], message["code"], message["seconds"]) for message in over]
         for task in ended:
             del self.running[task.addressing]
         return ended
