@@ -31,9 +31,9 @@ def repro(
     for name, level in {"dvc": logging.WARNING, "dvc.progress": logging.CRITICAL}.items():
         logging.getLogger(name).setLevel(level)  # what it would tell, and its bars, are in the way of ours
     here, watcher, code = Path.cwd(), progress(), 0
-    root = Path(Repo.find_root())
-    os.chdir(root)  # DVC names a stage as seen from the working directory
     try:
+        root = Path(Repo.find_root())
+        os.chdir(root)  # DVC names a stage as seen from the working directory
         with Repo() as repo, lock_repo(repo):
             if dry:
                 from aisec_lab.workbench.repro.dry import stale
@@ -56,6 +56,6 @@ def repro(
         code = 130
     except DvcException as error:
         raise ValueError(str(error)) from error
-    for line in watcher.summary():
+    for line in watcher.summary(interrupted=code == 130):
         click.echo(line)
     sys.exit(code)

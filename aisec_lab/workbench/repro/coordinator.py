@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aisec_lab.workbench.repro.durations import Durations, longest_paths, time_left
-from aisec_lab.workbench.repro.executor import Executor, Task
+from aisec_lab.workbench.repro.executor import Ended, Executor, Task
+from aisec_lab.workbench.repro.gitignore import Ignored
 from aisec_lab.workbench.repro.interrupt import Interrupt
 from aisec_lab.workbench.repro.lock import Journal, Lock
 from aisec_lab.workbench.repro.record import Decision, prepare, record
@@ -92,6 +93,7 @@ class Coordinator:
         self.journal, self.durations = Journal(place / "locks.json"), Durations(place / "durations.json")
         self.locks: dict[str, Lock] = {}
         self.steps, self.graph = plan(repo, targets, here)
+        self.ignored = Ignored(repo, self.steps, self.journal)
         seconds = {stage: self.durations.guess(stage.addressing) for stage in self.steps}
         self.paths = longest_paths(seconds, {stage: self.graph.predecessors(stage) for stage in self.steps})
         self.missing = {stage: self.graph.out_degree(stage) for stage in self.steps}  # inputs that are not there yet
@@ -134,8 +136,8 @@ class Coordinator:
                 return
             with interrupt.at_once():
                 ended = self.executor.wait(TICK)
-            for addressing, code in ended:
-                self._end(addressing, code)
+            for task in ended:
+                self._end(task)
             self._tick()
 
     def _enqueue(self, stage: "Stage") -> None:
@@ -146,7 +148,8 @@ class Coordinator:
 
         addressing = stage.addressing
         try:
-            decision = prepare(stage, list(self.graph.successors(stage)), force=self.force)
+            with self.ignored.in_order(stage):
+                decision = prepare(stage, list(self.graph.successors(stage)), force=self.force)
             if decision is Decision.RESTORED:
                 self._write(stage)
         except DvcException as error:
@@ -163,17 +166,19 @@ class Coordinator:
             self.watcher.unchanged(addressing)
         return self._done(stage)
 
-    def _end(self, addressing: str, code: int) -> None:
+    def _end(self, ended: Ended) -> None:
         from dvc.exceptions import DvcException
 
+        addressing, code, seconds = ended
         stage, task, began = self.running.pop(addressing)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - began if seconds is None else seconds
         if code:
             how = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
             return self._fail(stage, Failure(addressing, how, task.log))
         try:
             self.repo.scm._reset()  # it remembers what git ignores, and the command may have changed that
-            record(stage)
+            with self.ignored.in_order(stage):
+                record(stage)
             self._write(stage)
         except DvcException as error:
             return self._fail(stage, Failure(addressing, str(error), task.log))

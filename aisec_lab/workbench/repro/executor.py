@@ -30,10 +30,12 @@ class Ended(NamedTuple):
     Args:
         addressing: its task's.
         code: exit code; negative: killed by that signal.
+        seconds: how long its commands took, where that is less than from start to end; None: all of that time.
     """
 
     addressing: str
     code: int
+    seconds: float | None = None
 
 
 class Executor(Protocol):

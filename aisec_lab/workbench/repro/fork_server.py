@@ -6,7 +6,7 @@ stage sees the source as it lies there then. It has one thread and no event loop
 The coordinator speaks to it in lines of JSON over a socket:
     {"start": id, "commands": [["aisec", [word, …]] | ["exec", [word, …]], …], "env": {…}, "cwd": …, "log": …}
     {"stop": seconds}: interrupt what runs, kill it after that time
-and hears `{"ended": id, "code": n}`. Where the socket closes, all is killed at once.
+and hears `{"ready": true}` once, and `{"ended": id, "code": n, "seconds": s}`. Where the socket closes, all is killed.
 
 Family: coordinator, server, a runner for each command, its kernel. A child is killed by Linux when its parent dies
 (PR_SET_PDEATHSIG). What a runner has started itself is given to the server when the runner is gone
@@ -30,8 +30,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NoReturn
 
-# What notebooks, runners and `configure` import, in the order of their cost. None of them may start a thread, and none
-# may look whether it is in a notebook when it is imported: these are UNWANTED, and imported again where they are used.
+# What notebooks, runners and `configure` import, in the order of their cost; AISEC_PRELOAD may name other modules. None
+# of them may start a thread. UNWANTED look whether they are in a notebook when they are imported: they have to be
+# imported again where they are used.
 IMPORTS = (
     "torch",
     "scipy.stats",
@@ -44,6 +45,7 @@ IMPORTS = (
     "nbconvert",
     "ipykernel.kernelapp",
     "ipykernel.ipkernel",
+    "ipykernel.debugger",
     "dvc.repo",
     "papermill",
     "safetensors.torch",
@@ -87,6 +89,7 @@ class Server:
 
     def serve(self) -> None:
         """Until the other end of the socket is closed."""
+        self.say({"ready": True})
         while True:
             for key, _ in self.selector.select():
                 if key.fileobj is not self.channel:
@@ -107,7 +110,7 @@ class Server:
                 self.stop(request["stop"])
             else:
                 open(request["log"], "wb").close()
-                self.start(request)
+                self.start(request | {"began": monotonic()})
         return bool(received)
 
     def start(self, request: dict[str, Any]) -> None:
@@ -135,7 +138,7 @@ class Server:
         if code == 0 and request["commands"][1:]:
             self.start(request | {"commands": request["commands"][1:]})
         else:
-            self.say({"ended": request["start"], "code": code})
+            self.say({"ended": request["start"], "code": code, "seconds": monotonic() - request["began"]})
 
     def say(self, message: dict[str, Any]) -> None:
         """Tell the coordinator; where it is gone, the loop will see so."""
@@ -259,27 +262,26 @@ def fork_kernel() -> tuple[int, socket.socket]:
 
 def be_kernel(words: list[str], env: dict[str, str], cwd: str) -> None:
     """What `python -m ipykernel_launcher` does with these words, this environment and this working directory."""
-    import matplotlib as mpl
     from ipykernel.kernelapp import IPKernelApp
 
     become(env, cwd)
     sys.argv = ["ipykernel_launcher", *words]
     app = IPKernelApp.instance(parent_handle=1)  # 1: it has a parent, and need not look whether that lives: Linux does
     app.initialize(words)
-    mpl.rcParams["backend"] = os.environ["MPLBACKEND"]  # as matplotlib reads it, were it imported by the first cell
+    if "matplotlib" in sys.modules:  # which reads this when it is imported, by the first cell of an ordinary kernel
+        sys.modules["matplotlib"].rcParams["backend"] = os.environ["MPLBACKEND"]
     app.start()
 
 
 def become(env: dict[str, str], cwd: str) -> None:
     """In a fork: be as a process that was started anew, in its own session, with nothing on stdin."""
-    import numpy as np
-
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    np.random.seed()  # else all forks draw the same; `random` sees to it itself
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()  # else all forks draw the same; `random` sees to it itself
 
 
 def leave(code: int) -> NoReturn:
@@ -302,8 +304,9 @@ def warm() -> None:
     os.environ.pop("MPLBACKEND", None)  # a kernel's; no runner shall have it
     with suppress(NoSuchKernel):  # without it only commands that run no notebook can run here
         os.environ.update(KernelSpecManager().get_kernel_spec(KERNEL).env)  # libraries read OMP_NUM_THREADS on import
-    for name in IMPORTS:
+    for name in os.environ.get("AISEC_PRELOAD", " ".join(IMPORTS)).split():
         importlib.import_module(name)
+    _warm_page()
     for name in UNWANTED:
         sys.modules.pop(name, None)
     others = [task for task in os.listdir("/proc/self/task") if int(task) != os.getpid()]
@@ -314,8 +317,19 @@ def warm() -> None:
     gc.freeze()  # what is shared stays shared: no collection in a fork touches it
 
 
+def _warm_page() -> None:
+    """Make a page once: what its libraries compile at their first use, expressions and schemas, is then there."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    cells = [nbformat.v4.new_markdown_cell("# $x$\n\n`y`"), nbformat.v4.new_code_cell("1")]
+    notebook = nbformat.reads(nbformat.writes(nbformat.v4.new_notebook(cells=cells)), as_version=4)
+    HTMLExporter(template_name="basic").from_notebook_node(notebook)
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's
     adopt_orphans()
     warm()
     Server(socket.socket(fileno=int(sys.argv[1]))).serve()
+    os._exit(0)  # as `leave`, without what the forks have done

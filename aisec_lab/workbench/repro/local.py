@@ -22,6 +22,7 @@ from aisec_lab.workbench.repro.fork_server import adopt_orphans
 
 SERVER = Path(__file__).with_name("fork_server.py")
 PLAIN = re.compile(r"""\s*((?:[\w@%+=:,./-]|'[^']*'|"[^"$`\\!]*")+\s*)+""", re.ASCII)  # nothing that a shell expands
+LOG = "server.log"  # beside those of the tasks
 GRACE = 2.0  # seconds that an interrupted stage has to end by itself
 
 
@@ -37,18 +38,25 @@ def local_executor(root: Path, slots: int) -> Executor:
 
 
 class ForkingExecutor:
-    """Runs each task in a fork of a process that has imported everything; that one starts with the first task."""
+    """Runs each task in a fork of a process that has imported everything; that one starts with the first task.
+
+    Where that process finds that it cannot be forked, a shell runs each task instead.
+    """
 
     def __init__(self, root: Path, slots: int) -> None:
         self.root, self.slots = root, slots
         self.server: subprocess.Popen[bytes] | None = None
+        self.ready = False
         self.unread = b""
-        self.running: set[str] = set()
+        self.running: dict[str, Task] = {}
+        self.instead: ShellExecutor | None = None
 
     def start(self, task: Task) -> None:
         """Begin a task."""
+        if self.instead:
+            return self.instead.start(task)
         if self.server is None:
-            self._start_server(task.log.with_name("server.log"))
+            self._start_server(task.log.with_name(LOG))
         request = {
             "start": task.addressing,
             "commands": [_command(line) for line in task.cmd.splitlines()],
@@ -56,14 +64,14 @@ class ForkingExecutor:
             "cwd": str(self.root / task.wdir),
             "log": str(task.log),
         }
-        self.running.add(task.addressing)
-        self._send(request)
+        self.running[task.addressing] = task
+        return self._send(request)
 
     def wait(self, seconds: float) -> list[Ended]:
         """The tasks that ended since the last call; where the server died, all of them did."""
-        if self.server is None or not self.running:
-            return []
-        if not self._readable(seconds):
+        if self.instead:
+            return self.instead.wait(seconds)
+        if not self.running or not self._readable(seconds):
             return []
         try:
             received = self.channel.recv(1 << 16)
@@ -72,14 +80,20 @@ class ForkingExecutor:
         if not received:
             return self._lost()
         *lines, self.unread = (self.unread + received).split(b"\n")
-        ended = [Ended(message["ended"], message["code"]) for message in map(json.loads, lines)]
-        self.running -= {task.addressing for task in ended}
+        messages = [json.loads(line) for line in lines]
+        self.ready = self.ready or {"ready": True} in messages
+        over = [message for message in messages if "ended" in message]
+        ended = [Ended(message["ended"], message["code"], message["seconds"]) for message in over]
+        for task in ended:
+            del self.running[task.addressing]
         return ended
 
     def stop(self) -> None:
         """Interrupt the tasks that run, kill what is left of them soon after, and end the server."""
+        if self.instead:
+            return self.instead.stop()
         if self.server is None:
-            return
+            return None
         if self.running:
             self._send({"stop": GRACE})
             end = time.monotonic() + 2 * GRACE
@@ -89,6 +103,7 @@ class ForkingExecutor:
             self.channel.close()  # upon which the server kills all that is left, and ends
             self.server.wait()
             self._forget()
+        return None
 
     def _start_server(self, log: Path) -> None:
         adopt_orphans()  # of a server that is killed
@@ -118,15 +133,20 @@ class ForkingExecutor:
     def _lost(self) -> list[Ended]:
         """The server is dead: with it died what it had forked; what those had started is ours now, and is killed."""
         assert self.server is not None
-        code = self.server.wait()
-        ended = [Ended(addressing, code or -signal.SIGKILL) for addressing in sorted(self.running)]
+        code, tasks, refused = self.server.wait(), list(self.running.values()), not self.ready
         self.channel.close()
         self._forget()
         kill_strays()
-        return ended
+        if code > 0 and refused:  # it has said why in its log
+            print(f"aisec: stages start without a warm process, see {tasks[0].log.with_name(LOG)}", file=sys.stderr)
+            self.instead = ShellExecutor(self.root, self.slots)
+            for task in tasks:
+                self.instead.start(task)
+            return []
+        return [Ended(task.addressing, code or -signal.SIGKILL) for task in tasks]
 
     def _forget(self) -> None:
-        self.server, self.unread, self.running = None, b"", set()
+        self.server, self.ready, self.unread, self.running = None, False, b"", {}
 
 
 class ShellExecutor:

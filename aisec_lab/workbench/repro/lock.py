@@ -108,13 +108,23 @@ class Journal:
         self.digests[str(path)] = _digest(text)
         self._write()
 
-    def young(self, path: Path, present: Sequence[str], order: Sequence[str]) -> set[str]:
-        """The entries that an unfinished run of the same plan has recorded; what stood before is remembered."""
+    def young(self, path: Path, present: Sequence[str], order: Sequence[str], *, at_once: bool = False) -> set[str]:
+        """The entries that an unfinished run of the same plan has added; what stood before is remembered.
+
+        Args:
+            path: of the file.
+            present: its entries.
+            order: the entries that the plan may add.
+            at_once: remember it now, and not with the next `note`.
+        """
+        known = str(path) in self.before
         before = self.before.get(str(path), list(present))
         young = set(present) - set(before)
         if not (set(before) <= set(present) and young <= set(order)):
             before, young = list(present), set()
         self.before[str(path)] = list(before)
+        if at_once and not known:
+            self._write()
         return young
 
     def finish(self) -> None:

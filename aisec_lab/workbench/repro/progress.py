@@ -68,7 +68,7 @@ class Lines(AbstractContextManager["Lines"]):
         """Print a line."""
         print(line, flush=True)
 
-    def summary(self) -> Iterable[str]:
+    def summary(self, *, interrupted: bool = False) -> Iterable[str]:
         """What has become of all stages, and why those that failed did."""
         for failure in self.failures:
             yield f"\n{failure.addressing} failed: {failure.reason}"
@@ -76,9 +76,11 @@ class Lines(AbstractContextManager["Lines"]):
                 lines = failure.log.read_text(errors="replace").splitlines()
                 yield from (f"  {line}" for line in lines[-TAIL:])
                 yield f"  all of it: {failure.log}"
-        if not (self.did_run or self.did_restore or self.failures):
+        if not (self.did_run or self.did_restore or self.failures or interrupted):
             yield UP_TO_DATE
             return
+        if interrupted:
+            yield "interrupted: what had ended before is recorded, the rest is as if it had not begun"
         counts = {
             "ran": len(self.did_run),
             "restored from the cache": len(self.did_restore),
@@ -86,7 +88,7 @@ class Lines(AbstractContextManager["Lines"]):
             "failed": len(self.failures),
             "skipped, as they need what failed": len(self.were_skipped),
         }
-        yield ", ".join(f"{number} {what}" for what, number in counts.items() if number)
+        yield ", ".join(f"{number} {what}" for what, number in counts.items() if number) or "nothing ran"
 
 
 class Live(Lines):
@@ -116,7 +118,9 @@ class Live(Lines):
         from rich.text import Text
 
         now = time.monotonic()
-        lines = [f"  {name}  {duration(now - began)}{_last(last)}" for name, (began, last) in self.running.items()]
+        lines = [
+            f"  {name}  {duration(now - began)}{_last(last)}" for name, (began, last) in list(self.running.items())
+        ]
         return Text("\n".join([*lines, f"about {duration(self.left)} left"]), no_wrap=True, overflow="ellipsis")
 
 
