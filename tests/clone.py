@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -135,16 +136,23 @@ SMALL = (  # one model, two attacks, the least of everything: what `aisec compos
 class Clone:
     """A copy of the project in a folder of its own, with git and DVC, in which commands can be run."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, parts: Sequence[str] = ("",)) -> None:
+        """Copy what git knows or would add, but for results and locks.
+
+        Args:
+            root: an empty folder, or one that is made.
+            parts: how the names of the files to copy may begin; all of them by default.
+        """
         self.root = root
+        root.mkdir(parents=True, exist_ok=True)
         listed = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
         )
         for name in listed.stdout.splitlines():
-            if (ROOT / name).is_file() and not name.startswith("results/"):
+            wanted = name.startswith(tuple(parts)) and not name.startswith("results/") and Path(name).name != "dvc.lock"
+            if wanted and (ROOT / name).is_file():
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, root / name)
-        (root / "dvc.lock").unlink(missing_ok=True)
         self.git("init", "-q")
         self.git("config", "user.name", "test")
         self.git("config", "user.email", "test@localhost")
