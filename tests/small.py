@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
 
-from tests.clone import ROOT, Clone
+from tests.clone import Clone, Project
 
 SOURCE = Path(__file__).parent / "small_project"
 SHARED = ("aisec_lab/", "configs/", ".dvc/", ".dvcignore", ".gitignore", "notebooks/robustness/train.ipynb")
@@ -15,7 +15,7 @@ CELL = re.compile(r"^# %% ?(\S*)\n", re.MULTILINE)
 LEGACY = "aisec-legacy" in KernelSpecManager().find_kernel_specs()
 
 
-def small_project(root: Path) -> Clone:
+def small_project(root: Path) -> Project:
     """Make the little project: this repository's package, configuration groups and one notebook, the rest its own.
 
     Args:

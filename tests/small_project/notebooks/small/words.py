@@ -9,5 +9,7 @@ from pathlib import Path
 
 found = Path(words).read_text().split()
 Path(out).mkdir(parents=True, exist_ok=True)
-Path(out, "counts.json").write_text(json.dumps({"words": len(found), "first": found[0]}) + "\n")
+beside = Path(out, "counts.json.part")
+beside.write_text(json.dumps({"words": len(found), "first": found[0]}) + "\n")
+beside.rename(Path(out, "counts.json"))
 print(f"{len(found)} words, the first is {found[0]}.")
