@@ -143,9 +143,15 @@ def test_a_broken_promise_ends_the_pipeline(study: Project, tmp_path: Path) -> N
     ("case", "message"),
     [
         ("missing", f"results missing: {EVALUATE}/standard-none-square-0; run `aisec repro`"),
-        ("stray", f"that no stage declares: {EVALUATE}/standard-none-square-7; rm -r {EVALUATE}/standard-none-square-7"),
+        (
+            "stray",
+            f"that no stage declares: {EVALUATE}/standard-none-square-7; rm -r {EVALUATE}/standard-none-square-7",
+        ),
         ("column", "square-0/rows.parquet lacks the columns ['size']: run its stage again"),
-        ("unread", f"{EVALUATE}/standard-none-square-0 holds no rows.parquet and no stage reads it: save rows, or drop"),
+        (
+            "unread",
+            f"{EVALUATE}/standard-none-square-0 holds no rows.parquet and no stage reads it: save rows, or drop",
+        ),
     ],
 )
 def test_collect_refuses_results_that_are_not_the_declared_ones(study: Project, case: str, message: str) -> None:

@@ -32,7 +32,7 @@ left = int((model(x_adv).argmax(1) == sample.y).sum())
 place = {"study": "small", "data": cfg.data.name, "defense": "standard", "attack": attack, "seed": cfg.attack.seed}
 robust = rate("robust_accuracy", left, len(sample), knob="Linf", level=attacker.ball.eps, config=config_hash(cfg))
 display(Markdown(f"`{attack}` leaves {robust['value']:.0%} of {len(sample)} answers right."))
-plt.imshow(x_adv[0, 0]);
+image = plt.imshow(x_adv[0, 0])
 # %%
 write_table(tidy([robust | place]), Path(out) / "rows.parquet")
 write_json(Path(out) / "metrics.json", {"robust_accuracy": robust["value"]})
