@@ -20,9 +20,12 @@ TRAIN = "notebooks/small/dvc.yaml:train@standard-0"
 LOCKS = ("dvc.lock", "notebooks/small/dvc.lock")
 LOG = ".dvc/tmp/aisec/logs/notebooks.small.dvc.yaml.train@standard-0.log"
 LONG = 300.0  # seconds, on a busy machine
-OWN_TERMINAL = (  # run the words that follow with the terminal on stdin as their own
-    "import fcntl, os, sys, termios as t; os.setsid(); fcntl.ioctl(0, t.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
-)
+OWN_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""  # run the words that follow with the terminal on stdin as their own
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ def stages_of(lock: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize("how", ["ctrl-c", "closed"])
 def test_a_run_that_is_ended_in_its_terminal_takes_all_along(how: str, long: Project, small: Project) -> None:
-    """Ctrl-C, or a closed window: what ended before is recorded, the rest is not, and the next run gives the same bytes."""
+    """Ctrl-C, or a closed window: what ended before is recorded, the rest is not; the next run gives the same bytes."""
     (long.root / LOG).unlink()
     terminal = Terminal(long, "aisec", "repro", "--jobs", "2")
     terminal.until_it_trains(long.root / LOG)
