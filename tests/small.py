@@ -36,7 +36,7 @@ def small_project(root: Path) -> Project:
     (root / "notebooks/robustness").rmdir()
     ignored = (root / ".gitignore").read_text()
     (root / ".gitignore").write_text(ignored.replace("robustness", "small").replace("pareto", "levels"))
-    project.run("aisec", "compose")
+    project.aisec("compose")
     project.commit("the small pipeline")
     return project
 

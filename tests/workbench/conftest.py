@@ -12,7 +12,7 @@ from tests.small import small_project
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
     """The whole pipeline in small, run and committed, and what was printed meanwhile."""
     clone = Clone(tmp_path_factory.mktemp("study"))
-    clone.run("aisec", "compose", *SMALL)
+    clone.aisec("compose", *SMALL)
     said = clone.run("aisec", "repro", "--jobs", "2")
     clone.commit("study")
     return clone, said

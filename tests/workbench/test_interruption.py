@@ -32,7 +32,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 def long(small: Project, tmp_path: Path) -> Project:
     """The small pipeline, run, whose training would now take minutes."""
     project = small.copy(tmp_path / "project")
-    project.run("aisec", "compose", "data.train_size=null", "fit.epochs=400")
+    project.aisec("compose", "data.train_size=null", "fit.epochs=400")
     return project
 
 
@@ -89,7 +89,7 @@ def test_a_run_that_is_ended_in_its_terminal_takes_all_along(how: str, long: Pro
     assert after["dvc.lock:code"] != before["dvc.lock:code"], "it ended, and is recorded"
     assert after["notebooks/small/dvc.lock:train@standard-0"] == before["notebooks/small/dvc.lock:train@standard-0"]
     assert not (long.root / "models/standard-0").exists()
-    long.run("aisec", "compose")
+    long.aisec("compose")
     long.run("aisec", "repro", "--jobs", "2")
     assert digests(long.root) == digests(small.root)
 
@@ -108,8 +108,8 @@ def test_a_killed_dvc_takes_its_kernel_along_and_the_run_can_be_finished(long: P
     assert not (long.root / "models/standard-0").exists()
     assert [path.name for path in (long.root / "results/small/train/standard-0").iterdir()] == ["train.failed.ipynb"]
 
-    long.run("aisec", "compose", "fit.epochs=40")
-    long.run("aisec", "code")
+    long.aisec("compose", "fit.epochs=40")
+    long.aisec("code")
     log, again = long.root / ".dvc/tmp/finished.log", f"{' '.join(train)} & echo $!; read line"
     with log.open("w") as file:
         terminal = Family(long, ("bash", "-c", again), file, {"SHELL": "/bin/bash"}, stdin=subprocess.PIPE)

@@ -33,7 +33,7 @@ def stages(study: Project) -> list[Declared]:
 
 def stale(project: Project) -> set[str]:
     """The stages whose own command, inputs or parameters are not those of their last run."""
-    project.run("aisec", "code")
+    project.aisec("code")
     return set(re.findall(r"^would run +(\S+):", project.run("aisec", "repro", "--dry"), re.MULTILINE))
 
 
@@ -114,7 +114,7 @@ def test_dvc_shows_metrics_and_plots(study: Project) -> None:
 
 def test_another_eps_makes_this_attack_stale_and_the_verdict_that_uses_it(restored: Project) -> None:
     """And the report, which shows the hash of params.yaml; what reads their results follows when these change."""
-    restored.run("aisec", "compose", *SMALL, "attacks.square.ball.eps=0.2")
+    restored.aisec("compose", *SMALL, "attacks.square.ball.eps=0.2")
     robustness = "notebooks/robustness/dvc.yaml"
     attacks = {f"{robustness}:evaluate@standard-none-square-0", f"{robustness}:diagnose@standard-none-0"}
     assert stale(restored) == {"code", "report", *attacks}
@@ -122,7 +122,7 @@ def test_another_eps_makes_this_attack_stale_and_the_verdict_that_uses_it(restor
 
 def test_another_seed_makes_only_the_new_model_s_stages_stale(restored: Project, stages: list[Declared]) -> None:
     """Its training, its attacks and its verdict; no other study asks about this seed."""
-    restored.run("aisec", "compose", *SMALL, "study.seeds=[0,1]")
+    restored.aisec("compose", *SMALL, "study.seeds=[0,1]")
     new = {stage.address[:-1] + "1" for stage in experiments(stages, "robustness")}
     reads_the_grid = {"collect@robustness", "notebooks/robustness/dvc.yaml:summary", "report"}
     assert stale(restored) == {"code", *new, *reads_the_grid}

@@ -75,7 +75,7 @@ def test_an_experiment_gives_what_compose_and_repro_give(fresh: Project, tmp_pat
     override, other = "attacks.nes.samples=5", fresh.copy(tmp_path / "other")
     output = fresh.run("dvc", "exp", "run", "-S", override)
     composed = set(re.findall(r"Running stage '(.+)'", output))
-    other.run("aisec", "compose", override)
+    other.aisec("compose", override)
     repeated = other.run("aisec", "repro", "--jobs", "2")
     assert composed == ran(repeated) == {"code", NES, *AFTER_NES}
     assert (fresh.root / "params.yaml").read_text() == (other.root / "params.yaml").read_text()

@@ -19,8 +19,8 @@ def test_a_study_of_a_table_runs_through(restored: Project) -> None:
     """
     for left_over in ("robustness/evaluate", "poisoning/poison", "poisoning/cleanse"):
         shutil.rmtree(restored.root / "results" / left_over)
-    restored.run(
-        *("aisec", "compose", "+experiment=tables", *SMALL),
+    restored.aisec(
+        *("compose", "+experiment=tables", *SMALL),
         *(
             "study.attacks=[apgd_t]",
             "curve.attack=apgd_t",
