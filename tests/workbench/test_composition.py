@@ -112,7 +112,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
 
 
 def test_check_notices_a_params_file_that_configs_does_not_give(clone: Clone) -> None:
-    """The committed file is the composed one; `--check` says so, and says when it is not; at first as a person types it."""
+    """The committed file is the composed one; `--check` says so, and when it is not; first as a person types it."""
     clone.run("aisec", "compose", "--check")
     clone.aisec("compose", "fit.epochs=3")
     assert "run `aisec compose` and commit it" in clone.aisec("compose", "--check", code=2)
