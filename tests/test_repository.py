@@ -33,16 +33,16 @@ def test_the_workflow_runs_what_the_readme_says() -> None:
 def test_the_hooks_mend_what_make_test_would_refuse(clone: Clone) -> None:
     """A badly formatted file, and a notebook with outputs; the second commit of the same passes."""
     (clone.root / ".venv").symlink_to(sys.prefix)
-    notebook = clone.root / "notebooks/train.ipynb"
+    notebook = clone.root / "notebooks/robustness/train.ipynb"
     content = json.loads(notebook.read_text())
     code = next(cell for cell in content["cells"] if cell["cell_type"] == "code")
     code["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["a result"]}]
     notebook.write_text(json.dumps(content))
     (clone.root / "aisec_lab/crooked.py").write_text('"""Crooked."""\nimport os\nx = [1,2]\n')
     for code in (1, 0):
-        clone.git("add", "notebooks/train.ipynb", "aisec_lab/crooked.py")
+        clone.git("add", "notebooks/robustness/train.ipynb", "aisec_lab/crooked.py")
         output = clone.run("env", f"PRE_COMMIT_HOME={clone.root}/.git/hooks-home", "pre-commit", "run", code=code)
         assert output.count("Failed") == (3 if code else 0), output
     assert "a result" not in notebook.read_text()
     assert (clone.root / "aisec_lab/crooked.py").read_text() == '"""Crooked."""\n\nx = [1, 2]\n'
-    clone.run("nbstripout", "--verify", "--keep-id", "notebooks/train.ipynb")
+    clone.run("nbstripout", "--verify", "--keep-id", "notebooks/robustness/train.ipynb")

@@ -270,7 +270,7 @@ def attack_with(attack, *, model=None, texts=("the room was awful", "it was love
 def test_configurations_make_what_they_say(name):
     """Each over the study's share of words."""
     with initialize_config_dir(str(ROOT / "configs"), version_base=None):
-        cfg = compose(overrides=["+text=default", f"+text_attack@attack={name}", "text.share=0.25"])
+        cfg = compose(overrides=["+evasion@text=text", f"+text_attack@attack={name}", "text.share=0.25"])
     attack = instantiate(cfg.attack)
     kind = HotFlip if name.startswith("hotflip") else Greedy
     assert isinstance(attack, kind)

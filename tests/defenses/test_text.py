@@ -307,7 +307,7 @@ KINDS = {
 def test_configurations_make_what_they_say(name):
     """Each is a defense, whose classifier reads reviews far better than chance."""
     with initialize_config_dir(str(ROOT / "configs"), version_base=None):
-        cfg = compose(overrides=["+text=default", f"+text_defense@defense={name}"])
+        cfg = compose(overrides=["+evasion@text=text", f"+text_defense@defense={name}"])
     defense = instantiate(cfg.defense)
     assert type(defense) is KINDS[name]
     model = defended(defense)

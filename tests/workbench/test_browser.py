@@ -7,13 +7,16 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 from urllib.request import urlopen
 
+import nbformat
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.clone import Clone
+from aisec_lab.workbench.stages import SUMMARIES, declared, experiments, studies
+from tests.clone import Project
 
 CHROMIUM = shutil.which("chromium")
 QUIET = [
@@ -25,54 +28,36 @@ QUIET = [
 ]
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.slow,
     pytest.mark.xdist_group("study"),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no `chromium` on PATH"),
 ]
-FIGURES = {  # of each page
-    "index.html": 0,
-    "robustness_vs_accuracy.html": 3,
-    "train-standard-0.html": 1,
+NO_FIGURE = {"diagnose", "private_keras"}  # notebooks that show tables only
+CURVES = {  # figures of two cells of one notebook
     "evaluate-standard-none-apgd_ce-0.html": 2,  # the security curve, and what the attack does to a few inputs
     "evaluate-standard-none-square-0.html": 1,  # attacked at one budget only: no curve
-    "diagnose-standard-none-0.html": 0,
-    "smallest-standard.html": 1,
-    "black_box-standard.html": 1,
-    "certify.html": 1,
-    "physical.html": 1,
-    "tables.html": 2,
-    "text.html": 2,
-    "control.html": 2,
-    "svm.html": 1,
-    "svm_ours.html": 1,
-    "evasion.html": 3,
-    "poison-badnets-0.html": 2,
-    "cleanse-badnets-0.html": 3,
-    "ingest.html": 1,
-    "incident.html": 2,
-    "partition.html": 1,
-    "matching.html": 2,
-    "availability.html": 2,
-    "poison_svm.html": 1,
-    "poison_svm_ours.html": 1,
-    "poisoning.html": 2,
-    "private-epsilon_3.html": 1,
-    "private-standard.html": 1,
-    "mechanism.html": 1,
-    "release.html": 1,
-    "reconstruct.html": 3,
-    "memorise.html": 1,
-    "invert.html": 3,
-    "federated.html": 2,
-    "private_keras.html": 0,
-    "private_peers.html": 1,
-    "privacy.html": 2,
-    "steal.html": 2,
-    "publish.html": 1,
-    "watch.html": 1,
-    "claim.html": 1,
-    "compress.html": 1,
-    "extraction.html": 2,
 }
+
+
+def executed(study: Project) -> dict[str, Path]:
+    """From each page of the report, but its index, to the executed notebook that it shows."""
+    with chdir(study.root):
+        stages = declared()
+        cells = [cell for name in studies(stages) for cell in experiments(stages, name)]
+    pages = {f"{name}.html": SUMMARIES / name / "summary.ipynb" for name in studies(stages)}
+    for cell in cells:
+        axes = [value for axis, value in cell.axes.items() if axis != "notebook"]
+        pages["-".join([cell.notebook.stem, *axes]) + ".html"] = cell.page.with_suffix(".ipynb")
+    return {page: study.root / notebook for page, notebook in pages.items()}
+
+
+def figures_of(notebook: Path) -> int:
+    """How many figures its cells have left; none is only right for NO_FIGURE."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    found = sum("image/png" in output.get("data", {}) for output in outputs)
+    assert bool(found) == (notebook.stem not in NO_FIGURE), notebook
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -83,21 +68,23 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-def test_the_report_can_be_read_from_disk(study: Clone, browser: Browser) -> None:
+def test_the_report_can_be_read_from_disk(study: Project, browser: Browser) -> None:
     """Every page is reached from the index, shows its figures and no code, and asks nothing of any other machine."""
+    figures = {"index.html": 0} | {page: figures_of(notebook) for page, notebook in executed(study).items()}
+    assert figures.items() >= CURVES.items()
     page, requests = browser.new_page(), set()
     page.on("request", lambda request: requests.add(request.url))
     index = (study.root / "reports/index.html").as_uri()
     page.goto(index)
     links = page.locator("a[href]").evaluate_all("links => links.map(link => link.href)")
-    assert {Path(link).name for link in links} == FIGURES.keys() - {"index.html"}
+    assert {Path(link).name for link in links} == figures.keys() - {"index.html"}
     for link in [index, *links]:
         page.goto(link)
         assert page.title()
         text = page.locator("body").inner_text()
         assert not re.search(r"^(import|from|cfg =)\b", text, re.MULTILINE), "code"
         widths = page.locator("img").evaluate_all("images => images.map(image => image.naturalWidth)")
-        assert len(widths) == FIGURES[Path(link).name], link
+        assert len(widths) == figures[Path(link).name], link
         assert all(width > 500 for width in widths), link
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{link} is cut off at the right"
         for target, place in page.locator("a[href]").evaluate_all(
@@ -111,7 +98,7 @@ def test_the_report_can_be_read_from_disk(study: Clone, browser: Browser) -> Non
 
 
 @pytest.fixture
-def lab(study: Clone, tmp_path: Path) -> Iterator[str]:
+def lab(study: Project, tmp_path: Path) -> Iterator[str]:
     """The address of a JupyterLab in the study's folder, with settings of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -142,10 +129,10 @@ def lab(study: Clone, tmp_path: Path) -> Iterator[str]:
             study.git("checkout", "-q", "notebooks")  # JupyterLab saves what it has run
 
 
-def test_a_notebook_runs_in_jupyterlab(study: Clone, browser: Browser, lab: str) -> None:
+def test_a_notebook_runs_in_jupyterlab(study: Project, browser: Browser, lab: str) -> None:
     """By hand, from the menu, on the data that was prepared: the figure appears, and the results are in scratch/."""
     page = browser.new_page()
-    page.goto(f"{lab}/lab/tree/notebooks/train.ipynb?token=secret")
+    page.goto(f"{lab}/lab/tree/notebooks/robustness/train.ipynb?token=secret")
     page.get_by_role("button", name="aisec-lab | Idle").wait_for(timeout=120_000)  # asked earlier, it shows a dialog
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()

@@ -31,23 +31,32 @@ def test_dvc_would_write_the_same_bytes(overrides: list[str], tmp_path: Path) ->
 
 @cache
 def probes(ball: str) -> DictConfig:
-    """The default, and beside it every file that names a class, under one threat model: composing takes seconds."""
-    places = [(file.parent.name, file.stem) for file in FILES if "_target_" in OmegaConf.load(file)]
+    """The default, and beside it every file that may be part of it, under one threat model: composing takes seconds."""
+    places = [(file.parent.name, file.stem) for file in FILES if file.parent.name != "experiment"]
     return composed([f"ball={ball}", *(f"+{group}@probes.{group}.{name}={name}" for group, name in places)])
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_every_file_of_the_tree_builds_what_it_names(file: Path) -> None:
-    """As a member of its group, or in the place that the group has in the configuration."""
+    """A class, or what belongs to one notebook; an experiment as it would be composed."""
     group, name = file.parent.name, file.stem
-    if "_target_" in OmegaConf.load(file):
-        config = probes(OTHER_NORM.get(name, "linf"))
-        built = instantiate(config.probes[group][name], _convert_="all")
-        assert type(built).__name__ == OmegaConf.load(file)._target_.rsplit(".")[-1]
-    elif f"- {group}: {name}\n" in (ROOT / "configs/config.yaml").read_text():
-        instantiate(probes("linf")[group], _convert_="all")
-    else:
-        compose_params([f"+experiment={name}" if group == "experiment" else f"{group}={name}"])
+    if group == "experiment":
+        compose_params([f"+experiment={name}"])
+        return
+    built = instantiate(probes(OTHER_NORM.get(name, "linf")).probes[group][name], _convert_="all")
+    written = OmegaConf.load(file)
+    if "_target_" in written:
+        assert type(built).__name__ == written._target_.rsplit(".")[-1]
+
+
+def test_every_file_of_a_study_has_its_place() -> None:
+    """It is a notebook's in the default, or another choice for one of these, whose name it begins with."""
+    lines = re.findall(r"^  - (\w+)@(\w+): (\w+)", (ROOT / "configs/config.yaml").read_text(), re.MULTILINE)
+    for study in {path.name for path in (ROOT / "notebooks").iterdir()}:
+        places = {name: place for group, place, name in lines if group == study}
+        assert len(places) == len(set(places.values()))
+        for file in (ROOT / "configs" / study).glob("*.yaml"):
+            assert any(file.stem == name or file.stem.startswith(f"{name}_") for name in places), file
 
 
 def test_the_default_data_can_be_prepared_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,10 +112,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
 
 
 def test_check_notices_a_params_file_that_configs_does_not_give(clone: Clone) -> None:
-    """The committed file is the composed one; `--check` says so, and says when it is not; here as a person types it."""
+    """The committed file is the composed one; `--check` says so, and when it is not; first as a person types it."""
     clone.run("aisec", "compose", "--check")
-    clone.run("aisec", "compose", "fit.epochs=3")
-    assert "run `aisec compose` and commit it" in clone.run("aisec", "compose", "--check", code=2)
-    clone.run("aisec", "compose")
-    clone.run("aisec", "compose", "--check")
+    clone.aisec("compose", "fit.epochs=3")
+    assert "run `aisec compose` and commit it" in clone.aisec("compose", "--check", code=2)
+    clone.aisec("compose")
+    clone.aisec("compose", "--check")
     assert os.listdir(clone.root).count("params.yaml") == 1

@@ -13,7 +13,7 @@ from tests.clone import SMALL, Clone
 def test_fashion_mnist_goes_through_the_same_study(clone: Clone) -> None:
     """`data=fashion_mnist` and nothing else is different, down to the report."""
     clone.run("aisec", "compose", "data=fashion_mnist", *SMALL)
-    clone.run("dvc", "repro")
+    clone.run("aisec", "repro")
     card = json.loads((clone.root / "data/fashion_mnist/card.json").read_text())
     assert card["sizes"] == {"train": 60000, "test": 10000}
     metrics = json.loads((clone.root / "results/metrics.json").read_text())

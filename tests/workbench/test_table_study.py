@@ -6,21 +6,21 @@ import shutil
 import pandas as pd
 import pytest
 
-from tests.clone import SMALL, Clone
+from tests.clone import SMALL, Project
 
-pytestmark = pytest.mark.xdist_group("study")
+pytestmark = [pytest.mark.xdist_group("study"), pytest.mark.slow]
 
 
-def test_a_study_of_a_table_runs_through(restored: Clone) -> None:
+def test_a_study_of_a_table_runs_through(restored: Project) -> None:
     """Two classes, thirty columns, an attack that suits them; each defended model has its cost and its place.
 
     In a project whose study was of images: what does not depend on the data is not run again, and the cells that
     the new study does not declare are removed first, as `collect` would say.
     """
-    for left_over in ("evaluate", "poison", "cleanse"):
+    for left_over in ("robustness/evaluate", "poisoning/poison", "poisoning/cleanse"):
         shutil.rmtree(restored.root / "results" / left_over)
-    restored.run(
-        *("aisec", "compose", "+experiment=tables", *SMALL),
+    restored.aisec(
+        *("compose", "+experiment=tables", *SMALL),
         *(
             "study.attacks=[apgd_t]",
             "curve.attack=apgd_t",
@@ -31,8 +31,10 @@ def test_a_study_of_a_table_runs_through(restored: Clone) -> None:
         ),
         "curve.levels=[0.02]",
     )
-    output = restored.run("dvc", "repro")
-    assert "Stage 'text' didn't change, skipping" in output
+    output = restored.run("aisec", "repro", "--jobs", "2")
+    ran = set(re.findall(r"^ran +(\S+) in", output, re.MULTILINE))
+    assert "notebooks/robustness/dvc.yaml:evaluate@standard-bit_depth-apgd_t-0" in ran
+    assert not {"side_data", *(f"notebooks/evasion/dvc.yaml:notebook@{name}" for name in ("text", "control"))} & ran
     table = pd.read_parquet(restored.root / "results/table.parquet")
     table = table[table.study == "robustness"]
     names = {"standard", "standard+bit_depth"}
@@ -42,7 +44,7 @@ def test_a_study_of_a_table_runs_through(restored: Clone) -> None:
     worst = table[table.attack == "worst_case"].set_index("defense").value
     assert (clean > 0.7).all(), "it learned"
     assert (worst < clean).all(), "and can be attacked"
-    page = (restored.root / "reports/robustness_vs_accuracy.html").read_text()
+    page = (restored.root / "reports/robustness.html").read_text()
     assert page.count("data:image/png") == 2, "the inputs are no images: two figures"
     text = re.sub(r"<[^>]*>", " ", page)  # an image's base64 may spell anything
     assert not re.search(r"\bnan\b", text, re.IGNORECASE)

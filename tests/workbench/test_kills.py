@@ -1,0 +1,40 @@
+"""A handful of the kills of `python -m tests.kills`."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.clone import Project
+from tests.kills import ROLES, Finished, check_nothing_is_half_written, finished, kill_one
+
+pytestmark = [pytest.mark.xdist_group("small"), pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def killed(small: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Finished]:
+    """A copy of the small pipeline, and how it must be in the end."""
+    project = small.copy(tmp_path_factory.mktemp("killed") / "project")
+    return project, finished(project)
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_kill_costs_no_more_than_the_stage_that_ran(number: int, killed: tuple[Project, Finished]) -> None:
+    """Nothing half-written, no process left behind, and the next run gives the same bytes."""
+    project, expected = killed
+    moment = random.Random(number).uniform(0, 0.8 * expected.seconds)
+    kill_one(project, ROLES[number % len(ROLES)], moment, expected, forget=number % 3 == 0)
+
+
+@pytest.mark.parametrize("half", ["results/table.parquet", "notebooks/small/dvc.lock", "cache"])
+def test_what_is_half_written_would_be_seen(half: str, killed: tuple[Project, Finished], tmp_path: Path) -> None:
+    """An output, an entry of a lock, an object in the cache: else the test above would show nothing."""
+    whole, expected = killed
+    project = whole.copy(tmp_path / "project")
+    check_nothing_is_half_written(project, expected)
+    path = next((project.root / ".dvc/cache/files/md5").glob("??/*")) if half == "cache" else project.root / half
+    path.chmod(0o644)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"size: ", b"size: 1") if path.suffix == ".lock" else content[:-1])
+    with pytest.raises(AssertionError, match="half|not so"):
+        check_nothing_is_half_written(project, expected)
