@@ -90,6 +90,24 @@ def current_keys(root: Path, stages: Sequence[Declared]) -> Keys:
     return keys
 
 
+def outdated(root: Path, stages: Sequence[Declared]) -> set[str]:
+    """The stage that makes the keys, as DVC addresses it, if `code.json` is of other stages or other parameters.
+
+    A `dvc.yaml` has changed then, and DVC lets no stage depend on that file.
+
+    Args:
+        root: of the project.
+        stages: the declared ones.
+    """
+    if not (root / CODE).exists():
+        return set()
+    written = json.loads((root / CODE).read_bytes())
+    makers = [stage for stage in stages if _words(stage)[:2] == ["aisec", MAKES_KEYS]]
+    declared = {(stage.study, stage.name): {"code", *stage.parameters} for stage in stages if stage not in makers}
+    known = {(study, name): set(entry) for study, names in written.items() for name, entry in names.items()}
+    return {maker.address for maker in makers if declared != known}
+
+
 def write_keys(root: Path, keys: Keys) -> None:
     """Write `code.json` and `reach.json`, the same bytes for the same keys, and remember what the hashes stand for."""
     Memory(root).keep(keys.meanings)

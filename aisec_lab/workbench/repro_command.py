@@ -41,13 +41,16 @@ def repro(
                 for line in stale(repo, targets, here, force=force):
                     click.echo(line)
                 return
+            from aisec_lab.workbench.keys import outdated
             from aisec_lab.workbench.repro.coordinator import Coordinator
             from aisec_lab.workbench.repro.local import local_executor
+            from aisec_lab.workbench.stages import declared
 
             if cluster:
                 raise ValueError("--cluster: not yet")
             executor = local_executor(root, jobs or len(os.sched_getaffinity(0)))
-            run = Coordinator(repo, targets, here, executor, watcher, force=force, keep_going=keep_going)
+            forced = outdated(root, declared(repo))
+            run = Coordinator(repo, targets, here, executor, watcher, force=force, forced=forced, keep_going=keep_going)
             with watcher:
                 run.run()
     except ReproductionError:

@@ -2,7 +2,7 @@
 
 import heapq
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -71,6 +71,7 @@ class Coordinator:
         executor: runs the commands.
         watcher: is told what happens.
         force: run all that is planned, whatever it depends on.
+        forced: run these, as DVC addresses them, whatever they depend on.
         keep_going: where a stage fails, skip what needs it and do the rest.
     """
 
@@ -83,10 +84,11 @@ class Coordinator:
         watcher: Watcher,
         *,
         force: bool = False,
+        forced: Collection[str] = (),
         keep_going: bool = False,
     ) -> None:
         self.repo, self.executor, self.watcher = repo, executor, watcher
-        self.force, self.keep_going = force, keep_going
+        self.force, self.forced, self.keep_going = force, forced, keep_going
         place = Path(repo.dvc_dir) / PLACE
         self.logs = place / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -149,7 +151,8 @@ class Coordinator:
         addressing = stage.addressing
         try:
             with self.ignored.in_order(stage):
-                decision = prepare(stage, list(self.graph.successors(stage)), force=self.force)
+                force = self.force or addressing in self.forced
+            decision = prepare(stage, list(self.graph.successors(stage)), force=force)
             if decision is Decision.RESTORED:
                 self._write(stage)
         except DvcException as error:
