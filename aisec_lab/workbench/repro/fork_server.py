@@ -280,8 +280,10 @@ def become(env: dict[str, str], cwd: str) -> None:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()  # else all forks draw the same; `random` sees to it itself
+    if "numpy" in sys.modules:  # else all forks draw the same where nobody seeds; `random` sees to it itself
+        sys.modules["numpy"].random.seed()
+    if "torch" in sys.modules:
+        sys.modules["torch"].seed()
 
 
 def leave(code: int) -> NoReturn:

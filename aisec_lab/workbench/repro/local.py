@@ -21,7 +21,8 @@ from aisec_lab.workbench.repro.executor import Ended, Executor, Task
 from aisec_lab.workbench.repro.fork_server import adopt_orphans
 
 SERVER = Path(__file__).with_name("fork_server.py")
-PLAIN = re.compile(r"""\s*((?:[\w@%+=:,./-]|'[^']*'|"[^"$`\\!]*")+\s*)+""", re.ASCII)  # nothing that a shell expands
+WORD = r"""(?:[\w@%+=:,./-]|'[^']*'|"[^"$`\\!]*")++"""  # in which a shell would expand nothing
+PLAIN = re.compile(rf"\s*{WORD}(?:\s+{WORD})*+\s*", re.ASCII)
 LOG = "server.log"  # beside those of the tasks
 GRACE = 2.0  # seconds that an interrupted stage has to end by itself
 
