@@ -19,6 +19,7 @@ from papermill.exceptions import PapermillExecutionError
 from aisec_lab.files import written_beside
 from aisec_lab.workbench.configuration import project_root
 from aisec_lab.workbench.kernel import ENGINE
+from aisec_lab.workbench.notebook_code import LEGACY
 from aisec_lab.workbench.reads import reads_of
 from aisec_lab.workbench.report import page_of
 from aisec_lab.workbench.stage import enter_stage, in_stage, leave_stage
@@ -57,7 +58,9 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
             hint = f", did you mean {near[0]!r}" if near else ""
             raise ValueError(f"{notebook} declares no parameter {name!r}{hint}? It has {sorted(declared)}")
 
-    if in_stage():
+    kernel = nbformat.read(notebook, as_version=4).metadata.get("kernelspec", {}).get("name")
+    keyed = in_stage() and kernel != LEGACY  # that one has no package of ours, and its stage no key
+    if keyed:
         enter_stage(reads_of(notebook, parameters))
 
     new = not out.exists()
@@ -87,7 +90,8 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
     except DeadKernelError as error:
         raise NotebookError(f"the kernel of {notebook} died ({error}); what there is of it: {failed}") from error
     try:
-        leave_stage(imported)
+        if keyed:
+            leave_stage(imported)
     except ValueError:
         failed.unlink()
         if new:

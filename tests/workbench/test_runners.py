@@ -60,10 +60,9 @@ def test_the_other_runner_finds_everything_up_to_date(small: Project, by_dvc: Pr
     assert UP_TO_DATE in by_dvc.run("aisec", "repro")
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_forced_again_with_any_number_of_jobs_it_gives_the_same_bytes(jobs: int, by_dvc: Project) -> None:
-    """All stages run, in what DVC had made, as `make reproducible` compares it."""
-    output = by_dvc.run("python", "-m", "tests.reproducible", "--jobs", str(jobs))
+def test_forced_again_by_the_other_it_gives_the_same_bytes(by_dvc: Project) -> None:
+    """All stages run, one at a time, in what DVC had made, as `make reproducible` compares it."""
+    output = by_dvc.run("python", "-m", "tests.reproducible", "--jobs", "1")
     assert re.search(r"^(\d+) of \1 files are the same to the last byte$", output, re.MULTILINE), output[-2000:]
     listed = by_dvc.run("dvc", "stage", "list", "--all", "--name-only").split()
     assert ran(output) == set(listed)
@@ -90,26 +89,6 @@ def test_what_gives_the_same_result_stops_there(fresh: Project) -> None:
     nes = fresh.root / "aisec_lab/attacks/evasion/nes.py"
     nes.write_text(nes.read_text() + "\nUNUSED = 1\n")
     assert ran(fresh.run("aisec", "repro", "--jobs", "2")) == {"code", NES}
-
-
-def test_keep_going_records_the_rest(fresh: Project) -> None:
-    """A cell fails: without the option nothing is lost either, with it all runs that does not need its rows."""
-    source = fresh.root / "notebooks/small/table.ipynb"
-    whole = source.read_text()
-    source.write_text(whole.replace("right = int(", '1 / 0\\n",\n    "right = int('))
-    for name in ("reader", "attack"):
-        other = fresh.root / f"notebooks/small/{name}.ipynb"
-        other.write_text(
-            other.read_text().replace("from pathlib import Path", 'from pathlib import Path\\n",\n    "x = 1')
-        )
-    output = fresh.run("aisec", "repro", "--jobs", "1", "--keep-going", code=1)
-    assert "ZeroDivisionError" in output
-    assert re.findall(r"^failed +(\S+):", output, re.MULTILINE) == ["notebooks/small/dvc.yaml:notebook@table"]
-    small = "notebooks/small/dvc.yaml"
-    assert ran(output) == {"code", f"{small}:notebook@reader", NES, f"{small}:attack@apgd_ce-standard"}
-    source.write_text(whole)
-    after = fresh.run("aisec", "repro")
-    assert not ran(after) & {f"{small}:notebook@reader", NES}, "recorded"
 
 
 @pytest.mark.skipif(not LEGACY, reason="there is no kernel aisec-legacy: `make legacy` makes it")
