@@ -75,7 +75,7 @@ def facts_of(tree: ast.Module, package: str | None) -> Facts:
     reads_data = False
     for node in _nodes(tree):
         base, *rest = _chain(node)
-        for full in bound.get(base, {f"{star}.{base}" for star in stars if base}):
+        for full in bound.get(base, ()):
             uses.add(Use(".".join([full, *rest]), imported=False, whole=True))
         reads_data = reads_data or not DATA_NAMES.isdisjoint((base, *rest)) or _imports_data(node)
         if isinstance(node, ast.Module | Definition) and ast.get_docstring(node, clean=False) is not None:

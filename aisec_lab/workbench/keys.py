@@ -3,15 +3,15 @@
 import json
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aisec_lab.files import written_beside
-from aisec_lab.workbench.imports import PACKAGE
+from aisec_lab.workbench.imports import PACKAGE, Use
 from aisec_lab.workbench.memory import Memory
 from aisec_lab.workbench.notebook_code import uses_of
-from aisec_lab.workbench.parameters import hashes_of, read_parameters, value_of
+from aisec_lab.workbench.parameters import canonical, hashes_of, read_parameters, value_of
 from aisec_lab.workbench.reach import Reach, target
 from aisec_lab.workbench.sources import Sources, short_hash
 from aisec_lab.workbench.stage import CODE, REACH
@@ -34,7 +34,8 @@ class Keys(NamedTuple):
         code: as in `code.json`: by study and name, the hash of the code and of each tracked parameter.
         modules: a hash of each module that any of them reaches.
         stages: by key, such as `robustness.train@trades-0`, the modules that the stage reaches, sorted.
-        meanings: what each hash of `code` stands for: modules with their hashes, or a value.
+        meanings: what each hash of `code` stands for: a value; or modules with their hashes, and exported names with
+            the modules that they lead to.
     """
 
     code: dict[str, dict[str, dict[str, str]]]
@@ -63,21 +64,18 @@ def keys_of(root: Path, stages: Sequence[Declared], sources: Sources) -> Keys:
             continue
         if "code" in stage.parameters:
             raise ValueError(f"{stage.key} tracks a parameter `code`, which is what its code is called: rename that")
-        reached = sorted(_reached(stage, parameters, reach))
+        found = [reach.of(uses, where) for uses, where in _uses(stage, parameters, sources)]
+        reached = sorted({module for part in found for module in part.modules})
         hashes = {module: sources.code(module) for module in reached}
         entry = hashes_of(parameters, stage.parameters, stage.key)
         keys.meanings.update({entry[name]: value_of(parameters, name, stage.key) for name in entry})
-        code = code_hash(hashes)
-        keys.meanings[code] = hashes
+        meaning = {name: module for part in found for name, module in part.exports.items()} | hashes
+        code = short_hash(canonical(meaning))
+        keys.meanings[code] = meaning
         keys.code.setdefault(stage.study, {})[stage.name] = {"code": code} | entry
         keys.modules.update(hashes)
         keys.stages[stage.key] = reached
     return keys
-
-
-def code_hash(modules: dict[str, str]) -> str:
-    """One hash of modules and their hashes."""
-    return short_hash(json.dumps(sorted(modules.items())))
 
 
 def current_keys(root: Path, stages: Sequence[Declared]) -> Keys:
@@ -132,29 +130,29 @@ def names_in(value: Any) -> Iterator[str]:
         yield value
 
 
-def _reached(stage: Declared, parameters: dict[str, Any], reach: Reach) -> frozenset[str]:
+def _uses(stage: Declared, parameters: dict[str, Any], sources: Sources) -> Iterator[tuple[Iterable[Use], str]]:
+    """The names of the package that a stage uses, with where it does."""
     words = _words(stage)
     if words[0] != "aisec":
         if any(word == "aisec" or word.startswith(PACKAGE) for word in words):
             raise ValueError(f"{stage.key} runs `{stage.cmd}`: a command that uses the package begins with `aisec`")
-        return frozenset()
+        return
     if words.count("aisec") > 1:
         raise ValueError(f"{stage.key} runs `{stage.cmd}`: make a stage of each command")
     if stage.runs_notebook:
-        uses = uses_of(reach.sources, stage.notebook)
+        uses = uses_of(sources, stage.notebook)
         if uses is None:
-            return frozenset()
-        reached = reach.of(uses, str(stage.notebook))
+            return
+        yield uses, str(stage.notebook)
         for name in stage.parameters:
-            where = f"params.yaml, {name}"
-            reached |= reach.of(map(target, names_in(value_of(parameters, name, stage.key))), where)
-        return reached
-    if words[1] not in COMMANDS:
+            yield map(target, names_in(value_of(parameters, name, stage.key))), f"params.yaml, {name}"
+    elif words[1] in COMMANDS:
+        yield map(target, COMMANDS[words[1]]), f"COMMANDS in {Path(__file__).name}"
+    else:
         raise ValueError(
             f"{stage.key} runs `aisec {words[1]}`, whose code is not known, only that of {sorted(COMMANDS)}: "
             f"add it to COMMANDS in {Path(__file__).name}"
         )
-    return reach.of(map(target, COMMANDS[words[1]]), f"COMMANDS in {Path(__file__).name}")
 
 
 def _words(stage: Declared) -> list[str]:

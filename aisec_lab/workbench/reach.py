@@ -2,11 +2,26 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from aisec_lab.workbench.imports import PACKAGE, Use
 from aisec_lab.workbench.sources import Sources, parents
 
 Busy = frozenset[tuple[str, str]]
+Run = frozenset[tuple[str, str]]  # modules that are run, with ""; exports that are used, with where they lead
+
+
+class Reached(NamedTuple):
+    """What a piece of code reaches.
+
+    Args:
+        modules: those that Python may run on its behalf, parent packages included.
+        exports: the lazily exported names that it may use on the way, such as `aisec_lab.attacks.PGD`, and the module
+            that each leads to: a stub that leads elsewhere changes what the same modules do.
+    """
+
+    modules: frozenset[str]
+    exports: dict[str, str]
 
 
 class Reach:
@@ -21,11 +36,11 @@ class Reach:
 
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
-        self._resolved: dict[tuple[str, bool], frozenset[str] | None] = {}
-        self._needs: dict[str, frozenset[str]] = {}
+        self._resolved: dict[tuple[str, bool], Run | None] = {}
+        self._needs: dict[str, Run] = {}
 
-    def of(self, uses: Iterable[Use], where: str) -> frozenset[str]:
-        """The modules that Python may run when code that uses these names is run, parent packages included.
+    def of(self, uses: Iterable[Use], where: str) -> Reached:
+        """What is reached when code that uses these names is run.
 
         Args:
             uses: the names; see `Facts.uses` and `target`.
@@ -34,19 +49,21 @@ class Reach:
         Raises:
             ValueError: it, or a module that is reached, imports a name that the package lacks.
         """
-        reached: set[str] = set()
+        reached: set[tuple[str, str]] = set()
         todo = set(self._run_for(uses, where))
         while todo:
-            module = todo.pop()
-            reached.add(module)
-            if module not in self._needs:
-                self._needs[module] = self._run_for(self.sources.facts(module).uses, self.sources.place(module))
-            todo |= self._needs[module] - reached
-        return frozenset(reached)
+            step = name, leads_to = todo.pop()
+            reached.add(step)
+            if not leads_to:
+                if name not in self._needs:
+                    self._needs[name] = self._run_for(self.sources.facts(name).uses, self.sources.place(name))
+                todo |= self._needs[name] - reached
+        exports = {name: leads_to for name, leads_to in sorted(reached) if leads_to}
+        return Reached(frozenset(name for name, leads_to in reached if not leads_to), exports)
 
-    def _run_for(self, uses: Iterable[Use], where: str) -> frozenset[str]:
-        """The modules that give these names their values, before what those use in turn."""
-        run: set[str] = set()
+    def _run_for(self, uses: Iterable[Use], where: str) -> Run:
+        """What gives these names their values, before what is used for that in turn."""
+        run: set[tuple[str, str]] = set()
         for use in uses:
             found = self._resolve(use)
             if found is None and use.imported:
@@ -54,20 +71,20 @@ class Reach:
             run |= found or set()
         return frozenset(run)
 
-    def _resolve(self, use: Use) -> frozenset[str] | None:
+    def _resolve(self, use: Use) -> Run | None:
         key = use.name, use.whole
         if key not in self._resolved:
             self._resolved[key] = self._follow(use.name, use.whole, frozenset())
         return self._resolved[key]
 
-    def _follow(self, name: str, whole: bool, busy: Busy) -> frozenset[str] | None:
-        """The modules that are run to give a full name its value; `None` if there is no such thing."""
+    def _follow(self, name: str, whole: bool, busy: Busy) -> Run | None:
+        """What is run to give a full name its value; `None` if there is no such thing."""
         top, *rest = name.split(".")
         return self._attribute(top, rest, whole, busy) if top in self.sources.modules else None
 
-    def _attribute(self, here: str, rest: list[str], whole: bool, busy: Busy) -> frozenset[str] | None:
+    def _attribute(self, here: str, rest: list[str], whole: bool, busy: Busy) -> Run | None:
         """The same for the attribute `rest` of the module `here`, name by name."""
-        run = frozenset({here, *parents(here)})
+        run: Run = frozenset((module, "") for module in (here, *parents(here)))
         if not rest:
             return run | self._everything(here, busy) if whole else run
         part, *further = rest
@@ -75,7 +92,9 @@ class Reach:
             return None
         busy |= {(here, part)}
         facts, below = self.sources.facts(here), f"{here}.{part}"
-        ways = [self._attribute(module, rest, whole, busy) for module in self.sources.exports(here).get(part, ())]
+        exported = self.sources.exports(here).get(part, ())
+        run |= {(below, " ".join(exported))} if exported else set()
+        ways = [self._attribute(module, rest, whole, busy) for module in exported]
         if below in self.sources.modules:
             ways.append(self._attribute(below, further, whole, busy))
         for name in (*facts.bound.get(part, ()), *(f"{star}.{part}" for star in facts.stars)):
@@ -84,16 +103,16 @@ class Reach:
         there = part in facts.defines or ("__getattr__" in facts.defines and not facts.lazy)
         return run.union(*found) if found or there else None
 
-    def _everything(self, package: str, busy: Busy) -> frozenset[str]:
-        """The modules that are run for whatever attribute of a package, at any depth; none of what is no package."""
-        run: set[str] = set()
-        if self.sources.is_package(package) and (package, "*") not in busy:
-            busy |= {(package, "*")}
-            for name in self.sources.exports(package):
-                run |= self._attribute(package, [name], True, busy) or set()
+    def _everything(self, module: str, busy: Busy) -> Run:
+        """What is run for whatever attribute of a module, at any depth: its exports, packages in it, its imports."""
+        run: set[tuple[str, str]] = set()
+        if (module, "*") not in busy:
+            busy |= {(module, "*")}
+            for name in (*self.sources.exports(module), *self.sources.facts(module).bound):
+                run |= self._attribute(module, [name], True, busy) or set()
             for other in self.sources.modules:
-                if other.rpartition(".")[0] == package and self.sources.is_package(other):
-                    run |= {other} | self._everything(other, busy)
+                if other.rpartition(".")[0] == module and self.sources.is_package(other):
+                    run |= {(other, "")} | self._everything(other, busy)
         return frozenset(run)
 
     def _missing(self, name: str) -> str:

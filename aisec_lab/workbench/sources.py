@@ -38,7 +38,8 @@ class Sources:
         for file in sorted((self.root / PACKAGE).rglob("*.py")):
             parts = file.relative_to(self.root).with_suffix("").parts
             module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            found[module] = file
+            if found.get(module, file.parent).name != "__init__.py" or parts[-1] == "__init__":  # as Python prefers
+                found[module] = file
             for parent in parents(module):
                 found.setdefault(parent, self.root.joinpath(*parent.split(".")))
         return dict(sorted(found.items()))

@@ -131,7 +131,8 @@ def _changed_key(was: Mapping[str, str], now: Mapping[str, str], key: str, keys:
 
 
 def _changed_modules(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    edited = [f"edited {module}" for module in sorted(was.keys() & now.keys()) if was[module] != now[module]]
+    both = [name for name in sorted(was.keys() & now.keys()) if was[name] != now[name]]
+    edited = [f"{name} is now of {now[name]}" if "." in now[name] else f"edited {name}" for name in both]
     added = [f"now reaches {module}" for module in sorted(now.keys() - was.keys())]
     return edited + added + [f"no longer reaches {module}" for module in sorted(was.keys() - now.keys())]
 

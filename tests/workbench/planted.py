@@ -27,7 +27,7 @@ FILES = {
         "from .evasion.nes import NES as NES\nfrom .oracle import Oracle as Oracle\n\n"
         '__all__ = ["FGSM", "NES", "Oracle", "PGD"]\n'
     ),
-    "aisec_lab/attacks/oracle.py": "class Oracle: ...\n",
+    "aisec_lab/attacks/oracle.py": "class Oracle: ...\n\n\nclass FGSM: ...\n",
     "aisec_lab/attacks/evasion/__init__.py": '"""Evasion."""\n',
     "aisec_lab/attacks/evasion/balls.py": "class Linf:\n    class Inner: ...\n",
     "aisec_lab/attacks/evasion/gradient.py": (
@@ -68,7 +68,7 @@ def edit(root: Path, name: str, old: str, new: str) -> None:
 def reached(root: Path, code: str) -> set[str]:
     """The modules that code may run, by the static analysis."""
     sources = Sources(root)
-    return set(Reach(sources).of(sources.read("notebook.ipynb", code.encode(), None).uses, "notebook.ipynb"))
+    return set(Reach(sources).of(sources.read("notebook.ipynb", code.encode(), None).uses, "notebook.ipynb").modules)
 
 
 def imported(root: Path, code: str) -> set[str]:

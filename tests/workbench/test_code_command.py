@@ -153,12 +153,20 @@ WHY = {
     "another module": (
         {"notebooks/small/second.ipynb": ("import Two", "import One, Two")},
         "second@a",
-        ["code      now reaches aisec_lab.planted.one", "input     notebooks/small/second.ipynb modified"],
+        [
+            "code      now reaches aisec_lab.planted.One",
+            "code      now reaches aisec_lab.planted.one",
+            "input     notebooks/small/second.ipynb modified",
+        ],
     ),
     "a module moved": (
         {"aisec_lab/planted/__init__.pyi": ("from .two import Two as Two", "from .three import Two as Two")},
         "second@a",
-        ["code      now reaches aisec_lab.planted.three", "code      no longer reaches aisec_lab.planted.two"],
+        [
+            "code      aisec_lab.planted.Two is now of aisec_lab.planted.three",
+            "code      now reaches aisec_lab.planted.three",
+            "code      no longer reaches aisec_lab.planted.two",
+        ],
     ),
     "an output": ({"results/small/first/saved.txt": ("5", "7")}, "first", ["output    results/small/first modified"]),
     "its command": (

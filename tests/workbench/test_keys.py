@@ -16,7 +16,8 @@ from tests.workbench.planted import FILES, edit, plant, stage, write_notebook
 
 PARAMS = """
 attacks:
-  pgd: {_target_: aisec_lab.attacks.PGD, steps: 10, loss: [{_target_: torch.nn.Loss}]}
+  pgd:
+    {_target_: aisec_lab.attacks.PGD, steps: 10, of: [{_target_: torch.nn.Loss}, {_target_: aisec_lab.attacks.FGSM}]}
   nested: {attacks: [{inner: {_target_: aisec_lab.attacks.evasion.nes.NES}}]}
 fit: {_target_: aisec_lab.models.Fit, epochs: 3}
 seeds: [0, 1]
@@ -108,6 +109,9 @@ EDITS = {
         [(STUB, ".evasion.gradient import PGD", ".evasion.new import PGD")],
         {PGD: {"code"}},
     ),
+    "an export that leads to another module that is reached anyway": Edit(
+        {}, [(STUB, ".evasion.gradient import FGSM", ".oracle import FGSM")], {PGD: {"code"}}
+    ),
     "a parameter": Edit(
         {},
         [("params.yaml", "steps: 10", "steps: 11")],
@@ -194,7 +198,9 @@ def test_the_memory_knows_what_every_hash_stood_for(project: Path) -> None:
     assert memory.recall(entry["attacks.pgd"]) == (True, read_parameters(project)["attacks"]["pgd"] | {"steps": 10})
     known, modules = memory.recall(entry["code"])
     assert known
-    assert modules == {module: former.modules[module] for module in former.stages[PGD]}
+    exports = {f"aisec_lab.attacks.{name}": "aisec_lab.attacks.evasion.gradient" for name in ("PGD", "FGSM")}
+    oracle = {"aisec_lab.attacks.Oracle": "aisec_lab.attacks.oracle"}
+    assert modules == {module: former.modules[module] for module in former.stages[PGD]} | exports | oracle
     assert memory.recall("0" * 12) == (False, None)
 
 

@@ -47,8 +47,12 @@ FORMS = {
     "everything of a room": ("from aisec_lab.attacks import *\nPGD", ROOM),
     "everything of a module": ("from aisec_lab.models.fit import *\nFit", {"models.fit", "files"}),
     "a room out of a module": ("from aisec_lab.hub import attacks\nattacks.Oracle", {"hub", "attacks.oracle"}),
+    "a room in a module, what is used can't be told": (
+        "import aisec_lab.hub as h\nvars(h)['attacks'].Oracle",
+        ROOM | {"hub"},
+    ),
     "a room in a module": ("import aisec_lab.hub as h\nh.attacks.Oracle", {"hub", "attacks.oracle"}),
-    "a room among everything": ("from aisec_lab.hub import *\nattacks.Oracle", {"hub", "attacks.oracle"}),
+    "a room among everything of a module": ("from aisec_lab.hub import *\nattacks.Oracle", ROOM | {"hub"}),
     "for type checkers only": (
         "from typing import TYPE_CHECKING\n"
         "if TYPE_CHECKING:\n  from aisec_lab.models import Fit\nelse:\n  import aisec_lab.files",
@@ -104,7 +108,8 @@ TARGETS = {
 def test_a_target_of_the_configuration_reaches_its_module(package: Path, name: str, expected: set[str]) -> None:
     """Through the room, by its module, and a name within a class."""
     sources = Sources(package)
-    leaves = {module for module in Reach(sources).of([target(name)], "params.yaml") if not sources.is_package(module)}
+    found = Reach(sources).of([target(name)], "params.yaml").modules
+    leaves = {module for module in found if not sources.is_package(module)}
     assert leaves == {f"aisec_lab.{module}" for module in expected}
 
 
@@ -238,7 +243,7 @@ def test_the_package_itself_can_be_read_and_each_export_resolved() -> None:
     reach = Reach(sources)
     for module in sources.modules:
         names = [target(f"{module}.{name}") for name in sources.exports(module)]
-        assert module in reach.of([target(module), *names], sources.place(module))
+        assert module in reach.of([target(module), *names], sources.place(module)).modules
 
 
 NAMES = "ABCD"
