@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 from statistics import mean
 
@@ -20,6 +21,7 @@ from sklearn.datasets import load_digits
 
 from aisec_lab.workbench.command import main
 from aisec_lab.workbench.composition import compose_params
+from aisec_lab.workbench.stages import declared, pipeline_files, studies
 from tests.clone import ROOT, Clone
 
 TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
@@ -30,7 +32,11 @@ CATALOG = "aisec_lab/data/catalog.py"
 PYTHON = [code for language, code in FENCE.findall(README) if language == "python"]
 PERCENT = re.compile(r"(\d+)%")
 NEAR = 5  # points between what the README shows and another machine: the 95 % interval of 500 rows is as wide
-LOCK = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
+EXAMPLES = {"<study>": "robustness", "<notebook>": "train", "<cell>": "trades-0", "<name>": "diagnose"}
+with chdir(ROOT):
+    STAGES, FILES = declared(), [str(file.relative_to(ROOT)) for file in pipeline_files()]
+TARGETS = {name for stage in STAGES for name in (stage.key, stage.address)} | set(studies(STAGES))
+TARGETS |= {*FILES, *(stage.name.partition("@")[0] for stage in STAGES if stage.study == "root")}
 
 
 def written(language: str) -> dict[str, str]:
@@ -100,11 +106,11 @@ def test_the_pipeline_runs_a_dataset_model_objective_defense_and_attack_of_ones_
 
     (compose,) = (command for command in COMMANDS if command.startswith("aisec compose data=mine"))
     clone.run(*shlex.split(compose), "fit.epochs=3", "data.test_size=50")
-    clone.run("dvc", "repro", "evaluate@uniform_noise-blur-random_search-0")
+    clone.run("aisec", "repro", "--jobs", "2", "robustness.evaluate@uniform_noise-blur-random_search-0")
     card = json.loads((clone.root / "models/uniform_noise-0/card.json").read_text())
     assert card["architecture"] == "OneLayer(filters=64)"
     assert card["data"]["name"] == "mine"
-    cell = clone.root / "results/evaluate/uniform_noise-blur-random_search-0/metrics.json"
+    cell = clone.root / "results/robustness/evaluate/uniform_noise-blur-random_search-0/metrics.json"
     metrics = json.loads(cell.read_text())
     assert 0.2 < metrics["robust_accuracy"] <= metrics["clean_accuracy"]
 
@@ -119,9 +125,14 @@ def test_every_command_is_one(command: str) -> None:
         main.commands[arguments[0]].make_context(arguments[0], arguments[1:])
         if arguments[0] == "compose" and not {"data=mine", "--check"} & set(arguments):
             compose_params(arguments[1:])
+        if arguments[0] in ("repro", "why"):
+            words = [word for word in arguments[1:] if re.search(r"\w@\w|^[a-z_]+$", word)]
+            assert set(words) <= TARGETS
+        elif arguments[0] == "reaches":
+            assert arguments[1] == "FILE" or (ROOT / arguments[1]).exists()
     elif program == "dvc":
         parse_args(arguments)
-        assert {word for word in arguments if re.search(r"\w@\w", word)} <= set(LOCK)
+        assert {word for word in arguments if re.search(r"\w@\w|dvc.yaml", word)} <= TARGETS
     elif program not in ("export", "source"):  # the shell's own
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         assert shutil.which(Path(program).name, path=path)
@@ -130,10 +141,12 @@ def test_every_command_is_one(command: str) -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_path_and_name_is_there(name: str) -> None:
     """In the tree, or an output of a stage, or written by the reader as told, or ignored by git on purpose."""
-    outputs = [out["path"] for stage in LOCK.values() for out in stage.get("outs", ())]
+    outputs = [out for stage in STAGES for out in stage.outs]
     ignored = (ROOT / ".gitignore").read_text().split()
     prose = FENCE.sub("", TEXTS[name])
-    paths = re.findall(r"`([\w.-]+/[\w./-]*|[\w-]+\.(?:html|json|lock|md|py|toml|yaml))`", prose)
+    for many, one in EXAMPLES.items():
+        prose = prose.replace(many, one)
+    paths = re.findall(r"`([\w.-]+/[\w./@-]*|[\w-]+\.(?:html|json|lock|md|py|toml|yaml))`", prose)
     assert paths
     for path in paths:
         made = any(path.startswith(f"{out}/") or out.startswith(path) for out in outputs)
@@ -152,7 +165,8 @@ def test_every_link_resolves(name: str) -> None:
 def test_the_figure_is_the_one_that_the_pipeline_drew() -> None:
     """It is an output of its stage that lies in git instead of DVC's cache; the lock has its checksum."""
     (figure,) = re.findall(r"!\[.*\]\((.*)\)", README)
-    (md5,) = (out["md5"] for out in LOCK["robustness_vs_accuracy"]["outs"] if out["path"] == figure)
+    lock = yaml.safe_load((ROOT / "notebooks/robustness/dvc.lock").read_text())["stages"]["summary"]
+    (md5,) = (out["md5"] for out in lock["outs"] if out["path"] == figure)
     assert hashlib.md5((ROOT / figure).read_bytes()).hexdigest() == md5
     assert subprocess.run(["git", "check-ignore", "-q", figure], cwd=ROOT, check=False).returncode == 1, "not in git"
 
