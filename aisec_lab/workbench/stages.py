@@ -118,11 +118,13 @@ def experiments(stages: Sequence[Declared], study: str) -> list[Declared]:
 
 def _declared(stage: object, definitions: Mapping[str, Any]) -> Declared:
     study, _, name = key_of(stage.addressing).partition(".")  # type: ignore[attr-defined]
+    lines = stage.cmd if isinstance(stage.cmd, list) else [stage.cmd]  # type: ignore[attr-defined]
+    cmd = " && ".join(" ".join(line.split()) for line in lines)
     return Declared(
         study=study,
         name=name,
-        cmd=" ".join(stage.cmd.split()),  # type: ignore[attr-defined]
-        parameters=_parameters(shlex.split(stage.cmd)),  # type: ignore[attr-defined]
+        cmd=cmd,
+        parameters=_parameters(shlex.split(cmd)),
         axes=_axes(stage.name, definitions),  # type: ignore[attr-defined]
         deps=tuple(sorted(_place(dep) for dep in stage.deps)),  # type: ignore[attr-defined]
         outs=tuple(sorted(_place(out) for out in stage.outs)),  # type: ignore[attr-defined]

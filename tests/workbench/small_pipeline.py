@@ -1,9 +1,6 @@
 """Pipelines of seconds, in a project of their own, for the tests of whoever runs pipelines."""
 
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,10 +8,11 @@ import nbformat
 import yaml
 from dvc.repo import Repo
 
-from aisec_lab.files import sha256_of
-from tests.clone import ROOT
+from aisec_lab.files import sha256_of, write_json
+from aisec_lab.workbench.keys import code_hash
+from aisec_lab.workbench.stage import CODE, REACH
+from tests.clone import ROOT, Project
 
-ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 PRELOAD = "ipykernel.kernelapp ipykernel.ipkernel papermill nbconvert dvc.repo psutil"  # no torch: for the impatient
 
 DRAW = (
@@ -40,56 +38,43 @@ COUNT = (
 FAIL = ("# Fail", 'out = "scratch"', "1 / 0")
 
 
-class Project:
-    """A folder with git, DVC and a pipeline.
+class Pipeline(Project):
+    """A project whose dvc.yaml a test writes, run with the package of this repository.
 
     Args:
-        root: an empty folder, made if absent.
+        root: where it lies.
+        more: variables of the environment of what runs there.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        root.mkdir(exist_ok=True)
-        self.run("git", "init", "-q")
-        self.run("git", "config", "user.name", "test")
-        self.run("git", "config", "user.email", "test@localhost")
+    def __init__(self, root: Path, **more: str) -> None:
+        super().__init__(root)
+        self.more = more
+
+    @classmethod
+    def new(cls, root: Path) -> "Pipeline":
+        """One without stages, in a folder that is made."""
+        project = cls(root)
+        root.mkdir()
+        project.git("init", "-q")
+        project.git("config", "user.name", "test")
+        project.git("config", "user.email", "test@localhost")
         Repo.init(str(root)).close()
         (root / ".dvc/config").write_text(
             "[core]\n    analytics = false\n    autostage = true\n    check_update = false\n"
         )
         (root / ".gitignore").write_text("*.failed.ipynb\n/results/**\n")
         (root / "dvc.yaml").write_text("stages: {}\n")
-
-    @classmethod
-    def at(cls, root: Path) -> "Project":
-        """The one that lies there."""
-        project = cls.__new__(cls)
-        project.root = root
         return project
 
-    def copy(self, root: Path) -> "Project":
-        """The same in another folder."""
-        shutil.copytree(self.root, root, symlinks=True)
-        return self.at(root)
+    @property
+    def environment(self) -> dict[str, str]:
+        """As of any project, with the package under test."""
+        return super().environment | {"PYTHONPATH": f"{ROOT}{os.pathsep}{self.root}"} | self.more
 
-    def environment(self, **more: str) -> dict[str, str]:
-        """The caller's, with this interpreter's commands first, and the package under test."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
-        return inherited | {"PATH": path, "PYTHONPATH": str(ROOT)} | ENVIRONMENT | more
-
-    def run(self, *command: str, code: int = 0, **more: str) -> str:
-        """Run a command here, see that it exits with `code`; stdout and stderr together."""
-        done = subprocess.run(
-            command,
-            cwd=self.root,
-            env=self.environment(**more),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert done.returncode == code, done.stdout[-4000:]
-        return done.stdout
+    def copy(self, root: Path, **more: str) -> "Pipeline":
+        """The same in another folder, with further variables in the environment."""
+        super().copy(root)
+        return Pipeline(root, **more)
 
     def write(self, name: str, stages: dict[str, object], **more: object) -> None:
         """Write a dvc.yaml."""
@@ -110,10 +95,10 @@ class Project:
         path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, path)
 
-    def commit(self) -> None:
-        """Commit all that git does not ignore."""
-        self.run("git", "add", "-A")
-        self.run("git", "commit", "-qm", "pipeline")
+    def keys(self, study: str, *names: str) -> None:
+        """Write the keys of stages that reach no code of the package, as stage `code` would."""
+        write_json(self.root / CODE, {study: {name: {"code": code_hash({})} for name in names}})
+        write_json(self.root / REACH, {"modules": {}, "stages": {f"{study}.{name}": [] for name in names}})
 
     def files(self) -> dict[str, str]:
         """The sha256 of every file but those of git, and of what DVC remembers of this machine."""
@@ -124,17 +109,17 @@ class Project:
 
     def staged(self) -> str:
         """What git's index holds."""
-        return self.run("git", "ls-files", "--stage")
+        return self.git("ls-files", "--stage")
 
 
-def notebooks(root: Path, seconds: float = 0.0) -> Project:
+def notebooks(root: Path, seconds: float = 0.0) -> Pipeline:
     """A project with one stage of each kind: shell commands, a matrix of notebooks, one that reads what they leave.
 
     Args:
         root: an empty folder.
         seconds: for which the notebooks sleep, once or twice.
     """
-    project = Project(root)
+    project = Pipeline.new(root)
     project.write(
         "dvc.yaml",
         {
@@ -172,18 +157,19 @@ def notebooks(root: Path, seconds: float = 0.0) -> Project:
     project.write("notebooks/demo/dvc.yaml", {"draw": draw, "count": count}, vars=["../../params.yaml"])
     project.notebook("notebooks/demo/draw.ipynb", *DRAW)
     project.notebook("notebooks/demo/count.ipynb", *COUNT)
-    project.commit()
+    project.keys("demo", "draw@0", "draw@1", "count")
+    project.commit("pipeline")
     return project
 
 
-def shells(root: Path, stages: Iterable[tuple[str, str]]) -> Project:
+def shells(root: Path, stages: Iterable[tuple[str, str]]) -> Pipeline:
     """A project whose stages are shell commands: each writes its name and what it reads.
 
     Args:
         root: an empty folder.
         stages: names, each with the names of those that it reads, blanks between.
     """
-    project = Project(root)
+    project = Pipeline.new(root)
     declared = {}
     for name, sources in stages:
         reads = [f"{source}.txt" for source in sources.split()]
@@ -194,5 +180,5 @@ def shells(root: Path, stages: Iterable[tuple[str, str]]) -> Project:
         }
         (root / f"{name}.in").write_text(f"in of {name}\n")
     project.write("dvc.yaml", declared)
-    project.commit()
+    project.commit("pipeline")
     return project

@@ -20,7 +20,7 @@ from aisec_lab.workbench.repro.dry import stale
 from aisec_lab.workbench.repro.executor import Ended, Task
 from aisec_lab.workbench.repro.progress import Lines
 from aisec_lab.workbench.repro.targets import find
-from tests.workbench.small_pipeline import Project, shells
+from tests.workbench.small_pipeline import Pipeline, shells
 
 GRAPH = (  # names that no order but the plan's sorts
     ("zero", ""),
@@ -69,13 +69,13 @@ ORDERS: dict[str, Callable[[list[Task]], Task]] = {
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """The graph above, before anything ran."""
     return shells(tmp_path_factory.mktemp("fresh") / "project", GRAPH)
 
 
 @pytest.fixture(scope="module")
-def finished(fresh: Project) -> Project:
+def finished(fresh: Pipeline) -> Pipeline:
     """What `dvc repro` makes of it, committed."""
     project = fresh.copy(fresh.root.with_name("finished"))
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -84,22 +84,22 @@ def finished(fresh: Project) -> Project:
 
 
 @pytest.fixture
-def project(fresh: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(fresh: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     """The graph above; the working directory is its root."""
     monkeypatch.chdir(fresh.copy(tmp_path / "ours").root)
-    return Project.at(tmp_path / "ours")
+    return Pipeline(tmp_path / "ours")
 
 
 @pytest.fixture
-def done(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def done(finished: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     """The same where all is up to date and committed."""
     monkeypatch.chdir(finished.copy(tmp_path / "ours").root)
-    project = Project.at(tmp_path / "ours")
-    project.commit()
+    project = Pipeline(tmp_path / "ours")
+    project.commit("pipeline")
     return project
 
 
-def twin(project: Project) -> Project:
+def twin(project: Pipeline) -> Pipeline:
     """A copy, in which `dvc repro` does what we do."""
     other = project.root.with_name("theirs")
     shutil.rmtree(other, ignore_errors=True)
@@ -107,7 +107,7 @@ def twin(project: Project) -> Project:
 
 
 def repro(
-    project: Project,
+    project: Pipeline,
     order: str = "last in, first out",
     *,
     targets: Sequence[str] = (),
@@ -124,7 +124,7 @@ def repro(
     return executor, watcher
 
 
-def theirs(project: Project, monkeypatch: pytest.MonkeyPatch, **arguments: object) -> None:
+def theirs(project: Pipeline, monkeypatch: pytest.MonkeyPatch, **arguments: object) -> None:
     """Run DVC's own in this process, in another project."""
     with monkeypatch.context() as there:
         there.chdir(project.root)
@@ -132,7 +132,7 @@ def theirs(project: Project, monkeypatch: pytest.MonkeyPatch, **arguments: objec
             repo.reproduce(**arguments)
 
 
-def same(one: Project, other: Project) -> None:
+def same(one: Pipeline, other: Pipeline) -> None:
     """Outputs, dvc.lock, cache, run cache, .gitignore, and what git has staged."""
     assert one.files() == other.files()
     assert one.staged() == other.staged()
@@ -140,7 +140,7 @@ def same(one: Project, other: Project) -> None:
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("slots", [1, 3])
-def test_a_fresh_project_gets_the_bytes_of_dvc(project: Project, finished: Project, order: str, slots: int) -> None:
+def test_a_fresh_project_gets_the_bytes_of_dvc(project: Pipeline, finished: Pipeline, order: str, slots: int) -> None:
     """Whatever ends first; and DVC finds it up to date."""
     executor, watcher = repro(project, order, slots=slots)
     same(project, finished)
@@ -195,7 +195,7 @@ def edited(root: Path, old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.what)
-def test_what_is_stale_is_what_dvc_says(done: Project, edit: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_stale_is_what_dvc_says(done: Pipeline, edit: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
     """After any edit the same stages run, and the same bytes are there."""
     edit.do(done.root)
     other = twin(done)
@@ -206,7 +206,7 @@ def test_what_is_stale_is_what_dvc_says(done: Project, edit: Edit, monkeypatch: 
     assert set(watcher.did_restore) == edit.restored
 
 
-def test_the_run_cache_brings_back_what_ran_before(done: Project) -> None:
+def test_the_run_cache_brings_back_what_ran_before(done: Pipeline) -> None:
     """An edit, and its undoing: nothing runs, the former lock file is there to the byte."""
     former = done.files()
     (done.root / "zero.in").write_text("new\n")
@@ -221,7 +221,7 @@ def test_the_run_cache_brings_back_what_ran_before(done: Project) -> None:
 
 @pytest.mark.parametrize("at", [name for name, _ in GRAPH])
 def test_an_interrupted_run_that_is_finished_leaves_what_one_run_leaves(
-    project: Project, finished: Project, at: str
+    project: Pipeline, finished: Pipeline, at: str
 ) -> None:
     """Though the first may have recorded stages after one that it had not."""
     with pytest.raises(KeyboardInterrupt):
@@ -231,7 +231,7 @@ def test_an_interrupted_run_that_is_finished_leaves_what_one_run_leaves(
     assert project.files() == finished.files()
 
 
-def test_a_failure_stops_what_has_not_begun(project: Project) -> None:
+def test_a_failure_stops_what_has_not_begun(project: Pipeline) -> None:
     """Nothing new starts; what ran along is recorded."""
     edited(project.root, "beta.in) > beta.txt", "beta.in) > beta.txt; exit 3")
     with pytest.raises(ReproductionError, match="beta"):
@@ -241,7 +241,7 @@ def test_a_failure_stops_what_has_not_begun(project: Project) -> None:
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_keep_going_does_all_that_does_not_need_what_failed(
-    project: Project, order: str, monkeypatch: pytest.MonkeyPatch
+    project: Pipeline, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As DVC's; what ended well is recorded."""
     edited(project.root, "beta.in) > beta.txt", "beta.in) > beta.txt; exit 3")
@@ -260,14 +260,14 @@ def test_keep_going_does_all_that_does_not_need_what_failed(
     assert set(watcher.did_run) == {"zero", "nine", "alone", "own"}
 
 
-def test_an_output_that_was_not_left_is_a_failure(project: Project) -> None:
+def test_an_output_that_was_not_left_is_a_failure(project: Pipeline) -> None:
     """Though the command said nothing of it."""
     edited(project.root, "> own.txt", "> other.txt")
     with pytest.raises(ReproductionError, match="own"):
         repro(project, targets=["own"])
 
 
-def test_an_edited_lock_file_is_written_as_dvc_writes_it(done: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edited_lock_file_is_written_as_dvc_writes_it(done: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """A comment, blanks and line breaks of somebody's own."""
     project = done
     lock = project.root / "dvc.lock"
@@ -304,19 +304,19 @@ TARGETS = (
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     """A stage of the project and three of a study."""
-    project = Project(tmp_path / "project")
+    project = Pipeline.new(tmp_path / "project")
     project.write("dvc.yaml", {"a": {"cmd": "echo a > a.txt", "outs": ["a.txt"]}})
     cell = {"matrix": {"k": ["x", "y"]}, "cmd": "cp ../../a.txt ${key}", "deps": ["../../a.txt"], "outs": ["${key}"]}
     project.write(DEMO, {"b": cell, "c": {"cmd": "cat x y > z", "deps": ["x", "y"], "outs": ["z"]}})
-    project.commit()
+    project.commit("pipeline")
     monkeypatch.chdir(project.root)
     return project
 
 
 @pytest.mark.parametrize("named", TARGETS, ids=lambda named: named.target)
-def test_a_target_is_what_dvc_takes_or_a_study_or_a_key(study: Project, named: Named) -> None:
+def test_a_target_is_what_dvc_takes_or_a_study_or_a_key(study: Pipeline, named: Named) -> None:
     """And where DVC takes it too, it names the same."""
     with Repo() as repo, lock_repo(repo):
         found = find(repo.index.stages, [named.target], study.root, study.root)
@@ -328,7 +328,7 @@ def test_a_target_is_what_dvc_takes_or_a_study_or_a_key(study: Project, named: N
 @pytest.mark.parametrize(
     ("target", "near"), [("dmeo", "demo"), ("demo.bb", "demo.b"), ("demo.b@z", "demo.b@y"), ("aa", "a")]
 )
-def test_a_target_that_names_nothing_is_told_its_near_names(study: Project, target: str, near: str) -> None:
+def test_a_target_that_names_nothing_is_told_its_near_names(study: Pipeline, target: str, near: str) -> None:
     """One line, exit code 2."""
     output = study.run("aisec", "repro", target, code=2)
     (line,) = output.splitlines()
@@ -336,7 +336,7 @@ def test_a_target_that_names_nothing_is_told_its_near_names(study: Project, targ
     assert near in line.partition("did you mean")[2]
 
 
-def test_a_study_runs_what_it_needs_and_no_more(study: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_runs_what_it_needs_and_no_more(study: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """From its folder too; each dvc.yaml has its own lock."""
     other = twin(study)
     assert set(repro(study, targets=["demo.b@x"])[0].ran) == {"a", f"{DEMO}:b@x"}
@@ -347,7 +347,7 @@ def test_a_study_runs_what_it_needs_and_no_more(study: Project, monkeypatch: pyt
     same(study, other)
 
 
-def test_dry_says_what_is_stale_and_changes_nothing(done: Project) -> None:
+def test_dry_says_what_is_stale_and_changes_nothing(done: Pipeline) -> None:
     """What would run, why, and what may after it."""
     project = done
     (project.root / "beta.in").write_text("new\n")
@@ -371,7 +371,7 @@ COPIED = {  # what the steps of `repro/` are taken from, and the digest of its s
     "dvc.stage.run.run_stage": "d4b66f275003",
     "dvc.stage.run.cmd_run": "d2696e63976b",
     "dvc.stage.run.prepare_kwargs": "b7f2672fdcd4",
-    "dvc.dvcfile.ProjectFile.dump_stages": "29132648dbd7",
+    "dvc.dvcfile.PipelineFile.dump_stages": "29132648dbd7",
     "dvc.dvcfile.Lockfile.dump_stages": "be78a3c7bd28",
 }
 USED = """

@@ -152,7 +152,7 @@ class Coordinator:
         try:
             with self.ignored.in_order(stage):
                 force = self.force or addressing in self.forced
-            decision = prepare(stage, list(self.graph.successors(stage)), force=force)
+                decision = prepare(stage, list(self.graph.successors(stage)), force=force)
             if decision is Decision.RESTORED:
                 self._write(stage)
         except DvcException as error:
