@@ -78,7 +78,7 @@ def kill_one(project: Project, role: str, moment: float, expected: Finished, *, 
         time.sleep(moment)  # no race to cover: this is the moment
         killed = kill(run, role)
         code = run.ended(LONG)
-    assert killed is None or code != 0, f"{killed} was killed, and the run ended as if nothing had been"
+    assert role != "coordinator" or killed is None or code == -signal.SIGKILL
     check_nothing_is_half_written(project, expected)
     if forget:
         shutil.rmtree(project.root / ".dvc/cache/runs", ignore_errors=True)
