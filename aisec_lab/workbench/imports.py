@@ -96,12 +96,12 @@ def exports_of(stub: ast.Module) -> dict[str, list[str]]:
 
     As in `lazy_loader`, which carries the stub out, only `from .module import name` counts, wherever it stands.
     """
-    exports: dict[str, list[str]] = {}
+    exports: dict[str, set[str]] = {}
     for node in ast.walk(stub):
         if isinstance(node, ast.ImportFrom) and node.level == 1:
             for alias in node.names:
-                exports.setdefault(alias.name, []).append(node.module or "")
-    return exports
+                exports.setdefault(alias.name, set()).add(node.module or "")
+    return {name: sorted(modules) for name, modules in exports.items()}
 
 
 class _Imported(NamedTuple):

@@ -104,6 +104,7 @@ EDITS = {
     "a new attack that its room exports": Edit(
         {f"{EVASION}/new.py": "class New: ..."}, [(STUB, EXPORT, f"{EXPORT}\nfrom .evasion.new import New as New")], {}
     ),
+    "an export that stands there twice": Edit({}, [(STUB, EXPORT, f"{EXPORT}\n{EXPORT}")], {}),
     "an export that leads elsewhere": Edit(
         {f"{EVASION}/new.py": "class PGD: ..."},
         [(STUB, ".evasion.gradient import PGD", ".evasion.new import PGD")],
