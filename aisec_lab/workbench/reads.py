@@ -2,9 +2,11 @@
 
 import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from aisec_lab.workbench.notebook_code import is_code, python_of
 
 MEND = 'write `cfg = configure(overrides, reads=["data", f"attacks.{attack}"])`'
 
@@ -20,20 +22,27 @@ def reads_of(notebook: Path, parameters: Mapping[str, Any]) -> tuple[str, ...]:
         Such as `("attacks.pgd", "data")`; none where it does not call `configure` (one of the other kernel).
 
     Raises:
-        ValueError: names that can't be told from the source.
+        ValueError: names that can't be told from the source, or more than one call.
     """
     known: dict[str, Any] = {}
+    found: list[tuple[str, ...]] = []
     for cell in json.loads(notebook.read_text())["cells"]:
-        source, declares = "".join(cell["source"]), "parameters" in cell["metadata"].get("tags", ())
-        if cell["cell_type"] != "code" or not (declares or "configure(" in source):
-            continue  # others may hold what only IPython can parse
-        tree = ast.parse(source)
-        if declares:
+        if not is_code(cell):
+            continue
+        tree = ast.parse(python_of("".join(cell["source"]), str(notebook)))
+        if "parameters" in cell["metadata"].get("tags", ()):
             known |= _assigned(tree) | dict(parameters)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "configure":
-                return _names(node, known, notebook)
-    return ()
+        found += [_names(call, known, notebook) for call in _calls(tree)]
+    if len(found) > 1:
+        raise ValueError(f"{notebook} calls `configure` {len(found)} times: once, with all that it reads")
+    return found[0] if found else ()
+
+
+def _calls(tree: ast.Module) -> Iterator[ast.Call]:
+    """The calls of `configure`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "configure":
+            yield node
 
 
 def _assigned(tree: ast.Module) -> dict[str, Any]:

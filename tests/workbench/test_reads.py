@@ -57,3 +57,9 @@ def test_names_that_cannot_be_told_are_refused_with_the_mend(cell: str, message:
         reads_of(saved(tmp_path, cell), {})
     assert "a.ipynb: " in str(caught.value)
     assert "write `cfg = configure(overrides, reads=[" in str(caught.value)
+
+
+def test_a_second_call_is_refused(tmp_path: Path) -> None:
+    """What it reads would be tracked by nobody."""
+    with pytest.raises(ValueError, match="calls `configure` 2 times"):
+        reads_of(saved(tmp_path, 'configure(reads=["data"])\nconfigure(reads=["fit"])'), {})
