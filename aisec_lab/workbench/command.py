@@ -18,6 +18,7 @@ from aisec_lab.workbench.configuration import configure, project_root
 from aisec_lab.workbench.data_command import data, model
 from aisec_lab.workbench.ingest_command import ingest
 from aisec_lab.workbench.ledger_command import ledger
+from aisec_lab.workbench.node_command import node
 from aisec_lab.workbench.repro_command import repro
 from aisec_lab.workbench.stage import die_with_dvc, enter_stage
 from aisec_lab.workbench.vault_command import vault
@@ -48,6 +49,7 @@ main.add_command(ingest)
 main.add_command(data)
 main.add_command(ledger)
 main.add_command(model)
+main.add_command(node)
 main.add_command(reaches)
 main.add_command(repro)
 main.add_command(vault)

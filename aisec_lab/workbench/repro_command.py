@@ -4,8 +4,14 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+    from aisec_lab.workbench.repro.executor import Executor
 
 
 @click.command()
@@ -43,13 +49,9 @@ def repro(
                 return
             from aisec_lab.workbench.keys import outdated
             from aisec_lab.workbench.repro.coordinator import Coordinator
-            from aisec_lab.workbench.repro.local import local_executor
             from aisec_lab.workbench.stages import declared
 
-            if cluster:
-                raise ValueError("--cluster: not yet")
-            executor = local_executor(root, jobs or len(os.sched_getaffinity(0)))
-            forced = outdated(root, declared(repo))
+            executor, forced = _executor(repo, jobs, cluster), outdated(root, declared(repo))
             run = Coordinator(repo, targets, here, executor, watcher, force=force, forced=forced, keep_going=keep_going)
             with watcher:
                 run.run()
@@ -62,3 +64,15 @@ def repro(
     for line in watcher.summary(interrupted=code == 130):
         click.echo(line)
     sys.exit(code)
+
+
+def _executor(repo: "Repo", jobs: int | None, cluster: str | None) -> "Executor":
+    if cluster and jobs:
+        raise ValueError("--jobs is for this machine alone: a node says how many stages it runs (`aisec node --slots`)")
+    if cluster:
+        from aisec_lab.workbench.repro.cluster import ClusterExecutor
+
+        return ClusterExecutor(repo, cluster)
+    from aisec_lab.workbench.repro.local import local_executor
+
+    return local_executor(Path(repo.root_dir), jobs or len(os.sched_getaffinity(0)))
