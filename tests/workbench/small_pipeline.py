@@ -9,7 +9,6 @@ import yaml
 from dvc.repo import Repo
 
 from aisec_lab.files import sha256_of, write_json
-from aisec_lab.workbench.keys import code_hash
 from aisec_lab.workbench.stage import CODE, REACH
 from tests.clone import ROOT, Project
 
@@ -97,7 +96,7 @@ class Pipeline(Project):
 
     def keys(self, study: str, *names: str) -> None:
         """Write the keys of stages that reach no code of the package, as stage `code` would."""
-        write_json(self.root / CODE, {study: {name: {"code": code_hash({})} for name in names}})
+        write_json(self.root / CODE, {study: {name: {"code": "0" * 12} for name in names}})
         write_json(self.root / REACH, {"modules": {}, "stages": {f"{study}.{name}": [] for name in names}})
 
     def files(self) -> dict[str, str]:

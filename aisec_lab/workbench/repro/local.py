@@ -17,12 +17,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from aisec_lab.workbench.repro.executor import Ended, Executor, Task
-from aisec_lab.workbench.repro.fork_server import adopt_orphans
+from aisec_lab.workbench.repro.forks import adopt_orphans
 
 SERVER = Path(__file__).with_name("fork_server.py")
 WORD = r"""(?:[\w@%+=:,./-]|'[^']*'|"[^"$`\\!]*")++"""  # in which a shell would expand nothing
 PLAIN = re.compile(rf"\s*{WORD}(?:\s+{WORD})*+\s*", re.ASCII)
+STARTED: set[int] = set()  # children that live, each the leader of a session
 LOG = "server.log"  # beside those of the tasks
 GRACE = 2.0  # seconds that an interrupted stage has to end by itself
 
@@ -91,19 +94,22 @@ class ForkingExecutor:
 
     def stop(self) -> None:
         """Interrupt the tasks that run, kill what is left of them soon after, and end the server."""
+        if self.running:
+            self.wait(0)
         if self.instead:
             return self.instead.stop()
-        if self.server is None:
-            return None
-        if self.running:
+        if self.running and self.ready:
             self._send({"stop": GRACE})
             end = time.monotonic() + 2 * GRACE
             while self.running and (left := end - time.monotonic()) > 0:
                 self.wait(left)
         if self.server is not None:
+            if not self.ready:  # it still imports, and would look up only then
+                self.server.kill()
             self.channel.close()  # upon which the server kills all that is left, and ends
             self.server.wait()
             self._forget()
+            kill_strays()
         return None
 
     def _start_server(self, log: Path) -> None:
@@ -121,6 +127,7 @@ class ForkingExecutor:
                 start_new_session=True,  # Ctrl-C is the coordinator's
             )
         theirs.close()
+        STARTED.add(self.server.pid)
 
     def _send(self, request: dict[str, Any]) -> None:
         with suppress(BrokenPipeError, ConnectionResetError):  # the server is dead: `wait` will say so
@@ -147,6 +154,7 @@ class ForkingExecutor:
         return [Ended(task.addressing, code or -signal.SIGKILL) for task in tasks]
 
     def _forget(self) -> None:
+        STARTED.discard(self.server.pid if self.server else 0)
         self.server, self.ready, self.unread, self.running = None, False, b"", {}
 
 
@@ -199,8 +207,10 @@ class ShellExecutor:
                         stderr=log,
                         start_new_session=True,
                     )
+                    STARTED.add(process.pid)
                     self.running[task.addressing] = process
                     code = process.wait()
+                    STARTED.discard(process.pid)
         del self.running[task.addressing]
         self.ended.put(Ended(task.addressing, code))
 
@@ -221,11 +231,9 @@ def shell_words(line: str) -> list[str]:
 
 
 def kill_strays() -> None:
-    """Kill the processes that dead children have left to this one: those of another session."""
-    import psutil
-
-    session = os.getsid(0)
-    while strays := [one.pid for one in psutil.Process().children() if os.getsid(one.pid) != session]:
+    """Kill the processes that dead children have left to this one: those of another session that it did not start."""
+    own = os.getsid(0)
+    while strays := {one.pid for one in psutil.Process().children() if os.getsid(one.pid) != own} - STARTED:
         for pid in strays:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
