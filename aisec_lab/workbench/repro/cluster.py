@@ -51,7 +51,7 @@ class ClusterExecutor:
         self.numbers = count()
         self.ended: queue.SimpleQueue[Ended | BaseException] = queue.SimpleQueue()
         self.running: dict[str, threading.Thread] = {}
-        self.stopped = False
+        self.stopped = self.lost = False
         shutil.rmtree(self.place, ignore_errors=True)  # of a run that was killed
         self.here = SharedExecutor(ShellExecutor(self.root, 1))
         source = source_of(repo)
@@ -80,6 +80,7 @@ class ClusterExecutor:
             item = self.ended.get(timeout=seconds)
             while True:
                 if isinstance(item, ConnectionError):
+                    self.lost = True
                     raise ValueError(f"the cluster at {self.address} is lost ({item}): what ended is recorded")
                 if isinstance(item, BaseException):
                     raise item
@@ -98,7 +99,7 @@ class ClusterExecutor:
             return
         self.stopped = True
         self.here.stop()
-        self.members.close(GRACE)
+        self.members.close(GRACE, reachable=not self.lost)
         for thread in self.running.values():
             thread.join(GRACE)
         disconnect()

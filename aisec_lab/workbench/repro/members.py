@@ -125,20 +125,24 @@ class Members:
                 del self.known[member.identity]
         ray.kill(member.agent)
 
-    def close(self, seconds: float) -> None:
+    def close(self, seconds: float, *, reachable: bool) -> None:
         """End all that runs.
 
         Args:
             seconds: that the members have for it.
+            reachable: whether the cluster is; else they end by themselves.
         """
         import ray
 
         with self.changed:
             self.closed.set()
-            stopping = [member.agent.call.remote("stop") for member in self.free]
+            members = list(self.free)
             self.free.clear()
             self.changed.notify_all()
         self.watch.join()
+        if not reachable:
+            return
+        stopping = [member.agent.call.remote("stop") for member in members]
         ray.wait(stopping, num_returns=len(stopping), timeout=seconds)
         for agent in self.agents:
             ray.kill(agent)
@@ -155,11 +159,13 @@ class Members:
         return f"no node of the cluster runs stages: {reasons or 'start some with `aisec node --address HOST:PORT`'}"
 
     def _watch(self) -> None:
+        import grpc
+
         while not self.closed.wait(WATCH):
             try:
                 self._look()
-            except ConnectionError:
-                return  # whoever waits for a node is told
+            except (ConnectionError, ValueError, grpc.RpcError):  # as Ray's client raises them
+                return  # the cluster is lost, and whoever waits for a node of it is told
 
     def _look(self) -> None:
         """Have each new node begin."""
