@@ -1,7 +1,8 @@
 """Kill the small pipeline at random moments, and see that nothing of it is half-written, left running, or lost.
 
 `python -m tests.kills 200` prints a line for each kill, in turn of the coordinator, the fork server, a runner and a
-kernel, and ends with exit code 1 at the first that does not hold.
+kernel, and ends at the first that does not hold. With `--cluster` the pipeline runs on two Ray nodes of this machine,
+and the coordinator and a node are killed in turn.
 """
 
 import argparse
@@ -9,10 +10,10 @@ import hashlib
 import random
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ from tests.clone import Project
 from tests.family import Family
 from tests.reproducible import differing, digests
 from tests.small import small_project
+from tests.workbench.test_cluster import Cluster
+from tests.workbench.test_cluster import run as run_there
 
 ROLES = ("coordinator", "server", "runner", "kernel")  # each is a child of the one before
 RUN = ("aisec", "repro", "--jobs", "2")
@@ -117,23 +120,54 @@ def check_nothing_is_half_written(project: Project, expected: Finished) -> None:
             assert file.parent.name + file.name.removesuffix(".dir") == md5, f"the cache holds half of {file.name}"
 
 
+def kill_on_cluster(project: Project, cluster: Cluster, role: str, moment: float, expected: Finished) -> str:
+    """Force a run on the cluster, kill its coordinator or its second node, and see what is left, as `kill_one` does.
+
+    A node's end is no failure: its stages run elsewhere. The node begins again afterwards.
+    """
+    words = ("aisec", "repro", "--cluster", cluster.address)
+    cluster.begin_other()
+    with (project.root / ".dvc/tmp/killed.log").open("w") as log:
+        run = Family(project, (*words, "--force"), log, cluster.environment)
+        time.sleep(moment)  # no race to cover: this is the moment
+        if role == "node":
+            cluster.ended("other")
+        else:
+            run.head.kill()
+        code = run.ended(LONG)
+    assert code in ((0,) if role == "node" else (0, -signal.SIGKILL)), Path(log.name).read_text()
+    check_nothing_is_half_written(project, expected)
+    run_there(project, *words, **cluster.environment)
+    lost = differing(dict(expected.digests), digests(project.root))
+    assert not lost, f"not the same after a kill of a {role}: {lost}"
+    return f"{role:12} after {moment:5.1f} s, exit code {code}"
+
+
 def main() -> None:
     """Make the small pipeline in a folder of its own, and kill it as often as is asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int, help="how many kills")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--cluster", action="store_true", help="on two Ray nodes of this machine")
     chosen = parser.parse_args()
     moments = random.Random(chosen.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        project = small_project(Path(folder) / "project")
+    with tempfile.TemporaryDirectory() as name, ExitStack() as left_over:
+        folder = Path(name)
+        project = small_project(folder / "project")
+        if chosen.cluster:
+            cluster = Cluster(folder, project)
+            left_over.callback(cluster.close)
         project.run(*RUN)
         expected = finished(project)
         for number in range(chosen.count):
-            role, moment = ROLES[number % len(ROLES)], moments.uniform(0, expected.seconds)
-            line = kill_one(project, role, moment, expected, forget=number % 3 == 0)
+            moment = moments.uniform(0, expected.seconds)
+            if chosen.cluster:
+                line = kill_on_cluster(project, cluster, ("node", "coordinator")[number % 2], moment, expected)
+            else:
+                line = kill_one(project, ROLES[number % len(ROLES)], moment, expected, forget=number % 3 == 0)
             print(f"{number + 1:4} {line}", flush=True)
     print(f"{chosen.count} kills: nothing half-written, nothing left running, the same bytes in the end")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -149,6 +149,12 @@ class Cluster:
         _, alive = psutil.wait_procs(processes, timeout=30)
         assert not alive, f"outlive their node: {[process.name() for process in alive]}"
 
+    def close(self) -> None:
+        """All nodes are to end, the head last."""
+        for name in [*self.nodes][::-1]:
+            self.ended(name)
+        shutil.rmtree(self.temporary)
+
     def ran(self, name: str) -> set[str]:
         """The stages that a node has run since it was last asked."""
         logs = self.copies[name].root / ".dvc" / "tmp" / "aisec" / "node" / "logs"
@@ -188,9 +194,7 @@ def cluster(steps: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Its nodes have copies of that project, whatever is run on them."""
     cluster = Cluster(tmp_path_factory.mktemp("cluster"), steps)
     yield cluster
-    for name in [*cluster.nodes][::-1]:
-        cluster.ended(name)
-    shutil.rmtree(cluster.temporary)
+    cluster.close()
 
 
 @pytest.fixture
