@@ -248,7 +248,7 @@ def test_a_node_that_is_killed_costs_its_stage(lab: Project, cluster: Cluster, e
     assert json.loads((lab.root / "results/table.json").read_text()) == ["edited", 8]
     assert (lab.root / "results/broken/half").read_text() == "done"
     (again,) = {"hold@left", "hold@right"} & caught & cluster.ran("head")
-    assert "is lost" in (lab.root / f".dvc/tmp/aisec/logs/{again}.log").read_text()
+    assert "is lost" in (lab.root / f".dvc/tmp/aisec/logs/root.{again}.log").read_text()
     assert "up to date" in lab.run("aisec", "repro", "table")
 
 

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.xdist_group("small"), pytest.mark.slow]
 
 TRAIN = "notebooks/small/dvc.yaml:train@standard-0"
 LOCKS = ("dvc.lock", "notebooks/small/dvc.lock")
-LOG = ".dvc/tmp/aisec/logs/notebooks.small.dvc.yaml.train@standard-0.log"
+LOG = ".dvc/tmp/aisec/logs/small.train@standard-0.log"
 LONG = 300.0  # seconds, on a busy machine
 OWN_TERMINAL = """
 import fcntl, os, signal, sys, termios

@@ -14,6 +14,7 @@ from aisec_lab.workbench.repro.interrupt import Interrupt
 from aisec_lab.workbench.repro.lock import Journal, Lock
 from aisec_lab.workbench.repro.record import Decision, prepare, record
 from aisec_lab.workbench.repro.targets import plan
+from aisec_lab.workbench.stages import key_of
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -240,7 +241,7 @@ class Coordinator:
             wdir=str(Path(stage.wdir).relative_to(root)),
             deps=tuple(sorted({str(Path(dep.fs_path).relative_to(root)) for dep in stage.deps if _local(dep)})),
             outs=tuple(sorted(str(Path(out.fs_path).relative_to(root)) for out in stage.outs if _local(out))),
-            log=self.logs / f"{stage.addressing.replace('/', '.').replace(':', '.')}.log",
+            log=self.logs / f"{key_of(stage.addressing)}.log",
         )
 
 

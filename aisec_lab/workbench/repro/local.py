@@ -103,13 +103,13 @@ class ForkingExecutor:
             end = time.monotonic() + 2 * GRACE
             while self.running and (left := end - time.monotonic()) > 0:
                 self.wait(left)
-        if self.server is not None:
-            if not self.ready:  # it still imports, and would look up only then
-                self.server.kill()
+        if self.server is not None and not self.ready:  # it still imports, and would look up only then
+            self.server.kill()
+            self._lost()
+        elif self.server is not None:
             self.channel.close()  # upon which the server kills all that is left, and ends
             self.server.wait()
             self._forget()
-            kill_strays()
         return None
 
     def _start_server(self, log: Path) -> None:
