@@ -33,7 +33,7 @@ from aisec_lab.privacy.federated.secure import SecureAggregation
 from aisec_lab.privacy.federated.split import Dirichlet, evenly
 from aisec_lab.privacy.sampling import poisson
 
-CONFIG = Path(__file__).parents[2] / "configs" / "federated" / "default.yaml"
+CONFIG = Path(__file__).parents[2] / "configs/privacy/federated.yaml"
 
 
 def seed(number):
