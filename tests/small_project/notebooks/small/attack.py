@@ -29,7 +29,14 @@ attacker = instantiate(cfg.attacks[attack])
 x_adv = attacker(model, sample.x, sample.y, generator=torch.Generator().manual_seed(cfg.attack.seed))
 left = int((model(x_adv).argmax(1) == sample.y).sum())
 # %%
-place = {"study": "small", "data": cfg.data.name, "defense": "standard", "attack": attack, "seed": cfg.attack.seed}
+place = {
+    "study": "small",
+    "data": cfg.data.name,
+    "model": "cnn",
+    "defense": "standard",
+    "attack": attack,
+    "seed": cfg.attack.seed,
+}
 robust = rate("robust_accuracy", left, len(sample), knob="Linf", level=attacker.ball.eps, config=config_hash(cfg))
 display(Markdown(f"`{attack}` leaves {robust['value']:.0%} of {len(sample)} answers right."))
 image = plt.imshow(x_adv[0, 0])
