@@ -371,7 +371,7 @@ COPIED = {  # what the steps of `repro/` are taken from, and the digest of its s
     "dvc.stage.run.run_stage": "d4b66f275003",
     "dvc.stage.run.cmd_run": "d2696e63976b",
     "dvc.stage.run.prepare_kwargs": "b7f2672fdcd4",
-    "dvc.dvcfile.PipelineFile.dump_stages": "29132648dbd7",
+    "dvc.dvcfile.ProjectFile.dump_stages": "29132648dbd7",
     "dvc.dvcfile.Lockfile.dump_stages": "be78a3c7bd28",
 }
 USED = """
