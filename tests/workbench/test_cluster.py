@@ -18,7 +18,7 @@ from tests.clone import Clone, Project
 from tests.reproducible import differing, digests
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("small")]
-HANGS = 180  # seconds after which something does
+HANGS = 600  # seconds after which something does
 HOST = "127.0.0.1"
 FILES = {
     "dvc.yaml": """
