@@ -23,7 +23,7 @@ from tests.clone import ROOT
 
 STUDIES = ["robustness", "evasion", "poisoning", "privacy", "extraction"]
 NOTEBOOKS = sorted(path.relative_to(ROOT) for path in ROOT.glob("notebooks/*/*.ipynb"))
-ROW = re.compile(r"^\| \[(\w+)\]\((\w+)\.ipynb\) \| (.+) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| \[(\w+)\]\((\w+)\.ipynb\) \| ([^|]+) \| [^|]+ \|$", re.MULTILINE)  # and what is tried
 
 
 def kernel_of(notebook: Path) -> str:
