@@ -60,8 +60,9 @@ def test_a_success_that_is_none_is_attacked_again_in_float32(make, cnn, sample, 
 def test_it_breaks_as_many_rows_as_float32(ball, cnn, sample, seed):
     """Within one row of 200 in each direction, and every claim is of the model itself."""
     x, y = sample
-    make = partial(QuickAutoAttack, steps=20)
-    half, whole = (attack(cnn, x, y, generator=seed(0)) for attack in (Half(ball, make), make(ball)))
+    half, whole = (
+        attack(cnn, x, y, generator=seed(0)) for attack in (Half(ball, QuickAutoAttack), QuickAutoAttack(ball))
+    )
     assert abs(int(right(cnn, half, y).sum()) - int(right(cnn, whole, y).sum())) <= 1
 
 
