@@ -7,9 +7,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf._utils import get_yaml_loader
 
 UNTRACKED = "${untracked:"
+
+
+class _Loader(yaml.CSafeLoader):  # type: ignore[misc]
+    """Reads scalars as `OmegaConf.load` does, in a tenth of its time."""
+
+    yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
+
+
+def read_parameters(root: Path) -> dict[str, Any]:
+    """The content of `params.yaml`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no YAML mapping.
+    """
+    file = root / "params.yaml"
+    if not file.exists():
+        raise FileNotFoundError("no params.yaml: run `aisec compose`")
+    try:
+        values = yaml.load(file.read_bytes(), _Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"params.yaml cannot be read ({error}): run `aisec compose`") from error
+    if not isinstance(values, dict):
+        raise ValueError("params.yaml holds no parameters: run `aisec compose`")
+    return values
 
 
 def project_root() -> Path:
@@ -51,15 +78,12 @@ def configure(overrides: Sequence[str] = (), *, reads: Sequence[str]) -> DictCon
     os.chdir(project_root())
     if overrides and "DVC_STAGE" in os.environ:
         raise ValueError(f"overrides {list(overrides)} inside a stage would hide from DVC: use `aisec compose`")
-    if not overrides and not Path("params.yaml").exists():
-        raise FileNotFoundError("no params.yaml: run `aisec compose`")
-    config = composed(overrides) if overrides else OmegaConf.load("params.yaml")
-    assert isinstance(config, DictConfig)
+    values = OmegaConf.to_container(composed(overrides)) if overrides else read_parameters(Path())
     for name in reads:
-        if OmegaConf.select(config, name, default=UNTRACKED) == UNTRACKED:
+        if not _has(values, name.split(".")):
             raise KeyError(f"the configuration has no `{name}`, which `reads` names: see params.yaml")
     OmegaConf.register_new_resolver("untracked", _refuse, replace=True)
-    config = OmegaConf.create(_cut(OmegaConf.to_container(config), set(reads)))
+    config = OmegaConf.create(_cut(values, set(reads)))
     OmegaConf.set_readonly(config, True)
     return config
 
@@ -81,6 +105,10 @@ def _cut(node: Any, tracked: set[str], path: str = "") -> Any:
     if isinstance(node, dict) and (not path or any(name.startswith(f"{path}.") for name in tracked)):
         return {key: _cut(value, tracked, f"{path}.{key}" if path else key) for key, value in node.items()}
     return f"{UNTRACKED}{path}}}"
+
+
+def _has(node: Any, path: Sequence[str]) -> bool:
+    return not path or (isinstance(node, dict) and path[0] in node and _has(node[path[0]], path[1:]))
 
 
 def _seen(node: Any) -> Any:

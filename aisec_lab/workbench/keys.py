@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aisec_lab.files import written_beside
+from aisec_lab.workbench.configuration import read_parameters
 from aisec_lab.workbench.imports import PACKAGE, Use
 from aisec_lab.workbench.memory import Memory
 from aisec_lab.workbench.notebook_code import uses_of
-from aisec_lab.workbench.parameters import canonical, hashes_of, read_parameters, value_of
+from aisec_lab.workbench.parameters import canonical, hashes_of, value_of
 from aisec_lab.workbench.reach import Reach, target
 from aisec_lab.workbench.sources import Sources, short_hash
 from aisec_lab.workbench.stage import CODE, REACH

@@ -3,38 +3,9 @@
 import difflib
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf._utils import get_yaml_loader
-
 from aisec_lab.workbench.sources import short_hash
-
-
-class _Loader(yaml.CSafeLoader):  # type: ignore[misc]
-    """Reads scalars as `OmegaConf.load` does, which the notebooks use, in a tenth of its time."""
-
-    yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
-
-
-def read_parameters(root: Path) -> dict[str, Any]:
-    """The content of `params.yaml`.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is no YAML mapping.
-    """
-    file = root / "params.yaml"
-    if not file.exists():
-        raise FileNotFoundError("no params.yaml: run `aisec compose`")
-    try:
-        values = yaml.load(file.read_bytes(), _Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"params.yaml cannot be read ({error}): run `aisec compose`") from error
-    if not isinstance(values, dict):
-        raise ValueError("params.yaml holds no parameters: run `aisec compose`")
-    return values
 
 
 def value_of(parameters: dict[str, Any], name: str, where: str) -> Any:

@@ -11,9 +11,9 @@ from typing import Any
 
 import psutil
 
-from aisec_lab.workbench.configuration import project_root
+from aisec_lab.workbench.configuration import project_root, read_parameters
 from aisec_lab.workbench.memory import Memory
-from aisec_lab.workbench.parameters import hashes_of, read_parameters
+from aisec_lab.workbench.parameters import hashes_of
 from aisec_lab.workbench.sources import Sources
 from aisec_lab.workbench.stages import key_of
 

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import pytest
 
+from aisec_lab.workbench.configuration import read_parameters
 from aisec_lab.workbench.keys import CODE, REACH, Keys, current_keys, keys_of, write_keys
 from aisec_lab.workbench.memory import Memory
 from aisec_lab.workbench.notebook_code import python_of, uses_of
-from aisec_lab.workbench.parameters import hash_of, hashes_of, read_parameters
+from aisec_lab.workbench.parameters import hash_of, hashes_of
 from aisec_lab.workbench.sources import Sources
 from aisec_lab.workbench.stages import Declared
 from tests.workbench.planted import FILES, edit, plant, stage, write_notebook
