@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PIP := -m pip install --quiet --disable-pip-version-check
 PEER := torchattacks==3.5.1# a parity test's reference; asks for torchvision, which it does not need: no dependencies
 SECML := secml==0.15.6# runs on Python 3.11, though it declares less than that
-SECML_HOME := $(CURDIR)/.venv-legacy/secml# else in the home folder
+SECML_HOME := $(CURDIR)/.venv-legacy/secml# else in the home folder; SecML fails where two kernels make it at once
 KERNEL := .venv/share/jupyter/kernels/aisec-legacy/kernel.json
 KERNEL_ENV := OMP_NUM_THREADS=1 TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore::DeprecationWarning,ignore::FutureWarning \
   SECML_HOME_DIR=$(SECML_HOME) SECML_PYTORCH_DIR=$(SECML_HOME)/pytorch
@@ -59,6 +59,7 @@ benchmarks: setup ## our attacks against the reference libraries, timed in pairs
 	  set -e; rm -rf .venv-legacy; $(PYTHON) -m venv .venv-legacy; \
 	  .venv-legacy/bin/python $(PIP) -r requirements-legacy.lock; \
 	  .venv-legacy/bin/python $(PIP) --no-deps --ignore-requires-python $(SECML); \
+	  $(KERNEL_ENV) .venv-legacy/bin/python -c 'import secml.settings' >/dev/null; \
 	  cp requirements-legacy.lock $@; \
 	fi
 

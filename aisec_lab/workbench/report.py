@@ -87,7 +87,8 @@ def _rows(cells: Sequence[Declared], folder: Path) -> list[dict[str, Any]]:
         row = _take(cell.page.with_suffix(".ipynb"), file, folder)
         if not rows or rows[-1]["title"] != row["title"]:
             row["question"] = row["title"]
-        row["cell"] = ", ".join(f"seed {value}" if axis == "seed" else value for axis, value in axes.items())
+        told = {axis: value for axis, value in axes.items() if value != "none"}  # no defense needs no word
+        row["cell"] = ", ".join(f"seed {value}" if axis == "seed" else value for axis, value in told.items())
         rows.append(row)
     return rows
 
