@@ -8,6 +8,7 @@ from typing import Any
 
 from aisec_lab.workbench.notebook_code import is_code, python_of
 
+CALLED = "configure"
 MEND = 'write `cfg = configure(overrides, reads=["data", f"attacks.{attack}"])`'
 
 
@@ -27,10 +28,11 @@ def reads_of(notebook: Path, parameters: Mapping[str, Any]) -> tuple[str, ...]:
     known: dict[str, Any] = {}
     found: list[tuple[str, ...]] = []
     for cell in json.loads(notebook.read_text())["cells"]:
-        if not is_code(cell):
+        text, tagged = "".join(cell["source"]), "parameters" in cell["metadata"].get("tags", ())
+        if not is_code(cell) or not (tagged or CALLED in text):
             continue
-        tree = ast.parse(python_of("".join(cell["source"]), str(notebook)))
-        if "parameters" in cell["metadata"].get("tags", ()):
+        tree = ast.parse(python_of(text, str(notebook)))
+        if tagged:
             known |= _assigned(tree) | dict(parameters)
         found += [_names(call, known, notebook) for call in _calls(tree)]
     if len(found) > 1:
@@ -41,7 +43,7 @@ def reads_of(notebook: Path, parameters: Mapping[str, Any]) -> tuple[str, ...]:
 def _calls(tree: ast.Module) -> Iterator[ast.Call]:
     """The calls of `configure`."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "configure":
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == CALLED:
             yield node
 
 

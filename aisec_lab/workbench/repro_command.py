@@ -51,7 +51,7 @@ def repro(
             from aisec_lab.workbench.repro.coordinator import Coordinator
             from aisec_lab.workbench.stages import declared
 
-            executor, forced = _executor(repo, jobs, cluster), outdated(root, declared(repo))
+            executor, forced = _executor(repo, jobs, cluster, force), outdated(root, declared(repo))
             run = Coordinator(repo, targets, here, executor, watcher, force=force, forced=forced, keep_going=keep_going)
             with watcher:
                 run.run()
@@ -66,13 +66,15 @@ def repro(
     sys.exit(code)
 
 
-def _executor(repo: "Repo", jobs: int | None, cluster: str | None) -> "Executor":
+def _executor(repo: "Repo", jobs: int | None, cluster: str | None, force: bool) -> "Executor":
     if cluster and jobs:
         raise ValueError("--jobs is for this machine alone: a node says how many stages it runs (`aisec node --slots`)")
     if cluster:
         from aisec_lab.workbench.repro.cluster import ClusterExecutor
 
         return ClusterExecutor(repo, cluster)
+    from aisec_lab.workbench.repro.coordinator import logs_of
     from aisec_lab.workbench.repro.local import local_executor
 
-    return local_executor(Path(repo.root_dir), jobs or len(os.sched_getaffinity(0)))
+    logs = logs_of(repo) if force else None  # it is certain that something will run
+    return local_executor(Path(repo.root_dir), jobs or len(os.sched_getaffinity(0)), logs)

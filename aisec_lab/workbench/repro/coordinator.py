@@ -90,9 +90,7 @@ class Coordinator:
     ) -> None:
         self.repo, self.executor, self.watcher = repo, executor, watcher
         self.force, self.forced, self.keep_going = force, forced, keep_going
-        place = Path(repo.dvc_dir) / PLACE
-        self.logs = place / "logs"
-        self.logs.mkdir(parents=True, exist_ok=True)
+        place, self.logs = Path(repo.dvc_dir) / PLACE, logs_of(repo)
         self.journal, self.durations = Journal(place / "locks.json"), Durations(place / "durations.json")
         self.locks: dict[str, Lock] = {}
         self.steps, self.graph = plan(repo, targets, here)
@@ -243,6 +241,13 @@ class Coordinator:
             outs=tuple(sorted(str(Path(out.fs_path).relative_to(root)) for out in stage.outs if _local(out))),
             log=self.logs / f"{key_of(stage.addressing)}.log",
         )
+
+
+def logs_of(repo: "Repo") -> Path:
+    """The folder of the logs of a project's stages; made if absent."""
+    logs = Path(repo.dvc_dir) / PLACE / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    return logs
 
 
 def _local(entry: object) -> bool:

@@ -30,19 +30,25 @@ LOG = "server.log"  # beside those of the tasks
 GRACE = 2.0  # seconds that an interrupted stage has to end by itself
 
 
-def local_executor(root: Path, slots: int) -> Executor:
+def local_executor(root: Path, slots: int, logs: Path | None = None) -> Executor:
     """The best executor of this machine.
 
     Args:
         root: the project's root.
         slots: how many tasks may run at once, at least 1.
+        logs: the folder of the tasks' logs, where it is certain that there will be tasks: what they need is then
+            prepared at once, beside whatever else is done before the first of them.
     """
-    forks = sys.platform == "linux" and hasattr(os, "pidfd_open")
-    return ForkingExecutor(root, slots) if forks else ShellExecutor(root, slots)
+    if not (sys.platform == "linux" and hasattr(os, "pidfd_open")):
+        return ShellExecutor(root, slots)
+    executor = ForkingExecutor(root, slots)
+    if logs:
+        executor.start_server(logs / LOG)
+    return executor
 
 
 class ForkingExecutor:
-    """Runs each task in a fork of a process that has imported everything; that one starts with the first task.
+    """Runs each task in a fork of a process that has imported everything, which starts with the first task or before.
 
     Where that process finds that it cannot be forked, a shell runs each task instead.
     """
@@ -60,7 +66,7 @@ class ForkingExecutor:
         if self.instead:
             return self.instead.start(task)
         if self.server is None:
-            self._start_server(task.log.with_name(LOG))
+            self.start_server(task.log.with_name(LOG))
         request = {
             "start": task.addressing,
             "commands": [_command(line) for line in task.cmd.splitlines()],
@@ -112,7 +118,8 @@ class ForkingExecutor:
             self._forget()
         return None
 
-    def _start_server(self, log: Path) -> None:
+    def start_server(self, log: Path) -> None:
+        """Begin the process that imports everything; it prints into `log`."""
         adopt_orphans()  # of a server that is killed
         self.channel, theirs = socket.socketpair()
         words = [sys.executable, "-P", "-Xfrozen_modules=off", str(SERVER), str(theirs.fileno())]
