@@ -43,7 +43,7 @@ class Oracle(nn.Module):
         self.labels_only, self.budget = labels_only, budget
         self.client, self.monitors = client, tuple(monitors)
         self.queries = 0
-        self.train(model.training)
+        self.training = model.training
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class Members(nn.Module):
         if not members:
             raise ValueError(f"{type(self).__name__} has at least one member, got none")
         self.members = nn.ModuleList(members)
-        self.train(members[0].training)
+        self.training = members[0].training
 
 
 class Averaged(Members):

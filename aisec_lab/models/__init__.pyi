@@ -1,10 +1,10 @@
 from .architectures import CNN, MLP, ResNet, StridedCNN
 from .checkpoints import load_checkpoint, save_checkpoint
-from .contexts import frozen, seeded
+from .contexts import frozen, in_training, seeded
 from .export import OnnxClassifier, onnx_bytes, save_onnx
 from .fit import Course, Fit, Objective, Probe, Step, in_turn, plain
 from .language import Characters, NeuralNGram, text_bits
-from .layers import Architecture, Normalised
+from .layers import Architecture, Normalised, TwoLogits
 from .parallel import fit_in_parallel
 from .passes import Counted, logits_of
 from .regression import KernelRidge, Ridge
@@ -47,10 +47,12 @@ __all__ = [
     "TextTraining",
     "ThroughScattering",
     "Tree",
+    "TwoLogits",
     "Vocabulary",
     "fit_in_parallel",
     "fit_together",
     "frozen",
+    "in_training",
     "in_turn",
     "load_checkpoint",
     "logits_of",

@@ -1,4 +1,4 @@
-"""How an attack may look at a model: frozen, and with its randomness bound."""
+"""The modes of a model: frozen, in training, and with its randomness bound."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,39 +6,54 @@ from typing import Any
 
 import torch
 from torch import nn
-
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in evaluation mode, its parameters without gradients, its hooks off.
+    """The model in evaluation mode, its parameters without gradients.
+
+    Its hooks stay: pruning, and weight and spectral norm of `torch.nn.utils`, compute weights in them, so that without
+    them it would be another function.
 
     Args:
         model: any module.
 
     Yields:
-        The same model. On leaving, by whatever way, mode, `requires_grad` and hooks of each module and
-        parameter are as they were.
+        The same model. On leaving, by whatever way, mode and `requires_grad` of each module and parameter are as they
+        were.
     """
     modes = [(module, module.training) for module in model.modules()]
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    registries = [getattr(module, name) for module, _ in modes for name in HOOKS]
-    hooks = [(registry, dict(registry)) for registry in registries if registry]
     try:
         model.eval()
         for parameter in learning:
             parameter.requires_grad_(False)
-        for registry, _ in hooks:
-            registry.clear()
         yield model
     finally:
-        for registry, saved in hooks:
-            registry.update(saved)
         for parameter in learning:
             parameter.requires_grad_(True)
         for module, mode in modes:
             module.training = mode
+
+
+def in_training(model: nn.Module) -> nn.Module:
+    """Put a model in training mode, but for batch norms whose weights are frozen: their statistics are frozen too.
+
+    So a backbone whose weights are frozen gives the same features at each step, whatever rows share the batch.
+
+    Args:
+        model: any module.
+
+    Returns:
+        The same model.
+    """
+    model.train()
+    for module in model.modules():
+        weights = list(module.parameters(recurse=False))
+        if isinstance(module, _BatchNorm) and weights and not any(weight.requires_grad for weight in weights):
+            module.eval()
+    return model
 
 
 @contextmanager
@@ -46,13 +61,15 @@ def seeded(model: nn.Module, generator: torch.Generator) -> Iterator[nn.Module]:
     """Bind the generator from which the randomised parts of a model draw.
 
     Args:
-        model: any module; a part is randomised if it has an attribute `generator`.
+        model: any module; a part is randomised if it has an attribute `generator` that is a `torch.Generator` or None.
         generator: source of its noise.
 
     Yields:
         The same model; on leaving, each part has its former generator again.
     """
-    parts: list[Any] = [module for module in model.modules() if hasattr(module, "generator")]
+    parts: list[Any] = [
+        module for module in model.modules() if isinstance(getattr(module, "generator", ""), torch.Generator | None)
+    ]
     former = [module.generator for module in parts]
     try:
         for module in parts:

@@ -14,8 +14,9 @@ from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
 from aisec_lab.data import Dataset
+from aisec_lab.models.contexts import in_training
 from aisec_lab.models.passes import Counted, logits_of
-from aisec_lab.models.run import Run
+from aisec_lab.models.run import Run, content_of
 
 PROGRESS_ROWS = 1000  # training rows whose accuracy the progress line shows
 
@@ -44,8 +45,8 @@ class Losses:
     def __len__(self) -> int:
         return len(self.x)
 
-    def __call__(self, rows: slice = slice(None)) -> Tensor:
-        """Losses (n,) of those rows of the batch, with their graph."""
+    def __call__(self, rows: slice | Tensor = slice(None)) -> Tensor:
+        """Losses (n,) of those rows of the batch, with their graph; a slice, or their numbers (n,)."""
         return self.objective(self.model, self.x[rows], self.y[rows], generator=self.generator)
 
 
@@ -119,7 +120,8 @@ class Fit:
     Or, where `momentum` is given, with SGD at a constant rate, the recipe of most papers on private training.
 
     Args of the call:
-        model: classifier; trained in place, left in evaluation mode.
+        model: classifier; trained in place, left in evaluation mode. Batch norms whose weights are frozen keep their
+            statistics.
         dataset: training rows.
         objective: losses (N,) of a batch, or a course.
         generator: source of the order of rows and of all that the objective draws.
@@ -173,7 +175,9 @@ class Fit:
         device = next(model.parameters()).device
         steps = self.steps_an_epoch(len(dataset))
         optimizer, schedule = self.descent(model, self.epochs * steps)
-        run = Run(model, optimizer, schedule, generator, identity=f"{self} {objective} {dataset.name} {len(dataset)}")
+        content = "" if resume is None else content_of(dataset.x, dataset.y)
+        identity = f"{self} {objective} {dataset.name} {len(dataset)} {content}"
+        run = Run(model, optimizer, schedule, generator, identity=identity)
         if resume is not None and Path(resume).exists():
             run.restore(Path(resume))
         shown = dataset.sample(min(PROGRESS_ROWS, len(dataset)), seed=0)
@@ -181,7 +185,7 @@ class Fit:
         done, total = len(run.history) * steps, self.epochs * steps
         with tqdm(total=total, mininterval=0.5, initial=done, unit="batch", desc="fit") as progress:
             for epoch in range(len(run.history), self.epochs):
-                counted = Counted(model.train())
+                counted = Counted(in_training(model))
                 before = {name: value.clone() for name, value in model.state_dict().items()} if probe else {}
                 losses = []
                 for rows in batches(len(dataset), self.batch_size, generator):

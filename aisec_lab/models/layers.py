@@ -37,6 +37,24 @@ class Normalised(nn.Module):
         return (x - self.mean.view(channels)) / self.std.view(channels)
 
 
+class TwoLogits(nn.Module):
+    """A binary model of one logit as a classifier of two: the logits (0, z), whose softmax is (1 - p, p).
+
+    Args:
+        model: answers (N, 1) or (N,), the logit of class 1.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.training = model.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, 2) of inputs (N, *input)."""
+        logit = self.model(x).reshape(len(x), 1)
+        return torch.cat([torch.zeros_like(logit), logit], 1)
+
+
 def group_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm over groups of four channels (Wu & He, 2018): per example, so that the model can be trained with DP."""
     return nn.GroupNorm(max(1, channels // 4), channels)

@@ -13,7 +13,7 @@ class Counted(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.train(model.training)
+        self.training = model.training  # of this module alone: the model's parts keep their modes
         self.forward_passes = 0
         self.backward_passes = 0
 

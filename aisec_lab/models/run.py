@@ -1,10 +1,11 @@
 """What an interrupted training goes on from."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -38,3 +39,12 @@ class Run:
             part.load_state_dict(state[name])
         self.generator.set_state(state["generator"])
         self.history = state["history"]
+
+
+def content_of(*tensors: Tensor) -> str:
+    """The first 16 hexadecimal digits of the sha256 of tensors: their types, shapes and numbers."""
+    content = hashlib.sha256()
+    for tensor in tensors:
+        content.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        content.update(tensor.detach().cpu().contiguous().numpy().data)
+    return content.hexdigest()[:16]

@@ -1,5 +1,6 @@
 """Objectives against the papers' formulas, worked out by hand."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -100,6 +101,16 @@ def by_hand(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, beta: float) 
     return torch.stack(rows)
 
 
+def learning_from(seen: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor]], None]:
+    """A hook that keeps what a model learns from, and not what an attack asks it, frozen."""
+
+    def look(model: nn.Module, inputs: tuple[Tensor]) -> None:
+        if next(model.parameters()).requires_grad:
+            seen.append(inputs[0].detach())
+
+    return look
+
+
 @pytest.mark.parametrize("beta", [0.0, 1.0, 6.0])
 def test_trades_has_the_loss_and_the_gradient_of_its_paper(
     beta: float, model: nn.Module, batch: tuple[Tensor, Tensor]
@@ -108,10 +119,10 @@ def test_trades_has_the_loss_and_the_gradient_of_its_paper(
     x, y = batch
     inner = PGD(Linf(0.1), steps=3, step_size=0.5, loss=CrossEntropy())
     seen: list[Tensor] = []
-    hook = model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    hook = model.register_forward_pre_hook(learning_from(seen))
     losses = TRADES(inner, beta)(model, x, y, generator=seed(0))
     hook.remove()
-    x_clean, x_adv = seen  # hooks are off while the attack looks
+    x_clean, x_adv = seen
     assert torch.equal(x_clean, x)
     expected = by_hand(model, x, x_adv, y, beta)
     torch.testing.assert_close(losses, expected, rtol=1e-9, atol=1e-12)
@@ -132,7 +143,7 @@ def test_trades_looks_for_the_largest_divergence(batch: tuple[Tensor, Tensor]) -
             return by_hand(model, x, x_adv, y, 1) - by_hand(model, x, x_adv, y, 0)
 
     seen: list[Tensor] = []
-    hook = model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    hook = model.register_forward_pre_hook(learning_from(seen))
     for classes in (y, (y + 1) % 5):
         TRADES(inner)(model, x, classes, generator=seed(0))
     hook.remove()

@@ -27,7 +27,8 @@ class Published(nn.Module):
     def __init__(self, model: nn.Module, change: nn.Module) -> None:
         super().__init__()
         self.model, self.change = model, change
-        self.train(model.training)
+        self.training = model.training  # of the model's parts each keeps its own
+        change.train(model.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-probabilities (N, K) of inputs (N, *input)."""

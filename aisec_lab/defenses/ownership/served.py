@@ -37,7 +37,7 @@ class Served(nn.Module):
         self.key = key
         self.register_buffer("centre", centre)
         self.projections = key.normal("served projections", (bits, centre.numel()), torch.float64)
-        self.train(model.training)
+        self.training = model.training
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (N, K) of x (N, *shape); they pass gradients on."""

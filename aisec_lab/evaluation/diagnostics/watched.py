@@ -32,7 +32,7 @@ class Watched(nn.Module):
         self.model, self.x, self.y, self.norm, self.goal = model, x, y, ORDER[ball.name], goal
         self.lowest = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
         self.falls: list[list[float]] = [[] for _ in range(len(x))]
-        self.train(model.training)
+        self.training = model.training
 
     def forward(self, z: Tensor) -> Tensor:
         """The model's own logits (N, K)."""
