@@ -3,7 +3,7 @@ from .auditing.canaries import CanaryAudit
 from .auditing.mechanism import Hunt
 from .auditing.one_run import OneRunAudit, audit_ceiling
 from .auditing.training import HuntedTraining
-from .clipping import Adaptive, Flat, Ghost, PerLayer
+from .clipping import Adaptive, Flat, Ghost, PerLayer, RowByRow
 from .dp_sgd import DPSGD
 from .mechanisms import SampledGaussian, Statement
 from .numeric import GroupMeans, Mean, Quantiles
@@ -28,6 +28,7 @@ __all__ = [
     "OneRunAudit",
     "PerLayer",
     "Quantiles",
+    "RowByRow",
     "SampledGaussian",
     "Statement",
     "Synthetic",

@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from aisec_lab.privacy.ghost import ghost
-from aisec_lab.privacy.gradients import Gradients, instantiated
+from aisec_lab.privacy.gradients import Gradients, instantiated, one_by_one
 from aisec_lab.privacy.sampling import normals
 
 TINY = 1e-6  # keeps a gradient of zero from dividing by zero
@@ -29,6 +30,7 @@ class Flat:
     """
 
     max_grad_norm: float = 1.0
+    at_once: ClassVar[int | None] = None  # rows that may go through the model together; None: any number
 
     def __post_init__(self) -> None:
         if not 0 < self.max_grad_norm < math.inf:
@@ -129,3 +131,17 @@ class Ghost(Flat):
 
     def gradients(self, model: nn.Module) -> AbstractContextManager[Callable[[Callable[[], Tensor]], Gradients]]:
         return ghost(model)
+
+
+@dataclass(frozen=True)
+class RowByRow(Flat):
+    """What `Flat` does, with a pass forward and backward for each row, and autograd's own gradient.
+
+    It takes every model that keeps rows apart: recurrent layers, attention, tied weights, layers of one's own. It costs
+    as many passes as there are rows.
+    """
+
+    at_once: ClassVar[int | None] = 1
+
+    def gradients(self, model: nn.Module) -> AbstractContextManager[Callable[[Callable[[], Tensor]], Gradients]]:
+        return one_by_one(model)

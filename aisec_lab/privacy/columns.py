@@ -37,6 +37,23 @@ def checked(columns: Sequence[ArrayLike], count: int, delta: float, name: str) -
     return arrays
 
 
+def numbers(values: NDArray[Any]) -> NDArray[np.float64]:
+    """A column (N,) as finite float64, whatever it is stored as.
+
+    Raises:
+        ValueError: a value that is no number, such as a missing one, or not finite; text, dates, complex numbers.
+    """
+    try:
+        if values.dtype.kind not in "biufO" or any(isinstance(value, str | bytes) for value in values.tolist()):
+            raise TypeError(f"a column of {values.dtype}")
+        found = values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a column of numbers is needed, got other values ({error}): convert it") from error
+    if not np.isfinite(found).all():
+        raise ValueError("a column of finite numbers is needed, got None, NaN or infinity: fill it in, or drop the row")
+    return found
+
+
 def places(values: NDArray[Any], categories: Sequence[Hashable]) -> Cells:
     """The place of each value (N,) among the categories.
 

@@ -1,5 +1,6 @@
 """Training that promises each row a bound on what can be learned of it (DP-SGD)."""
 
+import copy
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -13,11 +14,12 @@ from torch.optim import Optimizer
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
-from aisec_lab.models import Course, Fit
+from aisec_lab.models import Course, Fit, in_training
 from aisec_lab.models.fit import Losses, Step
 from aisec_lab.privacy.accounting import SampledGaussian, check, noise_multiplier
 from aisec_lab.privacy.clipping import Flat, Ghost
-from aisec_lab.privacy.gradients import Gradients, layers_of, trained
+from aisec_lab.privacy.gradients import ANY, Gradients, layers_of, trained
+from aisec_lab.privacy.mixing import nobodys, refuse_mixing
 from aisec_lab.privacy.sampling import normals, poisson, sampling_rate
 
 
@@ -37,14 +39,19 @@ class DPSGD(Course):
     or AdamW. Also a baseline against poisoning, since no row can move the weights far (Hong et al., 2020,
     arXiv:2002.11497).
 
-    What is promised concerns the weights. `Fit`'s record holds the loss and the accuracy on training rows, which are
-    computed without noise and are not private: keep it where the rows are.
+    A row whose gradient is not finite counts as zero, as if it had not been sampled, and `Fit`'s record says of each
+    epoch how many did (`dropped_rows`).
+
+    What is promised concerns all that the model's `state_dict` holds: a model that mixes rows, or keeps any, is refused
+    (`refuse_mixing`). `Fit`'s record holds the loss, the accuracy and the dropped
+    rows of the training, which have no noise and are not private: keep it where the rows are.
 
     Args:
         epsilon: to be kept to with `delta`, by the least noise that does; infinity for clipping alone. Or
         noise_multiplier: the noise's standard deviation in units of the clipping norm; 0 for clipping alone.
         delta: of the promise; below 1 / rows.
-        clipping: `Flat`, `PerLayer`, `Adaptive`, or `Ghost`, which is `Flat` in less time and memory.
+        clipping: `Flat`, `PerLayer`, `Adaptive`; or what gives the sums of `Flat` in another way: `Ghost`, in less time
+            and memory, and `RowByRow`, for any model.
         physical_batch: how many rows go through the model at a time, to hold memory; all by default.
         release: sampling and noise from the operating system instead of `generator`. Without it the model is a
             simulation: who knows the seed can subtract the noise.
@@ -99,19 +106,49 @@ class DPSGD(Course):
         generator: torch.Generator,
         resume: str | os.PathLike[str] | None,
     ) -> list[dict[str, float]]:
-        some = dataset.x[:2].to(next(model.parameters()).device)
-        refuse_mixing(model, some)
-        with self.clipping.gradients(model.train()) as gradients:
-            gradients(lambda: model(some).sum(1))  # a trial, before noise is looked for
+        self.check(model, dataset.x, fit.batch_size)
         mechanism = self.mechanism(fit, len(dataset))
         chance = None if self.release else generator
         batches = lambda rows, batch_size, _: poisson(rows, batch_size, chance)  # noqa: E731
-        with self.stepping(model, mechanism.sigma, fit.batch_size, chance) as step:
-            return fit(model, dataset, Private(self), generator=generator, step=step, batches=batches, resume=resume)
+        dropped, kept = Dropped(), {name: value.clone() for name, value in model.named_buffers()}
+        with self.stepping(model, mechanism.sigma, fit.batch_size, chance, dropped) as step:
+            watched = partial(_watched, step=step, kept=kept)
+            own = {"generator": generator, "step": watched, "batches": batches, "probe": dropped, "resume": resume}
+            history = fit(model, dataset, Private(self), **own)  # type: ignore[arg-type]
+        _refuse_changes(model, kept)  # in the last look at the rows
+        return history
+
+    def check(self, model: nn.Module, x: Tensor, batch_size: int) -> None:
+        """Refuse a model whose rows this training could not protect; on copies of it, and on rows that are nobody's.
+
+        Args:
+            model: in any mode; nothing of it is changed.
+            x: rows of the kind that it is trained on; their shape, type and range are used.
+            batch_size: of the training.
+
+        Raises:
+            ValueError: what `refuse_mixing` says, or a layer of which the clipping does not know the rows' gradients.
+        """
+        rows = nobodys(x.to(next(model.parameters()).device), 2)
+        refuse_mixing(model, rows, min(batch_size, self.physical_batch or batch_size))
+        model, part = copy.deepcopy(model), rows[: self.clipping.at_once]
+        try:
+            with self.clipping.gradients(in_training(model)) as gradients:
+                gradients(lambda: model(part).flatten(1).sum(1))
+        except ValueError:
+            raise
+        except Exception as error:  # Opacus's and torch's own, of any kind
+            kind, instead = type(self.clipping).__name__, "" if self.clipping.at_once else f": {ANY}"
+            raise ValueError(f"clipping {kind} cannot take {type(model).__name__} ({error}){instead}") from error
 
     @contextmanager
     def stepping(
-        self, model: nn.Module, sigma: float, batch_size: int, generator: torch.Generator | None
+        self,
+        model: nn.Module,
+        sigma: float,
+        batch_size: int,
+        generator: torch.Generator | None,
+        dropped: "Dropped | None" = None,
     ) -> Iterator[Step]:
         """The step alone, for a loop that samples its own batches.
 
@@ -120,13 +157,16 @@ class DPSGD(Course):
             sigma: noise multiplier of the whole step.
             batch_size: how many rows are expected in a batch; what the sum of their gradients is divided by.
             generator: source of the noise; none for the operating system.
+            dropped: counts the rows whose gradient is not finite.
 
         Yields:
-            A `Step` of `Fit`; it takes a batch of any size, an empty one too.
+            A `Step` of `Fit`; it takes a batch of any size, an empty one too, and returns the losses of the rows that
+            counted.
         """
-        noise = self.clipping.gradient_noise(sigma, batch_size)
+        noise, dropped = self.clipping.gradient_noise(sigma, batch_size), dropped or Dropped()
         with self.clipping.gradients(model) as gradients:
-            yield partial(self._step, gradients=gradients, noise=noise, expected=batch_size, generator=generator)
+            finite = partial(_of_finite, gradients=gradients, dropped=dropped)
+            yield partial(self._step, gradients=finite, noise=noise, expected=batch_size, generator=generator)
 
     def _step(
         self,
@@ -134,7 +174,7 @@ class DPSGD(Course):
         optimizer: Optimizer,
         losses: Losses,
         *,
-        gradients: Callable[[Callable[[], Tensor]], Gradients],
+        gradients: Callable[[Losses, Tensor], Gradients],
         noise: float,
         expected: int,
         generator: torch.Generator | None,
@@ -144,9 +184,9 @@ class DPSGD(Course):
         bound: float = state.get("bound", self.clipping.max_grad_norm)
         totals = [torch.zeros_like(weight) for weight in weights]
         seen, norms = [torch.zeros(0)], [torch.zeros(len(weights), 0)]
-        size = self.physical_batch or max(1, len(losses))
-        for start in range(0, len(losses), size):
-            part = gradients(partial(losses, slice(start, start + size)))
+        size = self.clipping.at_once or self.physical_batch or max(1, len(losses))
+        for rows in torch.arange(len(losses)).split(size) if len(losses) else ():
+            part = gradients(losses, rows)
             factors = self.clipping.factors(part.norms, layers.to(part.norms.device), bound)
             for total, sum_of_rows in zip(totals, part.sums(factors), strict=True):
                 total += sum_of_rows
@@ -159,23 +199,55 @@ class DPSGD(Course):
         return torch.cat(seen)
 
 
-def refuse_mixing(model: nn.Module, x: Tensor) -> None:
-    """ValueError where the output for a row depends on others, in or before its batch: no clipping bounds that.
+class Dropped:
+    """Counts the rows whose gradient was not finite, epoch by epoch: a `Probe`."""
 
-    Args:
-        model: in any mode.
-        x: a few rows, on the model's device; where they are no numbers with gradients, only layers are looked at.
-    """
-    if not trained(model):
-        raise ValueError("all weights are frozen: there is nothing to train")
-    for name, layer in model.named_modules():
-        normalises = isinstance(layer, nn.modules.batchnorm._NormBase)
-        if normalises and (isinstance(layer, nn.modules.batchnorm._BatchNorm) or layer.track_running_stats):
-            raise ValueError(f"{name} ({type(layer).__name__}) mixes the rows of a batch: use GroupNorm")
-    if x.is_floating_point():
-        x = x.clone().requires_grad_()
-        (slopes,) = torch.autograd.grad(model(x)[0].sum(), x, allow_unused=True)
-        if slopes is not None and slopes[1:].any():
-            raise ValueError(
-                f"{type(model).__name__} mixes the rows of a batch: its first output depends on the second row"
-            )
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def __call__(self, model: nn.Module, dataset: Dataset) -> dict[str, float]:
+        """How many there were since the last call."""
+        found, self.rows = self.rows, 0
+        return {"dropped_rows": found}
+
+    def spoiled(self, history: list[dict[str, float]]) -> bool:
+        """No epoch is."""
+        return False
+
+
+def _of_finite(
+    losses: Losses, rows: Tensor, *, gradients: Callable[[Callable[[], Tensor]], Gradients], dropped: Dropped
+) -> Gradients:
+    """The gradients of those of the rows that have finite ones; the others are left out of the pass."""
+    while True:
+        found = gradients(partial(losses, rows))
+        finite = (found.norms.isfinite().all(0) & found.losses.isfinite()).to(rows.device)
+        if finite.all():
+            return found
+        dropped.rows += int((~finite).sum())
+        rows = rows[finite]
+
+
+def _watched(model: nn.Module, optimizer: Optimizer, losses: Losses, *, step: Step, kept: dict[str, Tensor]) -> Tensor:
+    """A step after which all buffers are as they were."""
+    seen = step(model, optimizer, losses)
+    _refuse_changes(model, kept)
+    return seen
+
+
+def _refuse_changes(model: nn.Module, kept: dict[str, Tensor]) -> None:
+    """ValueError where a buffer is not as it was kept; it is then put back."""
+    now = dict(model.named_buffers())
+    changed = [name for name, value in now.items() if name not in kept or not torch.equal(value, kept[name])]
+    for name in changed:
+        place, _, leaf = name.rpartition(".")
+        buffers = model.get_submodule(place)._buffers
+        if name in kept:
+            buffers[leaf] = kept[name]
+        else:
+            del buffers[leaf]
+    if changed:
+        raise ValueError(
+            f"the buffer {changed[0]} changed in a step, past the noise, and is as it was again: compute it from the "
+            "weights alone"
+        )

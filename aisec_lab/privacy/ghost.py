@@ -56,7 +56,7 @@ def ghost(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], Gradien
     yield gradients
 
 
-INSTEAD = "use clipping Flat, which holds each row's gradient"
+INSTEAD = "use clipping Flat, which holds each row's gradient, or RowByRow, which takes any layer"
 
 
 class Tape(TorchFunctionMode):

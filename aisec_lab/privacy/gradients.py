@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+REPLACEMENTS = {"RNN": "DPRNN", "LSTM": "DPLSTM", "GRU": "DPGRU", "MultiheadAttention": "DPMultiheadAttention"}
+ANY = "use clipping RowByRow, which takes any model that keeps rows apart, and is slower"
 AGREE = 1e-3  # of the rows' lengths: how far their sum may lie from autograd's gradient, by rounding alone
 
 
@@ -61,13 +63,50 @@ def instantiated(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], 
         norms = torch.stack([row.flatten(1).norm(dim=1) for row in rows])
         return Gradients(batch.detach(), norms, lambda factors: list(map(_weighted, factors, rows)))
 
-    sampling = GradSampleModule(model, loss_reduction="sum")
+    try:
+        sampling = GradSampleModule(model, loss_reduction="sum")
+    except NotImplementedError as error:
+        raise ValueError(
+            f"Opacus has no gradients of the rows for a layer ({error}): {_replacements(model)}"
+        ) from error
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Full backward hook")  # the first layer's inputs need no gradient
             yield gradients
     finally:
         sampling.to_standard_module()
+
+
+@contextmanager
+def one_by_one(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], Gradients]]:
+    """The gradient of one row at a time, as autograd has it: for any model that keeps rows apart.
+
+    Args, yields: as for `instantiated`; the function raises ValueError where it is given the losses of several rows.
+    """
+    weights = list(trained(model).values())
+
+    def gradients(losses: Callable[[], Tensor]) -> Gradients:
+        batch = losses()
+        if len(batch) > 1:
+            raise ValueError(f"one row at a time, got {len(batch)}")
+        if not len(batch):
+            empty = batch.new_zeros(len(weights), 0)
+            return Gradients(batch.detach(), empty, lambda _: [torch.zeros_like(weight) for weight in weights])
+        found = torch.autograd.grad(batch.sum(), weights, allow_unused=True)
+        rows = [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)]
+        norms = torch.stack([row.norm() for row in rows])[:, None]
+        return Gradients(
+            batch.detach(), norms, lambda factors: [row * f for row, f in zip(rows, factors[:, 0], strict=True)]
+        )
+
+    yield gradients
+
+
+def _replacements(model: nn.Module) -> str:
+    """What to build in place of layers that Opacus refuses, and what takes them as they are."""
+    found = {type(layer).__name__ for layer in model.modules() if type(layer).__name__ in REPLACEMENTS}
+    named = [f"{REPLACEMENTS[name]} for {name}" for name in sorted(found)]
+    return f"build {', '.join(named)} (opacus.layers), or {ANY}" if named else ANY
 
 
 def _forget(weights: dict[str, nn.Parameter]) -> None:
@@ -83,7 +122,7 @@ def _rows(name: str, weight: nn.Parameter, count: int) -> Tensor:
     if (found.sum(0) - whole).norm() > AGREE * found.flatten(1).norm(dim=1).sum() + AGREE * whole.norm():
         raise ValueError(
             f"Opacus's gradients of {name} do not add up to autograd's: it is used outside of its layer, or the "
-            "layer has a setting (padding_idx, padding_mode) that Opacus overlooks; try clipping Ghost"
+            f"layer has a setting (padding_idx, padding_mode) that Opacus overlooks; try clipping Ghost, or {ANY}"
         )
     return found
 

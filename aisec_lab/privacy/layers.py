@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aisec_lab.privacy.convolution import convolution
-from aisec_lab.privacy.shares import Keep, Matrices, Share, held, is_trained, plain, tapped
+from aisec_lab.privacy.shares import Keep, Matrices, Share, held, is_trained, plain, row_squares, tapped
 
 
 def linear(keep: Keep, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -34,7 +34,7 @@ def linear(keep: Keep, input: Tensor, weight: Tensor, bias: Tensor | None = None
         rows, places, inputs = x.shape
         outputs = grad.shape[2]
         if places == 1:  # the norm of g x^T is |g| |x|
-            return Share(x.square().sum((1, 2)) * grad.square().sum((1, 2)), total)
+            return Share((row_squares(x) * row_squares(grad)).to(x.dtype), total)
         numbers = places * (inputs + outputs)
         return Matrices(rows, 1, inputs, outputs, places, numbers, of).share(weight, total)
 

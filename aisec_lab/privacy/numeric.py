@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from aisec_lab.privacy.columns import check_categories, places
+from aisec_lab.privacy.columns import check_categories, numbers, places
 from aisec_lab.privacy.noise import Cells, Floats, Noise
 from aisec_lab.privacy.releases import Release, Statistic, consistent
 
@@ -144,7 +144,7 @@ def _fieller(upper: Floats, total: Floats, noise: Noise) -> tuple[Floats, Floats
 def _position(values: Any, bounds: tuple[float, float]) -> Floats:
     """Where numbers (N,) lie between the bounds, in [0, 1]."""
     low, high = bounds
-    return (np.clip(values, low, high).astype(np.float64) - low) / (high - low)
+    return (np.clip(numbers(values), low, high) - low) / (high - low)
 
 
 def _check_bounds(bounds: tuple[float, float]) -> None:

@@ -10,6 +10,7 @@ from torch.autograd import Function
 
 CHUNK = 2**18  # numbers that are worked on at a time, so that they stay in a processor's cache
 HELD = 3  # the rows' gradients may take so many times the numbers that their layer has in and out
+SMALL = 1e-30  # a sum of squares so near to the end of float32 that some of them may have become 0
 DOUBLE = 4  # what a number in float64 costs, in numbers of float32
 
 
@@ -33,6 +34,15 @@ def held(rows: Tensor) -> Share:
     """The share of a weight whose rows' gradients (N, *shape) are at hand."""
     flat = rows.flatten(1)
     return Share(torch.linalg.vecdot(flat, flat), lambda factors: (factors @ flat).view(rows.shape[1:]))
+
+
+def row_squares(x: Tensor) -> Tensor:
+    """The sum of squares of each row of x (N, *), (N,); in float64 where float32 loses what is small."""
+    within = tuple(range(1, x.ndim))
+    squares = x.square().sum(within)
+    if (squares < SMALL).any():
+        squares = torch.where(squares < SMALL, x.double().square().sum(within), squares.double())
+    return squares
 
 
 @dataclass(frozen=True)

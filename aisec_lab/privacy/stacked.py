@@ -98,7 +98,7 @@ def private_together(
         generators: source of the noise, one for each member.
 
     Returns:
-        Losses (K, B), detached, 0 for padding.
+        Losses (K, B), detached, 0 for padding and for rows whose gradient is not finite, which count as zero.
     """
     inputs, outputs = stack.layers(x)
     losses = F.cross_entropy(outputs[-1].flatten(0, 1), y.flatten(), reduction="none").view(y.shape) * there
@@ -106,6 +106,11 @@ def private_together(
     with torch.no_grad():
         squares = [(a.square().sum(2) + 1) * b.square().sum(2) for a, b in zip(inputs, gradients, strict=True)]
         scale = (norm / (torch.stack(squares).sum(0).sqrt() + TINY)).clamp(max=1)  # (K, B)
+        finite = torch.stack(squares).sum(0).isfinite()
+        if not finite.all():  # such a row counts as zero
+            scale, losses = (torch.where(finite, value, 0) for value in (scale, losses))
+            inputs = [torch.where(finite[..., None], part, 0) for part in inputs]
+            gradients = tuple(torch.where(finite[..., None], part, 0) for part in gradients)
         for weight, bias, a, b in zip(stack.weights, stack.biases, inputs, gradients, strict=True):
             cut = b * scale[..., None]
             for parameter, total in ((weight, a.mT @ cut), (bias, cut.sum(1, keepdim=True))):

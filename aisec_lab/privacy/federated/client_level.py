@@ -48,7 +48,8 @@ class ClientLevel:
         return uniforms(clients, generator) < self.q
 
     def clipped(self, updates: Tensor) -> Tensor:
-        """Updates (n, P), none of them longer than `max_update_norm`."""
+        """Updates (n, P), none of them longer than `max_update_norm`; one that is not finite counts as zero."""
+        updates = torch.where(updates.isfinite().all(1, keepdim=True), updates, 0)
         lengths = updates.norm(dim=1, keepdim=True).clamp(min=TINY)
         return updates * (self.max_update_norm / lengths).clamp(max=1)
 

@@ -11,7 +11,6 @@ from tqdm import tqdm
 from aisec_lab.attacks.poisoning.federated import Malicious
 from aisec_lab.data import Dataset
 from aisec_lab.privacy.accounting import SampledGaussian
-from aisec_lab.privacy.dp_sgd import refuse_mixing
 from aisec_lab.privacy.federated.client_level import ClientLevel
 from aisec_lab.privacy.federated.local import Local
 from aisec_lab.privacy.federated.rules import Mean, Rule, shares
@@ -88,7 +87,7 @@ class Federation:
     ) -> Federated:
         if not clients:
             raise ValueError("a federation has at least one client, got none")
-        refuse_mixing(model, clients[0].x[:2])  # and a running mean is no weight: it would stay with the client
+        self.local.check(model, clients[0].x)  # also because a running mean is no weight: it would stay with the client
         attacker = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
         wrong, attack = torch.zeros(len(clients), dtype=torch.bool), None
         if malicious is not None:
@@ -106,7 +105,7 @@ class Federation:
             updates = history[0].new_zeros(len(clients), len(history[0]))  # of whoever stays away: nothing
             for client in joined.nonzero().flatten().tolist():
                 chance = torch.Generator().manual_seed(seeds[client])
-                updates[client] = self.local(model, clients[client], rounds=self.rounds, generator=chance)
+                updates[client] = self.local.update(model, clients[client], rounds=self.rounds, generator=chance)
             for client, spent in enumerate(ledger):
                 spent.append(own[client] if joined[client] else replace(own[client], steps=0))
             if attack is not None and (wrong & joined).any():

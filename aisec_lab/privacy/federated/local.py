@@ -12,10 +12,11 @@ from torch.nn.utils import parameters_to_vector
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
-from aisec_lab.models import Fit
+from aisec_lab.models import Fit, in_training
 from aisec_lab.models.fit import Losses, Step, plain, shuffled
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.dp_sgd import DPSGD
+from aisec_lab.privacy.mixing import nobodys, refuse_mixing
 from aisec_lab.privacy.sampling import poisson
 
 
@@ -60,7 +61,19 @@ class Local:
             raise ValueError("a federation is a simulation, with every client's generator in one place: release=False")
 
     def __call__(self, model: nn.Module, dataset: Dataset, *, rounds: int, generator: torch.Generator) -> Tensor:
-        model = copy.deepcopy(model).train()
+        self.check(model, dataset.x)
+        return self.update(model, dataset, rounds=rounds, generator=generator)
+
+    def check(self, model: nn.Module, x: Tensor) -> None:
+        """Refuse a model that mixes rows or keeps them, as `refuse_mixing` does, or that `privacy` cannot train."""
+        if self.privacy is not None:
+            self.privacy.check(model, x, self.batch_size)
+        else:
+            refuse_mixing(model, nobodys(x, 2), self.batch_size)
+
+    def update(self, model: nn.Module, dataset: Dataset, *, rounds: int, generator: torch.Generator) -> Tensor:
+        """What a call returns, for a model that has been checked."""
+        model = in_training(copy.deepcopy(model))
         sent = [weight.detach().clone() for weight in model.parameters()]
         optimizer = torch.optim.SGD(model.parameters(), lr=self.learning_rate)
         draw = shuffled if self.privacy is None else poisson
