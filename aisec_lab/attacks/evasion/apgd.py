@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
 from aisec_lab.attacks.evasion.climb import climb
-from aisec_lab.attacks.evasion.door import check, of_numbers
+from aisec_lab.attacks.evasion.door import asked, check, of_numbers
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss, TargetedDLR, TargetedLoss
 from aisec_lab.attacks.evasion.minimal import likeliest
 from aisec_lab.attacks.evasion.search import Lowest
-from aisec_lab.models import frozen
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class APGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         check(model, x, y, real=of_numbers(self.goal, self.loss))
-        with frozen(model):
+        with asked(model):
             found = Lowest(model, x, y, self.goal)
             for _ in range(self.restarts):
                 climb(
@@ -72,7 +71,7 @@ class TargetedAPGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         check(model, x, y)
-        with frozen(model):
+        with asked(model):
             found = Lowest(model, x, y, Untargeted())
             for several, target in found.towards(likeliest(found.logits, y, self.targets)):
                 climb(

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.door import asked, check
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.nearest import Nearest, Searched, blend, candidates, halve, start
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.projections import per_row
-from aisec_lab.models import frozen
 
 TRIES = 100  # candidates for a first point
 HALVINGS = 10  # on the way from it to the boundary
@@ -48,7 +47,7 @@ class Boundary:
     ) -> Searched:
         check(model, x, y)
         noise = RowNoise(x, generator)
-        with frozen(model), torch.no_grad():
+        with asked(model), torch.no_grad():
             found = Nearest(model, x, y, self.goal, self.ball, self.queries)
             rows, z = start(found, candidates(noise, x, starts), TRIES)
             z = halve(found, rows, z, HALVINGS)

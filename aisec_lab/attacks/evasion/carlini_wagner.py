@@ -6,13 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.door import asked, check
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.minimal import Smallest
 from aisec_lab.attacks.evasion.projections import per_row
 from aisec_lab.attacks.evasion.search import ascent
-from aisec_lab.models import frozen
 
 INSIDE = 0.999999  # the faces of the box lie at infinity in w
 BETA_1, BETA_2, TINY = 0.9, 0.999, 1e-8  # of Adam
@@ -44,7 +43,7 @@ class CarliniWagner:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
         check(model, x, y)
-        with frozen(model):
+        with asked(model):
             found = Smallest(model, x, y, self.goal, self.ball)
             c = torch.full_like(found.distance, self.first_c)
             low, high = torch.zeros_like(c), torch.full_like(c, torch.inf)

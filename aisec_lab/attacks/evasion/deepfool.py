@@ -6,13 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, Ball, Linf
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.door import asked, check
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Untargeted
 from aisec_lab.attacks.evasion.minimal import FINAL_STEPS, Smallest, likeliest
 from aisec_lab.attacks.evasion.planes import nearest_plane
 from aisec_lab.attacks.evasion.projections import boxed
-from aisec_lab.models import frozen
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class DeepFool:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
         check(model, x, y)
-        with frozen(model):
+        with asked(model):
             found = Smallest(model, x, y, Untargeted(), self.ball)
             others = likeliest(found.logits, y, self.candidates)
             rows = found.unsolved

@@ -1,9 +1,13 @@
 """The public door of every evasion attack: what it is called with, and what is refused."""
 
-from typing import Protocol
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from aisec_lab.models import frozen
 
 SLACK = 1e-6  # rounding in float32 may leave the box by this much
 
@@ -32,6 +36,50 @@ def of_numbers(goal: object, loss: object) -> bool:
     return real
 
 
+@contextmanager
+def asked(model: nn.Module) -> Iterator[nn.Module]:
+    """A model as every attack asks it: frozen, each of its answers looked at, and never handed the attack's own tensor.
+
+    A model that works in place changes a copy; one that breaks down at a point is found at that point, where else the
+    row would pass for robust.
+
+    Args:
+        model: classifier.
+
+    Yields:
+        The same model; a call raises ValueError where the answer is none (`check_logits`).
+    """
+    with ExitStack() as hooks:
+        hooks.enter_context(frozen(model))
+        hooks.callback(model.register_forward_pre_hook(_handed_copies, prepend=True).remove)
+        hooks.callback(model.register_forward_hook(lambda _, args, answer: check_logits(answer, args)).remove)
+        yield model
+
+
+def _handed_copies(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.clone() if isinstance(value, Tensor) else value for value in args)
+
+
+def check_logits(answer: object, args: tuple[Any, ...]) -> None:
+    """Refuse what is no answer of a classifier, or of a regression, to the rows that are the first of `args`.
+
+    Raises:
+        ValueError: anything but one tensor (N, K) of floating point numbers for N rows, NaN, or plus infinity.
+    """
+    wrap = "wrap it so that it answers with logits (N, K)"
+    if not isinstance(answer, Tensor):
+        raise ValueError(f"a model must answer with one tensor of logits (N, K), got a {type(answer).__name__}: {wrap}")
+    rows = len(args[0]) if args else len(answer)
+    if answer.ndim != 2 or len(answer) != rows or not answer.is_floating_point():
+        given = f"{answer.dtype} of shape {tuple(answer.shape)}"
+        raise ValueError(f"a model must answer {rows} rows with floats of shape ({rows}, K), got {given}: {wrap}")
+    if (answer.isnan() | answer.isposinf()).any():
+        raise ValueError(
+            "the model's logits are NaN or infinite at a point that the attack asks about, so that no attack can be "
+            "judged: check its weights and its last layers"
+        )
+
+
 def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: bool = False) -> None:
     """Refuse what would make an attack silently wrong.
 
@@ -50,8 +98,14 @@ def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: b
         if module.training:
             where = f"its part {name!r} is" if name else "the model is"
             raise ValueError(f"{where} in training mode, so that answers depend on the batch: call model.eval()")
-    if not x.is_floating_point():
-        raise ValueError(f"pixels must be floating point numbers in [0, 1], got {x.dtype}: divide bytes by 255")
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        kinds = f"{type(x).__name__} and {type(y).__name__}"
+        raise ValueError(f"inputs and classes must be torch tensors, got {kinds}: use torch.as_tensor")
+    if x.dtype not in (torch.float32, torch.float64):
+        mend = (
+            "use .float(), and Half for a search in low precision" if x.is_floating_point() else "divide bytes by 255"
+        )
+        raise ValueError(f"pixels must be float32 or float64 numbers in [0, 1], got {x.dtype}: {mend}")
     if x.numel():
         low, high = (end.item() for end in x.aminmax())
         if low != low:
@@ -70,19 +124,21 @@ def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: b
     if soft and y.is_floating_point() and y.ndim == 2:
         return
     if y.dtype != torch.int64 or y.ndim != 1:
-        raise ValueError(f"classes must be int64 of shape (N,), got {y.dtype} of shape {tuple(y.shape)}")
+        mend = "use y.argmax(1)" if y.ndim == 2 else "use y.long()"
+        raise ValueError(f"classes must be int64 of shape (N,), got {y.dtype} of shape {tuple(y.shape)}: {mend}")
     if len(y) and y.min() < 0:
         raise ValueError(f"classes must not be negative, got {int(y.min())}")
 
 
 def check_answer(logits: Tensor, y: Tensor) -> None:
-    """Refuse, once a model has answered (N, K), classes outside 0..K-1, numbers unless K is 1, and NaN."""
+    """Refuse, once a model has answered (N, K), classes outside 0..K-1, one logit, and numbers unless K is 1."""
     if y.ndim == 1 and y.is_floating_point():
         if logits.shape != (len(y), 1):
             raise ValueError(f"a regression answers each row with one number, (N, 1), got {tuple(logits.shape)}")
+    elif logits.ndim == 2 and logits.shape[1] < 2:
+        raise ValueError(
+            "a classifier has at least two logits, got one: for a binary model wrap it in aisec_lab.models.TwoLogits"
+        )
     elif y.ndim == 1 and len(y) and y.max() >= logits.shape[1]:
         raise ValueError(f"classes must lie in 0..{logits.shape[1] - 1}, the model's, got {int(y.max())}")
-    if logits.isnan().any():
-        raise ValueError(
-            "the model's logits are NaN, so that no attack can be judged: check its weights and its last layers"
-        )
+    check_logits(logits, (logits,))

@@ -6,13 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L0, L2, Ball
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.door import asked, check
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.minimal import Smallest, cosine
 from aisec_lab.attacks.evasion.projections import per_row, unstopped
 from aisec_lab.attacks.evasion.search import ascent
-from aisec_lab.models import frozen
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class FMN:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
         check(model, x, y)
-        with frozen(model):
+        with asked(model):
             found = Smallest(model, x, y, self.goal, self.ball)
             rows = found.unsolved
             delta, epsilon = torch.zeros_like(x[rows]), torch.full_like(found.distance[rows], torch.inf)

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import check, check_answer, of_numbers
+from aisec_lab.attacks.evasion.door import asked, check, check_answer, of_numbers
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.projections import per_row, unstopped
 from aisec_lab.attacks.evasion.search import Lowest, ascent
-from aisec_lab.models import frozen
 
 FAR = 1e5  # a step so long, in units of eps, that its projection is the far end of ball and box
 
@@ -43,7 +42,7 @@ class FGSM:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         check(model, x, y, soft=True, real=of_numbers(self.goal, self.loss))
-        with frozen(model):
+        with asked(model):
             _, _, grad = ascent(model, x, objective(self.loss, self.goal, y))
         return x + self.ball.project(x, FAR * self.ball.eps * self.ball.steepest(grad))
 
@@ -84,7 +83,7 @@ class PGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         check(model, x, y, soft=not self.early_stop, real=of_numbers(self.goal, self.loss))
-        with frozen(model):
+        with asked(model):
             search = self._until_won if self.early_stop else self._to_the_end
             return search(model, x, y, generator)
 

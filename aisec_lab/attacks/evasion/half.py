@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import Attack, check
+from aisec_lab.attacks.evasion.door import Attack, asked, check
 from aisec_lab.attacks.evasion.goals import Untargeted
-from aisec_lab.models import frozen
 
 
 class Rounded(nn.Module):
@@ -53,7 +52,7 @@ class Half:
         attack, rounded = self.attack(self.ball), Rounded(model)
         margin = getattr(attack, "goal", Untargeted()).margin
         x_adv = attack(rounded, x, y, generator=generator)
-        with frozen(model), torch.no_grad():
+        with asked(model), torch.no_grad():
             false = (margin(rounded(x_adv), y) < 0) & ~(margin(model(x_adv), y) < 0)
         if false.any():
             x_adv[false] = attack(model, x[false], y[false], generator=generator)

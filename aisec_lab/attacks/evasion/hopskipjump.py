@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, Ball, Linf
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.door import asked, check
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.nearest import Nearest, Searched, candidates, halve, start
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.projections import per_row
-from aisec_lab.models import frozen
 
 TRIES = 100  # candidates for a first point
 FIRST_DELTA = 0.1  # radius of the first estimate, in widths of the box, as in the authors' code
@@ -56,7 +55,7 @@ class HopSkipJump:
     ) -> Searched:
         check(model, x, y)
         noise = RowNoise(x, generator)
-        with frozen(model), torch.no_grad():
+        with asked(model), torch.no_grad():
             found = Nearest(model, x, y, self.goal, self.ball, self.queries)
             rows, z = start(found, candidates(noise, x, starts), TRIES)
             z = self._to_boundary(found, rows, z)

@@ -105,9 +105,10 @@ class Nearest:
         return Searched(self.x_adv, self.distance, rows, queries, distances)
 
     def _decide(self, z: Tensor, y: Tensor) -> Tensor:
+        if not len(z):  # many a model, such as a forest, takes no empty batch
+            return torch.zeros_like(y, dtype=torch.bool)
         parts = zip(z.split(BATCH), y.split(BATCH), strict=True)
-        won = [self.goal.margin(self.model(z), y) < 0 for z, y in parts]
-        return torch.cat(won) if won else torch.zeros_like(y, dtype=torch.bool)
+        return torch.cat([self.goal.margin(self.model(z), y) < 0 for z, y in parts])
 
 
 def blend(ball: Ball, x: Tensor, z: Tensor, share: Tensor) -> Tensor:

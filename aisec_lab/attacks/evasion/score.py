@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, Ball, Linf
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.door import asked, check
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.search import Lowest
 from aisec_lab.attacks.evasion.squares import corners, moved, stripes, tiles
-from aisec_lab.models import frozen
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the share of pixels, in a search of 10,000 queries
 
@@ -54,7 +53,7 @@ class Square:
             raise ValueError(f"Square changes squares of images (N, C, H, W), got shape {tuple(x.shape)}")
         start, propose = (stripes, corners) if isinstance(self.ball, Linf) else (tiles, moved)
         noise = RowNoise(x, generator)
-        with frozen(model), torch.no_grad():
+        with asked(model), torch.no_grad():
             found = Lowest(model, x, y, self.goal)
             rows = found.unsolved
             delta, lowest = torch.zeros_like(x), torch.full_like(found.margin, torch.inf)

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.door import asked, check
 from aisec_lab.attacks.evasion.projections import TINY, per_row, unstopped
-from aisec_lab.models import frozen
 
 WIDTH = 0.1  # of the sigmoid, in standard deviations of a layer: on digits, the densest of 0.03, 0.1, 0.3 and 1
 
@@ -61,7 +60,7 @@ def activation_density(model: nn.Module, x: Tensor) -> Tensor:
     Raises:
         ValueError: no `nn.ReLU` in the model.
     """
-    with frozen(model), listening(model) as heard, torch.no_grad():
+    with asked(model), listening(model) as heard, torch.no_grad():
         model(x)
     return density(heard)
 
@@ -97,7 +96,7 @@ class Sponge:
         check(model, x, y)
         best, highest = x, activation_density(model, x)
         delta = self.ball.sample(x, generator)
-        with frozen(model), listening(model) as heard:
+        with asked(model), listening(model) as heard:
             for _ in range(self.steps):
                 heard.clear()
                 z = (x + delta).requires_grad_()

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.adaptive import EOT, Adaptive
 from aisec_lab.attacks.evasion.apgd import APGD, TargetedAPGD
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import Attack, check, check_answer
+from aisec_lab.attacks.evasion.door import Attack, asked, check, check_answer
 from aisec_lab.attacks.evasion.fab import TargetedFAB
 from aisec_lab.attacks.evasion.goals import lead
 from aisec_lab.attacks.evasion.losses import DLR, Loss, Margin, TargetedDLR, TargetedLoss, TargetedMargin
 from aisec_lab.attacks.evasion.score import Square
 from aisec_lab.attacks.evasion.within import Within
-from aisec_lab.models import frozen
 
 CLEAN, STANDING = 0, -1  # in `Worst.stage`
 
@@ -82,7 +81,7 @@ class Suite(ABC):
             yield worst
 
     def _clean(self, model: nn.Module, x: Tensor, y: Tensor) -> Worst:
-        with frozen(model), torch.no_grad():
+        with asked(model), torch.no_grad():
             logits = model(x)
         check_answer(logits, y)
         margin = lead(logits, y)
@@ -96,7 +95,7 @@ class Suite(ABC):
         rows = (stage == STANDING).nonzero().squeeze(1)
         if len(rows):
             z = attack(model, x[rows], y[rows], generator=generator)
-            with frozen(model), torch.no_grad():
+            with asked(model), torch.no_grad():
                 reached = lead(model(z), y[rows])
             lower = reached < margin[rows]
             x_adv[rows[lower]], margin[rows[lower]] = z[lower], reached[lower]

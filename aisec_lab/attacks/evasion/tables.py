@@ -28,8 +28,8 @@ class Table:
         costs: what it costs to move a number over its whole range, or to change a word; 1 where it is not named.
 
     Raises:
-        ValueError: a field that the table does not have, or has as a word and not as a number; a range, a step or a
-            cost that cannot be.
+        ValueError: two fields of one name; a field that the table lacks, or has as a word and not as a number; a range,
+            a step or a cost that cannot be.
     """
 
     features: Sequence[str]
@@ -41,6 +41,13 @@ class Table:
     costs: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        twice = [name for name, places in self.fields.items() if name in self.features and len(places) > 1]
+        if twice or len(set(self.features)) < len(self.features):
+            again = twice or [name for name in self.features if list(self.features).count(name) > 1]
+            raise ValueError(
+                f"the column {again[0]!r} stands twice, or as a number and as a group of words "
+                f"({again[0]}=…): give each field a name of its own"
+            )
         numbers = [name for name in self.fields if name in self.features]
         self._known("mutable", self.mutable or (), self.fields)
         self._known("costs", self.costs, self.fields)

@@ -7,14 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.door import asked, check
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.projections import TINY, per_row
 from aisec_lab.attacks.evasion.search import ascent
-from aisec_lab.models import frozen
 
 DRAWS = 4  # counters that belong to one step
 
@@ -68,7 +67,7 @@ class MIFGSM:
             raise ValueError(f"diversity and kernel are for images (N, C, H, W), got shape {tuple(x.shape)}")
         noise = RowNoise(x, generator)
         delta, g = torch.zeros_like(x), torch.zeros_like(x)
-        with frozen(model):
+        with asked(model):
             ascended = objective(self.loss, self.goal, y)
             for step in range(self.steps):
                 where = self._where(x, noise, DRAWS * step) if self.diversity else None

@@ -6,14 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.door import asked, check
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.projections import boxed
 from aisec_lab.attacks.evasion.search import ascent
 from aisec_lab.data import Dataset
-from aisec_lab.models import frozen
 
 BETA = 9.0  # where a row's loss is cut off, so that no row is worth more than being lost (Shafahi et al., eq. 5)
 
@@ -76,7 +75,7 @@ class Universal:
     def __call__(self, train: Dataset, *, model: nn.Module, generator: torch.Generator) -> UniversalPerturbation:
         check(model, train.x, train.y)
         delta = torch.zeros_like(train.x[:1])
-        with frozen(model):
+        with asked(model):
             for _ in range(self.epochs):
                 for rows in torch.randperm(len(train), generator=generator).split(self.batch_size):
                     x, ascended = train.x[rows], objective(self.loss, self.goal, train.y[rows])

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from aisec_lab.attacks.evasion.door import asked
 from aisec_lab.attacks.extraction.stolen import Stolen, opened, published
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
-from aisec_lab.models import frozen
 from aisec_lab.models.layers import Architecture, initialise, logarithms
 
 SPREAD = 4.0  # standard deviation of a pixel before the sigmoid, so that images use the whole of [0, 1]
@@ -102,7 +102,7 @@ class DataFree:
         a_round = self.batch_size * (climbing + self.copy_steps)
         opened(oracle, pool, self.budget, at_least=1 + a_round)
         rounds = (self.budget - 1) // a_round
-        with frozen(oracle):
+        with asked(oracle):
             classes = published(oracle, torch.full((1, *pool.shape), 0.5)).shape[1]
             copy = self.architecture(pool.shape, classes, generator=generator).train()
             game = _Game(self, oracle, copy, pool.shape, rounds, generator)

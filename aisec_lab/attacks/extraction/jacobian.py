@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aisec_lab.attacks.evasion.door import asked
 from aisec_lab.attacks.extraction.copying import Answered, Copying, drawn, others
 from aisec_lab.attacks.extraction.stolen import published
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
-from aisec_lab.models.contexts import frozen
 
 BATCH = 500  # rows a pass
 
@@ -59,7 +59,7 @@ def stepped(model: nn.Module, x: Tensor, y: Tensor, step: float) -> Tensor:
     The log of the probability has the gradient's signs too, and keeps them where the probability underflows.
     """
     moved = []
-    with frozen(model):
+    with asked(model):
         for rows, label in zip(x.split(BATCH), y.to(x.device).split(BATCH), strict=True):
             z = rows.clone().requires_grad_()
             (grad,) = torch.autograd.grad(-F.cross_entropy(model(z), label, reduction="sum"), z)

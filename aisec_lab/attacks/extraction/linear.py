@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.attacks.evasion.door import asked
 from aisec_lab.attacks.extraction.stolen import Stolen, opened, published
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
-from aisec_lab.models import frozen
 
 
 def linear_model(weight: Tensor, bias: Tensor) -> nn.Sequential:
@@ -66,7 +66,7 @@ class LinearExtraction:
         ends = (centre < 0.5).to(centre.dtype)
         moved = torch.where(torch.eye(d, dtype=torch.bool), ends, centre)  # (d, d)
         x = torch.cat([centre[None], moved, torch.rand(self.checks, d, generator=generator)])
-        with frozen(oracle):
+        with asked(oracle):
             p = published(oracle, x.unflatten(1, pool.shape)).double()  # (queries, K)
         if not (p > 0).all():
             raise ValueError(

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aisec_lab.attacks.evasion.door import asked
 from aisec_lab.attacks.extraction.stolen import Stolen, opened, published
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
-from aisec_lab.models import frozen
 from aisec_lab.models.tree import Tree
 
 SAME = 1e-6  # probabilities that differ by no more are one leaf's, in float32
@@ -90,7 +90,7 @@ class TreeExtraction:
         opened(oracle, pool, len(rows) + 2)
         before = oracle.queries
         box = torch.tensor([[0.0], [1.0]]).expand(2, rows.shape[1])
-        with frozen(oracle):
+        with asked(oracle):
             ask = _Points(oracle, pool.shape)
             tree = self._grown(ask, ask(torch.cat([box, rows])), generator)
         return Stolen(tree, oracle.queries - before)

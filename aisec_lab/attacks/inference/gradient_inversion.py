@@ -7,9 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import check, check_answer
+from aisec_lab.attacks.evasion.door import asked, check, check_answer
 from aisec_lab.attacks.poisoning.matching import mismatch, training_gradient
-from aisec_lab.models import frozen
 
 DECAY = 0.1  # of the step, after 3/8, 5/8 and 7/8 of them, as the authors have it
 
@@ -84,7 +83,7 @@ class GradientInversion:
             y = inferred_class(gradients)
         starts = [torch.rand(rows, *shape, generator=generator) for _ in range(self.restarts)]
         check(model, starts[0], y)
-        with frozen(model):
+        with asked(model):
             check_answer(model(starts[0]), y)
             return min((self._descend(model, gradients, x, y) for x in starts), key=lambda tried: tried.distance)
 

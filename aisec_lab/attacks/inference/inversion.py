@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import check, check_answer
+from aisec_lab.attacks.evasion.door import asked, check, check_answer
 from aisec_lab.attacks.inference.gradient_inversion import variation
 from aisec_lab.data import Dataset
-from aisec_lab.models import frozen
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class MIFace:
         check(model, start, y)
         if self.blur and start.ndim != 4:
             raise ValueError(f"blur takes images (N, C, H, W), got {tuple(start.shape)}: set it to 0")
-        with frozen(model):
+        with asked(model):
             check_answer(model(start), y)
             x, cost, grad = start.clone(), *self._cost(model, start, y)
             best, least = x.clone(), cost
@@ -116,7 +115,7 @@ class PriorInversion:
         x = mean.expand(len(y), *mean.shape).clone().requires_grad_()
         check(model, x.detach(), y)
         adam = torch.optim.Adam([x], lr=self.step_size)
-        with frozen(model):
+        with asked(model):
             check_answer(model(x.detach()), y)
             for _ in range(self.steps):
                 prior = self.total_variation * variation(x) + self.closeness * (x - mean).square().mean()

@@ -7,9 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.door import asked, check
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.models import frozen
 
 
 class Disturbance(Protocol):
@@ -117,7 +116,7 @@ class LabelOnly:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         check(model, x, y)
-        with frozen(model), torch.no_grad():
+        with asked(model), torch.no_grad():
             right = [model(x).argmax(1) == y]
             right += [model(copy).argmax(1) == y for copy in self.disturbance(x, generator=generator)]
         return torch.stack(right).double().mean(0)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.adaptive import View
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.door import asked, check
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
@@ -16,7 +16,7 @@ from aisec_lab.attacks.evasion.physical.conditions import Conditions, check_squa
 from aisec_lab.attacks.evasion.projections import scaled
 from aisec_lab.attacks.evasion.universal import BETA
 from aisec_lab.data import Dataset
-from aisec_lab.models import frozen, seeded
+from aisec_lab.models import seeded
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ class AdversarialPatch:
         seen = model if self.camera is None else self.camera(model)
         steps = self.epochs * -(-len(train) // self.batch_size)
         step = 0
-        with frozen(seen), seeded(seen, generator):
+        with asked(seen), seeded(seen, generator):
             for _ in range(self.epochs):
                 for rows in torch.randperm(len(train), generator=generator).split(self.batch_size):
                     pixels.requires_grad_()
