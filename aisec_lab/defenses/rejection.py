@@ -24,7 +24,12 @@ class Rejecting(nn.Module):
         fitted: a detector, and in it the model.
         threshold: of the score; above it a row is rejected.
         scale: the score's unit; any positive number gives the same answers.
+
+    Attributes:
+        rejects: says that the last column is no class; whoever counts answers looks for it.
     """
+
+    rejects = True
 
     def __init__(self, fitted: Fitted, threshold: float, scale: float = 1.0) -> None:
         super().__init__()

@@ -20,10 +20,11 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[f
         (low, high) in [0, 1]; covers the true rate with at least `confidence`, whatever the rate is.
 
     Raises:
-        ValueError: counts that no experiment gives.
+        ValueError: counts that no experiment gives, or a confidence outside (0, 1).
     """
     if not 0 <= successes <= n or n < 1:
         raise ValueError(f"successes must lie in 0..n with n >= 1, got {successes} of {n}")
+    _check(confidence)
     alpha = (1 - confidence) / 2
     return float(lower_bound(successes, n, alpha)), float(upper_bound(successes, n, alpha))
 
@@ -44,10 +45,11 @@ def bounded_mean(
         (low, high) within the bounds; covers the true mean with at least `confidence`.
 
     Raises:
-        ValueError: no value, or one outside the bounds.
+        ValueError: no value, NaN, one outside the bounds, or a confidence outside (0, 1).
     """
+    _check(confidence)
     ordered = np.sort(np.asarray(values, dtype=np.float64))
-    if not len(ordered) or ordered[0] < least or ordered[-1] > largest:
+    if not len(ordered) or not (ordered[0] >= least and ordered[-1] <= largest):  # NaN is sorted to the end
         raise ValueError(f"there must be values, all within [{least}, {largest}], got {list(values)}")
     band = math.sqrt(math.log(2 / (1 - confidence)) / (2 * len(ordered)))
     knots = np.concatenate([[least], ordered, [largest]])
@@ -55,3 +57,8 @@ def bounded_mean(
     ends = (np.minimum(share + band, 1), np.maximum(share - band, 0))
     low, high = (float(largest - (np.diff(knots) * end).sum()) for end in ends)
     return low, high
+
+
+def _check(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), got {confidence}: 0.95 is usual")

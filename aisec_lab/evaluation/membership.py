@@ -9,8 +9,10 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from scipy.stats import binom
 from torch import Tensor
 
+from aisec_lab.binomial import lower_bound, upper_bound
 from aisec_lab.evaluation.backdoors import roc
 from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
 
@@ -31,12 +33,12 @@ def tpr_at_fpr(
 ) -> TruePositiveRate:
     """The share of members found where at most `fpr` of the non-members are accused, one threshold for all scores.
 
-    The interval is a percentile bootstrap that draws models and records anew, each independently of the other and with
-    replacement (the pigeonhole bootstrap; Owen, 2007, Ann. Appl. Stat. 1, 386), and chooses the threshold anew in each
-    resample. So it allows for a threshold that comes from the same scores and for scores of one model, or of one
-    record, that move together, which an interval for a binomial rate does not. It holds for many models and records,
-    and for the attack as it stands, its shadow models given. With one model it draws records alone, and says nothing of
-    other models.
+    The interval is the hull of two. One is exact for independent scores, however few: it bounds the threshold by order
+    statistics of the non-members and, at either end, the rate by Clopper & Pearson. The other is a percentile bootstrap
+    that draws models and records anew, each independently of the other and with replacement (the pigeonhole bootstrap;
+    Owen, 2007, Ann. Appl. Stat. 1, 386), and chooses the threshold anew in each resample. It allows for scores of one
+    model, or of one record, that move together, and holds for many models and records. Both are about the attack as it
+    stands, its shadow models given. With one model they say nothing of other models.
 
     Args:
         scores: of K models' records (K, N), or of one model's (N,); bigger means member.
@@ -85,7 +87,23 @@ def tpr_at_fpr(
         for _ in range(resamples)
     ]
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return TruePositiveRate(value, min(float(low), value), max(float(high), value))
+    least, most = _of_independent(scores[members].numpy(), scores[~members].numpy(), fpr)
+    return TruePositiveRate(value, min(float(low), value, least), max(float(high), value, most))
+
+
+def _of_independent(inside: np.ndarray, outside: np.ndarray, fpr: float, alpha: float = 0.05) -> tuple[float, float]:
+    """Ends of an interval for the rate at the threshold that a share `fpr` of all non-members pass.
+
+    How many of the non-members here lie above that threshold is binomial, which bounds the threshold with half of
+    `alpha`; given these bounds, how many members lie above them is binomial too, which takes the other half.
+    """
+    ordered = np.concatenate([[np.inf], np.sort(outside)[::-1], [-np.inf]])
+    few, many = (int(binom.ppf(share, len(outside), fpr)) for share in (alpha / 4, 1 - alpha / 4))
+    least, most = (int((inside > ordered[place]).sum()) for place in (few, many + 1))
+    return (
+        float(lower_bound(least, len(inside), alpha / 4)),
+        float(upper_bound(most, len(inside), alpha / 4)),
+    )
 
 
 def roc_points(scores: Tensor, members: Tensor) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks import Attack, Ball, Found, MinimumNorm
+from aisec_lab.attacks import Attack, Ball, Found, MinimumNorm, Targeted
 from aisec_lab.data import Dataset
 from aisec_lab.evaluation.table import rate
 from aisec_lab.models import Counted, logits_of, seeded
@@ -98,21 +98,38 @@ def classes_of(model: nn.Module, x: Tensor, classes: int) -> Tensor:
     """The answers (N,) of a model as it is used, a random one with draws that no attack has seen.
 
     Args:
-        model: classifier; its logits may have a column more than there are classes, the reject option.
+        model: classifier; one with a reject option, which is its last column, says so by an attribute `rejects`.
         x: inputs (N, *input).
         classes: how many there are.
 
     Returns:
         Classes, int64; `REJECTED` where the model refuses to answer.
+
+    Raises:
+        ValueError: the model has more or fewer columns than that, or answers NaN.
     """
-    answers = winners(model, x)
+    answers, columns = _winners(model, x)
+    rejects = any(getattr(module, "rejects", False) is True for module in model.modules())
+    if len(answers) and columns != classes + rejects:
+        option = ", and a reject option" if rejects else ""
+        raise ValueError(
+            f"the model answers with {columns} logits, the data set names {classes} classes{option}: give "
+            "the model as many, or, where its last one rejects, an attribute rejects = True"
+        )
     return torch.where(answers == classes, REJECTED, answers)
 
 
 def winners(model: nn.Module, x: Tensor) -> Tensor:
     """The winning columns (N,) of a model's answers, the reject option's among them. Args: as for `classes_of`."""
+    return _winners(model, x)[0]
+
+
+def _winners(model: nn.Module, x: Tensor) -> tuple[Tensor, int]:
     with seeded(model, torch.Generator().manual_seed(FRESH)):
-        return logits_of(model, x).argmax(1)
+        logits = logits_of(model, x)
+    if (logits.isnan() | logits.isposinf()).any():
+        raise ValueError("the model answers NaN or infinity, which is no class: check its weights and its last layers")
+    return logits.argmax(1), logits.shape[1]
 
 
 def stands(rows: pd.DataFrame) -> pd.Series:
@@ -140,7 +157,15 @@ def security_curve(
         `clean` and `adversarial` (the predicted classes), `size` (of the perturbation, in the ball's norm),
         `forward_passes`, `backward_passes` (of the whole level, for one row on average); and the adversarial inputs
         of the attack's own level.
+
+    Raises:
+        ValueError: a targeted attack; a model with other columns than the data set has classes.
     """
+    if getattr(attack, "goal", None) == Targeted():
+        raise ValueError(
+            f"{type(attack).__name__} with the goal Targeted takes the classes that it is given for its targets, and a "
+            "security curve gives the true ones: use the goal Untargeted, or call the attack with targets"
+        )
     clean = classes_of(model, dataset.x, len(dataset.classes))
     records, own = [], dataset.x
     for level in sorted({*levels, attack.ball.eps}):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
 from aisec_lab.evaluation import clopper_pearson, rate
+from aisec_lab.evaluation.intervals import bounded_mean
 
 
 @given(
@@ -41,6 +42,21 @@ def test_counts_that_no_experiment_gives_are_refused(successes: int, n: int) -> 
     """With what was given."""
     with pytest.raises(ValueError, match=rf"must lie in 0\.\.n with n >= 1, got {successes} of {n}"):
         clopper_pearson(successes, n)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95, -0.5, float("nan")])
+def test_a_confidence_that_is_no_share_is_refused(confidence: float) -> None:
+    """95 is not 95 %."""
+    for attempt in (lambda: clopper_pearson(3, 10, confidence), lambda: bounded_mean([0.5], 0, 1, confidence)):
+        with pytest.raises(ValueError, match=r"confidence must lie in \(0, 1\), got"):
+            attempt()
+
+
+@pytest.mark.parametrize("values", [[0.5, float("nan")], [float("nan")], [], [1.5], [-0.5, 0.5]])
+def test_a_mean_of_what_is_not_within_the_bounds_is_refused(values: list[float]) -> None:
+    """NaN neither."""
+    with pytest.raises(ValueError, match="there must be values, all within"):
+        bounded_mean(values, 0, 1)
 
 
 def test_a_rate_is_a_row_of_the_table() -> None:

@@ -55,11 +55,30 @@ def test_the_interval_covers_the_true_rate(spread_models, spread_records):
     assert naive < 0.8 * runs
 
 
+@pytest.mark.parametrize("records", [60, 240, 1000])
+@pytest.mark.parametrize("fpr", [0.05, 0.1])
+@pytest.mark.parametrize("gap", [0.0, 1.5, 4.0])
+def test_the_interval_of_one_model_covers_the_true_rate(records, fpr, gap):
+    """However few records there are, and where nearly none or all members are found: 200 experiments each."""
+    true, generator, covered, runs = norm.cdf(gap - norm.isf(fpr)), seed(0), 0, 200
+    for _ in range(runs):
+        scores, members = scores_of(1, records, 0.0, 0.0, gap, generator)
+        _, low, high = tpr_at_fpr(scores, members, fpr, generator=generator, resamples=20)
+        covered += low <= true <= high
+    assert covered >= 0.95 * runs - 3 * math.sqrt(0.95 * 0.05 * runs)  # not below 181
+
+
+def test_the_interval_of_one_model_is_no_wider_than_twice_the_normal_one():
+    scores, members = scores_of(1, 4000, 0.0, 0.0, 1.5, seed(0))
+    value, low, high = tpr_at_fpr(scores, members, 0.05, generator=seed(0))
+    assert high - low < 2 * 2 * 1.96 * math.sqrt(value * (1 - value) / 2000 + 2.4**2 * 0.05 * 0.95 / 2000)
+
+
 def test_copies_tell_nothing_new_and_the_generator_is_all_its_chance():
-    """A model's scores twenty times over, or a record's, are no more than once; twenty models of their own are."""
+    """A model's scores twenty times over are no more than twice over; twenty models of their own are."""
     scores, members = scores_of(20, 400, 0.0, 0.0, 1.5, seed(1))
     rates = {
-        "one": tpr_at_fpr(scores[:1], members[:1], 0.05, generator=seed(2), resamples=300),
+        "one": tpr_at_fpr(scores[:1].repeat(2, 1), members[:1].repeat(2, 1), 0.05, generator=seed(2), resamples=300),
         "copies": tpr_at_fpr(
             scores[:1].repeat(20, 1), members[:1].repeat(20, 1), 0.05, generator=seed(2), resamples=300
         ),

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from aisec_lab.attacks import FGSM, L2, PGD, Attack, Ball, Linf, RowNoise
+from aisec_lab.attacks import FGSM, L2, PGD, Attack, Ball, Linf, RowNoise, Targeted
 from aisec_lab.data import Dataset
 from aisec_lab.evaluation import attacked, security_curve, survivors
-from aisec_lab.evaluation.robustness import BATCH
+from aisec_lab.evaluation.robustness import BATCH, REJECTED, classes_of
 
 LEVELS = [0.02, 0.05, 0.1]
 
@@ -186,3 +186,43 @@ def test_attacks_on_other_rows_have_no_worst_case(lost: pd.Series) -> None:
     assert len(survivors(WHOLE, ["model"])) == 8
     with pytest.raises(ValueError, match=r"attacks of one group of \['model'\] must see the same rows"):
         survivors(WHOLE[~lost], ["model"])
+
+
+class Columns(nn.Module):
+    """As many logits as are asked for, the last one highest."""
+
+    def __init__(self, count: int, rejects: bool | None = None) -> None:
+        super().__init__()
+        self.count, self.training = count, False
+        if rejects is not None:
+            self.rejects = rejects
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.arange(self.count).float().expand(len(x), -1) + 0 * x.flatten(1)[:, :1]
+
+
+def test_to_reject_is_what_the_model_says_it_can(dataset: Dataset) -> None:
+    """A column more is a class that the data set does not name, unless the model declares a reject option."""
+    assert (classes_of(Columns(3, rejects=True), dataset.x, 2) == REJECTED).all()
+    assert (classes_of(Columns(2), dataset.x, 2) == 1).all()
+    for model in (Columns(3), Columns(3, rejects=False), Columns(2, rejects=True), Columns(1), Columns(10)):
+        with pytest.raises(ValueError, match=rf"answers with {model.count} logits, the data set names 2 classes"):
+            classes_of(model, dataset.x, 2)
+        with pytest.raises(ValueError, match="the data set names 2 classes"):
+            security_curve(FGSM(Linf(0.1)), model, dataset, LEVELS, seed=0)
+
+
+def test_a_curve_of_targets_is_refused(linear: nn.Module, dataset: Dataset) -> None:
+    """It would take the true classes for targets, and call the model robust."""
+    with pytest.raises(ValueError, match="with the goal Targeted takes the classes that it is given for its targets"):
+        security_curve(PGD(Linf(0.1), goal=Targeted()), linear, dataset, LEVELS, seed=0)
+
+
+def test_answers_that_are_no_numbers_are_no_classes(dataset: Dataset) -> None:
+    """NaN and infinity."""
+    for value in (torch.nan, torch.inf):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval()
+        with torch.no_grad():
+            model[1].bias.fill_(value)
+        with pytest.raises(ValueError, match="the model answers NaN or infinity"):
+            classes_of(model, dataset.x, 2)
