@@ -6,6 +6,7 @@ suspicious a row is and has a gradient, so that it can be attacked.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,17 +41,21 @@ class Detector(Protocol):
 
 
 def features(model: nn.Module, x: Tensor) -> Tensor:
-    """What the last linear layer of a classifier is given for x (N, *input): shape (N, D), with its graph.
+    """What the linear layer that a classifier calls last is given for x (N, *input): shape (N, D), with its graph.
 
     Raises:
-        ValueError: a model without a linear layer.
+        ValueError: a model that calls no linear layer.
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not layers:
-        raise ValueError(f"{type(model).__name__} has no nn.Linear whose inputs could serve as features")
     seen: list[Tensor] = []
-    with layers[-1].register_forward_pre_hook(lambda _, args: seen.append(args[0])):
+    with ExitStack() as hooks:
+        for layer in model.modules():
+            if isinstance(layer, nn.Linear):
+                hooks.enter_context(
+                    layer.register_forward_pre_hook(lambda _, args: seen.__setitem__(slice(None), args))
+                )
         model(x)
+    if not seen:
+        raise ValueError(f"{type(model).__name__} calls no nn.Linear whose inputs could serve as features")
     return seen[-1].flatten(1)
 
 

@@ -4,9 +4,9 @@ from .contexts import frozen, in_training, seeded
 from .export import OnnxClassifier, onnx_bytes, save_onnx
 from .fit import Course, Fit, Objective, Probe, Step, in_turn, plain
 from .language import Characters, NeuralNGram, text_bits
-from .layers import Architecture, Normalised, TwoLogits
+from .layers import Architecture, Normalised, TwoLogits, refuse_computed
 from .parallel import fit_in_parallel
-from .passes import Counted, logits_of
+from .passes import Counted, called, logits_of
 from .regression import KernelRidge, Ridge
 from .scattering import Scattering, ScatteringLinear, ThroughScattering
 from .stack import Stack
@@ -49,6 +49,7 @@ __all__ = [
     "Tree",
     "TwoLogits",
     "Vocabulary",
+    "called",
     "fit_in_parallel",
     "fit_together",
     "frozen",
@@ -58,6 +59,7 @@ __all__ = [
     "logits_of",
     "onnx_bytes",
     "plain",
+    "refuse_computed",
     "save_checkpoint",
     "save_onnx",
     "seeded",

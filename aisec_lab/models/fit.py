@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
@@ -139,7 +140,8 @@ class Fit:
 
     Raises:
         FloatingPointError: the loss is not finite any more.
-        ValueError: the file to resume from belongs to another run; a step, batches or a probe beside a course.
+        ValueError: all weights are frozen; a batch of one row before a batch norm; the file to resume from belongs to
+            another run; a step, batches or a probe beside a course.
     """
 
     epochs: int = 20
@@ -172,6 +174,7 @@ class Fit:
                     f"{type(objective).__name__} brings its own step, batches and probe: give Fit no other"
                 )
             return objective.follow(self, model, dataset, generator=generator, resume=resume)
+        self._check(model, len(dataset), batches)
         device = next(model.parameters()).device
         steps = self.steps_an_epoch(len(dataset))
         optimizer, schedule = self.descent(model, self.epochs * steps)
@@ -212,6 +215,17 @@ class Fit:
                     run.save(Path(resume))
         model.eval()
         return run.history
+
+    def _check(self, model: nn.Module, rows: int, batches: Sampler) -> None:
+        if not any(weight.requires_grad for weight in model.parameters()):
+            raise ValueError("all weights are frozen: there is nothing to train, call requires_grad_(True) on some")
+        if batches is shuffled and rows % self.batch_size == 1:
+            for name, layer in in_training(model).named_modules():
+                if isinstance(layer, _BatchNorm) and layer.training:
+                    raise ValueError(
+                        f"{rows} rows in batches of {self.batch_size} leave one row alone, which {name} "
+                        f"({type(layer).__name__}) cannot normalise: choose another batch_size"
+                    )
 
     def steps_an_epoch(self, rows: int) -> int:
         """How many updates an epoch over so many rows makes."""

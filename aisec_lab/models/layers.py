@@ -4,6 +4,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 FLOOR = 1e-12  # a probability of 0 is taken for this: its logarithm has to be finite
 
@@ -53,6 +54,21 @@ class TwoLogits(nn.Module):
         """Logits (N, 2) of inputs (N, *input)."""
         logit = self.model(x).reshape(len(x), 1)
         return torch.cat([torch.zeros_like(logit), logit], 1)
+
+
+def refuse_computed(model: nn.Module) -> None:
+    """Refuse, for whoever changes weights in place, layers whose weight is computed anew in each pass.
+
+    Raises:
+        ValueError: with the layer's name; its `weight` is no parameter, so that a change of it would be lost.
+    """
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Linear | _ConvNd) and not isinstance(layer._parameters.get("weight"), nn.Parameter):
+            raise ValueError(
+                f"the weight of {name} is computed in each pass, by a parametrisation or a hook of torch.nn.utils, so "
+                "that a change of it is lost: make it plain first (torch.nn.utils.parametrize.remove_parametrizations, "
+                "prune.remove, remove_weight_norm or remove_spectral_norm)"
+            )
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

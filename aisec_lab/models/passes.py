@@ -1,5 +1,7 @@
 """Running a model over many rows, and counting what that cost."""
 
+from contextlib import ExitStack
+
 import torch
 from torch import Tensor, nn
 
@@ -48,3 +50,26 @@ def logits_of(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
         return torch.cat([model(batch.to(device)).cpu() for batch in x.split(batch_size)])
     finally:
         model.train(mode)
+
+
+@torch.no_grad()
+def called(model: nn.Module, x: Tensor, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> list[nn.Module]:
+    """The layers that a pass calls, in the order of their first calls.
+
+    The order in which a model lists its layers is that of its constructor, and says nothing of what it does with them.
+
+    Args:
+        model: any module, in the mode in which it is looked at.
+        x: what it is called with.
+        kinds: of layers.
+
+    Returns:
+        Each layer once; none that is listed and never called.
+    """
+    order: dict[nn.Module, None] = {}
+    with ExitStack() as hooks:
+        for layer in model.modules():
+            if isinstance(layer, kinds):
+                hooks.callback(layer.register_forward_pre_hook(lambda layer, _: order.setdefault(layer)).remove)
+        model(x)
+    return list(order)

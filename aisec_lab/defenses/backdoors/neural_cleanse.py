@@ -10,7 +10,7 @@ from torch.optim import Adam
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.poisoning.suspicion import deviations
-from aisec_lab.models import frozen
+from aisec_lab.models import frozen, logits_of
 
 BETAS = (0.5, 0.9)  # of Adam, as in the paper's own code
 FIRST = 1e-3  # the weight of the norm once a class is reached for the first time
@@ -63,7 +63,8 @@ class NeuralCleanse:
         `Inspection`.
 
     Raises:
-        ValueError: rows that are no images or all of one class; what an attack refuses of a model and its inputs.
+        ValueError: rows that are no images or all of one class; fewer than three classes, among which no deviation can
+            stand out, or other classes than the model's; what an attack refuses of a model and its inputs.
     """
 
     rounds: int = 50
@@ -82,6 +83,12 @@ class NeuralCleanse:
         if clean.x.ndim != 4 or len(clean.y.unique()) < 2:
             raise ValueError(f"NeuralCleanse takes images (N, C, H, W) of two classes or more, got {clean.name}")
         check(model, clean.x, clean.y)
+        classes = logits_of(model, clean.x[:1]).shape[1]
+        if classes != len(clean.classes) or classes < 3:
+            raise ValueError(
+                "NeuralCleanse compares a class with the others, so it needs three at least, and clean rows of a data "
+                f"set that names all of the model's, got {classes} of the model and {len(clean.classes)} names"
+            )
         masks, patterns = self._search(model, clean, generator)
         norms = masks.sum((1, 2, 3))
         anomaly = deviations(norms)

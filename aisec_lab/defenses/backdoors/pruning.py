@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Fit, frozen, logits_of
+from aisec_lab.models import Fit, called, frozen, logits_of, refuse_computed
 
 BATCH = 500  # rows a pass, when clean rows are looked at
 
@@ -36,16 +36,16 @@ def right(model: nn.Module, clean: Dataset) -> float:
     return (logits_of(model, clean.x).argmax(1) == clean.y.cpu()).double().mean().item()
 
 
-def readout(model: nn.Module) -> tuple[nn.Linear, int]:
+def readout(model: nn.Module, x: Tensor) -> tuple[nn.Linear, int]:
     """The linear layer that reads the last convolution, else the last one; and how many units feed it.
 
     Units are the convolution's channels, each with the neighbouring inputs that flattening made of it, or, without a
-    convolution, the inputs themselves. Layers count in the order in which the model lists them.
+    convolution, the inputs themselves. Layers count in the order in which a pass over x (N, *input) calls them.
 
     Raises:
         ValueError: a model in which nothing of this kind is found.
     """
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    layers = called(model, x[:1], (nn.Linear, nn.Conv2d))
     last = max((place for place, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)), default=len(layers) - 2)
     reading = layers[last + 1] if 0 <= last < len(layers) - 1 else None
     if not isinstance(reading, nn.Linear):
@@ -61,7 +61,7 @@ def readout(model: nn.Module) -> tuple[nn.Linear, int]:
 
 def activity(model: nn.Module, x: Tensor) -> Tensor:
     """How strongly each unit that feeds `readout` answers to inputs (N, *input), on average: shape (units,)."""
-    layer, units = readout(model)
+    layer, units = readout(model, x)
     sums: list[Tensor] = []
     with (
         frozen(model),
@@ -76,6 +76,9 @@ def activity(model: nn.Module, x: Tensor) -> Tensor:
 @contextmanager
 def held(weight: Tensor, kept: Tensor) -> Iterator[None]:
     """A weight whose entries outside `kept`, of its shape, get no gradient: where they are zero they stay zero."""
+    if not weight.requires_grad:  # a frozen one gets no gradient anyway
+        yield
+        return
     hook = weight.register_hook(lambda grad: grad * kept)
     try:
         yield
@@ -110,8 +113,9 @@ class FinePruning:
 
     def __call__(self, model: nn.Module, clean: Dataset, *, generator: torch.Generator) -> nn.Module:
         check(model, clean.x, clean.y)
+        refuse_computed(model)
         repaired = copy.deepcopy(model)
-        layer, units = readout(repaired)
+        layer, units = readout(repaired, clean.x)
         columns = layer.weight.detach().view(len(layer.weight), units, -1)  # a view: pruning it prunes the layer
         order, least = activity(repaired, clean.x).argsort(), right(repaired, clean) - self.cap
         for unit in order.tolist():

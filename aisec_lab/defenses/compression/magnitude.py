@@ -11,7 +11,7 @@ from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.backdoors.pruning import held
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Fit, Objective
+from aisec_lab.models import Fit, Objective, refuse_computed
 
 TINY = 1e-12  # keeps a layer of equal weights from dividing by zero
 
@@ -79,6 +79,7 @@ class MagnitudePruning:
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
         check(model, data.x, data.y)
+        refuse_computed(model)
         pruned = copy.deepcopy(model)
         for done in range(1, self.rounds + 1):
             self._cut(pruned, 1 - (1 - self.sparsity) ** (done / self.rounds))

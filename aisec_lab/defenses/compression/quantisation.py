@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.compression.magnitude import weighty
-from aisec_lab.models import frozen
+from aisec_lab.models import called, frozen, refuse_computed
 from aisec_lab.models.quantised import FixedGrid, Quantised, RowGrid, check_bits
 
 BATCH = 500  # rows a pass of the calibration
@@ -40,7 +40,8 @@ class WeightOnly:
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
         check(model, data.x, data.y)
-        return replaced(model, lambda _, layer: Quantised(layer, self.bits, self.block))
+        refuse_computed(model)
+        return replaced(model, data.x, lambda _, layer: Quantised(layer, self.bits, self.block))
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class DynamicInt8:
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
         check(model, data.x, data.y)
-        return replaced(model, lambda _, layer: Quantised(layer, 8, before=RowGrid()))
+        refuse_computed(model)
+        return replaced(model, data.x, lambda _, layer: Quantised(layer, 8, before=RowGrid()))
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class StaticInt8:
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
         check(model, data.x, data.y)
+        refuse_computed(model)
         chosen = torch.randperm(len(data), generator=generator)[: self.rows].to(data.x.device)
         reach = reaches(model, data.x[chosen])
 
@@ -92,18 +95,27 @@ class StaticInt8:
             after = FixedGrid(*given) if isinstance(layer, nn.Conv2d) else None
             return Quantised(layer, 8, before=FixedGrid(*read), after=after)
 
-        return replaced(model, rounded)
+        return replaced(model, data.x, rounded)
 
 
-def replaced(model: nn.Module, by: Callable[[str, nn.Linear | nn.Conv2d], nn.Module]) -> nn.Module:
-    """A copy of a model with each linear and convolutional layer, known by its name, replaced."""
+def replaced(model: nn.Module, x: Tensor, by: Callable[[str, nn.Linear | nn.Conv2d], nn.Module]) -> nn.Module:
+    """A copy of a model with each linear and convolutional layer that a pass over x calls replaced, wherever it stands.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+    weighty(model)
     copied = copy.deepcopy(model)
-    layers = set(weighty(copied))
+    layers = set(called(copied, x[:1], (nn.Linear, nn.Conv2d)))  # attention, for one, uses a layer that it never calls
     if copied in layers:
-        return by("", copied).to(next(model.parameters()).device).eval()
-    for name, layer in [pair for pair in copied.named_modules() if pair[1] in layers]:
-        place, _, last = name.rpartition(".")
-        setattr(copied.get_submodule(place), last, by(name, layer).to(layer.weight.device))
+        return by("", copied).to(next(model.parameters()).device).eval()  # type: ignore[arg-type]
+    made: dict[nn.Module, nn.Module] = {}
+    for name, layer in list(copied.named_modules(remove_duplicate=False)):
+        if isinstance(layer, nn.Linear | nn.Conv2d) and layer in layers:
+            if layer not in made:
+                made[layer] = by(name, layer).to(layer.weight.device)
+            place, _, last = name.rpartition(".")
+            setattr(copied.get_submodule(place), last, made[layer])
     return copied.eval()
 
 

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.compression.magnitude import check_share, retrained, weighty
-from aisec_lab.models import Fit, Objective
+from aisec_lab.models import Fit, Objective, refuse_computed
 
 
 class Subnetwork(nn.Module):
@@ -72,6 +72,7 @@ class RobustPruning:
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
         check(model, data.x, data.y)
+        refuse_computed(model)
         pruned = copy.deepcopy(model)
         layers, learned = weighty(pruned), [each for each in pruned.parameters() if each.requires_grad]
         for layer in layers:

@@ -11,7 +11,7 @@ from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.compression.magnitude import check_share
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Fit, Normalised, Objective
+from aisec_lab.models import Fit, Normalised, Objective, refuse_computed
 from aisec_lab.models.architectures import Residual
 from aisec_lab.models.tempered import TemperedSigmoid
 
@@ -124,6 +124,7 @@ class StructuredPruning:
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
         check(model, data.x, data.y)
+        refuse_computed(model)
         pruned = copy.deepcopy(model)
         found = list(links(pruned))
         if not found:
