@@ -43,8 +43,8 @@ class DPSGD(Course):
     epoch how many did (`dropped_rows`).
 
     What is promised concerns all that the model's `state_dict` holds: a model that mixes rows, or keeps any, is refused
-    (`refuse_mixing`). `Fit`'s record holds the loss, the accuracy and the dropped
-    rows of the training, which have no noise and are not private: keep it where the rows are.
+    (`refuse_mixing`). `Fit`'s record holds the loss, the accuracy and the dropped rows of the training, which have no
+    noise and are not private: keep it where the rows are.
 
     Args:
         epsilon: to be kept to with `delta`, by the least noise that does; infinity for clipping alone. Or
