@@ -22,10 +22,10 @@ import yaml
 
 from tests.clone import Project
 from tests.family import Family
+from tests.nodes import Cluster
+from tests.nodes import run as run_there
 from tests.reproducible import differing, digests
 from tests.small import small_project
-from tests.workbench.test_cluster import Cluster
-from tests.workbench.test_cluster import run as run_there
 
 ROLES = ("coordinator", "server", "runner", "kernel")  # each is a child of the one before
 RUN = ("aisec", "repro", "--jobs", "2")
@@ -39,7 +39,7 @@ class Finished(NamedTuple):
     Args:
         digests: of all outputs and locks.
         locks: what each lock says, from the place of the file.
-        seconds: that a forced run takes.
+        seconds: that a run of all stages takes.
     """
 
     digests: Mapping[str, str]
@@ -48,9 +48,9 @@ class Finished(NamedTuple):
 
 
 def finished(project: Project) -> Finished:
-    """Force a run that nobody disturbs, and note what it gives."""
+    """Run what has not been run, undisturbed, and note what it gives."""
     began = time.monotonic()
-    project.run(*RUN, "--force")
+    project.run(*RUN)
     return Finished(digests(project.root), locks_of(project), time.monotonic() - began)
 
 
@@ -157,7 +157,6 @@ def main() -> None:
         if chosen.cluster:
             cluster = Cluster(folder, project)
             left_over.callback(cluster.close)
-        project.run(*RUN)
         expected = finished(project)
         for number in range(chosen.count):
             moment = moments.uniform(0, expected.seconds)

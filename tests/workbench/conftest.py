@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.clone import SMALL, Clone, Project
+from tests.kills import Finished, finished
 from tests.small import small_project
 
 
@@ -40,9 +41,15 @@ def small_sources(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="session")
-def small(small_sources: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The small pipeline, run and committed; a test works on a copy, or puts back what it changed."""
+def small_run(small_sources: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Finished]:
+    """The small pipeline, run and committed, and how it then was."""
     project = small_sources.copy(tmp_path_factory.mktemp("run") / "project")
-    project.run("aisec", "repro", "--jobs", "2")
+    ended = finished(project)
     project.commit("run")
-    return project
+    return project, ended
+
+
+@pytest.fixture(scope="session")
+def small(small_run: tuple[Project, Finished]) -> Project:
+    """The small pipeline, run and committed; a test works on a copy, or puts back what it changed."""
+    return small_run[0]

@@ -20,6 +20,7 @@ from tests.clone import ROOT, Clone
 
 FILES = sorted((ROOT / "configs").rglob("*/*.yaml"))
 OTHER_NORM = dict.fromkeys(("boundary", "carlini_wagner", "ddn"), "l2")  # attacks that know no other
+composes = pytest.mark.xdist_group("probes")  # what takes seconds to compose is composed by one worker
 
 
 @pytest.mark.parametrize("overrides", [[], ["data=mnist", "study.seeds=[3]", "fit.learning_rate=1e-5"]])
@@ -31,11 +32,16 @@ def test_dvc_would_write_the_same_bytes(overrides: list[str], tmp_path: Path) ->
 
 @cache
 def probes(ball: str) -> DictConfig:
-    """The default, and beside it every file that may be part of it, under one threat model: composing takes seconds."""
-    places = [(file.parent.name, file.stem) for file in FILES if file.parent.name != "experiment"]
+    """The default, and beside it every file that may be part of it under one threat model: composing takes seconds."""
+    places = [
+        (file.parent.name, file.stem)
+        for file in FILES
+        if file.parent.name != "experiment" and OTHER_NORM.get(file.stem, "linf") == ball
+    ]
     return composed([f"ball={ball}", *(f"+{group}@probes.{group}.{name}={name}" for group, name in places)])
 
 
+@composes
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_every_file_of_the_tree_builds_what_it_names(file: Path) -> None:
     """A class, or what belongs to one notebook; an experiment as it would be composed."""
