@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
 from aisec_lab.attacks.evasion.climb import climb
-from aisec_lab.attacks.evasion.door import asked, check, of_numbers
+from aisec_lab.attacks.evasion.door import admit, asked, of_numbers
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss, TargetedDLR, TargetedLoss
 from aisec_lab.attacks.evasion.minimal import likeliest
@@ -36,7 +36,7 @@ class APGD:
             raise ValueError(f"steps and restarts must be positive: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y, real=of_numbers(self.goal, self.loss))
+        x = admit(model, x, y, generator, real=of_numbers(self.goal, self.loss))
         with asked(model):
             found = Lowest(model, x, y, self.goal)
             for _ in range(self.restarts):
@@ -70,7 +70,7 @@ class TargetedAPGD:
             raise ValueError(f"steps and targets must be positive: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         with asked(model):
             found = Lowest(model, x, y, Untargeted())
             for several, target in found.towards(likeliest(found.logits, y, self.targets)):

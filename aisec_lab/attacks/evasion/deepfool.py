@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, Ball, Linf
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Untargeted
 from aisec_lab.attacks.evasion.minimal import FINAL_STEPS, Smallest, likeliest
@@ -38,7 +38,7 @@ class DeepFool:
             raise ValueError(f"steps and candidates must be positive, overshoot must be at least 0: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         with asked(model):
             found = Smallest(model, x, y, Untargeted(), self.ball)
             others = likeliest(found.logits, y, self.candidates)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L0, Ball, Linf
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Untargeted
 from aisec_lab.attacks.evasion.losses import TargetedMargin
@@ -79,7 +79,7 @@ class FAB:
         _refuse(self.ball, self.steps, self.candidates)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         with asked(model):
             found = Smallest(model, x, y, Untargeted(), self.ball)
             others = likeliest(found.logits, y, self.candidates)
@@ -106,7 +106,7 @@ class TargetedFAB:
         _refuse(self.ball, self.steps, self.targets)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         with asked(model):
             found = Smallest(model, x, y, Untargeted(), self.ball)
             for several, target in found.towards(likeliest(found.logits, y, self.targets)):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import asked, check, check_answer, of_numbers
+from aisec_lab.attacks.evasion.door import admit, asked, check_classes, of_numbers
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.projections import per_row, unstopped
@@ -20,7 +20,7 @@ def objective(loss: Loss, goal: Goal, y: Tensor) -> Callable[[Tensor], Tensor]:
     """What the attack ascends, as a function of the logits (N, K) alone."""
 
     def ascended(logits: Tensor) -> Tensor:
-        check_answer(logits, y)
+        check_classes(logits, y)
         return goal.sign * loss(logits, y)
 
     return ascended
@@ -41,7 +41,7 @@ class FGSM:
     goal: Goal = Untargeted()
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y, soft=True, real=of_numbers(self.goal, self.loss))
+        x = admit(model, x, y, generator, soft=True, real=of_numbers(self.goal, self.loss))
         with asked(model):
             _, _, grad = ascent(model, x, objective(self.loss, self.goal, y))
         return x + self.ball.project(x, FAR * self.ball.eps * self.ball.steepest(grad))
@@ -82,7 +82,7 @@ class PGD:
             raise ValueError(f"steps, restarts and step_size must be positive: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y, soft=not self.early_stop, real=of_numbers(self.goal, self.loss))
+        x = admit(model, x, y, generator, soft=not self.early_stop, real=of_numbers(self.goal, self.loss))
         with asked(model):
             search = self._until_won if self.early_stop else self._to_the_end
             return search(model, x, y, generator)

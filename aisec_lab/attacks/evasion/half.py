@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import Attack, asked, check
+from aisec_lab.attacks.evasion.door import Attack, admit, asked
 from aisec_lab.attacks.evasion.goals import Untargeted
 
 
@@ -48,7 +48,7 @@ class Half:
         self.attack(self.ball)  # what the attack refuses is refused at once
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         attack, rounded = self.attack(self.ball), Rounded(model)
         margin = getattr(attack, "goal", Untargeted()).margin
         x_adv = attack(rounded, x, y, generator=generator)

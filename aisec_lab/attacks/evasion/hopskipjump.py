@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, Ball, Linf
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.nearest import Nearest, Searched, candidates, halve, start
 from aisec_lab.attacks.evasion.noise import RowNoise
@@ -53,7 +53,7 @@ class HopSkipJump:
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, starts: Tensor | None = None
     ) -> Searched:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
             found = Nearest(model, x, y, self.goal, self.ball, self.queries)

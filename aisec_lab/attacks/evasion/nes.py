@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
@@ -54,7 +54,7 @@ class NES:
             raise ValueError(f"queries must be at least 2, sigma and step_size positive, momentum in [0, 1): {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
             found = Lowest(model, x, y, self.goal)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.projections import TINY, per_row, unstopped
+from aisec_lab.models import gradient, leaf
 
 WIDTH = 0.1  # of the sigmoid, in standard deviations of a layer: on digits, the densest of 0.03, 0.1, 0.3 and 1
 
@@ -93,18 +94,18 @@ class Sponge:
             raise ValueError(f"steps and step_size must be positive: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         best, highest = x, activation_density(model, x)
         delta = self.ball.sample(x, generator)
         with asked(model), listening(model) as heard:
             for _ in range(self.steps):
                 heard.clear()
-                z = (x + delta).requires_grad_()
+                z = leaf(x + delta)
                 model(z)
                 awake = density(heard)
                 best = torch.where(per_row(awake > highest, x), z.detach(), best)
                 highest = torch.maximum(awake, highest)
-                (grad,) = torch.autograd.grad(torch.stack([_awake(a).sum() for a in heard]).sum(), z)
+                grad = gradient(torch.stack([_awake(a).sum() for a in heard]).sum(), z)
                 step = self.step_size * self.ball.eps * self.ball.steepest(unstopped(x, delta, grad))
                 delta = self.ball.project(x, delta + step)
         last = activation_density(model, x + delta)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
@@ -62,7 +62,7 @@ class MIFGSM:
             raise ValueError(f"kernel must be odd and at least 1, got {self.kernel}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         if x.ndim != 4 and (self.diversity or self.kernel > 1):
             raise ValueError(f"diversity and kernel are for images (N, C, H, W), got shape {tuple(x.shape)}")
         noise = RowNoise(x, generator)
