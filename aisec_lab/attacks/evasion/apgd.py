@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import Ball
+from aisec_lab.attacks.evasion.balls import Ball, check_ball
 from aisec_lab.attacks.evasion.climb import climb
 from aisec_lab.attacks.evasion.door import admit, asked, of_numbers
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
@@ -32,6 +32,7 @@ class APGD:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
+        check_ball("APGD", self.ball)
         if self.steps < 1 or self.restarts < 1:
             raise ValueError(f"steps and restarts must be positive: {self}")
 
@@ -66,6 +67,7 @@ class TargetedAPGD:
     loss: TargetedLoss = TargetedDLR()
 
     def __post_init__(self) -> None:
+        check_ball("TargetedAPGD", self.ball)
         if self.steps < 1 or self.targets < 1:
             raise ValueError(f"steps and targets must be positive: {self}")
 

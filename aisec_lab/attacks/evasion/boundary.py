@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L2
+from aisec_lab.attacks.evasion.balls import L2, check_ball
 from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.nearest import Nearest, Searched, blend, candidates, halve, start
@@ -37,8 +37,7 @@ class Boundary:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ball, L2):
-            raise ValueError(f"Boundary knows the ball L2, not {self.ball.name}")
+        check_ball("Boundary", self.ball, L2)
         if self.queries < 2 or not (0 < self.delta < 1 and 0 < self.epsilon < 1):
             raise ValueError(f"queries must be at least 2, delta and epsilon in (0, 1): {self}")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L2, Ball, Linf
+from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Untargeted
@@ -32,8 +32,7 @@ class DeepFool:
     overshoot: float = 0.02
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ball, L2 | Linf):
-            raise ValueError(f"DeepFool knows the balls L2 and Linf, not {self.ball.name}")
+        check_ball("DeepFool", self.ball, L2, Linf)
         if self.steps < 1 or self.candidates < 1 or not self.overshoot >= 0:
             raise ValueError(f"steps and candidates must be positive, overshoot must be at least 0: {self}")
 

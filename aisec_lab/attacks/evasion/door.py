@@ -120,9 +120,9 @@ def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: b
         real: whether `y` has to be numbers (N,) instead, the truth of a regression.
 
     Raises:
-        ValueError: what is no module, one in training mode, or a TorchScript module by itself; inputs that are no floating point numbers in [0, 1];
-            classes of another type than int64, of another number than `x` has rows, or negative; numbers that are
-            not finite.
+        ValueError: what is no module, one in training mode, or a TorchScript module by itself; inputs that are no
+            floating point numbers in [0, 1]; classes of another type than int64, of another number than `x` has rows,
+            or negative; numbers that are not finite.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(

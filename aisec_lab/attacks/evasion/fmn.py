@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L0, L2, Ball
+from aisec_lab.attacks.evasion.balls import L0, L2, Ball, check_ball
 from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
@@ -41,6 +41,7 @@ class FMN:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
+        check_ball("FMN", self.ball)
         if self.steps < 1 or not self.step_size > 0 or not 0 < self.gamma < 1:
             raise ValueError(f"steps and step_size must be positive and gamma in (0, 1): {self}")
 

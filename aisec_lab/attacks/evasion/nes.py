@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import Ball
+from aisec_lab.attacks.evasion.balls import Ball, check_ball
 from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
@@ -48,6 +48,7 @@ class NES:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
+        check_ball("NES", self.ball)
         if self.samples < 2 or self.samples % 2:
             raise ValueError(f"samples come in pairs and must be even and at least 2, got {self.samples}")
         if self.queries < 2 or not (self.sigma > 0 and self.step_size > 0 and 0 <= self.momentum < 1):

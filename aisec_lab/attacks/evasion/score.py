@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L2, Ball, Linf
+from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.noise import RowNoise
@@ -42,8 +42,7 @@ class Square:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ball, Linf | L2):
-            raise ValueError(f"Square knows the balls Linf and L2, not {self.ball.name}")
+        check_ball("Square", self.ball, Linf, L2)
         if self.queries < 2 or not 0 < self.p <= 1:
             raise ValueError(f"queries must be at least 2 and p in (0, 1]: {self}")
 

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import Ball
+from aisec_lab.attacks.evasion.balls import Ball, check_ball
 from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.projections import TINY, per_row, unstopped
+from aisec_lab.attacks.evasion.steps import FROM_ANYWHERE, warn_of_short_steps
 from aisec_lab.models import gradient, leaf
 
 WIDTH = 0.1  # of the sigmoid, in standard deviations of a layer: on digits, the densest of 0.03, 0.1, 0.3 and 1
@@ -90,8 +91,10 @@ class Sponge:
     step_size: float = 0.1  # in units of eps
 
     def __post_init__(self) -> None:
+        check_ball("Sponge", self.ball)
         if self.steps < 1 or not self.step_size > 0:
             raise ValueError(f"steps and step_size must be positive: {self}")
+        warn_of_short_steps("Sponge", self.steps, self.step_size, fewest=FROM_ANYWHERE)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = admit(model, x, y, generator)
