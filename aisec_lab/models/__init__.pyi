@@ -1,6 +1,6 @@
 from .architectures import CNN, MLP, ResNet, StridedCNN
 from .checkpoints import load_checkpoint, save_checkpoint
-from .contexts import frozen, in_training, seeded, with_modes
+from .contexts import frozen, in_mode_of, in_training, seeded, with_modes
 from .export import OnnxClassifier, onnx_bytes, save_onnx
 from .fit import Course, Fit, Objective, Probe, Step, in_turn, plain
 from .gradient import gradient, leaf, refuse_constant
@@ -55,6 +55,7 @@ __all__ = [
     "fit_together",
     "frozen",
     "gradient",
+    "in_mode_of",
     "in_training",
     "in_turn",
     "leaf",

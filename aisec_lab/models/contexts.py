@@ -27,6 +27,23 @@ def with_modes(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Modul
         yield from with_modes(part, f"{name}.{child}".lstrip("."))
 
 
+def in_mode_of(model: nn.Module, wrapped: nn.Module) -> nn.Module:
+    """Put what stands around a model in the model's mode; its own parts keep theirs.
+
+    Args:
+        model: any module.
+        wrapped: one that contains it.
+
+    Returns:
+        `wrapped`.
+    """
+    own = set(model.modules())
+    for module in wrapped.modules():
+        if module not in own:
+            module.training = model.training
+    return wrapped
+
+
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
     """The model in evaluation mode, its parameters without gradients.
