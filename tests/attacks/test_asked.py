@@ -31,7 +31,7 @@ EPS = 0.2
 ATTACKS = {
     "FGSM": FGSM(Linf(EPS)),
     "PGD": PGD(Linf(EPS), steps=5, step_size=0.4),
-    "APGD": APGD(Linf(EPS), steps=5, step_size=0.4),
+    "APGD": APGD(Linf(EPS), steps=5),
     "Square": Square(Linf(EPS), queries=20),
     "NES": NES(Linf(EPS), queries=60),
     "AutoAttack": AutoAttack(Linf(EPS), steps=3, queries=10),
