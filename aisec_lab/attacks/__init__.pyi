@@ -1,6 +1,7 @@
 from .evasion.adaptive import BPDA, EOT, Adaptive
 from .evasion.apgd import APGD, TargetedAPGD
 from .evasion.balls import L0, L1, L2, Ball, Linf
+from .evasion.batches import InBatches
 from .evasion.boundary import Boundary
 from .evasion.carlini_wagner import CarliniWagner
 from .evasion.ddn import DDN
@@ -9,7 +10,7 @@ from .evasion.door import Attack
 from .evasion.fab import FAB, TargetedFAB
 from .evasion.fmn import FMN
 from .evasion.found import Found
-from .evasion.goals import Targeted, Tolerance, Undetected, Untargeted
+from .evasion.goals import Targeted, Tolerance, Undetected, Untargeted, aimed
 from .evasion.gradient import FGSM, PGD
 from .evasion.half import Half
 from .evasion.hopskipjump import HopSkipJump
@@ -136,6 +137,7 @@ __all__ = [
     "HotFlip",
     "HyperplaneExtraction",
     "Imputation",
+    "InBatches",
     "InnerProducts",
     "JacobianAugmentation",
     "KCenter",
@@ -211,6 +213,7 @@ __all__ = [
     "WorstFlips",
     "WorstRows",
     "activation_density",
+    "aimed",
     "confusion_of",
     "exact_exposure",
     "imitated",

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from aisec_lab.data import Splits
+from aisec_lab.models import in_mode_of
 
 
 def check_images(x: Tensor, name: str) -> None:
@@ -118,7 +119,7 @@ class BitDepth:
             raise ValueError(f"bits must be from 1 to 8, got {self.bits}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return nn.Sequential(Rounding(self.bits), model).train(model.training)
+        return in_mode_of(model, nn.Sequential(Rounding(self.bits), model))
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class MedianFilter:
             raise ValueError(f"size must be odd and at least 3, got {self.size}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return nn.Sequential(Median(self.size), model).train(model.training)
+        return in_mode_of(model, nn.Sequential(Median(self.size), model))
 
 
 @dataclass(frozen=True)
@@ -146,4 +147,4 @@ class JPEG:
             raise ValueError(f"quality must be from 1 to 95, got {self.quality}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return nn.Sequential(Codec(self.quality), model).train(model.training)
+        return in_mode_of(model, nn.Sequential(Codec(self.quality), model))

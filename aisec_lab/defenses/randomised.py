@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks import RowNoise
 from aisec_lab.data import Splits
 from aisec_lab.defenses.inputs import check_images
+from aisec_lab.models import in_mode_of
 
 
 class Randomised(nn.Module):
@@ -83,4 +84,4 @@ class RandomResizing:
             raise ValueError(f"smallest is a share of the image's side between 0 and 1, got {self.smallest}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return nn.Sequential(ShrunkAndPadded(self.smallest), model).train(model.training)
+        return in_mode_of(model, nn.Sequential(ShrunkAndPadded(self.smallest), model))

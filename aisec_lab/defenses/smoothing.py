@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks import RowNoise
 from aisec_lab.data import Splits
+from aisec_lab.models import in_mode_of
 
 TINY = 1e-30  # below it a mean probability counts as this, so that its logarithm is a number
 
@@ -91,4 +92,4 @@ class Smoothing:
         check_noise(self.sigma, samples=self.samples)
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return Smoothed(model, self.sigma, self.samples).train(model.training)
+        return in_mode_of(model, Smoothed(model, self.sigma, self.samples))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from aisec_lab.data import Splits
 from aisec_lab.defenses.inputs import check_images
 from aisec_lab.defenses.randomised import Randomised
+from aisec_lab.models import in_mode_of
 
 STEP = 1 / math.sqrt(8)  # of both variables: their product times the operator's squared norm, 8, must not exceed 1
 
@@ -86,4 +87,4 @@ class TotalVariation:
             raise ValueError(f"weight and steps must be positive, and dropped lie in [0, 1): {self}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return nn.Sequential(Varied(self.weight, self.dropped, self.steps), model).train(model.training)
+        return in_mode_of(model, nn.Sequential(Varied(self.weight, self.dropped, self.steps), model))

@@ -39,8 +39,17 @@ def attacked(attack: Attack, model: nn.Module, dataset: Dataset, *, seed: int) -
 
     Returns:
         Adversarial inputs (N, *input) on the CPU, and the passes that they cost.
+
+    Raises:
+        ValueError: an attack with the goal `Targeted`, which would take the true classes for its targets; a
+            minimum-norm attack.
     """
     x_adv, counted = _by_batch(attack, model, dataset, seed)
+    if isinstance(x_adv[0], Found):
+        raise ValueError(
+            f"{type(attack).__name__} looks for the smallest perturbation, and none of a given size: use `nearest` and "
+            "`curve_of_distances`, or Within(ball, attack)"
+        )
     return torch.cat([part.cpu() for part in x_adv]), counted
 
 
@@ -53,6 +62,9 @@ def nearest(attack: MinimumNorm, model: nn.Module, dataset: Dataset, *, seed: in
 
     Returns:
         What was found, on the CPU, and the passes that it cost.
+
+    Raises:
+        ValueError: as for `attacked`.
     """
     found, counted = _by_batch(attack, model, dataset, seed)
     return Found(
@@ -83,6 +95,11 @@ def curve_of_distances(distance: Tensor, levels: Iterable[float], **cell: Any) -
 
 
 def _by_batch(attack: Callable[..., T], model: nn.Module, dataset: Dataset, seed: int) -> tuple[list[T], Counted]:
+    if getattr(attack, "goal", None) == Targeted():
+        raise ValueError(
+            f"{type(attack).__name__} with the goal Targeted takes the classes that it is given for its targets, and a "
+            "data set has the true ones: use the goal Untargeted, or call the attack with targets"
+        )
     counted = Counted(model)
     device = next((parameter.device for parameter in model.parameters()), dataset.x.device)
     batches = zip(dataset.x.split(BATCH), dataset.y.split(BATCH), strict=True)
@@ -159,13 +176,8 @@ def security_curve(
         of the attack's own level.
 
     Raises:
-        ValueError: a targeted attack; a model with other columns than the data set has classes.
+        ValueError: as for `attacked`; a model with other columns than the data set has classes.
     """
-    if getattr(attack, "goal", None) == Targeted():
-        raise ValueError(
-            f"{type(attack).__name__} with the goal Targeted takes the classes that it is given for its targets, and a "
-            "security curve gives the true ones: use the goal Untargeted, or call the attack with targets"
-        )
     clean = classes_of(model, dataset.x, len(dataset.classes))
     records, own = [], dataset.x
     for level in sorted({*levels, attack.ball.eps}):

@@ -1,8 +1,9 @@
 from .architectures import CNN, MLP, ResNet, StridedCNN
 from .checkpoints import load_checkpoint, save_checkpoint
-from .contexts import frozen, in_training, seeded
+from .contexts import frozen, in_mode_of, in_training, seeded, with_modes
 from .export import OnnxClassifier, onnx_bytes, save_onnx
 from .fit import Course, Fit, Objective, Probe, Step, in_turn, plain
+from .gradient import gradient, leaf, refuse_constant
 from .language import Characters, NeuralNGram, text_bits
 from .layers import Architecture, Normalised, TwoLogits, refuse_computed
 from .parallel import fit_in_parallel
@@ -53,17 +54,22 @@ __all__ = [
     "fit_in_parallel",
     "fit_together",
     "frozen",
+    "gradient",
+    "in_mode_of",
     "in_training",
     "in_turn",
+    "leaf",
     "load_checkpoint",
     "logits_of",
     "onnx_bytes",
     "plain",
     "refuse_computed",
+    "refuse_constant",
     "save_checkpoint",
     "save_onnx",
     "seeded",
     "text_bits",
     "text_logits",
     "tokenise",
+    "with_modes",
 ]

@@ -9,6 +9,41 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
+def with_modes(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The parts of a model whose answers may depend on their mode, itself included, with their names.
+
+    Left out is a program of `torch.export`, which refuses `eval()` since its graph was fixed in one mode, and a frozen
+    TorchScript module, which has none.
+
+    Args:
+        model: any module.
+        name: its own.
+    """
+    if isinstance(model, torch.fx.GraphModule) and "eval" in vars(model):
+        return
+    if hasattr(model, "training"):
+        yield name, model
+    for child, part in model.named_children():
+        yield from with_modes(part, f"{name}.{child}".lstrip("."))
+
+
+def in_mode_of(model: nn.Module, wrapped: nn.Module) -> nn.Module:
+    """Put what stands around a model in the model's mode; its own parts keep theirs.
+
+    Args:
+        model: any module.
+        wrapped: one that contains it.
+
+    Returns:
+        `wrapped`.
+    """
+    own = set(model.modules())
+    for module in wrapped.modules():
+        if module not in own:
+            module.training = model.training
+    return wrapped
+
+
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
     """The model in evaluation mode, its parameters without gradients.
@@ -23,10 +58,11 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
         The same model. On leaving, by whatever way, mode and `requires_grad` of each module and parameter are as they
         were.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for _, module in with_modes(model)]
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
-        model.eval()
+        if any(mode for _, mode in modes):
+            model.eval()
         for parameter in learning:
             parameter.requires_grad_(False)
         yield model

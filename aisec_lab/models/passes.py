@@ -5,6 +5,8 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.models.contexts import frozen
+
 
 class Counted(nn.Module):
     """A classifier that counts the rows that go forward and backward through it.
@@ -36,7 +38,7 @@ def logits_of(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
     """Logits of many rows, batch by batch, in evaluation mode.
 
     Args:
-        model: classifier; its mode is restored afterwards.
+        model: classifier; the mode of each part is restored afterwards.
         x: inputs (N, *input) in [0, 1], on any device.
         batch_size: rows a pass; a fixed value, since float32 logits depend on it in the last bits.
 
@@ -44,12 +46,8 @@ def logits_of(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
         Logits (N, K) on the CPU.
     """
     device = next((parameter.device for parameter in model.parameters()), x.device)
-    mode = model.training
-    model.eval()
-    try:
+    with frozen(model):
         return torch.cat([model(batch.to(device)).cpu() for batch in x.split(batch_size)])
-    finally:
-        model.train(mode)
 
 
 @torch.no_grad()

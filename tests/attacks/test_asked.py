@@ -30,7 +30,7 @@ OLD = pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`:FutureWarn
 EPS = 0.2
 ATTACKS = {
     "FGSM": FGSM(Linf(EPS)),
-    "PGD": PGD(Linf(EPS), steps=5),
+    "PGD": PGD(Linf(EPS), steps=5, step_size=0.4),
     "APGD": APGD(Linf(EPS), steps=5),
     "Square": Square(Linf(EPS), queries=20),
     "NES": NES(Linf(EPS), queries=60),

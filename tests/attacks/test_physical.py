@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from aisec_lab.attacks import EOT, AdversarialPatch, Camera, Conditions, Patch, RowNoise, Targeted
+from aisec_lab.attacks import EOT, AdversarialPatch, Camera, Conditions, Patch, RowNoise
 from aisec_lab.data import Dataset
 from aisec_lab.models import logits_of, seeded
 
@@ -122,7 +122,7 @@ def test_a_learned_sticker_beats_random_ones_by_far(targeted, cnn, sample, train
     camera = Camera(Conditions(angle=15, scale=(0.9, 1.1), shift=0.05, light=0.2, noise=0.05))
     learn = AdversarialPatch(0.5, placement=Conditions(light=0.1), camera=camera, epochs=3)
     if targeted:
-        learn, train = replace(learn, goal=Targeted()), replace(train, y=torch.full_like(train.y, 8))
+        learn = replace(learn, target=8)
         x, y = x[y != 8], y[y != 8]
     patch = learn(train, model=cnn, generator=seed(0))
     assert patch.pixels.min() >= 0

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aisec_lab.attacks import L1, L2, Linf, Targeted, Universal
+from aisec_lab.attacks import L1, L2, Linf, Universal
 from aisec_lab.data import Dataset
 
 
@@ -22,8 +22,8 @@ def test_on_a_linear_model_it_is_the_steepest_direction(ball, tolerance, linear,
     model = linear(12).float()
     slope = (model[1].weight[1] - model[1].weight[0]).detach()
     expected = ball.eps * (slope.sign() if tolerance == 0 else slope / slope.norm())
-    learn = Universal(ball, batch_size=20, goal=Targeted())
-    train = Dataset(x, torch.ones(50, dtype=torch.int64), ("a", "b"), "toy")
+    learn = Universal(ball, batch_size=20, target=1)
+    train = Dataset(x, torch.zeros(50, dtype=torch.int64), ("a", "b"), "toy")
     attack = learn(train, model=model, generator=seed(0))
     assert torch.allclose(attack.delta, expected, atol=tolerance, rtol=0)
     assert torch.allclose(attack(model, x, train.y, generator=seed(0)), x + expected, atol=1e-5)

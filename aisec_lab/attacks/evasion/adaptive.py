@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
 from aisec_lab.attacks.evasion.door import Attack
+from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 
 
 class View(Protocol):
@@ -125,6 +126,14 @@ class Adaptive:
     ball: Ball
     attack: Callable[[Ball], Attack]
     view: View
+
+    def __post_init__(self) -> None:
+        self.attack(self.ball)  # what the attack refuses is refused at once
+
+    @property
+    def goal(self) -> Goal:
+        """The attack's."""
+        return getattr(self.attack(self.ball), "goal", Untargeted())
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         return self.attack(self.ball)(self.view(model), x, y, generator=generator)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import Ball
+from aisec_lab.attacks.evasion.balls import Ball, check_ball
 from aisec_lab.attacks.evasion.climb import climb
-from aisec_lab.attacks.evasion.door import asked, check, of_numbers
+from aisec_lab.attacks.evasion.door import admit, asked, of_numbers
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss, TargetedDLR, TargetedLoss
 from aisec_lab.attacks.evasion.minimal import likeliest
@@ -32,11 +32,12 @@ class APGD:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
+        check_ball("APGD", self.ball)
         if self.steps < 1 or self.restarts < 1:
             raise ValueError(f"steps and restarts must be positive: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y, real=of_numbers(self.goal, self.loss))
+        x = admit(model, x, y, generator, real=of_numbers(self.goal, self.loss))
         with asked(model):
             found = Lowest(model, x, y, self.goal)
             for _ in range(self.restarts):
@@ -66,11 +67,12 @@ class TargetedAPGD:
     loss: TargetedLoss = TargetedDLR()
 
     def __post_init__(self) -> None:
+        check_ball("TargetedAPGD", self.ball)
         if self.steps < 1 or self.targets < 1:
             raise ValueError(f"steps and targets must be positive: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         with asked(model):
             found = Lowest(model, x, y, Untargeted())
             for several, target in found.towards(likeliest(found.logits, y, self.targets)):

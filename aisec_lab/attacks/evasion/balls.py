@@ -74,7 +74,15 @@ class Ball(ABC):
 
 @dataclass(frozen=True)
 class Linf(Ball):
-    """No coordinate changes by more than eps."""
+    """No coordinate changes by more than eps, at most 1, the width of the box."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.eps > 1:
+            raise ValueError(
+                f"eps of Linf is a share of the box [0, 1] and at most 1, got {self.eps}: "
+                "of images in 0..255 write Linf(8 / 255) for 8"
+            )
 
     def size(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).abs().amax(1)
@@ -181,3 +189,22 @@ class L0(Ball):
         chosen = noise.uniform((x.shape[1:].numel(),), 0).topk(min(int(self.eps), x.shape[1:].numel()), dim=1).indices
         mask = torch.zeros_like(x.flatten(1)).scatter(1, chosen, 1).view_as(x)
         return boxed(x, mask * (noise.uniform(x.shape[1:], 1) - x))
+
+
+def check_ball(attack: str, ball: object, *kinds: type[Ball]) -> None:
+    """Refuse a ball that an attack does not know, and what is none.
+
+    Args:
+        attack: its name.
+        ball: what it was given.
+        kinds: the balls that it knows; all of them if none is named.
+
+    Raises:
+        ValueError: another one.
+    """
+    if isinstance(ball, kinds or Ball):
+        return
+    known = [kind.__name__ for kind in kinds or (Linf, L2, L1, L0)]
+    listed = " and ".join(filter(None, (", ".join(known[:-1]), known[-1])))
+    given = ball.name if isinstance(ball, Ball) else f"{ball!r}: a ball is made as Linf(8 / 255)"
+    raise ValueError(f"{attack} knows the ball{'s' if known[1:] else ''} {listed}, not {given}")

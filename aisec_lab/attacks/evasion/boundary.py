@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L2
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.balls import L2, check_ball
+from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.nearest import Nearest, Searched, blend, candidates, halve, start
 from aisec_lab.attacks.evasion.noise import RowNoise
@@ -37,15 +37,14 @@ class Boundary:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ball, L2):
-            raise ValueError(f"Boundary knows the ball L2, not {self.ball.name}")
+        check_ball("Boundary", self.ball, L2)
         if self.queries < 2 or not (0 < self.delta < 1 and 0 < self.epsilon < 1):
             raise ValueError(f"queries must be at least 2, delta and epsilon in (0, 1): {self}")
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, starts: Tensor | None = None
     ) -> Searched:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
             found = Nearest(model, x, y, self.goal, self.ball, self.queries)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L2, Ball, Linf
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
+from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Untargeted
 from aisec_lab.attacks.evasion.minimal import FINAL_STEPS, Smallest, likeliest
@@ -32,13 +32,12 @@ class DeepFool:
     overshoot: float = 0.02
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ball, L2 | Linf):
-            raise ValueError(f"DeepFool knows the balls L2 and Linf, not {self.ball.name}")
+        check_ball("DeepFool", self.ball, L2, Linf)
         if self.steps < 1 or self.candidates < 1 or not self.overshoot >= 0:
             raise ValueError(f"steps and candidates must be positive, overshoot must be at least 0: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         with asked(model):
             found = Smallest(model, x, y, Untargeted(), self.ball)
             others = likeliest(found.logits, y, self.candidates)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.models import frozen
+from aisec_lab.models import frozen, with_modes
 
 SLACK = 1e-6  # rounding in float32 may leave the box by this much
 
@@ -80,8 +80,37 @@ def check_logits(answer: object, args: tuple[Any, ...]) -> None:
         )
 
 
+def admit(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    generator: torch.Generator,
+    *,
+    soft: bool = False,
+    real: bool = False,
+) -> Tensor:
+    """Refuse what would make an attack silently wrong, or end it in an error of torch's own.
+
+    Args:
+        model, x, y, soft, real: as for `check`.
+        generator: source of the attack's randomness.
+
+    Returns:
+        The inputs, outside any graph, so that none is left on what the attack gives.
+
+    Raises:
+        ValueError: what is no generator, and what `check` refuses.
+    """
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(
+            f"generator must be a torch.Generator, got {generator!r}: use torch.Generator().manual_seed(0)"
+        )
+    check(model, x, y, soft=soft, real=real)
+    return x.detach()
+
+
 def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: bool = False) -> None:
-    """Refuse what would make an attack silently wrong.
+    """Refuse a model, inputs or classes on which an attack would be silently wrong.
 
     Args:
         model: classifier.
@@ -91,28 +120,37 @@ def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: b
         real: whether `y` has to be numbers (N,) instead, the truth of a regression.
 
     Raises:
-        ValueError: a model in training mode; pixels that are no floating point numbers in [0, 1]; classes of
-            another type than int64, of another number than `x` has rows, or negative; numbers that are not finite.
+        ValueError: what is no module, one in training mode, or a TorchScript module by itself; inputs that are no
+            floating point numbers in [0, 1]; classes of another type than int64, of another number than `x` has rows,
+            or negative; numbers that are not finite.
     """
-    for name, module in model.named_modules():
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"the model must be a torch.nn.Module in evaluation mode, got a {type(model).__name__}: call it in the "
+            "forward of one"
+        )
+    if isinstance(model, torch.jit.RecursiveScriptModule):
+        raise ValueError("no hook that looks at answers fits a TorchScript module: use nn.Sequential(model).eval()")
+    for name, module in with_modes(model):
         if module.training:
             where = f"its part {name!r} is" if name else "the model is"
             raise ValueError(f"{where} in training mode, so that answers depend on the batch: call model.eval()")
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
         kinds = f"{type(x).__name__} and {type(y).__name__}"
         raise ValueError(f"inputs and classes must be torch tensors, got {kinds}: use torch.as_tensor")
+    what = "pixels" if x.ndim == 4 else "inputs"
     if x.dtype not in (torch.float32, torch.float64):
         mend = (
             "use .float(), and Half for a search in low precision" if x.is_floating_point() else "divide bytes by 255"
         )
-        raise ValueError(f"pixels must be float32 or float64 numbers in [0, 1], got {x.dtype}: {mend}")
+        raise ValueError(f"{what} must be float32 or float64 numbers in [0, 1], got {x.dtype}: {mend}")
     if x.numel():
         low, high = (end.item() for end in x.aminmax())
         if low != low:
-            raise ValueError("pixels must lie in [0, 1], got NaN")
+            raise ValueError(f"{what} must lie in [0, 1], got NaN")
         if low < -SLACK or high > 1 + SLACK:
             raise ValueError(
-                f"pixels must lie in [0, 1], got [{low:.4g}, {high:.4g}]: "
+                f"{what} must lie in [0, 1], got [{low:.4g}, {high:.4g}]: "
                 "put the normalisation inside the model (aisec_lab.models.Normalised)"
             )
     if len(x) != len(y):
@@ -131,7 +169,21 @@ def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: b
 
 
 def check_answer(logits: Tensor, y: Tensor) -> None:
-    """Refuse, once a model has answered (N, K), classes outside 0..K-1, one logit, and numbers unless K is 1."""
+    """Refuse the answer (N, K) of a model that is not `asked`: what `check_logits` and `check_classes` refuse."""
+    check_classes(logits, y)
+    check_logits(logits, (logits,))
+
+
+def check_classes(logits: Tensor, y: Tensor) -> None:
+    """Refuse classes that are none of a model's, one logit for a class, and more than one for a number.
+
+    Args:
+        logits: the model's answer (N, K).
+        y: classes (N,), probabilities (N, K), or the truth (N,) of a regression.
+
+    Raises:
+        ValueError: classes outside 0..K-1; K = 1, unless `y` are numbers.
+    """
     if y.ndim == 1 and y.is_floating_point():
         if logits.shape != (len(y), 1):
             raise ValueError(f"a regression answers each row with one number, (N, 1), got {tuple(logits.shape)}")
@@ -141,4 +193,3 @@ def check_answer(logits: Tensor, y: Tensor) -> None:
         )
     elif y.ndim == 1 and len(y) and y.max() >= logits.shape[1]:
         raise ValueError(f"classes must lie in 0..{logits.shape[1] - 1}, the model's, got {int(y.max())}")
-    check_logits(logits, (logits,))

@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L0, Ball, Linf
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf, check_ball
+from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Untargeted
 from aisec_lab.attacks.evasion.losses import TargetedMargin
@@ -79,7 +79,7 @@ class FAB:
         _refuse(self.ball, self.steps, self.candidates)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         with asked(model):
             found = Smallest(model, x, y, Untargeted(), self.ball)
             others = likeliest(found.logits, y, self.candidates)
@@ -106,7 +106,7 @@ class TargetedFAB:
         _refuse(self.ball, self.steps, self.targets)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         with asked(model):
             found = Smallest(model, x, y, Untargeted(), self.ball)
             for several, target in found.towards(likeliest(found.logits, y, self.targets)):
@@ -117,7 +117,6 @@ class TargetedFAB:
 
 def _refuse(ball: Ball, steps: int, classes: int) -> None:
     """Refuse settings that FAB cannot have."""
-    if isinstance(ball, L0):
-        raise ValueError("FAB knows the balls Linf, L2 and L1, not L0: use FMN")
+    check_ball("FAB", ball, Linf, L2, L1)
     if steps < 1 or classes < 1:
         raise ValueError(f"steps, and classes looked at, must be positive: {steps}, {classes}")

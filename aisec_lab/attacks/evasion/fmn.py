@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L0, L2, Ball
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.balls import L0, L2, Ball, check_ball
+from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.minimal import Smallest, cosine
@@ -41,11 +41,12 @@ class FMN:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
+        check_ball("FMN", self.ball)
         if self.steps < 1 or not self.step_size > 0 or not 0 < self.gamma < 1:
             raise ValueError(f"steps and step_size must be positive and gamma in (0, 1): {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         with asked(model):
             found = Smallest(model, x, y, self.goal, self.ball)
             rows = found.unsolved

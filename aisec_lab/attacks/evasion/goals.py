@@ -91,3 +91,23 @@ class Tolerance:
     def margin(self, logits: Tensor, y: Tensor) -> Tensor:
         """What the error lacks to the tolerance."""
         return self.tolerance - (logits.squeeze(1) - y).abs()
+
+
+def aimed(goal: Goal, y: Tensor, target: int | None) -> tuple[Goal, Tensor]:
+    """What is learned on rows of which only the true classes are known.
+
+    Args:
+        goal: without a target.
+        y: true classes (N,).
+        target: the class that every row is to get; None for any wrong one.
+
+    Returns:
+        The goal, and the classes (N,) that belong to it.
+    """
+    return (goal, y) if target is None else (Targeted(), torch.full_like(y, target))
+
+
+def refuse_goal_without_target(goal: Goal) -> None:
+    """Refuse, with a ValueError, `Targeted` where the classes at hand are the true ones: they would be the targets."""
+    if goal == Targeted():
+        raise ValueError("the goal Targeted takes the true classes for targets here: name the class instead, target=3")

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import asked, check, check_answer, of_numbers
+from aisec_lab.attacks.evasion.balls import Ball, check_ball
+from aisec_lab.attacks.evasion.door import admit, asked, check_classes, of_numbers
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.projections import per_row, unstopped
 from aisec_lab.attacks.evasion.search import Lowest, ascent
+from aisec_lab.attacks.evasion.steps import FROM_ANYWHERE, FROM_CENTRE, warn_of_short_steps
 
 FAR = 1e5  # a step so long, in units of eps, that its projection is the far end of ball and box
 
@@ -20,7 +21,7 @@ def objective(loss: Loss, goal: Goal, y: Tensor) -> Callable[[Tensor], Tensor]:
     """What the attack ascends, as a function of the logits (N, K) alone."""
 
     def ascended(logits: Tensor) -> Tensor:
-        check_answer(logits, y)
+        check_classes(logits, y)
         return goal.sign * loss(logits, y)
 
     return ascended
@@ -40,8 +41,11 @@ class FGSM:
     loss: Loss = CrossEntropy()
     goal: Goal = Untargeted()
 
+    def __post_init__(self) -> None:
+        check_ball("FGSM", self.ball)
+
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y, soft=True, real=of_numbers(self.goal, self.loss))
+        x = admit(model, x, y, generator, soft=True, real=of_numbers(self.goal, self.loss))
         with asked(model):
             _, _, grad = ascent(model, x, objective(self.loss, self.goal, y))
         return x + self.ball.project(x, FAR * self.ball.eps * self.ball.steepest(grad))
@@ -78,11 +82,14 @@ class PGD:
     early_stop: bool = True
 
     def __post_init__(self) -> None:
+        check_ball("PGD", self.ball)
         if self.steps < 1 or self.restarts < 1 or not self.step_size > 0:
             raise ValueError(f"steps, restarts and step_size must be positive: {self}")
+        fewest = FROM_ANYWHERE if self.random_start else FROM_CENTRE
+        warn_of_short_steps("PGD", self.steps, self.step_size, fewest=fewest)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y, soft=not self.early_stop, real=of_numbers(self.goal, self.loss))
+        x = admit(model, x, y, generator, soft=not self.early_stop, real=of_numbers(self.goal, self.loss))
         with asked(model):
             search = self._until_won if self.early_stop else self._to_the_end
             return search(model, x, y, generator)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import Attack, asked, check
-from aisec_lab.attacks.evasion.goals import Untargeted
+from aisec_lab.attacks.evasion.door import Attack, admit, asked
+from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 
 
 class Rounded(nn.Module):
@@ -47,8 +47,13 @@ class Half:
     def __post_init__(self) -> None:
         self.attack(self.ball)  # what the attack refuses is refused at once
 
+    @property
+    def goal(self) -> Goal:
+        """The attack's."""
+        return getattr(self.attack(self.ball), "goal", Untargeted())
+
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         attack, rounded = self.attack(self.ball), Rounded(model)
         margin = getattr(attack, "goal", Untargeted()).margin
         x_adv = attack(rounded, x, y, generator=generator)

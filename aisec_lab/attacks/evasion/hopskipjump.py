@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L2, Ball, Linf
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
+from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.nearest import Nearest, Searched, candidates, halve, start
 from aisec_lab.attacks.evasion.noise import RowNoise
@@ -45,15 +45,14 @@ class HopSkipJump:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ball, Linf | L2):
-            raise ValueError(f"HopSkipJump knows the balls Linf and L2, not {self.ball.name}")
+        check_ball("HopSkipJump", self.ball, Linf, L2)
         if self.queries < 2 or self.samples < 1:
             raise ValueError(f"queries must be at least 2 and samples positive: {self}")
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, starts: Tensor | None = None
     ) -> Searched:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
             found = Nearest(model, x, y, self.goal, self.ball, self.queries)

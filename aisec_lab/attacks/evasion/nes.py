@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.balls import Ball, check_ball
+from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
@@ -48,13 +48,14 @@ class NES:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
+        check_ball("NES", self.ball)
         if self.samples < 2 or self.samples % 2:
             raise ValueError(f"samples come in pairs and must be even and at least 2, got {self.samples}")
         if self.queries < 2 or not (self.sigma > 0 and self.step_size > 0 and 0 <= self.momentum < 1):
             raise ValueError(f"queries must be at least 2, sigma and step_size positive, momentum in [0, 1): {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
             found = Lowest(model, x, y, self.goal)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
+from aisec_lab.models import gradient, leaf
 
 
 class Plane(NamedTuple):
@@ -35,11 +36,11 @@ def nearest_plane(model: nn.Module, z: Tensor, y: Tensor, others: Tensor, ball: 
     Returns:
         Logits (n, K) at z and the boundary of each.
     """
-    z = z.detach().requires_grad_()
+    z = leaf(z)
     with torch.enable_grad():
         logits = model(z)
         leads = logits.gather(1, y[:, None]) - logits.gather(1, others)  # (n, C)
-        slopes = torch.stack([torch.autograd.grad(-lead.sum(), z, retain_graph=True)[0] for lead in leads.T], 1)
+        slopes = torch.stack([gradient(-lead.sum(), z, keep=True) for lead in leads.T], 1)
     slopes, leads = slopes.nan_to_num(nan=0.0), leads.detach()  # (n, C, *input) and (n, C)
     points = z.detach()[:, None].expand_as(slopes).flatten(0, 1)
     steps = ball.crossing(points, slopes.flatten(0, 1), leads.flatten())

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L2, Ball, Linf
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
+from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.search import Lowest
@@ -42,13 +42,12 @@ class Square:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ball, Linf | L2):
-            raise ValueError(f"Square knows the balls Linf and L2, not {self.ball.name}")
+        check_ball("Square", self.ball, Linf, L2)
         if self.queries < 2 or not 0 < self.p <= 1:
             raise ValueError(f"queries must be at least 2 and p in (0, 1]: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         if x.ndim != 4:
             raise ValueError(f"Square changes squares of images (N, C, H, W), got shape {tuple(x.shape)}")
         start, propose = (stripes, corners) if isinstance(self.ball, Linf) else (tiles, moved)

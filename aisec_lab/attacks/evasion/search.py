@@ -8,8 +8,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import check_answer
+from aisec_lab.attacks.evasion.door import check_classes
 from aisec_lab.attacks.evasion.goals import Goal
+from aisec_lab.models import gradient, leaf
 
 TOGETHER = 256  # rows of a pass, at most, when targets are tried together: one of fewer takes hardly less time
 
@@ -36,7 +37,7 @@ class Best(ABC):
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> None:
         with torch.no_grad():
             self.logits = model(x)
-        check_answer(self.logits, y)
+        check_classes(self.logits, y)
         self.x, self.y, self.goal, self.x_adv = x, y, goal, x.clone()
 
     @property
@@ -120,7 +121,7 @@ class Lowest(Best):
         Raises:
             ValueError: logits that are NaN, since a row at which the model breaks down would pass for robust.
         """
-        check_answer(logits, self.y[rows])
+        check_classes(logits, self.y[rows])
         margin = self.goal.margin(logits.detach(), self.y[rows])
         self.keep(rows, z, margin)
         return ~(margin < 0)
@@ -138,9 +139,9 @@ def ascent(model: nn.Module, z: Tensor, loss: Callable[[Tensor], Tensor]) -> tup
         Logits (N, K), losses (N,), and the gradient of each row's loss, shape of `z`; an entry of it that is
         no number, as behind the logarithm of a probability rounded to 0, counts as 0.
     """
-    z = z.detach().requires_grad_()
+    z = leaf(z)
     with torch.enable_grad():
         logits = model(z)
         losses = loss(logits)
-        (grad,) = torch.autograd.grad(losses.sum(), z)
+        grad = gradient(losses.sum(), z)
     return logits.detach(), losses.detach(), grad.nan_to_num(nan=0.0)

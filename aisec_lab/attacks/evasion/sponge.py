@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.balls import Ball, check_ball
+from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.projections import TINY, per_row, unstopped
+from aisec_lab.attacks.evasion.steps import FROM_ANYWHERE, warn_of_short_steps
+from aisec_lab.models import gradient, leaf
 
 WIDTH = 0.1  # of the sigmoid, in standard deviations of a layer: on digits, the densest of 0.03, 0.1, 0.3 and 1
 
@@ -89,22 +91,24 @@ class Sponge:
     step_size: float = 0.1  # in units of eps
 
     def __post_init__(self) -> None:
+        check_ball("Sponge", self.ball)
         if self.steps < 1 or not self.step_size > 0:
             raise ValueError(f"steps and step_size must be positive: {self}")
+        warn_of_short_steps("Sponge", self.steps, self.step_size, fewest=FROM_ANYWHERE)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         best, highest = x, activation_density(model, x)
         delta = self.ball.sample(x, generator)
         with asked(model), listening(model) as heard:
             for _ in range(self.steps):
                 heard.clear()
-                z = (x + delta).requires_grad_()
+                z = leaf(x + delta)
                 model(z)
                 awake = density(heard)
                 best = torch.where(per_row(awake > highest, x), z.detach(), best)
                 highest = torch.maximum(awake, highest)
-                (grad,) = torch.autograd.grad(torch.stack([_awake(a).sum() for a in heard]).sum(), z)
+                grad = gradient(torch.stack([_awake(a).sum() for a in heard]).sum(), z)
                 step = self.step_size * self.ball.eps * self.ball.steepest(unstopped(x, delta, grad))
                 delta = self.ball.project(x, delta + step)
         last = activation_density(model, x + delta)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.adaptive import EOT, Adaptive
 from aisec_lab.attacks.evasion.apgd import APGD, TargetedAPGD
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import Attack, asked, check, check_answer
+from aisec_lab.attacks.evasion.door import Attack, admit, asked, check_answer
 from aisec_lab.attacks.evasion.fab import TargetedFAB
 from aisec_lab.attacks.evasion.goals import lead
 from aisec_lab.attacks.evasion.losses import DLR, Loss, Margin, TargetedDLR, TargetedLoss, TargetedMargin
@@ -72,7 +72,7 @@ class Suite(ABC):
         Yields:
             The worst case so far: over the clean rows, and after each stage.
         """
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         worst = self._clean(model, x, y) if after is None else after
         yield worst
         stages = self.stages(worst.classes)

@@ -6,14 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.balls import Ball, check_ball
+from aisec_lab.attacks.evasion.door import admit, asked
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.projections import TINY, per_row
 from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.attacks.evasion.steps import FROM_CENTRE, warn_of_short_steps
 
 DRAWS = 4  # counters that belong to one step
 
@@ -54,15 +55,17 @@ class MIFGSM:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
+        check_ball("MIFGSM", self.ball)
         if self.steps < 1 or not self.step_size > 0 or not self.decay >= 0:
             raise ValueError(f"steps and step_size must be positive, decay at least 0: {self}")
         if not 0 <= self.diversity <= 1 or not 0 < self.smallest <= 1:
             raise ValueError(f"diversity must be in [0, 1] and smallest in (0, 1]: {self}")
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd and at least 1, got {self.kernel}")
+        warn_of_short_steps("MIFGSM", self.steps, self.step_size, fewest=FROM_CENTRE)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         if x.ndim != 4 and (self.diversity or self.kernel > 1):
             raise ValueError(f"diversity and kernel are for images (N, C, H, W), got shape {tuple(x.shape)}")
         noise = RowNoise(x, generator)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import asked, check
-from aisec_lab.attacks.evasion.goals import Goal, Untargeted
+from aisec_lab.attacks.evasion.balls import Ball, check_ball
+from aisec_lab.attacks.evasion.door import admit, asked, check
+from aisec_lab.attacks.evasion.goals import Goal, Untargeted, aimed, refuse_goal_without_target
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.projections import boxed
 from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.attacks.evasion.steps import FROM_CENTRE, warn_of_short_steps
 from aisec_lab.data import Dataset
 
 BETA = 9.0  # where a row's loss is cut off, so that no row is worth more than being lost (Shafahi et al., eq. 5)
@@ -38,7 +39,7 @@ class UniversalPerturbation:
     delta: Tensor
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         return x + boxed(x, _projected(self.ball, self.delta).to(x).expand_as(x))
 
 
@@ -49,8 +50,15 @@ class Universal:
     Algorithm 2 of the latter: over batches of the training rows, a step along the gradient of their summed loss, each
     row's cut off at beta = 9, and back onto the ball.
 
+    Args:
+        ball: the threat.
+        epochs, batch_size: passes over the rows.
+        step_size: in units of eps.
+        loss, goal: what ascends for the rows' true classes; without effect where there is a target.
+        target: the class that every row is to get; None for any wrong one.
+
     Args of the call:
-        train: rows and their true classes; with the goal `Targeted`, the targets.
+        train: rows and their true classes.
         model: classifier in evaluation mode.
         generator: order of the rows.
 
@@ -67,18 +75,24 @@ class Universal:
     step_size: float = 0.1  # in units of eps
     loss: Loss = CrossEntropy()
     goal: Goal = Untargeted()
+    target: int | None = None
 
     def __post_init__(self) -> None:
+        check_ball("Universal", self.ball)
+        refuse_goal_without_target(self.goal)
         if self.epochs < 1 or self.batch_size < 1 or not self.step_size > 0:
             raise ValueError(f"epochs, batch_size and step_size must be positive: {self}")
 
     def __call__(self, train: Dataset, *, model: nn.Module, generator: torch.Generator) -> UniversalPerturbation:
         check(model, train.x, train.y)
+        goal, y = aimed(self.goal, train.y, self.target)
+        steps = self.epochs * -(-len(train) // self.batch_size)
+        warn_of_short_steps("Universal", steps, self.step_size, fewest=FROM_CENTRE, stacklevel=3)
         delta = torch.zeros_like(train.x[:1])
         with asked(model):
             for _ in range(self.epochs):
                 for rows in torch.randperm(len(train), generator=generator).split(self.batch_size):
-                    x, ascended = train.x[rows], objective(self.loss, self.goal, train.y[rows])
+                    x, ascended = train.x[rows], objective(self.loss, goal, y[rows])
                     z = x + boxed(x, delta.expand_as(x))
                     _, _, grad = ascent(model, z, lambda logits, f=ascended: f(logits).clamp(max=BETA))  # type: ignore[misc]
                     step = self.step_size * self.ball.eps * self.ball.steepest(grad.sum(0, keepdim=True))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
+from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.minimal import MinimumNorm
 from aisec_lab.attacks.evasion.projections import per_row
 
@@ -26,6 +27,11 @@ class Within:
 
     def __post_init__(self) -> None:
         self._bound()  # an attack that does not know the norm says so
+
+    @property
+    def goal(self) -> Goal:
+        """The attack's."""
+        return getattr(self.attack, "goal", Untargeted())
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         found = self._bound()(model, x, y, generator=generator)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.door import asked, check, check_answer
 from aisec_lab.attacks.inference.gradient_inversion import variation
 from aisec_lab.data import Dataset
+from aisec_lab.models import gradient, leaf, refuse_constant
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class MIFace:
 
     def _cost(self, model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """1 - p_c (N,) and its gradient."""
-        x = x.clone().requires_grad_()
+        x = leaf(x)
         cost = 1 - model(x).softmax(1).gather(1, y.unsqueeze(1)).squeeze(1)
-        return cost.detach(), torch.autograd.grad(cost.sum(), x)[0]
+        return cost.detach(), gradient(cost.sum(), x)
 
     def _process(self, x: Tensor) -> Tensor:
         if not self.blur:
@@ -112,14 +113,16 @@ class PriorInversion:
             raise ValueError(f"steps and step_size must be positive, the weights not negative: {self}")
 
     def __call__(self, model: nn.Module, y: Tensor, *, mean: Tensor) -> Tensor:
-        x = mean.expand(len(y), *mean.shape).clone().requires_grad_()
+        x = leaf(mean.expand(len(y), *mean.shape).clone())
         check(model, x.detach(), y)
         adam = torch.optim.Adam([x], lr=self.step_size)
         with asked(model):
             check_answer(model(x.detach()), y)
             for _ in range(self.steps):
                 prior = self.total_variation * variation(x) + self.closeness * (x - mean).square().mean()
-                cost = F.cross_entropy(model(x), y) + prior
+                logits = model(x)
+                refuse_constant(logits)
+                cost = F.cross_entropy(logits, y) + prior
                 (x.grad,) = torch.autograd.grad(cost, x)
                 adam.step()
                 with torch.no_grad():

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.data import Splits
+from aisec_lab.models import in_mode_of
 from aisec_lab.models.layers import logarithms
 
 
@@ -76,7 +77,7 @@ class TopK:
             raise ValueError(f"k must be at least 1, got {self.k}: for the class alone use LabelsOnly")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return nn.Sequential(model, Truncated(self.k)).train(model.training)
+        return in_mode_of(model, nn.Sequential(model, Truncated(self.k)))
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Rounded:
             raise ValueError(f"decimals must be from 0 to 6, which float32 can tell apart, got {self.decimals}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return nn.Sequential(model, RoundedAnswer(self.decimals)).train(model.training)
+        return in_mode_of(model, nn.Sequential(model, RoundedAnswer(self.decimals)))
 
 
 @dataclass(frozen=True)
@@ -102,4 +103,4 @@ class LabelsOnly:
     """Publish the winning class and no probability (Tramèr et al., 2016, section 6). Called as `Undefended`."""
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return nn.Sequential(model, Label()).train(model.training)
+        return in_mode_of(model, nn.Sequential(model, Label()))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks import RowNoise
 from aisec_lab.data import Splits
 from aisec_lab.defenses.outputs.published import Published
+from aisec_lab.models import in_mode_of
 from aisec_lab.models.layers import logarithms
 
 
@@ -73,7 +74,7 @@ class Softened:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return nn.Sequential(model, Tempering(self.temperature)).train(model.training)
+        return in_mode_of(model, nn.Sequential(model, Tempering(self.temperature)))
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class ReverseSigmoid:
             raise ValueError(f"beta and gamma must be positive, got {self.beta} and {self.gamma}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return nn.Sequential(model, Deceptive(self.beta, self.gamma)).train(model.training)
+        return in_mode_of(model, nn.Sequential(model, Deceptive(self.beta, self.gamma)))
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.adaptive import View
-from aisec_lab.attacks.evasion.door import asked, check
-from aisec_lab.attacks.evasion.goals import Goal, Untargeted
+from aisec_lab.attacks.evasion.door import admit, asked, check
+from aisec_lab.attacks.evasion.goals import Goal, Untargeted, aimed, refuse_goal_without_target
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.noise import RowNoise
@@ -47,7 +47,7 @@ class Patch:
     placement: Conditions = Conditions()
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         check_square(x, "Patch")
         return self.over(x, RowNoise(x, generator))
 
@@ -74,9 +74,11 @@ class AdversarialPatch:
         camera: how the whole image is seen, for a sticker; None if it is seen as it is.
         epochs, batch_size: passes over the rows, each row under new conditions each time.
         step_size: of the first step; the largest change of a pixel, whose range is 1.
+        loss, goal: what ascends for the images' true classes; without effect where there is a target.
+        target: the class that every image is to get; None for any wrong one.
 
     Args of the call:
-        train: images and their true classes; with the goal `Targeted`, the targets.
+        train: images and their true classes.
         model: classifier in evaluation mode.
         generator: order of the rows, and all that is drawn.
 
@@ -96,8 +98,10 @@ class AdversarialPatch:
     step_size: float = 0.1
     loss: Loss = CrossEntropy()
     goal: Goal = Untargeted()
+    target: int | None = None
 
     def __post_init__(self) -> None:
+        refuse_goal_without_target(self.goal)
         if not 0 < self.size <= 1 or not all(0 <= place <= 1 for place in self.centre):
             raise ValueError(f"size and centre are shares of the image's side, in (0, 1] and [0, 1]: {self}")
         if self.epochs < 1 or self.batch_size < 1 or not self.step_size > 0:
@@ -106,6 +110,7 @@ class AdversarialPatch:
     def __call__(self, train: Dataset, *, model: nn.Module, generator: torch.Generator) -> Patch:
         check(model, train.x, train.y)
         check_square(train.x, "AdversarialPatch")
+        goal, y = aimed(self.goal, train.y, self.target)
         side = max(1, round(self.size * train.shape[1]))
         pixels = torch.full((train.shape[0], side, side), 0.5)
         seen = model if self.camera is None else self.camera(model)
@@ -116,7 +121,7 @@ class AdversarialPatch:
                 for rows in torch.randperm(len(train), generator=generator).split(self.batch_size):
                     pixels.requires_grad_()
                     z = self._patch(pixels).over(train.x[rows], RowNoise(train.x[rows], generator))
-                    losses = objective(self.loss, self.goal, train.y[rows])(seen(z)).clamp(max=BETA)
+                    losses = objective(self.loss, goal, y[rows])(seen(z)).clamp(max=BETA)
                     (grad,) = torch.autograd.grad(losses.mean(), pixels)
                     length = self.step_size * (1 - step / steps)
                     pixels = (pixels.detach() + length * scaled(grad[None])[0]).clamp(0, 1)

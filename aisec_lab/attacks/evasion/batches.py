@@ -1,0 +1,39 @@
+"""An attack on more rows than a pass can hold."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.attacks.evasion.door import Attack
+from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.minimal import MinimumNorm
+
+
+@dataclass(frozen=True)
+class InBatches:
+    """An attack, batch by batch, so that memory holds one batch of rows at a time.
+
+    Args:
+        attack: an evasion attack, or a minimum-norm one.
+        batch_size: rows at a time.
+
+    Args of the call, returns, raises: as for the attack. Each batch begins with the generator in the same state; noise
+    is keyed by row (`RowNoise`), so that no two batches share theirs.
+    """
+
+    attack: Attack | MinimumNorm
+    batch_size: int = 250
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be positive, got {self.batch_size}")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor | Found:
+        parts, state = [], generator.get_state()
+        for rows, classes in zip(x.split(self.batch_size), y.split(self.batch_size), strict=True):
+            generator.set_state(state)
+            parts.append(self.attack(model, rows, classes, generator=generator))
+        if isinstance(parts[0], Found):
+            return Found(torch.cat([part.x_adv for part in parts]), torch.cat([part.distance for part in parts]))
+        return torch.cat(parts)

@@ -1,0 +1,263 @@
+"""How an attack is called: every attack refuses the same misuse in one line, and leaves nothing of a call behind."""
+
+import warnings
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from aisec_lab.attacks import (
+    APGD,
+    BPDA,
+    FAB,
+    FGSM,
+    FMN,
+    L1,
+    L2,
+    MIFGSM,
+    NES,
+    PGD,
+    Adaptive,
+    AdversarialPatch,
+    AutoAttack,
+    Boundary,
+    DeepFool,
+    Half,
+    HopSkipJump,
+    InBatches,
+    Linf,
+    MIFace,
+    Sponge,
+    Square,
+    Targeted,
+    TargetedAPGD,
+    TargetedFAB,
+    Universal,
+    Within,
+)
+from aisec_lab.attacks.inference.inversion import PriorInversion
+from aisec_lab.data import Dataset
+from aisec_lab.evaluation import attacked, nearest, security_curve
+from aisec_lab.models import CNN
+from tests.attacks.test_asked import ATTACKS, found, seed
+
+BY_GRADIENT = [name for name in ATTACKS if name not in ("Square", "NES", "Boundary", "HopSkipJump")]
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return CNN(width=4, hidden=8)((1, 8, 8), 4, generator=seed(0)).eval()
+
+
+@pytest.fixture(scope="module")
+def rows(plain):
+    x = torch.rand(6, 1, 8, 8, generator=seed(1))
+    with torch.no_grad():
+        return x, plain(x).argmax(1)
+
+
+@pytest.fixture(scope="module")
+def dataset(rows):
+    return Dataset(*rows, ("a", "b", "c", "d"), "rows")
+
+
+@pytest.mark.parametrize("generator", [None, 0], ids=repr)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_generator_is_a_generator(name, generator, plain, rows):
+    with pytest.raises(ValueError, match=r"must be a torch.Generator, got .*: use torch.Generator\(\)"):
+        ATTACKS[name](plain, *rows, generator=generator)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_model_is_a_module(name, plain, rows):
+    with pytest.raises(ValueError, match="must be a torch.nn.Module in evaluation mode, got a function"):
+        ATTACKS[name](lambda x: plain(x), *rows, generator=seed(0))
+
+
+class Rounded(nn.Module):
+    """What a server answers: computed elsewhere, so without a gradient."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.training = model, False
+
+    def forward(self, x):
+        return torch.as_tensor(self.model(x).detach().numpy())
+
+
+@pytest.mark.parametrize("name", BY_GRADIENT)
+def test_no_gradient_is_said(name, plain, rows):
+    with pytest.raises(ValueError, match="has no gradient in its inputs") as raised:
+        ATTACKS[name](Rounded(plain), *rows, generator=seed(0))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("invert", [partial(MIFace(steps=2), start=torch.rand(2, 1, 8, 8)),
+                                    partial(PriorInversion(steps=2), mean=torch.rand(1, 8, 8))])  # fmt: skip
+def test_no_gradient_is_said_where_a_prior_has_one(invert, plain):
+    with pytest.raises(ValueError, match="has no gradient in its inputs"):
+        invert(Rounded(plain), torch.zeros(2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS.keys() - set(BY_GRADIENT)))
+def test_scores_and_labels_need_no_gradient(name, plain, rows):
+    assert torch.equal(found(ATTACKS[name], Rounded(plain), rows), found(ATTACKS[name], plain, rows))
+
+
+@pytest.mark.parametrize("name", BY_GRADIENT)
+def test_inference_mode_is_refused_and_its_tensors_are_not(name, plain, rows):
+    x, y = rows
+    with torch.inference_mode():
+        inside = x.clone()
+        with pytest.raises(ValueError, match="cannot run inside torch.inference_mode"):
+            ATTACKS[name](plain, x, y, generator=seed(0))
+    assert torch.equal(found(ATTACKS[name], plain, (inside, y)), found(ATTACKS[name], plain, rows))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_result_carries_no_graph(name, plain, rows):
+    x, y = rows
+    given = x.clone().requires_grad_()
+    result = ATTACKS[name](plain, given, y, generator=seed(2))
+    for tensor in (result,) if isinstance(result, torch.Tensor) else (result.x_adv, result.distance):
+        assert not tensor.requires_grad
+    assert given.grad is None
+    assert given.requires_grad
+
+
+def exported(model):
+    rows = {0: torch.export.Dim("rows", min=1)}
+    return torch.export.export(model, (torch.rand(2, 1, 8, 8),), dynamic_shapes=(rows,)).module()
+
+
+def answering(model):
+    """In evaluation mode by itself, as a program that was exported in that mode cannot be put there."""
+    model.training = False
+    return model
+
+
+PROGRAMS = {
+    "exported": exported,
+    "a part is exported": lambda model: answering(nn.Sequential(exported(model))),
+    "traced": lambda model: torch.jit.trace(model, torch.rand(2, 1, 8, 8)),
+    "script": lambda model: nn.Sequential(torch.jit.trace(model, torch.rand(2, 1, 8, 8))).eval(),
+    "data parallel": lambda model: nn.DataParallel(model).eval(),
+}
+
+
+@pytest.mark.parametrize("kind", PROGRAMS)
+@pytest.mark.parametrize("name", ["PGD", "APGD", "Square", "FMN", "HopSkipJump"])
+def test_programs_are_attacked_as_models_are(name, kind, plain, rows):
+    model = PROGRAMS[kind](plain)
+    torch.testing.assert_close(found(ATTACKS[name], model, rows), found(ATTACKS[name], plain, rows))
+
+
+def test_a_bare_script_says_how_it_is_attacked(rows):
+    script = torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).eval())
+    for model in (script, torch.jit.freeze(script)):
+        with pytest.raises(ValueError, match=r"use nn.Sequential\(model\).eval\(\)"):
+            PGD(Linf(0.1))(model, *rows, generator=seed(0))
+        assert PGD(Linf(0.1))(nn.Sequential(model).eval(), *rows, generator=seed(0)).shape == rows[0].shape
+
+
+MAKES = [APGD, AutoAttack, Boundary, DeepFool, FAB, FGSM, FMN, HopSkipJump, MIFGSM, NES, PGD, Sponge, Square,
+         TargetedAPGD, TargetedFAB, Universal, partial(Adaptive, attack=PGD, view=BPDA()), partial(Half, attack=PGD),
+         partial(Within, attack=FMN())]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", MAKES, ids=lambda make: getattr(make, "__name__", None) or make.func.__name__)
+@pytest.mark.parametrize("ball", [0.1, "Linf", None, Linf], ids=repr)
+def test_a_number_is_no_ball(make, ball):
+    with pytest.raises(ValueError, match=r"knows the balls? L.*, not .*: a ball is made as Linf\(8 / 255\)"):
+        make(ball=ball)
+
+
+@pytest.mark.parametrize("eps", [8, 1.5, 1e9])
+def test_pixels_of_bytes_are_noticed(eps):
+    """A ball wider than the box; other norms may be larger than one coordinate's range."""
+    with pytest.raises(ValueError, match=r"write Linf\(8 / 255\) for 8"):
+        Linf(eps)
+    assert (Linf(1.0).eps, L2(eps).eps, L1(eps).eps) == (1.0, eps, eps)
+
+
+SHORT = [
+    lambda: PGD(Linf(8 / 255), steps=20, step_size=2 / 255),
+    lambda: PGD(Linf(0.1), steps=9, random_start=False),
+    lambda: MIFGSM(Linf(0.1), steps=5),
+    lambda: Sponge(Linf(0.1), steps=5),
+]
+LONG = [
+    lambda: PGD(Linf(0.1)),
+    lambda: PGD(Linf(0.1), steps=10, random_start=False),
+    lambda: MIFGSM(Linf(0.1)),
+    lambda: Sponge(Linf(0.1)),
+]
+
+
+def test_steps_that_lead_nowhere_are_warned_of(plain, dataset):
+    """With both conventions in the text; at the place where the attack is made."""
+    for make in SHORT:
+        with pytest.warns(UserWarning, match=r"step_size is in units of eps here.* 8 / 255, is step_size=0.25") as seen:
+            make()
+        assert {warning.filename for warning in seen} == {__file__}
+    with pytest.warns(UserWarning, match="Universal: 1 steps of 0.1 eps"):
+        Universal(Linf(0.1), epochs=1)(dataset, model=plain, generator=seed(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for make in LONG:
+            make()
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        PGD(Linf(0.1), goal=Targeted()),
+        Adaptive(Linf(0.1), partial(PGD, goal=Targeted()), BPDA()),
+        Half(Linf(0.1), partial(PGD, goal=Targeted())),
+        Within(Linf(0.1), FMN(goal=Targeted())),
+    ],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_true_classes_are_no_targets(attack, plain, dataset):
+    for use in (attacked, partial(security_curve, levels=[0.1])):
+        with pytest.raises(ValueError, match="with the goal Targeted takes the classes"):
+            use(attack, plain, dataset, seed=0)
+    with pytest.raises(ValueError, match="with the goal Targeted takes the classes"):
+        nearest(FMN(goal=Targeted()), plain, dataset, seed=0)
+
+
+@pytest.mark.parametrize("make", [partial(Universal, Linf(0.1)), partial(AdversarialPatch, 0.5)])
+def test_a_print_needs_the_class_that_it_is_for(make, plain, dataset):
+    with pytest.raises(ValueError, match="name the class instead, target=3"):
+        make(goal=Targeted())
+    with pytest.raises(ValueError, match=r"0\.\.3, the model's, got 7"):
+        make(target=7)(dataset, model=plain, generator=seed(0))
+    aimed = make(target=2, epochs=40)(dataset, model=plain, generator=seed(0))
+    chosen = plain(aimed(plain, dataset.x, dataset.y, generator=seed(1))).softmax(1)[:, 2]
+    assert chosen.mean() > plain(dataset.x).softmax(1)[:, 2].mean()
+
+
+def test_a_curve_of_smallest_perturbations_is_another_function(plain, dataset):
+    with pytest.raises(ValueError, match=r"DeepFool looks for the smallest .* or Within\(ball, attack\)"):
+        security_curve(DeepFool(), plain, dataset, [0.1], seed=0)
+    curve, _ = security_curve(Within(L2(0.1), DeepFool()), plain, dataset, [0.1], seed=0)
+    assert len(curve) == len(dataset)
+
+
+@pytest.mark.parametrize("name", ["PGD", "Square", "FMN"])
+def test_batches_change_nothing(name, plain, rows):
+    """Whatever their size; equal rows of two batches draw the same noise, as in one."""
+    attack = ATTACKS[name]
+    whole, parts = (each(plain, *rows, generator=seed(0)) for each in (attack, InBatches(attack, 4)))
+    torch.testing.assert_close(getattr(parts, "x_adv", parts), getattr(whole, "x_adv", whole))
+    if name == "FMN":
+        torch.testing.assert_close(parts.distance, whole.distance)
+    with pytest.raises(ValueError, match="batch_size must be positive"):
+        InBatches(attack, 0)
+
+
+def test_what_is_no_image_is_not_called_one():
+    x, y = torch.full((2, 3), 1.5), torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(ValueError, match="^inputs must lie in"):
+        PGD(Linf(0.1))(nn.Linear(3, 2).eval(), x, y, generator=seed(0))
