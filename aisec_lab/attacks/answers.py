@@ -45,8 +45,13 @@ def read_answers(answers: object, x: Tensor, kind: Kind, classes: int | None = N
             f"the victim answers with {table.shape[1]} classes, {classes} were declared: correct `classes`"
         )
     if kind == "labels":
-        return F.one_hot(table.argmax(1), table.shape[1]).to(table.dtype)
+        return winning(table)
     return _logarithms(table) if kind == "probabilities" else table
+
+
+def winning(scores: Tensor) -> Tensor:
+    """Scores (N, K) reduced to their winning class: a row of zeros with a one, in their type."""
+    return F.one_hot(scores.argmax(1), scores.shape[1]).to(scores.dtype)
 
 
 def refuse_probabilities(scores: Tensor) -> None:
@@ -106,7 +111,7 @@ def _from_one_column(column: Tensor, kind: Kind, classes: int | None) -> Tensor:
     if classes is None:
         raise ValueError(
             f"labels of shape ({len(column)},) do not say how many classes there are: give `classes` to a "
-            "FunctionClassifier or HTTPClassifier, or answer with rows of zeros and a one, (N, K)"
+            "FunctionClassifier or HTTPClassifier; if this is one logit, wrap the model in aisec_lab.models.TwoLogits"
         )
     if not ((column == column.round()) & (column >= 0) & (column < classes)).all():
         odd = next(value for value in column.tolist() if value not in range(classes))

@@ -7,7 +7,7 @@ import torch
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import KINDS, Kind, read_answers, refuse_probabilities
+from aisec_lab.attacks.answers import KINDS, Kind, read_answers, refuse_probabilities, winning
 
 Monitor = Callable[[str, Tensor, Tensor], None]  # client, queries (N, *input), published answers (N, K)
 LONGEST = 60.0  # seconds between two attempts, at most
@@ -35,7 +35,7 @@ class Oracle(nn.Module):
         publishes: what the model answers with. "logits" by default; "probabilities" are handed on as their logarithms,
             so that a softmax gives them back; of "labels", or whatever else there is, the winning class alone is
             handed on, as a row of zeros with a one.
-        labels_only: the same as publishes="labels".
+        labels_only: hand on the winning class alone, whatever the model answers with.
         budget: how many rows it answers in all; None for any number.
         client: who asks; the monitors are told.
         monitors: called, in order, with client, queries and answers, before an answer is handed out; one that
@@ -50,8 +50,7 @@ class Oracle(nn.Module):
     Raises:
         ValueError: a negative budget, no attempt, a victim that is no module or has declared something else; on a
             call, what `read_answers` refuses of an answer, and rows that sum to one where logits were declared.
-        OutOfQueriesError: on a call that asks for more rows than are left; none of them is then answered or counted. It is
-            a `RuntimeError`.
+        OutOfQueriesError: on a call that asks for more rows than are left; none of them is then answered or counted.
     """
 
     opaque: ClassVar[bool] = True
@@ -89,8 +88,8 @@ class Oracle(nn.Module):
         self.rows: int | None = getattr(model, "rows", None)  # of a call, at most
         self.queries, self.classes = 0, 0
         self.error: Exception | None = None
-        self._reads: Kind = "logits" if declared and not self.labels_only else self.publishes  # once read, they are
-        self._plain = self._reads != "logits" or bool(declared)  # no more fear that rows sum to one
+        self._reads: Kind = "logits" if declared else publishes or "logits"  # an adapter has read what it declares
+        self._plain = bool(declared) or self.publishes != "logits"  # no fear that rows sum to one
         self.training = model.training
 
     @property
@@ -144,4 +143,4 @@ class Oracle(nn.Module):
                     "wrap it so that each answer has all of them"
                 )
             self._plain, self.classes = True, answer.shape[1]
-        return answer
+        return winning(answer) if self.labels_only else answer

@@ -4,7 +4,7 @@ from .contexts import frozen, in_training, seeded
 from .export import OnnxClassifier, onnx_bytes, save_onnx
 from .fit import Course, Fit, Objective, Probe, Step, in_turn, plain
 from .language import Characters, NeuralNGram, text_bits
-from .layers import Architecture, Normalised, TwoLogits, refuse_computed
+from .layers import Architecture, Normalised, TwoLogits, refuse_computed, refuse_opaque
 from .parallel import fit_in_parallel
 from .passes import Counted, called, logits_of
 from .regression import KernelRidge, Ridge
@@ -60,6 +60,7 @@ __all__ = [
     "onnx_bytes",
     "plain",
     "refuse_computed",
+    "refuse_opaque",
     "save_checkpoint",
     "save_onnx",
     "seeded",

@@ -5,6 +5,8 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.models.layers import refuse_opaque
+
 
 class Counted(nn.Module):
     """A classifier that counts the rows that go forward and backward through it.
@@ -42,14 +44,24 @@ def logits_of(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
 
     Returns:
         Logits (N, K) on the CPU.
+
+    Raises:
+        ValueError: a model that does not answer with one tensor.
     """
     device = next((parameter.device for parameter in model.parameters()), x.device)
     mode = model.training
     model.eval()
     try:
-        return torch.cat([model(batch.to(device)).cpu() for batch in x.split(batch_size)])
+        return torch.cat([_one_tensor(model(batch.to(device))).cpu() for batch in x.split(batch_size)])
     finally:
         model.train(mode)
+
+
+def _one_tensor(answer: object) -> Tensor:
+    if not isinstance(answer, Tensor):
+        kind = type(answer).__name__
+        raise ValueError(f"a model must answer with one tensor of logits (N, K), got a {kind}: wrap it so that it does")
+    return answer
 
 
 @torch.no_grad()
@@ -65,7 +77,11 @@ def called(model: nn.Module, x: Tensor, kinds: type[nn.Module] | tuple[type[nn.M
 
     Returns:
         Each layer once; none that is listed and never called.
+
+    Raises:
+        ValueError: an opaque model.
     """
+    refuse_opaque(model)
     order: dict[nn.Module, None] = {}
     with ExitStack() as hooks:
         for layer in model.modules():

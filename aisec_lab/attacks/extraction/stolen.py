@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import Kind, as_probabilities, refuse_probabilities
@@ -114,11 +113,6 @@ def _probabilities(oracle: nn.Module, answers: Tensor) -> Tensor:
             "publishes zeros a floor under its logarithm, and check the victim's weights"
         )
     return probabilities
-
-
-def labels(answers: Tensor) -> Tensor:
-    """Answers (N, K) reduced to their winning class, a row of zeros with a one."""
-    return F.one_hot(answers.argmax(1), answers.shape[1]).to(answers.dtype)
 
 
 def opened(oracle: Oracle, pool: Dataset, budget: int, *, at_least: int = 1) -> None:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aisec_lab.attacks.answers import refuse_probabilities
 from aisec_lab.attacks.evasion.door import asked, check, check_answer
 from aisec_lab.attacks.inference.gradient_inversion import variation
 from aisec_lab.data import Dataset
@@ -52,7 +53,9 @@ class MIFace:
         if self.blur and start.ndim != 4:
             raise ValueError(f"blur takes images (N, C, H, W), got {tuple(start.shape)}: set it to 0")
         with asked(model):
-            check_answer(model(start), y)
+            answer = model(start)
+            check_answer(answer, y)
+            refuse_probabilities(answer)
             x, cost, grad = start.clone(), *self._cost(model, start, y)
             best, least = x.clone(), cost
             recent = cost.new_full((self.patience, len(y)), torch.inf)
@@ -116,7 +119,9 @@ class PriorInversion:
         check(model, x.detach(), y)
         adam = torch.optim.Adam([x], lr=self.step_size)
         with asked(model):
-            check_answer(model(x.detach()), y)
+            answer = model(x.detach())
+            check_answer(answer, y)
+            refuse_probabilities(answer)
             for _ in range(self.steps):
                 prior = self.total_variation * variation(x) + self.closeness * (x - mean).square().mean()
                 cost = F.cross_entropy(model(x), y) + prior
