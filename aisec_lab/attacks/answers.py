@@ -41,9 +41,7 @@ def read_answers(answers: object, x: Tensor, kind: Kind, classes: int | None = N
     check_logits(table, (x,))
     assert isinstance(table, Tensor)
     if classes is not None and table.shape[1] != classes:
-        raise ValueError(
-            f"the victim answers with {table.shape[1]} classes, {classes} were declared: correct `classes`"
-        )
+        raise ValueError(f"the victim answers with {table.shape[1]} classes, not with {classes}: correct `classes`")
     if kind == "labels":
         return winning(table)
     return _logarithms(table) if kind == "probabilities" else table

@@ -16,9 +16,11 @@ from sklearn.linear_model import LogisticRegression, Perceptron
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from aisec_lab.attacks import (
+    L2,
     NES,
     FunctionClassifier,
     HopSkipJump,
@@ -245,8 +247,6 @@ def test_a_binary_estimator_has_two_columns(rows):
 
 def test_exact_attacks_on_estimators(seed):
     """The parameters of a logistic regression, the thresholds of a tree: what the estimator says, the copy says."""
-    from sklearn.tree import DecisionTreeClassifier
-
     x = torch.rand(400, 3, generator=seed(0))
     y = (x[:, 0] > 0.4).long() + (x[:, 1] > x[:, 2]).long()
     pool, test = Dataset(x[:50], y[:50], ("0", "1", "2"), "cube"), torch.rand(300, 3, generator=seed(1))
@@ -266,8 +266,6 @@ def test_black_box_attacks_run_on_a_forest(rows, seed):
     forest.fit(x[:600].numpy(), y[:600].numpy())
     oracle, some = Oracle(SklearnClassifier(forest)), x[:6]
     own = oracle(some).argmax(1)
-    from aisec_lab.attacks import L2
-
     found = HopSkipJump(L2(0.0), queries=60, samples=10)(oracle, some, own, generator=seed(0))
     assert (oracle(found.x_adv).argmax(1) != own).all()
     assert NES(Linf(0.3), queries=40)(oracle, some, own, generator=seed(0)).isfinite().all()
@@ -276,7 +274,7 @@ def test_black_box_attacks_run_on_a_forest(rows, seed):
 
 @pytest.mark.parametrize("name", ["partial tree", "data-free"])
 def test_other_thieves_keep_what_was_answered_too(name, cnn, seed):
-    """The victim fails at a call in the middle; the copy so far agrees with it on more rows than chance."""
+    """The victim fails at a call in the middle; of a tree, the cuts until then are the victim's own."""
     calls = 0
 
     def failing(logits):
@@ -291,9 +289,9 @@ def test_other_thieves_keep_what_was_answered_too(name, cnn, seed):
         limit, attack, victim = 60, DataFree(MLP((32,)), budget=12_000), cnn
         pool = Dataset(torch.zeros(1, 1, 8, 8), torch.zeros(1, dtype=torch.int64), tuple("0123456789"), "shape")
     else:
-        limit, attack = 30, TreeExtraction(rows=0, probes=0)
+        limit, attack = 100, TreeExtraction(rows=0, probes=0)
         cells = torch.rand(64, 3, generator=seed(1)).log_softmax(1)
-        victim = Answer(nn.Identity(), lambda x: cells[(x * 8).long().clamp(max=7) @ torch.tensor([8, 1])])
+        victim = Answer(nn.Identity().eval(), lambda x: cells[(x * 8).long().clamp(max=7) @ torch.tensor([8, 1])])
         pool = Dataset(x, torch.zeros(300, dtype=torch.int64), ("a", "b", "c"), "square")
     oracle = Oracle(Answer(victim, failing))
     with pytest.warns(RuntimeWarning, match="TimeoutError: no answer in time"):
@@ -302,10 +300,10 @@ def test_other_thieves_keep_what_was_answered_too(name, cnn, seed):
     assert stolen.queries == oracle.queries > 0
     assert not stolen.model.training
     if name == "partial tree":
-        limit = 10**9
-        same = logits_of(stolen.model, x).argmax(1) == logits_of(victim, x).argmax(1)
-        assert same.double().mean() > 0.5
+        eighths = 8 * stolen.model.threshold
+        inner = stolen.model.branches[:, 0] != torch.arange(len(eighths))
         assert 1 < len(stolen.model.leaves) < 64
+        assert (eighths[inner] - eighths[inner].round()).abs().max() < 1e-4, "a cut that is none of the victim's"
 
 
 READERS = {
@@ -434,9 +432,11 @@ def test_a_fault_that_stays_is_not_tried_again(fault, error, message, service, p
 
 def test_an_endpoint_of_another_form_is_read_by_functions(service, pool, cnn):
     """Labels under a name of their own; nobody there is an error of connection."""
-    service.answer = lambda instances: [
-        {"class": c} for c in logits_of(cnn, torch.tensor(instances)).argmax(1).tolist()
-    ]
+
+    def classes(instances):
+        return logits_of(cnn, torch.tensor(instances)).argmax(1).tolist()
+
+    service.answer = lambda instances: [{"class": label} for label in classes(instances)]
     labels = HTTPClassifier(
         service.url,
         publishes="labels",
@@ -444,7 +444,7 @@ def test_an_endpoint_of_another_form_is_read_by_functions(service, pool, cnn):
         encode=lambda x: {"instances": x.round(6).tolist()},
         decode=lambda answer: [each["class"] for each in answer["predictions"]],
     )
-    assert torch.equal(Oracle(labels)(pool.x[:40]).argmax(1), logits_of(cnn, pool.x[:40]).argmax(1))
+    assert Oracle(labels)(pool.x[:40]).argmax(1).tolist() == classes(pool.x[:40].tolist())
     gone = HTTPClassifier("http://127.0.0.1:9/", publishes="labels", classes=10, timeout=1)
     with pytest.raises(ConnectionError, match="can't be reached"):
         gone(pool.x[:1])
