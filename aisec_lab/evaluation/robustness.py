@@ -108,7 +108,7 @@ def classes_of(model: nn.Module, x: Tensor, classes: int) -> Tensor:
     Raises:
         ValueError: the model has more or fewer columns than that, one logit, or answers NaN.
     """
-    answers, columns = winners(model, x)
+    answers, columns = _winners(model, x)
     rejects = any(getattr(module, "rejects", False) is True for module in model.modules())
     if len(answers) and columns != classes + rejects:
         option = ", and a reject option" if rejects else ""
@@ -119,11 +119,12 @@ def classes_of(model: nn.Module, x: Tensor, classes: int) -> Tensor:
     return torch.where(answers == classes, REJECTED, answers)
 
 
-def winners(model: nn.Module, x: Tensor) -> tuple[Tensor, int]:
-    """The winning columns (N,) of a model's answers, the reject option's among them, and how many columns there are.
+def winners(model: nn.Module, x: Tensor) -> Tensor:
+    """The winning columns (N,) of a model's answers, the reject option's among them. Args: as for `classes_of`."""
+    return _winners(model, x)[0]
 
-    Args, raises: as for `classes_of`.
-    """
+
+def _winners(model: nn.Module, x: Tensor) -> tuple[Tensor, int]:
     with seeded(model, torch.Generator().manual_seed(FRESH)):
         logits = logits_of(model, x)
     if logits.ndim != 2 or logits.shape[1] < 2:

@@ -23,6 +23,7 @@ from aisec_lab.attacks import (
     L2,
     NES,
     FunctionClassifier,
+    GradientInversion,
     HopSkipJump,
     HTTPClassifier,
     Knockoff,
@@ -31,8 +32,10 @@ from aisec_lab.attacks import (
     Linf,
     Loss,
     Oracle,
+    PriorInversion,
     SklearnClassifier,
     TreeExtraction,
+    Watched,
 )
 from aisec_lab.attacks.answers import read_answers
 from aisec_lab.attacks.extraction.data_free import DataFree
@@ -331,16 +334,32 @@ def test_inference_refuses_models_that_answer_with_probabilities(cnn, sample, se
         ConfidenceScores()(flat, x.flatten(1), y, bit)
 
 
-def test_fidelity_compares_equal_classes_and_at_least_two(cnn, sample):
+def test_inference_by_gradients_refuses_who_only_answers(cnn, sample):
+    x, y = sample[0][:2], sample[1][:2]
+    gradients = [torch.zeros_like(weight) for weight in cnn.parameters()]
+    for attack in (
+        lambda: MIFace(steps=2)(Oracle(cnn), y, start=x),
+        lambda: PriorInversion(steps=2)(Oracle(cnn), y, mean=x[0]),
+        lambda: GradientInversion()(Oracle(cnn), gradients, y=y, shape=(1, 8, 8), rows=2, generator=torch.Generator()),
+        lambda: Watched(Oracle(cnn), None, 1, 1.0, x[:1]),
+    ):
+        with pytest.raises(ValueError, match="shows answers and nothing of its inside"):
+            attack()
+
+
+def test_fidelity_is_between_classifiers_of_two_logits_or_more(cnn, sample):
+    """One logit has its only column for a winner, on every row: such a copy would be the victim's equal."""
     x, y = sample
     data = Dataset(x, y, tuple("0123456789"), "digits")
-    fewer, one = Answer(cnn, lambda z: z[:, :5]), Answer(cnn, lambda z: z[:, :1])
+    one = Answer(cnn, lambda z: z[:, :1])
     assert fidelity(cnn, Oracle(softmaxed(cnn), publishes="probabilities"), x)["value"] == 1
-    for measure in (lambda copy: fidelity(copy, cnn, x), lambda copy: transfer(None, copy, cnn, data, seed=0)):
-        with pytest.raises(ValueError, match="the copy answers with 5 classes, the victim with 10"):
-            measure(fewer)
+    for measure in (
+        lambda: fidelity(one, one, x),
+        lambda: fidelity(cnn, one, x),
+        lambda: transfer(None, cnn, one, data, seed=0),
+    ):
         with pytest.raises(ValueError, match="TwoLogits"):
-            measure(one)
+            measure()
     with pytest.raises(ValueError, match="got a tuple"):
         fidelity(Answer(cnn, lambda z: (z, z)), cnn, x)
 

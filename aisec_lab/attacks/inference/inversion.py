@@ -10,6 +10,7 @@ from aisec_lab.attacks.answers import refuse_probabilities
 from aisec_lab.attacks.evasion.door import asked, check, check_answer
 from aisec_lab.attacks.inference.gradient_inversion import variation
 from aisec_lab.data import Dataset
+from aisec_lab.models.layers import refuse_opaque
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class MIFace:
         The inputs with the least cost that were seen (N, *shape), in [0, 1].
 
     Raises:
-        ValueError: settings out of their range, a blur of what is no image, a class outside 0..K-1.
+        ValueError: settings out of their range, a blur of what is no image, a class outside 0..K-1; a model that is
+            opaque, or answers with probabilities.
     """
 
     steps: int = 5000
@@ -50,6 +52,7 @@ class MIFace:
 
     def __call__(self, model: nn.Module, y: Tensor, *, start: Tensor) -> Tensor:
         check(model, start, y)
+        refuse_opaque(model)
         if self.blur and start.ndim != 4:
             raise ValueError(f"blur takes images (N, C, H, W), got {tuple(start.shape)}: set it to 0")
         with asked(model):
@@ -117,6 +120,7 @@ class PriorInversion:
     def __call__(self, model: nn.Module, y: Tensor, *, mean: Tensor) -> Tensor:
         x = mean.expand(len(y), *mean.shape).clone().requires_grad_()
         check(model, x.detach(), y)
+        refuse_opaque(model)
         adam = torch.optim.Adam([x], lr=self.step_size)
         with asked(model):
             answer = model(x.detach())
