@@ -82,6 +82,7 @@ from .text.greedy import Greedy
 from .text.homoglyphs import Homoglyphs
 from .text.hotflip import HotFlip
 from .text.synonyms import Neighbours, Synonyms
+from .victims import FunctionClassifier, HTTPClassifier, SklearnClassifier
 
 __all__ = [
     "APGD",
@@ -128,9 +129,11 @@ __all__ = [
     "Entropy",
     "Extraction",
     "Found",
+    "FunctionClassifier",
     "GradientInversion",
     "GradientMatching",
     "Greedy",
+    "HTTPClassifier",
     "Half",
     "Homoglyphs",
     "HopSkipJump",
@@ -184,6 +187,7 @@ __all__ = [
     "SignFlip",
     "Sinusoid",
     "SkewNormal",
+    "SklearnClassifier",
     "SmallestMargin",
     "Sponge",
     "Square",

@@ -13,8 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.attacks.answers import refuse_probabilities
 from aisec_lab.defenses.inputs import BitDepth, MedianFilter
-from aisec_lab.models import frozen
+from aisec_lab.models import frozen, refuse_opaque
 
 BATCH = 500  # rows a pass, when clean rows are looked at
 
@@ -44,8 +45,9 @@ def features(model: nn.Module, x: Tensor) -> Tensor:
     """What the linear layer that a classifier calls last is given for x (N, *input): shape (N, D), with its graph.
 
     Raises:
-        ValueError: a model that calls no linear layer.
+        ValueError: a model that calls no linear layer, or an opaque one.
     """
+    refuse_opaque(model)
     seen: list[Tensor] = []
     with ExitStack() as hooks:
         for layer in model.modules():
@@ -101,7 +103,9 @@ class Disagreement(Fitted):
         self.squeezed.training = model.training
 
     def score(self, x: Tensor) -> Tensor:
-        plain = self.model(x).softmax(1)
+        logits = self.model(x)
+        refuse_probabilities(logits)
+        plain = logits.softmax(1)
         distances = [(plain - squeezed(x).softmax(1)).abs().sum(1) for squeezed in self.squeezed]
         return torch.stack(distances).amax(0)
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aisec_lab.attacks.answers import refuse_probabilities
 from aisec_lab.data import Dataset
 from aisec_lab.models import Course, Fit, frozen, in_turn
 
@@ -30,7 +31,9 @@ class Tempered:
         target = y
         if self.teacher is not None:
             with frozen(self.teacher), torch.no_grad():
-                target = (self.teacher(x) / self.temperature).softmax(1)
+                logits = self.teacher(x)
+            refuse_probabilities(logits)
+            target = (logits / self.temperature).softmax(1)
         return F.cross_entropy(model(x) / self.temperature, target, reduction="none")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.attacks.answers import refuse_probabilities
 from aisec_lab.data import Splits
 from aisec_lab.models import Architecture, Course, Fit, Objective
 
@@ -31,8 +32,10 @@ class Averaged(Members):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K) of inputs (N, *input)."""
-        each = torch.stack([member(x).log_softmax(1) for member in self.members])  # (members, N, K)
-        return each.logsumexp(0) - math.log(len(self.members))
+        logits = torch.stack([member(x) for member in self.members])  # (members, N, K)
+        for answers in logits:
+            refuse_probabilities(answers)
+        return logits.log_softmax(2).logsumexp(0) - math.log(len(self.members))
 
 
 @dataclass(frozen=True)

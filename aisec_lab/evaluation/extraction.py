@@ -30,6 +30,9 @@ def fidelity(copy: nn.Module, victim: nn.Module, x: Tensor, /, **cell: Any) -> d
 
     Returns:
         The metric `fidelity`: the share of rows whose winning classes are the same, with its interval.
+
+    Raises:
+        ValueError: one logit, or answers that are none.
     """
     return rate("fidelity", int((winners(copy, x) == winners(victim, x)).sum()), len(x), **cell)
 
@@ -53,7 +56,7 @@ def transfer(
         The metric `transfer_asr`: the share of those rows that the victim then gets wrong, with its interval.
 
     Raises:
-        ValueError: the victim gets no row right.
+        ValueError: the victim gets no row right; one logit, or answers that are none.
     """
     right = dataset.subset(torch.arange(len(dataset))[winners(victim, dataset.x) == dataset.y])
     x_adv, _ = attacked(attack, copy, right, seed=seed)

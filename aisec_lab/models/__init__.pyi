@@ -5,7 +5,7 @@ from .export import OnnxClassifier, onnx_bytes, save_onnx
 from .fit import Course, Fit, Objective, Probe, Step, in_turn, plain
 from .gradient import gradient, leaf, refuse_constant
 from .language import Characters, NeuralNGram, text_bits
-from .layers import Architecture, Normalised, TwoLogits, refuse_computed
+from .layers import Architecture, Normalised, TwoLogits, refuse_computed, refuse_opaque
 from .parallel import fit_in_parallel
 from .passes import Counted, called, logits_of
 from .regression import KernelRidge, Ridge
@@ -65,6 +65,7 @@ __all__ = [
     "plain",
     "refuse_computed",
     "refuse_constant",
+    "refuse_opaque",
     "save_checkpoint",
     "save_onnx",
     "seeded",

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from aisec_lab.data import Dataset
 from aisec_lab.models.contexts import in_training
+from aisec_lab.models.layers import refuse_opaque
 from aisec_lab.models.passes import Counted, logits_of
 from aisec_lab.models.run import Run, content_of
 
@@ -217,6 +218,7 @@ class Fit:
         return run.history
 
     def _check(self, model: nn.Module, rows: int, batches: Sampler) -> None:
+        refuse_opaque(model)
         if not any(weight.requires_grad for weight in model.parameters()):
             raise ValueError("all weights are frozen: there is nothing to train, call requires_grad_(True) on some")
         if batches is shuffled and rows % self.batch_size == 1:

@@ -56,12 +56,31 @@ class TwoLogits(nn.Module):
         return torch.cat([torch.zeros_like(logit), logit], 1)
 
 
+def refuse_opaque(model: nn.Module) -> None:
+    """Refuse, for whoever looks inside a model, one that shows no more than its answers.
+
+    Args:
+        model: any module; it or a part of it is opaque if it has an attribute `opaque` that is True.
+
+    Raises:
+        ValueError: with the name of the opaque part.
+    """
+    for part in model.modules():
+        if getattr(part, "opaque", False) is True:
+            raise ValueError(
+                f"{type(part).__name__} shows answers and nothing of its inside, neither weights nor activations nor "
+                "gradients: give the model itself, or take what only asks"
+            )
+
+
 def refuse_computed(model: nn.Module) -> None:
     """Refuse, for whoever changes weights in place, layers whose weight is computed anew in each pass.
 
     Raises:
-        ValueError: with the layer's name; its `weight` is no parameter, so that a change of it would be lost.
+        ValueError: with the layer's name; its `weight` is no parameter, so that a change of it would be lost. An
+            opaque model.
     """
+    refuse_opaque(model)
     for name, layer in model.named_modules():
         if isinstance(layer, nn.Linear | _ConvNd) and not isinstance(layer._parameters.get("weight"), nn.Parameter):
             raise ValueError(

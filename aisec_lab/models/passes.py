@@ -5,7 +5,8 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.models.contexts import frozen
+from aisec_lab.models.asked import asked
+from aisec_lab.models.layers import refuse_opaque
 
 
 class Counted(nn.Module):
@@ -44,9 +45,12 @@ def logits_of(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
 
     Returns:
         Logits (N, K) on the CPU.
+
+    Raises:
+        ValueError: what is no answer (`check_logits`).
     """
     device = next((parameter.device for parameter in model.parameters()), x.device)
-    with frozen(model):
+    with asked(model):
         return torch.cat([model(batch.to(device)).cpu() for batch in x.split(batch_size)])
 
 
@@ -63,7 +67,11 @@ def called(model: nn.Module, x: Tensor, kinds: type[nn.Module] | tuple[type[nn.M
 
     Returns:
         Each layer once; none that is listed and never called.
+
+    Raises:
+        ValueError: an opaque model.
     """
+    refuse_opaque(model)
     order: dict[nn.Module, None] = {}
     with ExitStack() as hooks:
         for layer in model.modules():

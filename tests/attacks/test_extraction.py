@@ -453,9 +453,54 @@ def test_a_victim_in_training_mode_is_refused(cnn, pool, seed):
         cnn.eval()
 
 
+class Until(nn.Module):
+    """A victim that takes 40 rows a call, and times out on the first one that passes so many rows in all."""
+
+    rows = 40
+
+    def __init__(self, model, last):
+        super().__init__()
+        self.model, self.left, self.training = model, last, False
+        self.error = TimeoutError("no answer in time")
+
+    def forward(self, x):
+        self.left -= len(x)
+        if self.left < 0:
+            raise self.error
+        return self.model(x)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_thief_whose_victim_fails_half_way_keeps_what_was_answered(name, cnn, pool, agreement, seed):
+    """A copy of the rows that were answered and of no other, the error beside it, and a warning."""
+    asked: list[Tensor] = []
+    oracle = Oracle(Until(cnn, 130), monitors=[lambda client, x, answers: asked.append(x)])
+    with pytest.warns(RuntimeWarning, match="stopped answering after .* TimeoutError: no answer in time"):
+        stolen = ATTACKS[name](oracle, pool, generator=seed(0))
+    assert stolen.error is oracle.model.error
+    assert 100 <= stolen.queries == oracle.queries == sum(map(len, asked)) <= 130
+    assert agreement(stolen.model) > 0.4, "a tenth would be chance"
+    assert not any(module.training for module in stolen.model.modules())
+    with pytest.raises(TimeoutError, match="no answer in time"):
+        ATTACKS[name](Oracle(Until(cnn, 0)), pool, generator=seed(0))
+
+
+def test_answers_so_far_are_those_of_the_whole_run(cnn, pool, seed):
+    """To the bit: the first rows, the copy that is trained on them alone, and no error where all is answered."""
+    rows = torch.randperm(len(pool), generator=seed(0))[:120]
+    with pytest.warns(RuntimeWarning):
+        stolen = ATTACKS["knockoff"](Oracle(Until(cnn, 120)), pool, generator=seed(0))
+    whole = published(Oracle(cnn), pool.x[rows])
+    generator = seed(0)
+    torch.randperm(len(pool), generator=generator)
+    copy = imitated(COPY, pool.x[rows], whole, fit=FIT, generator=generator, name="answers")
+    assert torch.equal(logits_of(stolen.model, pool.x), logits_of(copy, pool.x))
+    assert ATTACKS["knockoff"](Oracle(cnn), pool, generator=seed(0)).error is None
+
+
 @pytest.mark.parametrize("name", ["knockoff", "policy", "jacobian", "margin"])
-def test_a_thief_whose_account_is_locked_has_nothing(name, cnn, pool, seed):
-    """What a monitor raises comes through; the answer that it withheld is counted."""
+def test_a_thief_whose_account_is_locked_has_what_it_was_told_before(name, cnn, pool, seed):
+    """The answer that a monitor withholds is neither counted nor learned; who was never told anything has nothing."""
     seen = 0
 
     def lock(client, x, answers):
@@ -465,6 +510,12 @@ def test_a_thief_whose_account_is_locked_has_nothing(name, cnn, pool, seed):
             raise PermissionError(f"{client} is locked out")
 
     oracle = Oracle(cnn, monitors=[lock])
-    with pytest.raises(PermissionError, match="attacker is locked out"):
-        ATTACKS[name](oracle, pool, generator=seed(0))
-    assert 100 < oracle.queries <= BUDGET
+    if name == "knockoff":  # asks all at once
+        with pytest.raises(PermissionError, match="attacker is locked out"):
+            ATTACKS[name](oracle, pool, generator=seed(0))
+        assert oracle.queries == 0
+    else:
+        with pytest.warns(RuntimeWarning, match="attacker is locked out"):
+            stolen = ATTACKS[name](oracle, pool, generator=seed(0))
+        assert isinstance(stolen.error, PermissionError)
+        assert stolen.queries == oracle.queries <= 100

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from aisec_lab.attacks import Linf, Oracle, Square
 
@@ -30,16 +31,57 @@ def test_it_answers_as_many_rows_as_its_budget_and_no_part_of_a_query_beyond(cnn
     assert torch.equal(seen[1][2], answer)
 
 
-def test_a_monitor_that_raises_withholds_the_answer_and_the_query_counts(cnn, sample):
-    """As an account that is locked."""
+def test_what_a_monitor_withholds_is_not_counted(cnn, sample):
+    """As an account that is locked: nothing was answered, and the budget is as it was."""
 
     def lock(client, x, answer):
         raise PermissionError(f"{client} is locked out")
 
-    oracle = Oracle(cnn, monitors=[lock])
-    with pytest.raises(PermissionError, match="attacker is locked out"):
-        oracle(sample[0][:2])
-    assert oracle.queries == 2
+    oracle = Oracle(cnn, monitors=[lock], budget=2)
+    for _ in range(2):
+        with pytest.raises(PermissionError, match="attacker is locked out") as raised:
+            oracle(sample[0][:2])
+    assert oracle.queries == 0
+    assert oracle.error is raised.value
+
+
+LOST = ConnectionError("connection lost")
+
+
+class Failing(nn.Module):
+    """A victim whose calls of these numbers fail."""
+
+    def __init__(self, model, failing, error=LOST):
+        super().__init__()
+        self.model, self.failing, self.error, self.calls, self.training = model, set(failing), error, 0, False
+
+    def forward(self, x):
+        self.calls += 1
+        if self.calls in self.failing:
+            raise self.error
+        return self.model(x)
+
+
+def test_a_call_that_fails_is_tried_again_and_counts_when_it_is_answered(cnn, sample):
+    """Twice the connection is lost, the third attempt is answered; with two attempts it is an error, of no cost."""
+    x, seen = sample[0][:5], []
+    oracle = Oracle(Failing(cnn, {1, 2}), attempts=3, wait=0, monitors=[lambda *query: seen.append(query)])
+    assert torch.equal(oracle(x), cnn(x).detach())
+    assert (oracle.queries, oracle.error, len(seen)) == (5, None, 1)
+    twice = Oracle(Failing(cnn, {1, 2}), attempts=2, wait=0)
+    with pytest.raises(ConnectionError, match="connection lost"):
+        twice(x)
+    assert (twice.queries, twice.model.calls) == (0, 2)
+    assert twice(x).shape == (5, 10)
+    assert (twice.queries, twice.error) == (5, None)
+
+
+@pytest.mark.parametrize("error", [ValueError("wrong"), PermissionError("forbidden"), KeyError("x")], ids=repr)
+def test_what_another_attempt_cannot_mend_is_not_tried_again(error, cnn, sample):
+    oracle = Oracle(Failing(cnn, {1}, error), attempts=5, wait=0)
+    with pytest.raises(type(error)):
+        oracle(sample[0][:5])
+    assert oracle.model.calls == 1
 
 
 def test_black_box_attacks_take_it_for_a_classifier(cnn, sample, seed):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.balls import Ball
 from aisec_lab.attacks.evasion.door import Attack
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
+from aisec_lab.models.layers import refuse_opaque
 
 
 class View(Protocol):
@@ -95,12 +96,13 @@ class BPDA:
         model: a classifier with such parts, at any depth.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are none, or the model is opaque.
     """
 
     surrogate: Callable[[Tensor], Tensor] = identity
 
     def __call__(self, model: nn.Module) -> nn.Module:
+        refuse_opaque(model)
         layers = [module for module in model.modules() if getattr(module, "differentiable", True) is False]
         if not layers:
             raise ValueError(

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, check_ball
 from aisec_lab.attacks.evasion.climb import climb
-from aisec_lab.attacks.evasion.door import admit, asked, of_numbers
+from aisec_lab.attacks.evasion.door import admit, of_numbers
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss, TargetedDLR, TargetedLoss
 from aisec_lab.attacks.evasion.minimal import likeliest
 from aisec_lab.attacks.evasion.search import Lowest
+from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)

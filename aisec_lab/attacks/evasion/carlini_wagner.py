@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2
-from aisec_lab.attacks.evasion.door import admit, asked
+from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.minimal import Smallest
 from aisec_lab.attacks.evasion.projections import per_row
 from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.models.asked import asked
 
 INSIDE = 0.999999  # the faces of the box lie at infinity in w
 BETA_1, BETA_2, TINY = 0.9, 0.999, 1e-8  # of Adam

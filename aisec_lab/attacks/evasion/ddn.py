@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2
-from aisec_lab.attacks.evasion.door import admit, asked
+from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy
 from aisec_lab.attacks.evasion.minimal import Smallest, cosine
 from aisec_lab.attacks.evasion.projections import TINY, boxed, per_row, unstopped
 from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.models.asked import asked
 
 FIRST_EPSILON = 1.0
 

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
-from aisec_lab.attacks.evasion.door import admit, asked
+from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Untargeted
 from aisec_lab.attacks.evasion.minimal import FINAL_STEPS, Smallest, likeliest
 from aisec_lab.attacks.evasion.planes import nearest_plane
 from aisec_lab.attacks.evasion.projections import boxed
+from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """The public door of every evasion attack: what it is called with, and what is refused."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.models import frozen, with_modes
+from aisec_lab.models import with_modes
+from aisec_lab.models.asked import check_logits
 
 SLACK = 1e-6  # rounding in float32 may leave the box by this much
 
@@ -34,50 +33,6 @@ def of_numbers(goal: object, loss: object) -> bool:
             "with the goal Tolerance go the losses AbsoluteError and Residual"
         )
     return real
-
-
-@contextmanager
-def asked(model: nn.Module) -> Iterator[nn.Module]:
-    """A model as every attack asks it: frozen, each of its answers looked at, and never handed the attack's own tensor.
-
-    A model that works in place changes a copy; one that breaks down at a point is found at that point, where else the
-    row would pass for robust.
-
-    Args:
-        model: classifier.
-
-    Yields:
-        The same model; a call raises ValueError where the answer is none (`check_logits`).
-    """
-    with ExitStack() as hooks:
-        hooks.enter_context(frozen(model))
-        hooks.callback(model.register_forward_pre_hook(_handed_copies, prepend=True).remove)
-        hooks.callback(model.register_forward_hook(lambda _, args, answer: check_logits(answer, args)).remove)
-        yield model
-
-
-def _handed_copies(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(value.clone() if isinstance(value, Tensor) else value for value in args)
-
-
-def check_logits(answer: object, args: tuple[Any, ...]) -> None:
-    """Refuse what is no answer of a classifier, or of a regression, to the rows that are the first of `args`.
-
-    Raises:
-        ValueError: anything but one tensor (N, K) of floating point numbers for N rows, NaN, or plus infinity.
-    """
-    wrap = "wrap it so that it answers with logits (N, K)"
-    if not isinstance(answer, Tensor):
-        raise ValueError(f"a model must answer with one tensor of logits (N, K), got a {type(answer).__name__}: {wrap}")
-    rows = len(args[0]) if args else len(answer)
-    if answer.ndim != 2 or len(answer) != rows or not answer.is_floating_point():
-        given = f"{answer.dtype} of shape {tuple(answer.shape)}"
-        raise ValueError(f"a model must answer {rows} rows with floats of shape ({rows}, K), got {given}: {wrap}")
-    if (answer.isnan() | answer.isposinf()).any():
-        raise ValueError(
-            "the model's logits are NaN or infinite at a point that the attack asks about, so that no attack can be "
-            "judged: check its weights and its last layers"
-        )
 
 
 def admit(
@@ -120,7 +75,7 @@ def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: b
         real: whether `y` has to be numbers (N,) instead, the truth of a regression.
 
     Raises:
-        ValueError: what is no module, one in training mode, or a TorchScript module by itself; inputs that are no
+        ValueError: what is no module, one in training mode; inputs that are no
             floating point numbers in [0, 1]; classes of another type than int64, of another number than `x` has rows,
             or negative; numbers that are not finite.
     """
@@ -129,8 +84,6 @@ def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: b
             f"the model must be a torch.nn.Module in evaluation mode, got a {type(model).__name__}: call it in the "
             "forward of one"
         )
-    if isinstance(model, torch.jit.RecursiveScriptModule):
-        raise ValueError("no hook that looks at answers fits a TorchScript module: use nn.Sequential(model).eval()")
     for name, module in with_modes(model):
         if module.training:
             where = f"its part {name!r} is" if name else "the model is"

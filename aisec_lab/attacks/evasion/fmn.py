@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L0, L2, Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit, asked
+from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.minimal import Smallest, cosine
 from aisec_lab.attacks.evasion.projections import per_row, unstopped
 from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit, asked, check_classes, of_numbers
+from aisec_lab.attacks.evasion.door import admit, check_classes, of_numbers
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.projections import per_row, unstopped
 from aisec_lab.attacks.evasion.search import Lowest, ascent
 from aisec_lab.attacks.evasion.steps import FROM_ANYWHERE, FROM_CENTRE, warn_of_short_steps
+from aisec_lab.models.asked import asked
 
 FAR = 1e5  # a step so long, in units of eps, that its projection is the far end of ball and box
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import Attack, admit, asked
+from aisec_lab.attacks.evasion.door import Attack, admit
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
+from aisec_lab.models.asked import asked
 
 
 class Rounded(nn.Module):

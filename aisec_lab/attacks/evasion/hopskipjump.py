@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
-from aisec_lab.attacks.evasion.door import admit, asked
+from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.nearest import Nearest, Searched, candidates, halve, start
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.projections import per_row
+from aisec_lab.models.asked import asked
 
 TRIES = 100  # candidates for a first point
 FIRST_DELTA = 0.1  # radius of the first estimate, in widths of the box, as in the authors' code

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit, asked
+from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.projections import per_row, unstopped
 from aisec_lab.attacks.evasion.search import Lowest
+from aisec_lab.models.asked import asked
 
 BATCH = 256  # points a pass, about
 

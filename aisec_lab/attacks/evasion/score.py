@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
-from aisec_lab.attacks.evasion.door import admit, asked
+from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.search import Lowest
 from aisec_lab.attacks.evasion.squares import corners, moved, stripes, tiles
+from aisec_lab.models.asked import asked
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the share of pixels, in a search of 10,000 queries
 

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit, asked
+from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.projections import TINY, per_row, unstopped
 from aisec_lab.attacks.evasion.steps import FROM_ANYWHERE, warn_of_short_steps
 from aisec_lab.models import gradient, leaf
+from aisec_lab.models.asked import asked
+from aisec_lab.models.layers import refuse_opaque
 
 WIDTH = 0.1  # of the sigmoid, in standard deviations of a layer: on digits, the densest of 0.03, 0.1, 0.3 and 1
 
@@ -25,8 +27,9 @@ def listening(model: nn.Module) -> Iterator[list[Tensor]]:
         A list that each pass appends to: inputs (N, ...) of a ReLU, one entry for each call of one.
 
     Raises:
-        ValueError: no `nn.ReLU` in the model.
+        ValueError: no `nn.ReLU` in the model, or an opaque one.
     """
+    refuse_opaque(model)
     heard: list[Tensor] = []
 
     def hear(module: nn.Module, args: tuple[Any, ...]) -> None:

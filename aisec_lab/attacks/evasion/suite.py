@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.adaptive import EOT, Adaptive
 from aisec_lab.attacks.evasion.apgd import APGD, TargetedAPGD
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import Attack, admit, asked, check_answer
+from aisec_lab.attacks.evasion.door import Attack, admit, check_answer
 from aisec_lab.attacks.evasion.fab import TargetedFAB
 from aisec_lab.attacks.evasion.goals import lead
 from aisec_lab.attacks.evasion.losses import DLR, Loss, Margin, TargetedDLR, TargetedLoss, TargetedMargin
 from aisec_lab.attacks.evasion.score import Square
 from aisec_lab.attacks.evasion.within import Within
+from aisec_lab.models.asked import asked
 
 CLEAN, STANDING = 0, -1  # in `Worst.stage`
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import admit, asked
+from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import Loss, Margin
 from aisec_lab.attacks.evasion.purchases import nearest, offers, steepest
 from aisec_lab.attacks.evasion.search import Lowest, ascent
 from aisec_lab.attacks.evasion.tables import Table
+from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)

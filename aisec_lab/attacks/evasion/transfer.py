@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit, asked
+from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
@@ -15,6 +15,7 @@ from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.projections import TINY, per_row
 from aisec_lab.attacks.evasion.search import ascent
 from aisec_lab.attacks.evasion.steps import FROM_CENTRE, warn_of_short_steps
+from aisec_lab.models.asked import asked
 
 DRAWS = 4  # counters that belong to one step
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from aisec_lab.attacks.extraction.copying import Answered, Copying, answered, drawn, others
-from aisec_lab.attacks.extraction.stolen import published
+from aisec_lab.attacks.extraction.stolen import published_until_error
 from aisec_lab.attacks.extraction.strategies import SmallestMargin, Strategy
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
@@ -36,10 +36,12 @@ class ActiveExtraction(Copying):
     def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> Answered:
         first, *parts = (len(part) for part in torch.arange(self.budget).tensor_split(self.rounds + 1))
         rows = drawn(pool, first, generator)
-        answers = published(oracle, pool.x[rows])
+        answers = published_until_error(oracle, pool.x[rows])
         for part in parts:
+            if len(answers) < len(rows):
+                break
             copy = self._copy(pool.x[rows], answers, generator)
             said, rest = logits_of(copy, pool.x).softmax(1), others(pool, rows)
             new = rest[self.strategy(said[rest], said[rows], part)]
-            rows, answers = torch.cat([rows, new]), torch.cat([answers, published(oracle, pool.x[new])])
+            rows, answers = torch.cat([rows, new]), published_until_error(oracle, pool.x[new], answers)
         return answered(pool, rows, answers)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aisec_lab.attacks.answers import winning
 from aisec_lab.attacks.extraction.copying import Answered, Copying, answered, drawn
-from aisec_lab.attacks.extraction.stolen import labels, published
+from aisec_lab.attacks.extraction.stolen import published_until_error
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 
@@ -25,7 +26,7 @@ class Copycat(Copying):
 
     def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> Answered:
         rows = drawn(pool, self.budget, generator)
-        x, answers, rest = answered(pool, rows, labels(published(oracle, pool.x[rows])))
+        x, answers, rest = answered(pool, rows, winning(published_until_error(oracle, pool.x[rows])))
         even = balanced(answers.argmax(1), generator)
         return Answered(x[even], answers[even], rest)
 

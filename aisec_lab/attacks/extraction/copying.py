@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.extraction.imitation import Augmentation, imitated
 from aisec_lab.attacks.extraction.self_training import SelfTraining
-from aisec_lab.attacks.extraction.stolen import Stolen, opened
+from aisec_lab.attacks.extraction.stolen import Stolen, opened, warned
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 from aisec_lab.models.fit import Fit
@@ -41,11 +41,13 @@ class Copying(ABC):
         generator: the attack's only randomness.
 
     Returns:
-        The copy, in evaluation mode, and the rows that were asked: `budget` of them, not one more.
+        The copy, in evaluation mode, and the rows that were asked: `budget` of them, not one more. Where the victim
+        stops answering half-way, or a monitor withholds its answers, the copy is made of what was answered before;
+        `Stolen.error` says why, and so does a warning.
 
     Raises:
         ValueError: a budget that the pool or the oracle does not have, or a victim in training mode.
-        Exception: whatever a monitor of the oracle raises to withhold an answer; what it had told before is lost.
+        Exception: whatever the oracle raises before it has answered anything.
     """
 
     architecture: Architecture
@@ -68,7 +70,8 @@ class Copying(ABC):
             return self._copy(x, answers, generator)
 
         copy = train(x, answers) if self.self_training is None else self.self_training(train, x, answers, rest)
-        return Stolen(copy, oracle.queries - before)
+        queries = oracle.queries - before
+        return Stolen(copy, queries, warned(oracle, queries))
 
     @property
     def rows(self) -> int:
@@ -77,7 +80,7 @@ class Copying(ABC):
 
     @abstractmethod
     def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> Answered:
-        """Spend the budget."""
+        """Spend the budget, or what of it is answered."""
 
     def _copy(self, x: Tensor, answers: Tensor, generator: torch.Generator) -> nn.Module:
         """A new copy, from what is known."""
@@ -98,7 +101,8 @@ def drawn(pool: Dataset, n: int, generator: torch.Generator) -> Tensor:
 
 
 def answered(pool: Dataset, rows: Tensor, answers: Tensor) -> Answered:
-    """The pool's `rows` (N,) with their answers (N, K), in this order, and the rest in the pool's."""
+    """The pool's first `rows` with their answers (N, K), in this order, and the rest in the pool's."""
+    rows = rows[: len(answers)]
     return Answered(pool.x[rows], answers, pool.x[others(pool, rows)])
 
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from aisec_lab.attacks.evasion.door import asked
-from aisec_lab.attacks.extraction.stolen import Stolen, opened, published
+from aisec_lab.attacks.extraction.stolen import Stolen, opened, published, warned
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
+from aisec_lab.models.asked import asked
 from aisec_lab.models.layers import Architecture, initialise, logarithms
 
 SPREAD = 4.0  # standard deviation of a pixel before the sigmoid, so that images use the whole of [0, 1]
@@ -65,7 +65,8 @@ class DataFree:
         generator: source of all weights, inputs and directions.
 
     Returns:
-        The copy, from `budget` queries less what is left of a last, incomplete round.
+        The copy, from `budget` queries less what is left of a last, incomplete round; where the victim fails on the
+        way, as it is then, with the error, as for `Copying`.
 
     Raises:
         ValueError: settings out of range, a budget below one round or beyond the oracle's, an oracle in training mode
@@ -101,19 +102,19 @@ class DataFree:
         climbing = 1 + self.directions if self.generator_rate else 0
         a_round = self.batch_size * (climbing + self.copy_steps)
         opened(oracle, pool, self.budget, at_least=1 + a_round)
-        rounds = (self.budget - 1) // a_round
+        rounds, before = (self.budget - 1) // a_round, oracle.queries
         with asked(oracle):
             classes = published(oracle, torch.full((1, *pool.shape), 0.5)).shape[1]
             copy = self.architecture(pool.shape, classes, generator=generator).train()
             game = _Game(self, oracle, copy, pool.shape, rounds, generator)
-            for _ in range(rounds):
-                if self.generator_rate:
-                    game.climb()
-                for _ in range(self.copy_steps):
-                    game.descend(*game.answered(game.drawn().detach()))
-                for _ in range(self.replays):
-                    game.descend(*game.remembered())
-        return Stolen(copy.eval(), 1 + rounds * a_round)
+            try:
+                for _ in range(rounds):
+                    game.round()
+            except Exception as error:
+                if error is not oracle.error or not game.memory:
+                    raise
+        queries = oracle.queries - before
+        return Stolen(copy.eval(), queries, warned(oracle, queries))
 
 
 class _Game:
@@ -141,6 +142,15 @@ class _Game:
         steps = rounds * (settings.copy_steps + settings.replays)
         self.slower = CosineAnnealingLR(self.down, steps), CosineAnnealingLR(self.up, rounds)
         self.memory: list[tuple[Tensor, Tensor]] = []  # batches of inputs and recovered logits
+
+    def round(self) -> None:
+        """A step of the generator, and the copy's that go with it."""
+        if self.settings.generator_rate:
+            self.climb()
+        for _ in range(self.settings.copy_steps):
+            self.descend(*self.answered(self.drawn().detach()))
+        for _ in range(self.settings.replays):
+            self.descend(*self.remembered())
 
     def drawn(self) -> Tensor:
         """What the generator makes of noise, (B, d), before the sigmoid."""

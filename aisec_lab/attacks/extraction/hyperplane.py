@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aisec_lab.attacks.evasion.door import asked
 from aisec_lab.attacks.extraction.linear import linear_model
 from aisec_lab.attacks.extraction.stolen import Stolen, opened, published
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
+from aisec_lab.models.asked import asked
 
 ROUGH, FINE = 12, 25  # halvings of a line: enough to know the corners by, and as many as float32 tells apart
 

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import asked
 from aisec_lab.attacks.extraction.copying import Answered, Copying, drawn, others
-from aisec_lab.attacks.extraction.stolen import published
+from aisec_lab.attacks.extraction.stolen import published_until_error
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
+from aisec_lab.models.asked import asked
 
 BATCH = 500  # rows a pass
 
@@ -44,13 +44,13 @@ class JacobianAugmentation(Copying):
 
     def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> Answered:
         rows = drawn(pool, self.seeds, generator)
-        x, answers = pool.x[rows], published(oracle, pool.x[rows])
-        while len(x) < self.budget:
+        x, answers = pool.x[rows], published_until_error(oracle, pool.x[rows])
+        while len(answers) == len(x) < self.budget:
             copy = self._copy(x, answers, generator)
             chosen = torch.randperm(len(x), generator=generator)[: self.budget - len(x)]
             new = stepped(copy, x[chosen], answers[chosen].argmax(1), self.step)
-            x, answers = torch.cat([x, new]), torch.cat([answers, published(oracle, new)])
-        return Answered(x, answers, pool.x[others(pool, rows)])
+            x, answers = torch.cat([x, new]), published_until_error(oracle, new, answers)
+        return Answered(x[: len(answers)], answers, pool.x[others(pool, rows)])
 
 
 def stepped(model: nn.Module, x: Tensor, y: Tensor, step: float) -> Tensor:

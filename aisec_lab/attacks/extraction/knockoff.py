@@ -6,7 +6,7 @@ import torch
 
 from aisec_lab.attacks.extraction.copying import Answered, Copying, answered, drawn
 from aisec_lab.attacks.extraction.policy import Policy
-from aisec_lab.attacks.extraction.stolen import published
+from aisec_lab.attacks.extraction.stolen import published_until_error
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 
@@ -32,4 +32,4 @@ class Knockoff(Copying):
         if self.policy is not None:
             return self.policy(oracle, pool, self.budget, self.architecture, generator=generator)
         rows = drawn(pool, self.budget, generator)
-        return answered(pool, rows, published(oracle, pool.x[rows]))
+        return answered(pool, rows, published_until_error(oracle, pool.x[rows]))

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import asked
 from aisec_lab.attacks.extraction.stolen import Stolen, opened, published
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
+from aisec_lab.models.asked import asked
 
 
 def linear_model(weight: Tensor, bias: Tensor) -> nn.Sequential:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aisec_lab.attacks.extraction.copying import Answered, answered
 from aisec_lab.attacks.extraction.imitation import imitate
-from aisec_lab.attacks.extraction.stolen import published
+from aisec_lab.attacks.extraction.stolen import published_until_error
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 from aisec_lab.models.fit import Fit
@@ -70,7 +70,7 @@ class Policy:
         generator: source of the choices, and of the copy.
 
     Returns:
-        The rows that were asked, their answers, and the rest of the pool.
+        The rows that were answered, their answers, and the rest of the pool.
     """
 
     certainty: float = 1.0
@@ -96,6 +96,7 @@ class Policy:
         unasked = [order[classes[order] == label].tolist() for label in classes.unique()]
         bandit, worst = GradientBandit(len(unasked), self.window), torch.tensor(1e-12)  # a share of no loss is 0
         asked: list[int] = []
+        known: Tensor | None = None
         while len(asked) < budget:
             there = _left(unasked)
             actions: list[int] = []
@@ -103,15 +104,17 @@ class Policy:
             while len(rows) < min(self.block, budget - len(asked)) and torch.equal(_left(unasked), there):
                 actions.append(int(torch.multinomial(bandit.pi(there), 1, generator=generator)))
                 rows.append(unasked[actions[-1]].pop())
-            x, told = pool.x[rows], published(oracle, pool.x[rows]).float()
-            if not asked:
-                known = told[:0]
+            known, asked = published_until_error(oracle, pool.x[rows], known).float(), asked + rows
+            if len(known) < len(asked):
+                break
+            x, (past, told) = pool.x[rows], known.split([len(known) - len(rows), len(rows)])
+            if not len(past):
                 copy = architecture(pool.shape, told.shape[1], generator=generator).to(x.device)
             losses = F.cross_entropy(logits_of(copy, x), told, reduction="none")
             worst = torch.maximum(worst, losses.max())
-            bandit.learn(actions, self.worth(told, known[-self.window :], losses / worst), there)
+            bandit.learn(actions, self.worth(told, past[-self.window :], losses / worst), there)
             imitate(copy, x, told, fit=self.fit, generator=generator, name="a block of answers")
-            asked, known = asked + rows, torch.cat([known, told])
+        assert known is not None
         return answered(pool, torch.tensor(asked), known)
 
     def worth(self, answers: Tensor, past: Tensor, losses: Tensor) -> Tensor:

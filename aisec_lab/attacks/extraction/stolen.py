@@ -1,16 +1,19 @@
 """What an extraction attack is called with, and what it has got in the end."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aisec_lab.attacks.answers import Kind, as_probabilities, refuse_probabilities
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 from aisec_lab.models.passes import logits_of
+
+BATCH = 500  # rows that are asked at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +23,12 @@ class Stolen:
     Args:
         model: the copy, a classifier in evaluation mode.
         queries: rows that the victim answered.
+        error: what the victim failed with before all was asked, so that the copy is made of fewer answers; else None.
     """
 
     model: nn.Module
     queries: int
+    error: Exception | None = None
 
 
 class Extraction(Protocol):
@@ -48,15 +53,59 @@ def published(oracle: nn.Module, x: Tensor) -> Tensor:
         x: queries (N, *input), float32 in [0, 1].
 
     Returns:
-        Probabilities (N, K), on the CPU: the softmax of its answers, in which a logit of -inf is a plain 0, or the
-        answers themselves where it publishes labels only.
+        Probabilities (N, K), on the CPU: those that it publishes; the softmax of its logits, in which a logit of -inf
+        is a plain 0; or where it publishes labels only, rows of zeros with a one.
 
     Raises:
-        ValueError: answers that are no distribution: NaN, +inf, or -inf for every class.
+        ValueError: answers that are no distribution: NaN, +inf, or -inf for every class; probabilities that were not
+            declared, of which a softmax would make others.
         RuntimeError: more rows than the oracle's budget has left.
     """
-    answers = logits_of(oracle, x)
-    probabilities = answers if getattr(oracle, "labels_only", False) else answers.softmax(1)
+    return _probabilities(oracle, logits_of(oracle, x))
+
+
+def published_until_error(oracle: Oracle, x: Tensor, known: Tensor | None = None) -> Tensor:
+    """As `published`, of the first rows of x (N, *input): those that are answered before the victim fails, or all.
+
+    Args:
+        oracle, x: as for `published`.
+        known: earlier answers (M, K), to which these are added; None before the first.
+
+    Returns:
+        Probabilities (M + n, K), n <= N. Where n is less, `oracle.error` says why.
+
+    Raises:
+        Exception: what the victim fails with, where nothing was answered yet.
+    """
+    told, at_once = [], min(BATCH, oracle.rows or BATCH)
+    for batch in x.split(at_once):
+        try:
+            told.append(logits_of(oracle, batch, at_once))
+        except Exception as error:
+            if error is not oracle.error or (known is None and not told):
+                raise
+            break
+    new = [_probabilities(oracle, torch.cat(told))] if told else []
+    return torch.cat(new if known is None else [known, *new])
+
+
+def warned(oracle: Oracle, queries: int) -> Exception | None:
+    """What an attack's last call failed with, of which it warns; None where it was answered."""
+    if oracle.error is not None:
+        warnings.warn(
+            f"the victim stopped answering after {queries} queries, {type(oracle.error).__name__}: {oracle.error}: the "
+            "copy is made of these answers alone",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return oracle.error
+
+
+def _probabilities(oracle: nn.Module, answers: Tensor) -> Tensor:
+    kind: Kind = getattr(oracle, "publishes", "logits")
+    if kind == "logits" and not isinstance(oracle, Oracle):  # which has looked itself
+        refuse_probabilities(answers)
+    probabilities = as_probabilities(answers, kind)
     if probabilities.isnan().any():
         row = int(probabilities.isnan().any(1).nonzero()[0])
         raise ValueError(
@@ -64,11 +113,6 @@ def published(oracle: nn.Module, x: Tensor) -> Tensor:
             "publishes zeros a floor under its logarithm, and check the victim's weights"
         )
     return probabilities
-
-
-def labels(answers: Tensor) -> Tensor:
-    """Answers (N, K) reduced to their winning class, a row of zeros with a one."""
-    return F.one_hot(answers.argmax(1), answers.shape[1]).to(answers.dtype)
 
 
 def opened(oracle: Oracle, pool: Dataset, budget: int, *, at_least: int = 1) -> None:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aisec_lab.attacks.evasion.door import asked
-from aisec_lab.attacks.extraction.stolen import Stolen, opened, published
+from aisec_lab.attacks.extraction.stolen import Stolen, opened, published, warned
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
+from aisec_lab.models.asked import asked
 from aisec_lab.models.tree import Tree
 
 SAME = 1e-6  # probabilities that differ by no more are one leaf's, in float32
@@ -64,7 +64,8 @@ class TreeExtraction:
 
     Returns:
         The copy, a `Tree`. Where no two leaves publish the same, and with a tolerance of 0, it publishes what the
-        victim does on every float32 input in [0, 1].
+        victim does on every float32 input in [0, 1]. Where the victim fails on the way, the tree so far, with the
+        error, as for `Copying`.
 
     Raises:
         ValueError: negative settings, a victim that is no tree or has more leaves, and what `Copying` refuses of an
@@ -93,24 +94,26 @@ class TreeExtraction:
         with asked(oracle):
             ask = _Points(oracle, pool.shape)
             tree = self._grown(ask, ask(torch.cat([box, rows])), generator)
-        return Stolen(tree, oracle.queries - before)
+        queries = oracle.queries - before
+        return Stolen(tree, queries, warned(oracle, queries))
 
     def _grown(self, ask: _Points, box: Tensor, generator: torch.Generator) -> Tree:
         """The tree of a cell: points (n, d + K), the first of which is its lowest corner and the second its highest."""
         cells, cuts, level = [box], {}, [0]  # all cells, how they were cut, and the numbers of those of one depth
         while level:
-            alike = [node for node in level if self.probes and not ask.mixed(cells[node])]
-            if alike:
-                probes = ask(_inside([cells[node] for node in alike], ask.d, self.probes, generator).flatten(0, 1))
-                for node, points in zip(alike, probes.split(self.probes), strict=True):
-                    cells[node] = torch.cat([cells[node], points])
-            level = [node for node in level if ask.mixed(cells[node])]
-            if len(cells) + 2 * len(level) > 2 * self.leaves - 1:
-                raise ValueError(
-                    f"the victim is no tree of at most {self.leaves} leaves: raise leaves, or take Knockoff"
-                )
+            try:
+                level = self._mixed(ask, cells, level, generator)
+                if len(cells) + 2 * len(level) > 2 * self.leaves - 1:
+                    raise ValueError(
+                        f"the victim is no tree of at most {self.leaves} leaves: raise leaves, or take Knockoff"
+                    )
+                chosen = self._chosen(ask, cells, level, generator)
+            except Exception as error:
+                if error is not ask.oracle.error:
+                    raise
+                break  # cells that nothing more is known of become leaves
             first = len(cells)
-            for node, (i, crossed) in zip(level, self._chosen(ask, cells, level, generator), strict=True):
+            for node, (i, crossed) in zip(level, chosen, strict=True):
                 cell, low = cells[node], crossed[0, 0, i].item()
                 cuts[node] = (i, low, len(cells))
                 right = cell[2:, i] > low
@@ -121,6 +124,15 @@ class TreeExtraction:
         column, threshold, left = torch.tensor(nodes, dtype=torch.float64).T
         told = torch.stack([cell[0, ask.d :] for cell in cells])
         return Tree(column.long(), threshold, left.long(), left.long() + 1, told).eval()
+
+    def _mixed(self, ask: _Points, cells: list[Tensor], level: list[int], generator: torch.Generator) -> list[int]:
+        """Those cells of a level whose points do not all end in one leaf, random ones among them."""
+        alike = [node for node in level if self.probes and not ask.mixed(cells[node])]
+        if alike:
+            probes = ask(_inside([cells[node] for node in alike], ask.d, self.probes, generator).flatten(0, 1))
+            for node, points in zip(alike, probes.split(self.probes), strict=True):
+                cells[node] = torch.cat([cells[node], points])
+        return [node for node in level if ask.mixed(cells[node])]
 
     def _chosen(
         self, ask: _Points, cells: list[Tensor], level: list[int], generator: torch.Generator

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.attacks.answers import refuse_probabilities
 from aisec_lab.attacks.evasion.door import check, check_answer
 from aisec_lab.data import Dataset
 from aisec_lab.models import frozen, logits_of
@@ -143,4 +144,5 @@ def _answers(model: nn.Module, x: Tensor, y: Tensor, sensitive: Sensitive) -> Te
     with frozen(model):
         logits = logits_of(model, every.flatten(0, 1))
     check_answer(logits[: len(y)], y)
+    refuse_probabilities(logits)
     return logits.unflatten(0, every.shape[:2])

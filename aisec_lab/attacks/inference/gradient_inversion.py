@@ -7,8 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import asked, check, check_answer
+from aisec_lab.attacks.evasion.door import check, check_answer
 from aisec_lab.attacks.poisoning.matching import mismatch, training_gradient
+from aisec_lab.models.asked import asked
+from aisec_lab.models.layers import refuse_opaque
 
 DECAY = 0.1  # of the step, after 3/8, 5/8 and 7/8 of them, as the authors have it
 
@@ -76,6 +78,7 @@ class GradientInversion:
         rows: int,
         generator: torch.Generator,
     ) -> Reconstruction:
+        refuse_opaque(model)
         _check_gradients(model, gradients)
         if y is None:
             if rows != 1:

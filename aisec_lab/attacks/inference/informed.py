@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from aisec_lab.attacks.evasion.door import check, check_answer
 from aisec_lab.models import Step, frozen
 from aisec_lab.models.fit import Losses
+from aisec_lab.models.layers import refuse_opaque
 
 TINY = 1e-6  # keeps a gradient of zero from dividing by zero
 
@@ -47,6 +48,7 @@ class Watched:
     """
 
     def __init__(self, model: nn.Module, step: Step, expected: int, max_grad_norm: float, target: Tensor) -> None:
+        refuse_opaque(model)
         self.model, self.step, self.expected, self.bound, self.target = model, step, expected, max_grad_norm, target
         self.looks: list[Look] = []
 
@@ -148,6 +150,7 @@ def clipped_gradients(model: nn.Module, weights: dict[str, Tensor], x: Tensor, y
 def _products(model: nn.Module, looks: Sequence[Look], x: Tensor, y: Tensor, bound: float) -> tuple[Tensor, Tensor]:
     """Inner products with what was seen, and squared lengths, of the candidates' clipped gradients: (T, M), float64."""
     check(model, x, y)
+    refuse_opaque(model)
     if not looks:
         raise ValueError("no look at the training was given: record at least one step")
     with frozen(model):

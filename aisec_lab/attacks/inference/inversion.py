@@ -6,10 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import asked, check, check_answer
+from aisec_lab.attacks.answers import refuse_probabilities
+from aisec_lab.attacks.evasion.door import check, check_answer
 from aisec_lab.attacks.inference.gradient_inversion import variation
 from aisec_lab.data import Dataset
 from aisec_lab.models import gradient, leaf, refuse_constant
+from aisec_lab.models.asked import asked
+from aisec_lab.models.layers import refuse_opaque
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class MIFace:
         The inputs with the least cost that were seen (N, *shape), in [0, 1].
 
     Raises:
-        ValueError: settings out of their range, a blur of what is no image, a class outside 0..K-1.
+        ValueError: settings out of their range, a blur of what is no image, a class outside 0..K-1; a model that is
+            opaque, or answers with probabilities.
     """
 
     steps: int = 5000
@@ -50,10 +54,13 @@ class MIFace:
 
     def __call__(self, model: nn.Module, y: Tensor, *, start: Tensor) -> Tensor:
         check(model, start, y)
+        refuse_opaque(model)
         if self.blur and start.ndim != 4:
             raise ValueError(f"blur takes images (N, C, H, W), got {tuple(start.shape)}: set it to 0")
         with asked(model):
-            check_answer(model(start), y)
+            answer = model(start)
+            check_answer(answer, y)
+            refuse_probabilities(answer)
             x, cost, grad = start.clone(), *self._cost(model, start, y)
             best, least = x.clone(), cost
             recent = cost.new_full((self.patience, len(y)), torch.inf)
@@ -115,9 +122,12 @@ class PriorInversion:
     def __call__(self, model: nn.Module, y: Tensor, *, mean: Tensor) -> Tensor:
         x = leaf(mean.expand(len(y), *mean.shape).clone())
         check(model, x.detach(), y)
+        refuse_opaque(model)
         adam = torch.optim.Adam([x], lr=self.step_size)
         with asked(model):
-            check_answer(model(x.detach()), y)
+            answer = model(x.detach())
+            check_answer(answer, y)
+            refuse_probabilities(answer)
             for _ in range(self.steps):
                 prior = self.total_variation * variation(x) + self.closeness * (x - mean).square().mean()
                 logits = model(x)

@@ -7,8 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.door import check
 from aisec_lab.attacks.evasion.noise import RowNoise
+from aisec_lab.models.asked import asked
 
 
 class Disturbance(Protocol):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aisec_lab.attacks.answers import refuse_probabilities
 from aisec_lab.attacks.inference.shadows import check_signals
 from aisec_lab.data import Dataset
 from aisec_lab.models.architectures import MLP
@@ -35,7 +36,7 @@ class ShadowClassifier:
         Log odds of membership (N,), float64.
 
     Raises:
-        ValueError: shapes that do not fit, or logits that are not finite.
+        ValueError: shapes that do not fit, or logits that are not finite or are probabilities.
     """
 
     hidden: tuple[int, ...] = (64,)
@@ -66,6 +67,8 @@ class ShadowClassifier:
                 f"{tuple(shadows.shape)}, {tuple(targets.shape[1:])} and {tuple(y.shape)}"
             )
         check_signals(shadows[..., 0], included)
+        refuse_probabilities(shadows)
+        refuse_probabilities(targets)
         seen, side = shadows.softmax(-1).float().flatten(0, 1), included.flatten().long()
         answers = Dataset(seen, side, SIDES, "answers of shadow models")
         classes, place = y.unique(return_inverse=True)

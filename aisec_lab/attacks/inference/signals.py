@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aisec_lab.attacks.answers import refuse_probabilities
+
 
 class Signal(Protocol):
     """A frozen dataclass that reads logits."""
@@ -25,7 +27,7 @@ class Signal(Protocol):
             Signals (N,) or (K, N), float64, finite; bigger means "was in the training set".
 
         Raises:
-            ValueError: logits that are not finite, or shapes and classes that do not fit.
+            ValueError: logits that are not finite, or are probabilities; or shapes and classes that do not fit.
         """
         ...
 
@@ -107,6 +109,7 @@ def scaled(logits: Tensor, y: Tensor) -> Tensor:
         raise ValueError("logits must be finite, got some that are not: give logits, not logarithms of rounded answers")
     if not (y.min() >= 0 and y.max() < logits.shape[-1]):
         raise ValueError(f"classes must lie in 0..{logits.shape[-1] - 1}, got {y.min()}..{y.max()}")
+    refuse_probabilities(logits)
     z = logits.double()
     top = z.max(-1, keepdim=True)
     shifted = z - top.values

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.attacks.answers import refuse_probabilities
 from aisec_lab.defenses.detectors import Fitted
 
 SEED = 0  # of the choice of overlays
@@ -28,7 +29,9 @@ class Superimposed(Fitted):
 
     def _score(self, x: Tensor) -> Tensor:
         mixed = (self.weight * (x[:, None] + self.overlays)).clamp(0, 1)  # (N, overlays, *input)
-        log_p = self.model(mixed.flatten(0, 1)).log_softmax(1)
+        logits = self.model(mixed.flatten(0, 1))
+        refuse_probabilities(logits)
+        log_p = logits.log_softmax(1)
         entropy = -(log_p.exp() * log_p).sum(1) / math.log(2)
         return -entropy.view(len(x), -1).mean(1)
 

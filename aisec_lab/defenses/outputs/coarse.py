@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aisec_lab.attacks.answers import refuse_probabilities
 from aisec_lab.data import Splits
 from aisec_lab.models import in_mode_of
 from aisec_lab.models.layers import logarithms
@@ -26,6 +27,7 @@ class Truncated(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Log-probabilities (N, K) for logits (N, K)."""
+        refuse_probabilities(logits)
         exact = logits.log_softmax(1)
         if self.k >= exact.shape[1]:
             return exact
@@ -46,6 +48,7 @@ class RoundedAnswer(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Log-probabilities (N, K) for logits (N, K)."""
+        refuse_probabilities(logits)
         rounded = logits.softmax(1).round(decimals=self.decimals)
         nothing = rounded.sum(1, keepdim=True) == 0
         return logarithms((rounded + nothing) / (rounded + nothing).sum(1, keepdim=True))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks import RowNoise
+from aisec_lab.attacks.answers import refuse_probabilities
 from aisec_lab.data import Splits
 from aisec_lab.defenses.outputs.published import Published
 from aisec_lab.models import in_mode_of
@@ -22,6 +23,7 @@ class Tempering(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Log-probabilities (N, K) for logits (N, K)."""
+        refuse_probabilities(logits)
         return (logits / self.temperature).log_softmax(1)
 
 
@@ -36,6 +38,7 @@ class Deceptive(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Log-probabilities (N, K) for logits (N, K)."""
+        refuse_probabilities(logits)
         own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
         others = logits[:, None].masked_fill(own, -torch.inf).logsumexp(2)  # of all other classes, for each class
         lie = self.beta * ((self.gamma * (logits - others)).sigmoid() - 0.5)

@@ -4,6 +4,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from aisec_lab.attacks.answers import refuse_probabilities
+
 
 class Change(Protocol):
     """A module that makes a published answer of the model's."""
@@ -22,6 +24,9 @@ class Published(nn.Module):
     Args:
         model: a classifier; its mode is that of the whole.
         change: a module, called as `Change`.
+
+    Raises:
+        ValueError: on a call, a model that answers with probabilities: they would be softmaxed twice.
     """
 
     def __init__(self, model: nn.Module, change: nn.Module) -> None:
@@ -32,5 +37,7 @@ class Published(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-probabilities (N, K) of inputs (N, *input)."""
-        published: Tensor = self.change(self.model(x), x)
+        logits = self.model(x)
+        refuse_probabilities(logits)
+        published: Tensor = self.change(logits, x)
         return published

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from aisec_lab import binomial
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key
+from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import Marked, layer_of, rows_of, twin_of
 from aisec_lab.defenses.training import Standard
 from aisec_lab.models import Fit, Objective, frozen, logits_of
@@ -101,7 +102,7 @@ def class_means(model: nn.Module, layer: nn.Module, rows: Dataset) -> Tensor:
     """What enters a layer of a model, on average over the rows of each class: (K, M), on the CPU; 0 without a row."""
     seen: list[Tensor] = []
     with frozen(model), layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().flatten(1).cpu())):
-        logits_of(model, rows.x)
+        logits_of(Suspect(model, len(rows.classes)), rows.x)
     entered = torch.cat(seen)
     own = F.one_hot(rows.y.cpu(), len(rows.classes)).to(entered).T  # (K, N)
     return own @ entered / own.sum(1, keepdim=True).clamp(min=1)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.attacks.answers import refuse_probabilities, winning
 from aisec_lab.attacks.evasion.balls import Ball, Linf
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.attacks.extraction.imitation import imitated
-from aisec_lab.attacks.extraction.stolen import labels
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, answered, calibrated, drawn
 from aisec_lab.models import Architecture, Fit, frozen, logits_of
@@ -78,8 +78,10 @@ class Conferrable:
     def _copies(self, model: nn.Module, clean: Dataset, generator: torch.Generator) -> list[nn.Module]:
         """Copies of the model, as a thief would make them, in turn from either kind of answer."""
         with frozen(model):
-            soft = logits_of(model, clean.x).softmax(1)
-        answers = [labels(soft) if number % 2 else soft for number in range(self.copies)]
+            logits = logits_of(model, clean.x)
+        refuse_probabilities(logits)
+        soft = logits.softmax(1)
+        answers = [winning(soft) if number % 2 else soft for number in range(self.copies)]
         return [
             imitated(self.architecture, clean.x, answer, fit=self.fit, generator=generator, name=clean.name)
             for answer in answers
@@ -114,6 +116,7 @@ def mean_probability(models: Sequence[nn.Module], x: Tensor) -> Tensor:
     for model in models:
         with frozen(model):
             logits.append(model(x))
+        refuse_probabilities(logits[-1])
     return torch.stack(logits).mean(0).softmax(1)
 
 

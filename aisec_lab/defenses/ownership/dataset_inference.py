@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.margins import BlindWalk, Margins
+from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.training import Standard
 from aisec_lab.models import MLP, Fit, frozen, logits_of
 
@@ -54,6 +55,9 @@ class PrivateRows:
 
         Args:
             suspect: a classifier, or an `Oracle` where the distances need winning classes only.
+
+        Raises:
+            ValueError: a suspect that can't be asked (`Suspect`); an opaque one, where distances need its gradient.
         """
         private, public = (self.confidence(suspect, rows).double().numpy() for rows in (self.private, self.public))
         if private.std() == public.std() == 0:
@@ -122,4 +126,6 @@ def scaled(distances: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 def _distances(margins: Margins, model: nn.Module, rows: Dataset, seed: int) -> Tensor:
     with frozen(model):
-        return margins(model, rows.x, rows.y, generator=torch.Generator().manual_seed(seed)).float()
+        return margins(
+            Suspect(model, len(rows.classes)), rows.x, rows.y, generator=torch.Generator().manual_seed(seed)
+        ).float()

@@ -11,6 +11,7 @@ from aisec_lab.attacks.extraction.stolen import published
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.entangling import Entangling, Triggers
 from aisec_lab.defenses.ownership.key import Key
+from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import Marked, rows_of
 from aisec_lab.models import Fit, frozen
 
@@ -103,8 +104,9 @@ class EntangledWatermark:
         which = torch.cat([torch.full((len(of[s]),), j) for j, s in enumerate(triggers.source.tolist())])
         where = torch.cat([of[s] for s in triggers.source.tolist()])
         with frozen(suspect):
-            before = published(suspect, rows.x)[where.cpu()]
-            after = published(suspect, triggers.stamped(rows.x[where], which))
+            asked = Suspect(suspect, len(rows.classes))
+            before = published(asked, rows.x)[where.cpu()]
+            after = published(asked, triggers.stamped(rows.x[where], which))
         total = torch.zeros(len(triggers), before.shape[1], dtype=torch.float64)
         total.index_add_(0, which, (after - before).double())
         return total / which.bincount(minlength=len(triggers))[:, None]

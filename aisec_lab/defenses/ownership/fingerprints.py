@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
+from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.models import frozen, logits_of
 
 
@@ -40,6 +41,9 @@ class Fingerprint:
 
         Args:
             suspect: a classifier, or an `Oracle` where the likeness only asks.
+
+        Raises:
+            ValueError: a suspect that can't be asked (`Suspect`); an opaque one, where the likeness looks inside.
         """
         return (1 + int((~(self.null < self.likeness(suspect))).sum())) / (1 + len(self.null))  # NaN is no likeness
 
@@ -75,21 +79,24 @@ class SameAnswers:
     Args:
         x: points (N, *input) in [0, 1].
         y: the model's classes for them (N,), int64.
+        classes: K, how many the model has.
     """
 
     x: Tensor
     y: Tensor
+    classes: int
 
     def __call__(self, suspect: nn.Module) -> float:
         """As `Likeness`; only winning classes are asked for."""
         with frozen(suspect):
-            return (logits_of(suspect, self.x).argmax(1) == self.y.cpu()).double().mean().item()
+            return (logits_of(Suspect(suspect, self.classes), self.x).argmax(1) == self.y.cpu()).double().mean().item()
 
 
 def answered(model: nn.Module, x: Tensor) -> SameAnswers:
     """The likeness to a model by its own answers to points (N, *input)."""
     with frozen(model):
-        return SameAnswers(x, logits_of(model, x).argmax(1))
+        logits = logits_of(model, x)
+    return SameAnswers(x, logits.argmax(1), logits.shape[1])
 
 
 def drawn(clean: Dataset, n: int, generator: torch.Generator) -> Tensor:

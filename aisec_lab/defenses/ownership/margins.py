@@ -11,6 +11,7 @@ from aisec_lab.attacks.evasion.goals import lead
 from aisec_lab.attacks.evasion.projections import boxed
 from aisec_lab.attacks.evasion.search import ascent
 from aisec_lab.models import frozen, logits_of
+from aisec_lab.models.layers import refuse_opaque
 
 BALLS: tuple[Ball, ...] = (L1(1), L2(1), Linf(1))  # their radii play no part
 
@@ -85,6 +86,9 @@ class MinGD:
     Returns:
         Distances (N, 3 * K), in each norm from the nearest class to the farthest; the first is 0, the class that the
         model gives.
+
+    Raises:
+        ValueError: on a call with an opaque model, which has no gradient.
     """
 
     steps: int = 50
@@ -95,6 +99,7 @@ class MinGD:
             raise ValueError(f"steps and step must be positive: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        refuse_opaque(model)
         with frozen(model):
             classes = logits_of(model, x[:1]).shape[1]
             targets = [torch.full_like(y, label) for label in range(classes)]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from aisec_lab import binomial
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key
+from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import Marked, rows_of
 from aisec_lab.models import frozen, logits_of
 
@@ -119,7 +120,7 @@ class ServedMark:
             return 1.0
         x = rows.x[where.to(rows.x.device)]
         with frozen(suspect):
-            answers = logits_of(suspect, x).argmax(1)
+            answers = logits_of(Suspect(suspect, len(rows.classes)), x).argmax(1)
         wrong = (logits_of(served.model, x).argmax(1) + moves) % len(rows.classes)
         return binomial.tail(int((answers == wrong).sum()), len(x), 1 / (len(rows.classes) - 1))
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from aisec_lab import binomial
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key
+from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import Marked, rows_of
 from aisec_lab.defenses.training import Standard
 from aisec_lab.models import Course, Fit, Objective, frozen, logits_of
@@ -57,7 +58,7 @@ class TriggerSet:
         """As `Watermark`."""
         triggers = self.triggers(marked.key, rows_of(marked))
         with frozen(suspect):
-            answers = logits_of(suspect, triggers.x).argmax(1)
+            answers = logits_of(Suspect(suspect, len(triggers.classes)), triggers.x).argmax(1)
         return binomial.tail(int((answers == triggers.y.cpu()).sum()), self.n, 1 / len(triggers.classes))
 
     def triggers(self, key: Key, like: Dataset) -> Dataset:

@@ -8,6 +8,7 @@ from torch import nn
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key
+from aisec_lab.models.layers import refuse_opaque
 from aisec_lab.models.quantised import Quantised
 
 Layer = nn.Linear | nn.Conv2d | Quantised  # what has a weight that a mark may lie in
@@ -60,6 +61,9 @@ class Watermark(Protocol):
 
         Returns:
             The p-value; 1 where a mark that looks inside finds no layer of the shape of the marked one.
+
+        Raises:
+            ValueError: a suspect that can't be asked (`Suspect`); an opaque one, where the mark looks inside.
         """
         ...
 
@@ -82,8 +86,9 @@ def layer_of(model: nn.Module, layer: int) -> Layer:
         layer: from 0 up, or from -1 down.
 
     Raises:
-        ValueError: a model without it.
+        ValueError: a model without it, or an opaque one.
     """
+    refuse_opaque(model)
     layers = [module for module in model.modules() if isinstance(module, Layer)]
     if not -len(layers) <= layer < len(layers):
         raise ValueError(
@@ -95,6 +100,7 @@ def layer_of(model: nn.Module, layer: int) -> Layer:
 
 def twin_of(marked: nn.Module, suspect: nn.Module, layer: int) -> Layer | None:
     """The suspect's layer of that number; None where it has none, or one whose weights have another shape."""
+    refuse_opaque(suspect)
     try:
         twin = layer_of(suspect, layer)
     except ValueError:

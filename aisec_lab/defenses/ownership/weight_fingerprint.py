@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, calibrated
 from aisec_lab.defenses.ownership.watermark import Layer
+from aisec_lab.models.layers import refuse_opaque
 
 OTHER = -1.0  # the likeness of a model with other layers: as low as a cosine gets
 
@@ -75,5 +76,6 @@ class AlignedCosine:
 
 def weights(model: nn.Module) -> list[Tensor]:
     """Copies of the weights of all linear and convolutional layers, on the CPU, in the order of the model's list."""
+    refuse_opaque(model)
     layers = [layer for layer in model.modules() if isinstance(layer, Layer)]
     return [layer.weight.detach().cpu().clone() for layer in layers]

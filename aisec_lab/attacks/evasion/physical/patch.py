@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.adaptive import View
-from aisec_lab.attacks.evasion.door import admit, asked, check
+from aisec_lab.attacks.evasion.door import admit, check
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted, aimed, refuse_goal_without_target
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
@@ -17,6 +17,7 @@ from aisec_lab.attacks.evasion.projections import scaled
 from aisec_lab.attacks.evasion.universal import BETA
 from aisec_lab.data import Dataset
 from aisec_lab.models import seeded
+from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True, eq=False)

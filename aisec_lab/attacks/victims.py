@@ -1,0 +1,186 @@
+"""Victims that are no torch modules: a plain function, a scikit-learn estimator, an endpoint that speaks HTTP."""
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from aisec_lab.attacks.answers import KINDS, Kind, read_answers, refuse_probabilities
+
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses that another attempt may not meet
+
+
+class FunctionClassifier(nn.Module):
+    """A plain function as a classifier of the lab; it has no gradient, and no inside that could be looked at.
+
+    Args:
+        function: takes queries (n, *input), an array of float32 in [0, 1], and answers n rows of K numbers, as an
+            array, a tensor or lists; or n numbers: labels, or probabilities of class 1.
+        publishes: what these are, "logits", "probabilities" or "labels".
+        classes: K; needed where labels (n,) are answered, else looked up in the first answer.
+        rows: that are asked at once, at most; None for any number.
+
+    Returns of the call:
+        Scores (N, K), float32, on the queries' device: logits; the logarithms of probabilities; or for labels, rows of
+        zeros with a one. An `Oracle` around it knows which.
+
+    Raises:
+        ValueError: settings out of range; on a call, what `read_answers` refuses, and whatever the function raises.
+    """
+
+    opaque: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        function: Callable[[NDArray[np.float32]], object],
+        *,
+        publishes: Kind,
+        classes: int | None = None,
+        rows: int | None = None,
+    ) -> None:
+        super().__init__()
+        if publishes not in KINDS:
+            raise ValueError(f"a victim publishes {', '.join(KINDS)}, got {publishes!r}: correct `publishes`")
+        if (rows is not None and rows < 1) or (classes is not None and classes < 2):
+            raise ValueError(f"rows must be at least 1 and classes at least 2, or None, got {rows} and {classes}")
+        if not callable(function):
+            raise ValueError(f"a victim is called with an array of queries, got a {type(function).__name__}")
+        self.function = function
+        self.publishes, self.classes, self.rows = publishes, classes, rows
+        self.training = False
+        self._plain = publishes != "logits"  # as in an `Oracle`
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores (N, K) of x (N, *input)."""
+        if not len(x):
+            return torch.empty(0, self.classes or 2, device=x.device)
+        told = []
+        for part in x.split(self.rows or len(x)):
+            answers = read_answers(self.function(part.float().cpu().numpy()), part, self.publishes, self.classes)
+            if not self._plain:
+                refuse_probabilities(answers)
+            self._plain, self.classes = True, answers.shape[1]
+            told.append(answers.to(x.device, torch.float32))
+        return torch.cat(told)
+
+
+class SklearnClassifier(FunctionClassifier):
+    """A fitted scikit-learn classifier, or a pipeline that ends in one; inputs are flattened to (N, D).
+
+    Class k of the lab is `estimator.classes_[k]`: number the classes 0..K-1 before fitting, or translate.
+
+    Args:
+        estimator: it publishes its probabilities; where it has none, the values of its decision function, as logits;
+            where it has none of these, labels.
+        labels_only: publish labels, whatever there is.
+        rows: as for `FunctionClassifier`.
+
+    Raises:
+        ValueError: an estimator that was not fitted, or is no classifier of at least two classes.
+    """
+
+    def __init__(self, estimator: Any, *, labels_only: bool = False, rows: int | None = None) -> None:
+        names = getattr(estimator, "classes_", None)
+        if not isinstance(names, np.ndarray) or len(names) < 2:
+            raise ValueError(
+                f"{type(estimator).__name__} is no classifier that was fitted to two classes or more: call fit first"
+            )
+        publishes: Kind = "labels"
+        if not labels_only and hasattr(estimator, "predict_proba"):
+            publishes = "probabilities"
+        elif not labels_only and hasattr(estimator, "decision_function"):
+            publishes = "logits"
+
+        def answers(x: NDArray[np.float32]) -> object:
+            rows = x.reshape(len(x), -1)
+            if publishes == "probabilities":
+                return estimator.predict_proba(rows)
+            if publishes == "labels":
+                return np.searchsorted(names, estimator.predict(rows))
+            scores = estimator.decision_function(rows)
+            return scores if scores.ndim == 2 else np.stack([np.zeros_like(scores), scores], 1)  # as TwoLogits
+
+        super().__init__(answers, publishes=publishes, classes=len(names), rows=rows)
+        self.estimator = estimator
+
+
+class HTTPClassifier(FunctionClassifier):
+    """An HTTP endpoint as a classifier: queries are posted as JSON, as to KServe (protocol V1) or TensorFlow Serving.
+
+    Args:
+        url: http or https.
+        publishes, classes, rows: as for `FunctionClassifier`; 100 rows a request by default.
+        timeout: seconds that a request may take.
+        headers: sent with each request, such as a key.
+        encode: makes a request's JSON of queries (n, *input); `{"instances": [...]}` by default.
+        decode: makes answers of a response's JSON, as a function's are; its "predictions" by default.
+
+    Raises:
+        ValueError: settings out of range, another scheme; on a call, a response that is no JSON or has no predictions,
+            and what `read_answers` refuses.
+        ConnectionError, TimeoutError: on a call that is worth another attempt, as `Oracle(..., attempts=5)` makes: no
+            connection, no answer in time, a server that is busy.
+        PermissionError: on a call that the server forbids.
+        RuntimeError: any other status.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        publishes: Kind,
+        classes: int | None = None,
+        rows: int | None = 100,
+        timeout: float = 30.0,
+        headers: Mapping[str, str] | None = None,
+        encode: Callable[[NDArray[np.float32]], object] = lambda x: {"instances": x.tolist()},
+        decode: Callable[[Any], object] = lambda answer: answer["predictions"],
+    ) -> None:
+        if not url.startswith(("http://", "https://")) or not timeout > 0:
+            raise ValueError(f"url must be one of http or https and timeout positive, got {url!r} and {timeout}")
+        sent = {"Content-Type": "application/json"} | dict(headers or {})
+
+        def answers(x: NDArray[np.float32]) -> object:
+            request = urllib.request.Request(url, json.dumps(encode(x)).encode(), sent, method="POST")
+            content = _content(request, timeout)
+            try:
+                return decode(json.loads(content))
+            except (ValueError, LookupError, TypeError) as error:
+                raise ValueError(
+                    f"the response of {url} is not what was expected ({type(error).__name__}), it begins "
+                    f"{content[:60]!r}: give a `decode` that finds the answers in it"
+                ) from error
+
+        super().__init__(answers, publishes=publishes, classes=classes, rows=rows)
+
+
+def _content(request: urllib.request.Request, timeout: float) -> bytes:
+    """What a server responds, its failures sorted into those that another attempt may mend and the others."""
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            content: bytes = response.read()
+            return content
+    except urllib.error.HTTPError as error:
+        said = f"{request.full_url} responds {error.code} {error.reason}"
+        if error.code in PASSING:
+            raise ConnectionError(f"{said}: try again later") from error
+        if error.code in (401, 403):
+            raise PermissionError(f"{said}: give `headers` with a key that is allowed to ask") from error
+        raise RuntimeError(f"{said}: correct the url, or `encode`") from error
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, TimeoutError):
+            raise TimeoutError(f"{request.full_url} does not answer within {timeout:g} s") from error
+        raise ConnectionError(f"{request.full_url} can't be reached: {error.reason}") from error
+    except TimeoutError as error:
+        raise TimeoutError(f"{request.full_url} does not answer within {timeout:g} s") from error
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"{request.full_url} broke off its response: {type(error).__name__}") from error

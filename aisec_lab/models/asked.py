@@ -1,0 +1,59 @@
+"""A model as it is asked: frozen, each answer looked at, and the caller's tensors out of its reach."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.models.contexts import frozen
+
+
+@contextmanager
+def asked(model: nn.Module) -> Iterator[nn.Module]:
+    """A model as it is asked: frozen, each of its answers looked at, and never handed the caller's own tensor.
+
+    A model that works in place changes a copy; one that breaks down at a point is found at that point, where else the
+    row would pass for robust.
+
+    Args:
+        model: classifier.
+
+    Yields:
+        The same model; a call raises ValueError where the answer is none (`check_logits`).
+
+    Raises:
+        ValueError: a TorchScript module by itself, which takes no hooks.
+    """
+    if isinstance(model, torch.jit.RecursiveScriptModule):
+        raise ValueError("no hook that looks at answers fits a TorchScript module: use nn.Sequential(model).eval()")
+    with ExitStack() as hooks:
+        hooks.enter_context(frozen(model))
+        hooks.callback(model.register_forward_pre_hook(_handed_copies, prepend=True).remove)
+        hooks.callback(model.register_forward_hook(lambda _, args, answer: check_logits(answer, args)).remove)
+        yield model
+
+
+def _handed_copies(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.clone() if isinstance(value, Tensor) else value for value in args)
+
+
+def check_logits(answer: object, args: tuple[Any, ...]) -> None:
+    """Refuse what is no answer of a classifier, or of a regression, to the rows that are the first of `args`.
+
+    Raises:
+        ValueError: anything but one tensor (N, K) of floating point numbers for N rows, NaN, or plus infinity.
+    """
+    wrap = "wrap it so that it answers with logits (N, K)"
+    if not isinstance(answer, Tensor):
+        raise ValueError(f"a model must answer with one tensor of logits (N, K), got a {type(answer).__name__}: {wrap}")
+    rows = len(args[0]) if args else len(answer)
+    if answer.ndim != 2 or len(answer) != rows or not answer.is_floating_point():
+        given = f"{answer.dtype} of shape {tuple(answer.shape)}"
+        raise ValueError(f"a model must answer {rows} rows with floats of shape ({rows}, K), got {given}: {wrap}")
+    if (answer.isnan() | answer.isposinf()).any():
+        raise ValueError(
+            "the model's logits are NaN or infinite at a point that the attack asks about, so that no attack can be "
+            "judged: check its weights and its last layers"
+        )
