@@ -16,7 +16,7 @@ from aisec_lab import defenses
 from aisec_lab.attacks import Knockoff, LabelOnly, MIFace, Oracle
 from aisec_lab.data import Dataset, Splits
 from aisec_lab.defenses import Key, Standard
-from aisec_lab.models import CNN, MLP, Fit, onnx_bytes
+from aisec_lab.models import CNN, MLP, Fit, logits_of, onnx_bytes
 from tests.attacks.test_asked import KINDS, NO_ANSWER, OLD, Answer, Written, seed
 
 FIT = Fit(epochs=1, batch_size=16)
@@ -77,8 +77,7 @@ def suspected(sanitizer: Any) -> Callable[[Any, Dataset], Any]:
 
 
 def answers(model: nn.Module, rows: Dataset) -> Tensor:
-    with torch.no_grad():
-        return model(rows.x[:9].clone())
+    return logits_of(model, rows.x[:9])
 
 
 def around(defense: Any) -> Callable[[Any, Dataset], Any]:

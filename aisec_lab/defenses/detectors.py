@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import refuse_probabilities
 from aisec_lab.defenses.inputs import BitDepth, MedianFilter
-from aisec_lab.models import frozen, refuse_opaque
+from aisec_lab.models import refuse_opaque
+from aisec_lab.models.asked import Checked, asked
 
 BATCH = 500  # rows a pass, when clean rows are looked at
 
@@ -25,7 +26,7 @@ class Fitted(nn.Module, ABC):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.model = Checked(model)
         self.training = model.training
 
     @abstractmethod
@@ -64,7 +65,7 @@ def features(model: nn.Module, x: Tensor) -> Tensor:
 @torch.no_grad()
 def features_of(model: nn.Module, x: Tensor) -> Tensor:
     """The features of many rows, batch by batch, in evaluation mode."""
-    with frozen(model):
+    with asked(model):
         return torch.cat([features(model, batch) for batch in x.split(BATCH)])
 
 
@@ -128,4 +129,4 @@ class FeatureSqueezing:
 
     def fit(self, x: Tensor, y: Tensor, *, model: nn.Module) -> Disagreement:
         """As `Detector.fit`."""
-        return Disagreement(model, [squeezer(model) for squeezer in self.squeezers])
+        return Disagreement(model, [squeezer(Checked(model)) for squeezer in self.squeezers])

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import refuse_probabilities
 from aisec_lab.data import Dataset
-from aisec_lab.models import Course, Fit, frozen, in_turn
+from aisec_lab.models import Course, Fit, in_turn
+from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Tempered:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         target = y
         if self.teacher is not None:
-            with frozen(self.teacher), torch.no_grad():
+            with asked(self.teacher), torch.no_grad():
                 logits = self.teacher(x)
             refuse_probabilities(logits)
             target = (logits / self.temperature).softmax(1)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import refuse_probabilities
 from aisec_lab.data import Splits
-from aisec_lab.models import Architecture, Course, Fit, Objective
+from aisec_lab.models import Architecture, Course, Fit, Objective, device_of
 
 
 class Members(nn.Module):
@@ -66,7 +66,7 @@ class Ensemble:
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
         if data is None:
             raise ValueError("Ensemble trains its other members: give it data=splits")
-        train, device = data.train, next(model.parameters()).device
+        train, device = data.train, device_of(model, data.train.x)
         generator = torch.Generator().manual_seed(self.seed)
         members = [model]
         for architecture in self.architectures:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks import Attack, Ball
 from aisec_lab.attacks.evasion.search import ascent
 from aisec_lab.data import Dataset
-from aisec_lab.models import frozen
+from aisec_lab.models import device_of, frozen
 
 SEED = 0  # of the probe's rows and starts: the same in every epoch, and apart from what trains
 
@@ -89,7 +89,7 @@ class OverfittingProbe:
 
     def __call__(self, model: nn.Module, dataset: Dataset) -> dict[str, float]:
         sample = dataset.sample(min(self.rows, len(dataset)), seed=SEED)
-        device = next(model.parameters()).device
+        device = device_of(model, dataset.x)
         x, y = sample.x.to(device), sample.y.to(device)
         with frozen(model):
             x_adv = self.attack(model, x, y, generator=torch.Generator().manual_seed(SEED))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aisec_lab.data import Splits, stratified_split
 from aisec_lab.defenses.detectors import BATCH, Detector, Fitted
-from aisec_lab.models import frozen
+from aisec_lab.models import device_of, frozen
 
 HELD_OUT = 0.25  # share of the training rows on which the threshold is chosen and on nothing else
 SEED = 0  # of that split
@@ -110,7 +110,7 @@ class RejectOption:
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
         if data is None:
             raise ValueError("RejectOption fits its detector to clean rows: give it data=splits")
-        train, device = data.train, next(model.parameters()).device
+        train, device = data.train, device_of(model, data.train.x)
         fitting, held_out = (
             train.subset(torch.from_numpy(rows))
             for rows in stratified_split(train.y.numpy(), round(HELD_OUT * len(train)), SEED)

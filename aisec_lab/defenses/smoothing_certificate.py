@@ -12,7 +12,7 @@ from aisec_lab.attacks import RowNoise
 from aisec_lab.attacks.evasion.door import check, check_answer
 from aisec_lab.binomial import fair_coin, lower_bound
 from aisec_lab.defenses.smoothing import check_noise, noisy_logits
-from aisec_lab.models import frozen
+from aisec_lab.models.asked import asked
 
 ABSTAIN = -1
 BLOCK = 100  # copies drawn under one counter: fixed, so that the noise of a row does not depend on `batch`
@@ -65,7 +65,7 @@ def predict(
             alpha that is no such thing.
     """
     _check(model, x, sigma, alpha, n=n)
-    with frozen(model):
+    with asked(model):
         votes = _election(model, x, RowNoise(x, generator), sigma, n, batch)
     first, second = votes.topk(2, dim=1).values.T.cpu().numpy()
     sure = torch.from_numpy(fair_coin(first, first + second) <= alpha).to(x.device)
@@ -100,7 +100,7 @@ def certify(
     """
     _check(model, x, sigma, alpha, n0=n0, n=n)
     needed = int((lower_bound(np.arange(n + 1), n, alpha) <= 0.5).sum())  # votes; n + 1 where n is too small for alpha
-    with frozen(model):
+    with asked(model):
         choice = _election(model, x, RowNoise(x, generator), sigma, n0, batch).argmax(1)
         noise, votes = RowNoise(x, generator), torch.zeros_like(choice)
         alive = torch.arange(len(x), device=x.device)

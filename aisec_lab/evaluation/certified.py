@@ -10,6 +10,7 @@ from aisec_lab.attacks import Ball
 from aisec_lab.binomial import tail
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.smoothing_certificate import Certificate
+from aisec_lab.models import device_of
 
 BATCH = 100  # rows bounded at a time
 CHANCE = 0.001  # that the bracket accuses a smoothed classifier whose certificates fail as often as they may
@@ -34,7 +35,7 @@ def certified_by_bounds(
     Returns:
         One record for each level and row: `knob` (the ball's name), `level`, `row`, `label`, `certified`.
     """
-    device = next((parameter.device for parameter in model.parameters()), dataset.x.device)
+    device = device_of(model, dataset.x)
     records = []
     for level in levels:
         leads = [

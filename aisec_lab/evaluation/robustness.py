@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks import Attack, Ball, Found, MinimumNorm, Targeted
 from aisec_lab.data import Dataset
 from aisec_lab.evaluation.table import rate
-from aisec_lab.models import Counted, logits_of, seeded
+from aisec_lab.models import Counted, device_of, logits_of, seeded
 
 T = TypeVar("T")
 BATCH = 250  # rows attacked at a time; outcomes may depend on it in the last bits, so nobody varies it
@@ -101,7 +101,7 @@ def _by_batch(attack: Callable[..., T], model: nn.Module, dataset: Dataset, seed
             "data set has the true ones: use the goal Untargeted, or call the attack with targets"
         )
     counted = Counted(model)
-    device = next((parameter.device for parameter in model.parameters()), dataset.x.device)
+    device = device_of(model, dataset.x)
     batches = zip(dataset.x.split(BATCH), dataset.y.split(BATCH), strict=True)
     with seeded(counted, torch.Generator().manual_seed(seed)):
         found = [

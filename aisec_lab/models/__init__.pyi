@@ -7,7 +7,7 @@ from .gradient import gradient, leaf, refuse_constant
 from .language import Characters, NeuralNGram, text_bits
 from .layers import Architecture, Normalised, TwoLogits, refuse_computed, refuse_opaque
 from .parallel import fit_in_parallel
-from .passes import Counted, called, logits_of
+from .passes import Counted, called, device_of, logits_of
 from .regression import KernelRidge, Ridge
 from .scattering import Scattering, ScatteringLinear, ThroughScattering
 from .stack import Stack
@@ -51,6 +51,7 @@ __all__ = [
     "TwoLogits",
     "Vocabulary",
     "called",
+    "device_of",
     "fit_in_parallel",
     "fit_together",
     "frozen",

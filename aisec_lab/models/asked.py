@@ -35,6 +35,37 @@ def asked(model: nn.Module) -> Iterator[nn.Module]:
         yield model
 
 
+class Checked(nn.Module):
+    """A classifier whose answers are looked at, wherever it is part of another model.
+
+    Args:
+        model: classifier; its mode is that of the whole.
+
+    Raises:
+        ValueError: at a call, what `check_logits` refuses, and one logit.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.training = model.training  # of the model's parts each keeps its own
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The model's logits (N, K) of inputs (N, *input), which it is given as a copy."""
+        logits = self.model(x.clone())
+        check_logits(logits, (x,))
+        refuse_one_logit(logits)
+        return logits
+
+
+def refuse_one_logit(logits: Tensor) -> None:
+    """Refuse logits (N, 1), ValueError: of one class nothing can be told."""
+    if logits.ndim == 2 and logits.shape[1] < 2:
+        raise ValueError(
+            "a classifier has at least two logits, got one: for a binary model wrap it in aisec_lab.models.TwoLogits"
+        )
+
+
 def _handed_copies(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(value.clone() if isinstance(value, Tensor) else value for value in args)
 
@@ -54,6 +85,6 @@ def check_logits(answer: object, args: tuple[Any, ...]) -> None:
         raise ValueError(f"a model must answer {rows} rows with floats of shape ({rows}, K), got {given}: {wrap}")
     if (answer.isnan() | answer.isposinf()).any():
         raise ValueError(
-            "the model's logits are NaN or infinite at a point that the attack asks about, so that no attack can be "
-            "judged: check its weights and its last layers"
+            "the model's logits are NaN or infinite at a point that it was asked about, so that nothing can be judged "
+            "by them: check its weights and its last layers"
         )

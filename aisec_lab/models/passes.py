@@ -34,6 +34,11 @@ class Counted(nn.Module):
         self.backward_passes += len(grad)
 
 
+def device_of(model: nn.Module, x: Tensor) -> torch.device:
+    """Where a model is, by its first parameter; where the inputs are, if it has none."""
+    return next((parameter.device for parameter in model.parameters()), x.device)
+
+
 @torch.no_grad()
 def logits_of(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
     """Logits of many rows, batch by batch, in evaluation mode.
@@ -49,7 +54,7 @@ def logits_of(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
     Raises:
         ValueError: what is no answer (`check_logits`).
     """
-    device = next((parameter.device for parameter in model.parameters()), x.device)
+    device = device_of(model, x)
     with asked(model):
         return torch.cat([model(batch.to(device)).cpu() for batch in x.split(batch_size)])
 

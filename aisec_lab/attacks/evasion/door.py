@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.models import with_modes
-from aisec_lab.models.asked import check_logits
+from aisec_lab.models.asked import check_logits, refuse_one_logit
 
 SLACK = 1e-6  # rounding in float32 may leave the box by this much
 
@@ -140,9 +140,7 @@ def check_classes(logits: Tensor, y: Tensor) -> None:
     if y.ndim == 1 and y.is_floating_point():
         if logits.shape != (len(y), 1):
             raise ValueError(f"a regression answers each row with one number, (N, 1), got {tuple(logits.shape)}")
-    elif logits.ndim == 2 and logits.shape[1] < 2:
-        raise ValueError(
-            "a classifier has at least two logits, got one: for a binary model wrap it in aisec_lab.models.TwoLogits"
-        )
-    elif y.ndim == 1 and len(y) and y.max() >= logits.shape[1]:
+        return
+    refuse_one_logit(logits)
+    if y.ndim == 1 and len(y) and y.max() >= logits.shape[1]:
         raise ValueError(f"classes must lie in 0..{logits.shape[1] - 1}, the model's, got {int(y.max())}")

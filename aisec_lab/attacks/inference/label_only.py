@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.door import check, check_classes
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.models.asked import asked
 
@@ -118,6 +118,8 @@ class LabelOnly:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         check(model, x, y)
         with asked(model), torch.no_grad():
-            right = [model(x).argmax(1) == y]
+            answer = model(x)
+            check_classes(answer, y)
+            right = [answer.argmax(1) == y]
             right += [model(copy).argmax(1) == y for copy in self.disturbance(x, generator=generator)]
         return torch.stack(right).double().mean(0)

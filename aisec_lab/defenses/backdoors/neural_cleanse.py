@@ -10,7 +10,8 @@ from torch.optim import Adam
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.poisoning.suspicion import deviations
-from aisec_lab.models import frozen, logits_of
+from aisec_lab.models import logits_of
+from aisec_lab.models.asked import asked
 
 BETAS = (0.5, 0.9)  # of Adam, as in the paper's own code
 FIRST = 1e-3  # the weight of the norm once a class is reached for the first time
@@ -102,7 +103,7 @@ class NeuralCleanse:
         optimizer = Adam([free], self.learning_rate, BETAS)
         cost, streak = torch.zeros(k, device=device), torch.zeros(k, device=device)
         best = torch.cat([torch.ones(k, 1, h, w), torch.full((k, c, h, w), 0.5)], 1).to(device)
-        with frozen(model):
+        with asked(model):
             for _ in range(self.rounds):
                 batches = torch.randint(len(clean), (BATCHES, self.batch_size), generator=generator).to(device)
                 hits = torch.stack([_descend(model, clean.subset(rows), free, cost, optimizer) for rows in batches])

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Fit, called, frozen, logits_of, refuse_computed
+from aisec_lab.models import Fit, called, logits_of, refuse_computed
+from aisec_lab.models.asked import asked
 
 BATCH = 500  # rows a pass, when clean rows are looked at
 
@@ -64,7 +65,7 @@ def activity(model: nn.Module, x: Tensor) -> Tensor:
     layer, units = readout(model, x)
     sums: list[Tensor] = []
     with (
-        frozen(model),
+        asked(model),
         torch.no_grad(),
         layer.register_forward_pre_hook(lambda _, args: sums.append(args[0].abs().sum(0))),
     ):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.compression.magnitude import weighty
-from aisec_lab.models import called, frozen, refuse_computed
+from aisec_lab.models import called, refuse_computed
+from aisec_lab.models.asked import asked
 from aisec_lab.models.quantised import FixedGrid, Quantised, RowGrid, check_bits
 
 BATCH = 500  # rows a pass of the calibration
@@ -133,7 +134,7 @@ def reaches(model: nn.Module, x: Tensor) -> dict[str, tuple[Reach, Reach]]:
         return see
 
     layers = set(weighty(model))
-    with frozen(model), torch.no_grad():
+    with asked(model), torch.no_grad():
         hooks = [layer.register_forward_hook(watch(name)) for name, layer in model.named_modules() if layer in layers]
         try:
             for batch in x.split(BATCH):

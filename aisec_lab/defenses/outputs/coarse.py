@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.answers import refuse_probabilities
 from aisec_lab.data import Splits
 from aisec_lab.models import in_mode_of
+from aisec_lab.models.asked import Checked
 from aisec_lab.models.layers import logarithms
 
 
@@ -80,7 +81,7 @@ class TopK:
             raise ValueError(f"k must be at least 1, got {self.k}: for the class alone use LabelsOnly")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(model, Truncated(self.k)))
+        return in_mode_of(model, nn.Sequential(Checked(model), Truncated(self.k)))
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Rounded:
             raise ValueError(f"decimals must be from 0 to 6, which float32 can tell apart, got {self.decimals}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(model, RoundedAnswer(self.decimals)))
+        return in_mode_of(model, nn.Sequential(Checked(model), RoundedAnswer(self.decimals)))
 
 
 @dataclass(frozen=True)
@@ -106,4 +107,4 @@ class LabelsOnly:
     """Publish the winning class and no probability (Tramèr et al., 2016, section 6). Called as `Undefended`."""
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(model, Label()))
+        return in_mode_of(model, nn.Sequential(Checked(model), Label()))

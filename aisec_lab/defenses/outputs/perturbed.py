@@ -11,6 +11,7 @@ from aisec_lab.attacks.answers import refuse_probabilities
 from aisec_lab.data import Splits
 from aisec_lab.defenses.outputs.published import Published
 from aisec_lab.models import in_mode_of
+from aisec_lab.models.asked import Checked
 from aisec_lab.models.layers import logarithms
 
 
@@ -77,7 +78,7 @@ class Softened:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(model, Tempering(self.temperature)))
+        return in_mode_of(model, nn.Sequential(Checked(model), Tempering(self.temperature)))
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class ReverseSigmoid:
             raise ValueError(f"beta and gamma must be positive, got {self.beta} and {self.gamma}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(model, Deceptive(self.beta, self.gamma)))
+        return in_mode_of(model, nn.Sequential(Checked(model), Deceptive(self.beta, self.gamma)))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import Marked, layer_of, rows_of, twin_of
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Fit, Objective, frozen, logits_of
+from aisec_lab.models import Fit, Objective, logits_of
+from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class ActivationMark:
 def class_means(model: nn.Module, layer: nn.Module, rows: Dataset) -> Tensor:
     """What enters a layer of a model, on average over the rows of each class: (K, M), on the CPU; 0 without a row."""
     seen: list[Tensor] = []
-    with frozen(model), layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().flatten(1).cpu())):
+    with asked(model), layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().flatten(1).cpu())):
         logits_of(Suspect(model, len(rows.classes)), rows.x)
     entered = torch.cat(seen)
     own = F.one_hot(rows.y.cpu(), len(rows.classes)).to(entered).T  # (K, N)

@@ -10,7 +10,7 @@ from aisec_lab.attacks.evasion.door import check
 from aisec_lab.attacks.evasion.projections import per_row
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, answered, calibrated, drawn
-from aisec_lab.models import frozen
+from aisec_lab.models.asked import asked
 
 BISECTIONS = 20  # to a millionth of the way
 
@@ -47,7 +47,7 @@ class BoundaryFingerprint:
         """As `Fingerprinting`."""
         check(model, clean.x, clean.y)
         x, towards = drawn(clean, 2 * self.n, generator).tensor_split(2)
-        with frozen(model), torch.no_grad():
+        with asked(model), torch.no_grad():
             different = model(x).argmax(1) != model(towards).argmax(1)
         if not different.any():
             raise ValueError("the model answers all pairs of rows alike, no boundary lies between: give other rows")
@@ -63,7 +63,7 @@ def crossing(model: nn.Module, x: Tensor, towards: Tensor) -> Tensor:
     """How far (N,), in [0, 1], on the way from x to `towards`, (N, *input), the answer stops being that of x."""
     low, high = torch.zeros(2, len(x), dtype=x.dtype, device=x.device)
     high += 1
-    with frozen(model):
+    with asked(model):
         own = model(x).argmax(1)
         for _ in range(BISECTIONS):
             middle = (low + high) / 2

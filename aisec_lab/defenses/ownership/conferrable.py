@@ -12,7 +12,8 @@ from aisec_lab.attacks.evasion.door import check
 from aisec_lab.attacks.extraction.imitation import imitated
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, answered, calibrated, drawn
-from aisec_lab.models import Architecture, Fit, frozen, logits_of
+from aisec_lab.models import Architecture, Fit, logits_of
+from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Conferrable:
 
     def _copies(self, model: nn.Module, clean: Dataset, generator: torch.Generator) -> list[nn.Module]:
         """Copies of the model, as a thief would make them, in turn from either kind of answer."""
-        with frozen(model):
+        with asked(model):
             logits = logits_of(model, clean.x)
         refuse_probabilities(logits)
         soft = logits.softmax(1)
@@ -93,7 +94,7 @@ class Conferrable:
             clean = mean_probability(others, x)
         delta = torch.zeros_like(x, requires_grad=True)
         descent = torch.optim.Adam([delta], lr=self.learning_rate)
-        with frozen(model):
+        with asked(model):
             for _ in range(self.steps):
                 z = x + delta
                 surrogate, reference = mean_probability(copies, z), mean_probability(others, z)
@@ -114,7 +115,7 @@ def mean_probability(models: Sequence[nn.Module], x: Tensor) -> Tensor:
     """The softmax (N, K) of the mean logits of classifiers, with its graph towards x alone."""
     logits = []
     for model in models:
-        with frozen(model):
+        with asked(model):
             logits.append(model(x))
         refuse_probabilities(logits[-1])
     return torch.stack(logits).mean(0).softmax(1)

@@ -11,7 +11,8 @@ from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.margins import BlindWalk, Margins
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import MLP, Fit, frozen, logits_of
+from aisec_lab.models import MLP, Fit, logits_of
+from aisec_lab.models.asked import asked
 
 KINDS = ("public", "private")
 SEEDS = 2**62
@@ -125,7 +126,7 @@ def scaled(distances: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _distances(margins: Margins, model: nn.Module, rows: Dataset, seed: int) -> Tensor:
-    with frozen(model):
+    with asked(model):
         return margins(
             Suspect(model, len(rows.classes)), rows.x, rows.y, generator=torch.Generator().manual_seed(seed)
         ).float()

@@ -13,7 +13,8 @@ from aisec_lab.defenses.ownership.entangling import Entangling, Triggers
 from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import Marked, rows_of
-from aisec_lab.models import Fit, frozen
+from aisec_lab.models import Fit
+from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,10 @@ class EntangledWatermark:
         of = [(rows.y == label).nonzero().squeeze(1) for label in range(len(rows.classes))]
         which = torch.cat([torch.full((len(of[s]),), j) for j, s in enumerate(triggers.source.tolist())])
         where = torch.cat([of[s] for s in triggers.source.tolist()])
-        with frozen(suspect):
-            asked = Suspect(suspect, len(rows.classes))
-            before = published(asked, rows.x)[where.cpu()]
-            after = published(asked, triggers.stamped(rows.x[where], which))
+        with asked(suspect):
+            seen = Suspect(suspect, len(rows.classes))
+            before = published(seen, rows.x)[where.cpu()]
+            after = published(seen, triggers.stamped(rows.x[where], which))
         total = torch.zeros(len(triggers), before.shape[1], dtype=torch.float64)
         total.index_add_(0, which, (after - before).double())
         return total / which.bincount(minlength=len(triggers))[:, None]

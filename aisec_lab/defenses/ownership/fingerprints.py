@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.suspect import Suspect
-from aisec_lab.models import frozen, logits_of
+from aisec_lab.models import logits_of
+from aisec_lab.models.asked import asked
 
 
 class Likeness(Protocol):
@@ -88,13 +89,13 @@ class SameAnswers:
 
     def __call__(self, suspect: nn.Module) -> float:
         """As `Likeness`; only winning classes are asked for."""
-        with frozen(suspect):
+        with asked(suspect):
             return (logits_of(Suspect(suspect, self.classes), self.x).argmax(1) == self.y.cpu()).double().mean().item()
 
 
 def answered(model: nn.Module, x: Tensor) -> SameAnswers:
     """The likeness to a model by its own answers to points (N, *input)."""
-    with frozen(model):
+    with asked(model):
         logits = logits_of(model, x)
     return SameAnswers(x, logits.argmax(1), logits.shape[1])
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, answered, calibrated, drawn
-from aisec_lab.models import frozen
+from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class IPGuard:
         z = x.clone().requires_grad_()
         descent = torch.optim.Adam([z], lr=self.learning_rate)
         best, least = x.clone(), torch.full((len(x),), torch.inf, device=x.device)
-        with frozen(model):
+        with asked(model):
             with torch.no_grad():
                 logits = model(x)
                 i = logits.argmax(1)

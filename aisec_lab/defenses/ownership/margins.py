@@ -10,7 +10,8 @@ from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf
 from aisec_lab.attacks.evasion.goals import lead
 from aisec_lab.attacks.evasion.projections import boxed
 from aisec_lab.attacks.evasion.search import ascent
-from aisec_lab.models import frozen, logits_of
+from aisec_lab.models import logits_of
+from aisec_lab.models.asked import asked
 from aisec_lab.models.layers import refuse_opaque
 
 BALLS: tuple[Ball, ...] = (L1(1), L2(1), Linf(1))  # their radii play no part
@@ -50,7 +51,7 @@ class BlindWalk:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         distances = []
-        with frozen(model):
+        with asked(model):
             for ball in BALLS:
                 for _ in range(self.directions):
                     uniform = (2 * torch.rand(x.shape, generator=generator) - 1).clamp(-1 + 1e-6, 1 - 1e-6).to(x)
@@ -100,7 +101,7 @@ class MinGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         refuse_opaque(model)
-        with frozen(model):
+        with asked(model):
             classes = logits_of(model, x[:1]).shape[1]
             targets = [torch.full_like(y, label) for label in range(classes)]
             distances = [

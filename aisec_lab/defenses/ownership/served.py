@@ -12,7 +12,8 @@ from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import Marked, rows_of
-from aisec_lab.models import frozen, logits_of
+from aisec_lab.models import logits_of
+from aisec_lab.models.asked import asked
 
 
 class Served(nn.Module):
@@ -119,7 +120,7 @@ class ServedMark:
         if not len(where):
             return 1.0
         x = rows.x[where.to(rows.x.device)]
-        with frozen(suspect):
+        with asked(suspect):
             answers = logits_of(Suspect(suspect, len(rows.classes)), x).argmax(1)
         wrong = (logits_of(served.model, x).argmax(1) + moves) % len(rows.classes)
         return binomial.tail(int((answers == wrong).sum()), len(x), 1 / (len(rows.classes) - 1))

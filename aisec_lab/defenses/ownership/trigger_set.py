@@ -13,7 +13,8 @@ from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import Marked, rows_of
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Course, Fit, Objective, frozen, logits_of
+from aisec_lab.models import Course, Fit, Objective, logits_of
+from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class TriggerSet:
     def verify(self, suspect: nn.Module, marked: Marked) -> float:
         """As `Watermark`."""
         triggers = self.triggers(marked.key, rows_of(marked))
-        with frozen(suspect):
+        with asked(suspect):
             answers = logits_of(Suspect(suspect, len(triggers.classes)), triggers.x).argmax(1)
         return binomial.tail(int((answers == triggers.y.cpu()).sum()), self.n, 1 / len(triggers.classes))
 

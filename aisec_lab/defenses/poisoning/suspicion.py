@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.detectors import features_of
+from aisec_lab.models import device_of
 
 NORMAL = 1.4826  # the standard deviation of a normal law over its median absolute deviation
 
@@ -75,7 +76,7 @@ def learned(dataset: Dataset, model: nn.Module | None, name: str) -> Tensor:
     """
     if model is None:
         raise ValueError(f"{name} looks at what a model has learned: give it model=, a classifier trained on the rows")
-    device = next((parameter.device for parameter in model.parameters()), dataset.x.device)
+    device = device_of(model, dataset.x)
     return features_of(model, dataset.x.to(device)).double().cpu()
 
 
