@@ -6,6 +6,8 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -70,7 +72,7 @@ def test_no_constraint_is_violated(outcome):
         words = len(before.split())
         changed = sum(old != new for old, new in zip(before.split(), after.split(), strict=True))
         assert changed == found.changed[row]
-        assert changed / words <= attack.share
+        assert changed <= max(1, attack.share * words + 1e-9)
         assert found.distance[row] == (changed / words if wrong[row] else torch.inf)
         assert changed == 0 or (right[row] and wrong[row])
     assert (found.queries >= 1).all()
@@ -118,6 +120,8 @@ def test_one_run_gives_the_whole_curve(outcome):
     for share in (0.0, 0.1, 0.2):
         less = replace(attack, share=share)(classifier(), test.texts, test.y, generator=seed(0))
         broken = ~less.distance.isinf()
+        words = torch.tensor([len(text.split()) for text in test.texts])
+        assert words.min() * 0.1 >= 1  # else a first word would be more than its share
         assert torch.equal(broken, found.distance <= share)
         assert [path[-1] for path in less.paths] == list(found.within(share))
 
@@ -203,13 +207,28 @@ def test_gradients_pass_through_what_stands_before_the_victim(number):
 
 
 @pytest.mark.parametrize(
-    ("words", "share", "count"), [(10, 0.3, 3), (5, 0.2, 1), (7, 0.1, 0), (3, 1.0, 3), (30, 0.1, 3)]
+    ("words", "share", "count"),
+    [(10, 0.3, 3), (5, 0.2, 1), (7, 0.1, 1), (3, 1.0, 3), (30, 0.1, 3), (3, 0.3, 1), (1, 1e-9, 1), (1, 0.0, 0)],
 )
-def test_an_allowance_never_exceeds_the_share(words, share, count):
-    """And one word more would."""
+def test_an_allowance_is_the_share_but_a_word_at_least(words, share, count):
+    """One word more would exceed the share; nothing may change at a share of 0."""
     assert allowance(words, share) == count
-    assert count / words <= share
+    assert count / words <= share or count == 1
     assert count == words or (count + 1) / words > share
+
+
+@pytest.mark.parametrize("text", ["awful", "truly awful", "it was awful"])
+@pytest.mark.parametrize("name", ["hotflip", "deepwordbug", "homoglyphs"])
+def test_the_shortest_texts_are_attacked_at_the_default_share(name, text):
+    """One word of one, two or three is more than 0.3 of them; untouched they would all pass for robust."""
+    attack = type(ATTACKS[name])() if name == "hotflip" else Greedy(ATTACKS[name].replacements)
+    found = attack(classifier(), [text], torch.tensor([0]), generator=seed(0))
+    assert attack.share == 0.3
+    assert found.changed.tolist() == [1]
+    assert found.distance.item() == 1 / len(text.split())
+    assert text_logits(classifier(), found.texts).argmax(1).item() == 1
+    assert found.within(0.0) == (text,)
+    assert found.within(0.01) == found.texts
 
 
 def test_a_new_word_takes_over_capital_and_punctuation():
@@ -242,6 +261,9 @@ def test_antonyms_are_no_synonyms():
             "put it into a list",
         ),
         (lambda: attack_with(Greedy(Homoglyphs()), texts=["good", " "]), "text 1 has none"),
+        (lambda: attack_with(Greedy(Homoglyphs()), texts=[], y=[]), "at least one text, got none"),
+        (lambda: attack_with(Greedy(Homoglyphs()), texts=["good", None]), "text 1 is a NoneType: leave it out"),
+        (lambda: attack_with(HotFlip(), texts=["good", b"bad"]), "text 1 is a bytes: decode it"),
         (lambda: attack_with(Greedy(Homoglyphs()), y=[0, 7]), r"0\.\.1"),
         (lambda: attack_with(Greedy(Homoglyphs()), y=[0]), "one class for each row"),
         (lambda: attack_with(Greedy(Homoglyphs()), model=linear(0).train()), "training mode"),
@@ -254,6 +276,23 @@ def test_what_would_be_silently_wrong_is_refused(run, why):
         run()
 
 
+@pytest.mark.parametrize("attack", [Greedy(Homoglyphs()), HotFlip()], ids=["greedy", "hotflip"])
+def test_texts_may_come_in_any_collection(attack):
+    """A tuple, a generator, an array, a column of a table: as the list of the same texts."""
+    texts, y = list(splits().test.texts[:3]), splits().test.y[:3]
+    expected = attack(classifier(), texts, y, generator=seed(0))
+    for kind in (
+        tuple,
+        iter,
+        lambda texts: (text for text in texts),
+        np.array,
+        lambda texts: pd.Series(texts, [7, 8, 9]),
+    ):
+        found = attack(classifier(), kind(texts), y, generator=seed(0))
+        assert found.texts == expected.texts
+        assert torch.equal(found.queries, expected.queries)
+
+
 class Constant(nn.Module):
     """Always the same answer, without a victim inside."""
 
@@ -263,7 +302,7 @@ class Constant(nn.Module):
 
 def attack_with(attack, *, model=None, texts=("the room was awful", "it was lovely"), y=(0, 1)):
     """Run an attack on two texts."""
-    return attack(model or classifier(), list(texts), torch.tensor(y), generator=seed(0))
+    return attack(model or classifier(), list(texts), torch.tensor(y, dtype=torch.int64), generator=seed(0))
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "configs/text_attack").glob("*.yaml"))])

@@ -1,14 +1,14 @@
 """Randomised masking: the class that wins most often when only some words of a text are shown."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.data import TextSplits
+from aisec_lab.data import TextSplits, as_texts
 from aisec_lab.defenses.smoothing import log_mean_probability
 from aisec_lab.models.text import TextTraining
 from aisec_lab.models.words import MASK, MASKED, PAD
@@ -58,10 +58,11 @@ class Masked(nn.Module):
         check_keep(keep, samples=samples)
         self.model, self.keep, self.samples = model, keep, samples
 
-    def forward(self, texts: Sequence[str]) -> Tensor:
-        """Scores (N, K) of N texts; ValueError where no generator is bound."""
+    def forward(self, texts: Iterable[str]) -> Tensor:
+        """Scores (N, K) of N texts; ValueError where no generator is bound, and for what are no texts."""
         if self.generator is None:
             raise ValueError("a masked model draws and no generator is bound: use `with seeded(model, generator):`")
+        texts = as_texts(texts)
         key = str(int(torch.randint(2**62, (), generator=self.generator)))
         copies = [copy for text in texts for copy in masked_copies(text, self.keep, self.samples, key)]
         logits = self.model(copies).unflatten(0, (len(texts), self.samples))
