@@ -80,6 +80,7 @@ from .text.door import Edited, TextAttack
 from .text.greedy import Greedy
 from .text.homoglyphs import Homoglyphs
 from .text.hotflip import HotFlip
+from .text.invisible import Deletions, InvisibleCharacters, Reorderings
 from .text.synonyms import Neighbours, Synonyms
 
 __all__ = [
@@ -123,6 +124,7 @@ __all__ = [
     "CrossEntropy",
     "DataFree",
     "DeepFool",
+    "Deletions",
     "Edited",
     "Entropy",
     "Extraction",
@@ -137,6 +139,7 @@ __all__ = [
     "HyperplaneExtraction",
     "Imputation",
     "InnerProducts",
+    "InvisibleCharacters",
     "JacobianAugmentation",
     "KCenter",
     "Knockoff",
@@ -170,6 +173,7 @@ __all__ = [
     "PriorInversion",
     "QuickAutoAttack",
     "RandAutoAttack",
+    "Reorderings",
     "Residual",
     "RowNoise",
     "SVMPoints",

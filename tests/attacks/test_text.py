@@ -3,6 +3,9 @@
 import itertools
 import os
 import random
+import re
+import unicodedata
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +17,25 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import nn
 
-from aisec_lab.attacks import CharacterEdits, Greedy, Homoglyphs, HotFlip, Neighbours, Synonyms
+from aisec_lab.attacks import (
+    CharacterEdits,
+    Deletions,
+    Greedy,
+    Homoglyphs,
+    HotFlip,
+    InvisibleCharacters,
+    Neighbours,
+    Reorderings,
+    Synonyms,
+)
 from aisec_lab.attacks.evasion.goals import lead
-from aisec_lab.attacks.text.cooccurrence import class_evidence, context_vectors
+from aisec_lab.attacks.text.cooccurrence import class_evidence
 from aisec_lab.attacks.text.door import allowance
 from aisec_lab.attacks.text.edits import swapped
-from aisec_lab.attacks.text.synonyms import STAY
+from aisec_lab.attacks.text.invisible import ZERO_WIDTH
+from aisec_lab.attacks.text.recurring import nearest, recurring
+from aisec_lab.attacks.text.synonyms import is_content
+from aisec_lab.binomial import tail
 from aisec_lab.data import PreparedTexts, prepare
 from aisec_lab.data.reviews import BAD, GOOD
 from aisec_lab.data.sources import MIRROR
@@ -31,10 +47,13 @@ from tests.reviews import TRAINING, classifier, seed, splits
 
 ATTACKS = {
     "hotflip": HotFlip(0.3),
-    "hotflip_synonyms": HotFlip(0.3, allowed=Synonyms(0.4, 1.0)),
-    "textfooler": Greedy(Synonyms(0.4, 1.0), 0.3),
+    "hotflip_synonyms": HotFlip(0.3, allowed=Synonyms(0.3, drift=1.0)),
+    "textfooler": Greedy(Synonyms(0.3, drift=1.0), 0.3),
     "deepwordbug": Greedy(CharacterEdits(), 0.3),
     "homoglyphs": Greedy(Homoglyphs(), 0.3),
+    "invisible_characters": Greedy(InvisibleCharacters(), 0.3),
+    "reorderings": Greedy(Reorderings(), 0.3),
+    "deletions": Greedy(Deletions(), 0.3),
 }
 
 
@@ -80,11 +99,11 @@ def test_no_constraint_is_violated(outcome):
 
 
 def test_replacements_are_what_the_attack_says(outcome):
-    """Words of the vocabulary; alike in company and in the classes they speak for; one edit; one letter's twin."""
+    """Words of the vocabulary that speak for the same classes; one edit; one letter's twin; what is not seen."""
     name, _, found = outcome
     train = splits().train
     vocabulary = Vocabulary.of(train.texts)
-    vectors, evidence = context_vectors(train, vocabulary), class_evidence(train, vocabulary)
+    evidence = class_evidence(train, vocabulary)
     place = {word: number for number, word in enumerate(vocabulary.words)}
     pairs = [pair for texts in zip(splits().test.texts, found.texts, strict=True) for pair in changes(*texts)]
     assert pairs
@@ -95,12 +114,21 @@ def test_replacements_are_what_the_attack_says(outcome):
             assert len(old) == len(new)
             assert sum(a != b for a, b in zip(old, new, strict=True)) == 1
             assert not new.isascii()
+        elif name == "invisible_characters":
+            assert len(new) == len(old) + 1
+            assert new.translate(dict.fromkeys(map(ord, ZERO_WIDTH))) == old
+        elif name == "reorderings":
+            letters = [character for character in new if unicodedata.category(character) != "Cf"]
+            assert sorted(letters) == sorted(old)
+            assert distance(old, "".join(letters)) == 1
+        elif name == "deletions":
+            assert len(new) == len(old) + 2
+            assert re.sub("[a-z]\x08", "", new) == old
         else:
             assert new in place
         if name in ("textfooler", "hotflip_synonyms"):
-            assert old not in STAY
-            assert new not in STAY
-            assert vectors[place[old]] @ vectors[place[new]] >= 0.4 - 1e-9
+            assert is_content(old)
+            assert is_content(new)
             assert abs(evidence[place[old]] - evidence[place[new]]).max() <= 1.0 + 1e-9
 
 
@@ -240,12 +268,85 @@ def test_a_new_word_takes_over_capital_and_punctuation():
 def test_antonyms_are_no_synonyms():
     """Good and bad words keep the same company; what they speak for keeps them apart."""
     train = splits().train
-    table = Synonyms(similarity=0.3, drift=0.5).learn(train).table
-    loose = Synonyms(similarity=0.3, drift=10.0).learn(train).table
-    assert "awful" in loose["excellent"] or "terrible" in loose["excellent"]
+    table = Synonyms(chance=0.3, drift=0.5).learn(train).table
+    loose = Synonyms(chance=0.3, drift=10.0).learn(train).table
+    assert [word for word in GOOD if set(loose.get(word, ())) & set(BAD)]
     sure = {word for word in GOOD + BAD if word in table}
     assert sure
     assert not [word for word in sure & set(GOOD) if set(table[word]) & set(BAD)]
+
+
+def test_what_a_text_turns_on_is_no_content():
+    """Negations, pronouns, contractions of either spelling; a noun's genitive is content."""
+    for word in ("not", "doesn't", "doesn\u2019t", "n't", "it's", "who", "until", "i'd", "..."):
+        assert not is_content(word)
+    assert is_content("movie's")
+    assert is_content("worth")
+
+
+def test_pairs_that_chance_makes_are_no_synonyms():
+    """The same words shuffled over all texts keep their frequencies and no company: no pair is found.
+
+    A word that hardly occurs has no company either: "eager" is like "muddled" because both stand before "to" once.
+    """
+    train = splits().train
+    words = [word for text in train.texts for word in text.split()]
+    random.Random(0).shuffle(words)
+    rest = iter(words)
+    shuffled = tuple(" ".join(itertools.islice(rest, len(text.split()))) for text in train.texts)
+    with pytest.raises(ValueError, match=r"in 400 texts no two are alike in both halves .* take more training texts"):
+        Synonyms(chance=0.2).learn(replace(train, texts=shuffled))
+    counts = Counter(word for text in train.texts for word in tokenise(text))
+    table = Synonyms(least=20).learn(train).table
+    assert min(counts[word] for row in table.items() for word in (row[0], *row[1])) >= 20
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_recurring_pairs_are_those_of_the_definition(number):
+    """Against ranks counted one by one; planted kin among noise are found."""
+    rng = np.random.default_rng(number)
+    kin = np.repeat(rng.standard_normal((20, 50)), 2, 0)
+    sides = [kin + 0.8 * rng.standard_normal(kin.shape) for _ in range(2)]
+    sides = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides]
+    found = recurring(*map(nearest, sides), 0.1)
+    n = len(kin)
+    worse = {
+        (i, j): max(1 + sum(side[i] @ side[k] > side[i] @ side[j] for k in range(n) if k != i) for side in sides)
+        for i, j in itertools.permutations(range(n), 2)
+    }
+    limits = [
+        rank
+        for rank in range(1, n)
+        if len(worse) * (rank / (n - 1)) ** 2 <= 0.1 * sum(place <= rank for place in worse.values())
+    ]
+    assert limits
+    assert {(i, j) for i, row in found.items() for j in row} == {
+        pair for pair, place in worse.items() if place <= max(limits)
+    }
+    assert sum(i ^ 1 in row for i, row in found.items()) > 30
+    assert all([worse[i, j] for j in row] == sorted(worse[i, j] for j in row) for i, row in found.items())
+
+
+def test_chance_gives_as_few_pairs_as_it_says():
+    """On noise any pair is a false discovery: no more than one time in five is there one, at a chance of 0.2."""
+    rng, runs = np.random.default_rng(0), 300
+    lucky = 0
+    for _ in range(runs):
+        sides = (rng.standard_normal((30, 40)) for _ in range(2))
+        lucky += bool(recurring(*(nearest(side / np.linalg.norm(side, axis=1, keepdims=True)) for side in sides), 0.2))
+    assert tail(lucky, runs, 0.2) > 1e-4
+
+
+@pytest.mark.mirror
+@pytest.mark.skipif(MIRROR not in os.environ, reason=f"{MIRROR} names no mirror of the public sets")
+def test_synonyms_of_real_texts_mean_the_same(tmp_path: Path):
+    """In film reviews: kinds of films, praise for praise; a word of six occurrences has none."""
+    prepare("rt_polarity", tmp_path)
+    table = Synonyms().learn(PreparedTexts("rt_polarity")(tmp_path).train).table
+    assert table["film"][0] == "movie"
+    assert {"solid", "fine"} <= set(table["great"])
+    assert "eager" not in table
+    assert not {"bad", "dull", "boring"} & set(table["good"])
 
 
 @pytest.mark.parametrize(
@@ -254,7 +355,11 @@ def test_antonyms_are_no_synonyms():
         (lambda: HotFlip(share=1.5), r"share.*\[0, 1\], got 1.5"),
         (lambda: HotFlip(tries=0), "tries"),
         (lambda: CharacterEdits(tries=0), "tries"),
-        (lambda: Synonyms(similarity=2), "similarity is a cosine"),
+        (lambda: Synonyms(chance=0), r"chance must lie in \(0, 1\)"),
+        (lambda: Synonyms(chance=1.0), r"chance must lie in \(0, 1\)"),
+        (lambda: Synonyms(least=0), "least and most be at least 1"),
+        (lambda: Synonyms(drift=float("nan")), "drift at least 0"),
+        (lambda: Synonyms(least=10**6).learn(splits().train), "of 0 words that occur 1000000 times"),
         (lambda: attack_with(Greedy(Synonyms(), 1.0)), r"attack\.learn\(train\)"),
         (
             lambda: Greedy(Homoglyphs())(classifier(), "good", torch.tensor([0]), generator=seed(0)),
