@@ -45,7 +45,11 @@ def allowance(words: int, share: float) -> int:
     Returns:
         The largest number whose share, as a float, is at most `share`; but one word wherever `share` is not 0, or a
         text of three words would pass for robust at a share of 0.3 because nobody may touch it.
+
+    Raises:
+        ValueError: a share outside [0, 1].
     """
+    check_share(share)
     return max(int(share > 0), *(count for count in range(words + 1) if count / words <= share))
 
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +20,8 @@ def check_keep(keep: float, **counts: int) -> None:
     if not 0 < keep <= 1:
         raise ValueError(f"keep, the share of a text's words that the model is shown, must lie in (0, 1], got {keep}")
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} counts masked copies of a text and must be at least 1, got {count}")
+        if not (isinstance(count, Integral) and count >= 1):
+            raise ValueError(f"{name} counts masked copies of a text and must be an integer of at least 1, got {count}")
 
 
 def shown(words: int, keep: float) -> int:
