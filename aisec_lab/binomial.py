@@ -15,25 +15,54 @@ def lower_bound(successes: ArrayLike, n: int, alpha: float) -> np.ndarray:
 
     Returns:
         Bounds in [0, 1], shape of `successes`, float64.
+
+    Raises:
+        ValueError: counts that no n trials give, or an alpha outside (0, 1).
     """
-    k = np.asarray(successes, dtype=np.float64)
+    k = _counts(successes, n, 1)
+    _check_alpha(alpha)
     return np.where(k > 0, betaincinv(np.maximum(k, 1), n - np.maximum(k, 1) + 1, alpha), 0.0)
 
 
 def upper_bound(successes: ArrayLike, n: int, alpha: float) -> np.ndarray:
     """The exact one-sided upper bound; as `lower_bound`, but it may lie below the true rate with `alpha`."""
-    k = np.asarray(successes, dtype=np.float64)
+    k = _counts(successes, n, 1)
+    _check_alpha(alpha)
     return np.where(k < n, betaincinv(np.minimum(k, n - 1) + 1, n - np.minimum(k, n - 1), 1 - alpha), 1.0)
 
 
 def fair_coin(heads: ArrayLike, tosses: ArrayLike) -> np.ndarray:
-    """The p-value of the exact two-sided test that a coin is fair, float64, for counts of any shape."""
-    heads, n = np.asarray(heads, dtype=np.float64), np.asarray(tosses, dtype=np.float64)
+    """The p-value of the exact two-sided test that a coin is fair, float64, for counts of any shape.
+
+    Raises:
+        ValueError: more heads than tosses, or fewer than none.
+    """
+    heads, n = _counts(heads, tosses, 0), np.asarray(tosses, dtype=np.float64)
     more = np.maximum(heads, n - heads)
     above = betainc(np.maximum(more, 1), n - np.maximum(more, 1) + 1, 0.5)  # P(X >= more)
     return np.where(2 * more == n, 1.0, np.minimum(1.0, 2 * above))
 
 
 def tail(successes: int, n: int, rate: float) -> float:
-    """The probability of at least so many successes among n trials that each succeed at `rate`."""
+    """The probability of at least so many successes among n trials that each succeed at `rate`.
+
+    Raises:
+        ValueError: counts that no n trials give, or a rate outside [0, 1].
+    """
+    _counts(successes, n, 0)
+    if not 0 <= rate <= 1:
+        raise ValueError(f"a rate lies in [0, 1], got {rate}")
     return float(bdtrc(successes - 1, n, rate)) if successes > 0 else 1.0
+
+
+def _counts(successes: ArrayLike, n: ArrayLike, least: int) -> np.ndarray:
+    """The counts as float64; ValueError for what no n trials give, n being `least` at least."""
+    k, trials = np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    if not ((trials >= least) & (trials < np.inf) & (k >= 0) & (k <= trials)).all():
+        raise ValueError(f"counts must lie in 0..n with n >= {least}, got {successes} of {n}")
+    return k
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha, how often a bound may be wrong, must lie in (0, 1), got {alpha}")

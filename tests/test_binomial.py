@@ -27,3 +27,25 @@ def test_coin_and_tail_are_scipys():
         assert [tail(k, n, 0.2) for k in range(n + 1)] == pytest.approx(binom.sf(np.arange(n + 1) - 1, n, 0.2))
     assert fair_coin(0, 0) == 1
     assert (tail(1, 50, 0.0), tail(0, 50, 0.0)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: lower_bound(3, 10, 95), r"alpha.*\(0, 1\), got 95"),
+        (lambda: upper_bound(3, 10, 0.0), r"alpha.*\(0, 1\), got 0.0"),
+        (lambda: upper_bound(3, 10, float("nan")), "got nan"),
+        (lambda: lower_bound([3, 11], 10, 0.05), r"0\.\.n with n >= 1, got \[3, 11\] of 10"),
+        (lambda: lower_bound(-1, 10, 0.05), "got -1 of 10"),
+        (lambda: upper_bound(float("nan"), 10, 0.05), "got nan of 10"),
+        (lambda: upper_bound(0, 0, 0.05), "n >= 1, got 0 of 0"),
+        (lambda: fair_coin([1, 3], [2, 2]), "n >= 0"),
+        (lambda: tail(3, 2, 0.5), "got 3 of 2"),
+        (lambda: tail(1, 2, float("nan")), r"\[0, 1\], got nan"),
+        (lambda: tail(1, 2, 1.5), r"\[0, 1\], got 1.5"),
+    ],
+)
+def test_what_no_experiment_gives_is_refused(ask, message):
+    """Each of these was NaN, or a number that means nothing."""
+    with pytest.raises(ValueError, match=message):
+        ask()

@@ -81,6 +81,7 @@ from .text.door import Edited, TextAttack
 from .text.greedy import Greedy
 from .text.homoglyphs import Homoglyphs
 from .text.hotflip import HotFlip
+from .text.invisible import Deletions, InvisibleCharacters, Reorderings
 from .text.synonyms import Neighbours, Synonyms
 from .victims import FunctionClassifier, HTTPClassifier, SklearnClassifier
 
@@ -125,6 +126,7 @@ __all__ = [
     "CrossEntropy",
     "DataFree",
     "DeepFool",
+    "Deletions",
     "Edited",
     "Entropy",
     "Extraction",
@@ -142,6 +144,7 @@ __all__ = [
     "Imputation",
     "InBatches",
     "InnerProducts",
+    "InvisibleCharacters",
     "JacobianAugmentation",
     "KCenter",
     "Knockoff",
@@ -175,6 +178,7 @@ __all__ = [
     "PriorInversion",
     "QuickAutoAttack",
     "RandAutoAttack",
+    "Reorderings",
     "Residual",
     "RowNoise",
     "SVMPoints",

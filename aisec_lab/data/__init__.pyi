@@ -3,7 +3,7 @@ from .catalog import CATALOG, Entry
 from .dataset import Dataset, Splits, stratified_sample, stratified_split
 from .preparation import Prepared, prepare
 from .sources import File
-from .texts import PreparedTexts, Texts, TextSplits
+from .texts import PreparedTexts, Texts, TextSplits, as_strings, as_texts
 
 __all__ = [
     "CATALOG",
@@ -15,6 +15,8 @@ __all__ = [
     "Splits",
     "TextSplits",
     "Texts",
+    "as_strings",
+    "as_texts",
     "demonstrations",
     "observed",
     "prepare",

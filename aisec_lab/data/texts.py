@@ -1,6 +1,7 @@
 """Texts and their classes: what text models learn from."""
 
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,43 @@ from aisec_lab.data.dataset import stratified_sample
 from aisec_lab.data.preparation import SAMPLE_SEED, check_name, read_prepared
 
 
+def as_strings(texts: Iterable[str]) -> tuple[str, ...]:
+    """Strings as a tuple, whatever holds them: a list, a tuple, an array, a column of a table, or a generator.
+
+    Raises:
+        ValueError: one string, whose letters would pass for texts; a mapping; what is no collection; an entry that is
+            no string, `None` and NaN of a table's gaps among them.
+    """
+    if isinstance(texts, str | bytes):
+        raise ValueError(f"texts are a sequence of strings, got one {type(texts).__name__}: put it into a list")
+    if isinstance(texts, Mapping) or not isinstance(texts, Iterable):
+        raise ValueError(f"texts are a sequence of strings, got a {type(texts).__name__}: pass a list of them")
+    strings = tuple(texts)
+    for row, text in enumerate(strings):
+        if not isinstance(text, str):
+            mend = "decode it" if isinstance(text, bytes) else "leave it out, or write it as a string"
+            raise ValueError(f"each text is a string, text {row} is a {type(text).__name__}: {mend}")
+    return strings
+
+
+def as_texts(texts: Iterable[str]) -> tuple[str, ...]:
+    """Strings as a tuple, at least one of them, each of at least one word; ValueErrors as those of `as_strings`."""
+    strings = as_strings(texts)
+    if not strings:
+        raise ValueError("there must be at least one text, got none")
+    for row, text in enumerate(strings):
+        if not text or text.isspace():
+            raise ValueError(f"each text has at least one word, text {row} has none: leave it out")
+    return strings
+
+
 @dataclass(frozen=True, eq=False)
 class Texts:
     """Texts and their classes.
 
     Args:
-        texts: N strings, each with at least one word; words are what whitespace separates.
+        texts: N strings, each with at least one word; words are what whitespace separates. Any collection that
+            `as_texts` takes; a tuple is kept.
         y: classes (N,), int64 in 0..K-1.
         classes: the K names.
         name: as the catalog has it.
@@ -31,11 +63,12 @@ class Texts:
     name: str
 
     def __post_init__(self) -> None:
-        if not self.texts:
-            raise ValueError(f"{self.name}: a dataset has at least one text, got none")
-        empty = [row for row, text in enumerate(self.texts) if not text.split()]
-        if empty:
-            raise ValueError(f"{self.name}: each text has at least one word, row {empty[0]} has none: leave it out")
+        try:
+            object.__setattr__(self, "texts", as_texts(self.texts))
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from None
+        if not isinstance(self.y, Tensor):
+            raise ValueError(f"{self.name}: y must be a tensor, got a {type(self.y).__name__}: use torch.tensor")
         if self.y.dtype != torch.int64 or self.y.shape != (len(self.texts),):
             raise ValueError(
                 f"{self.name}: y must be int64 ({len(self.texts)},), got {self.y.dtype} {tuple(self.y.shape)}"

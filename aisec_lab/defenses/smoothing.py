@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +20,8 @@ def check_noise(sigma: float, **counts: int) -> None:
     if not (math.isfinite(sigma) and sigma > 0):
         raise ValueError(f"sigma, the noise in units of the [0, 1] input, must be positive, got {sigma}")
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} counts noisy copies of a row and must be at least 1, got {count}")
+        if not (isinstance(count, Integral) and count >= 1):
+            raise ValueError(f"{name} counts noisy copies of a row and must be an integer of at least 1, got {count}")
 
 
 def noisy_logits(model: nn.Module, x: Tensor, noise: Tensor) -> Tensor:

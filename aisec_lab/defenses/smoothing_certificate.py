@@ -32,7 +32,9 @@ class Certificate:
     radius: Tensor
 
     def holds(self, y: Tensor, eps: float) -> Tensor:
-        """Which rows (N,) are proved to have class y (N,) everywhere within eps, the sphere included."""
+        """Which rows (N,) are proved to have class y (N,) everywhere within eps >= 0, the sphere included."""
+        if not eps >= 0:
+            raise ValueError(f"eps, a distance in L2, must be at least 0, got {eps}")
         return (self.classes == y) & (self.radius > eps)
 
 
@@ -117,7 +119,12 @@ def certify(
 
 
 def radius_cap(sigma: float, n: int, alpha: float) -> float:
-    """The largest radius that n votes can prove, when all are for one class: p = alpha^(1/n) (section 3.2.2)."""
+    """The largest radius that n votes can prove, when all are for one class: p = alpha^(1/n) (section 3.2.2).
+
+    Raises:
+        ValueError: a sigma, n or alpha that is no such thing.
+    """
+    check_noise(sigma, n=n)
     return float(sigma * ndtri(lower_bound(n, n, alpha)))
 
 

@@ -53,8 +53,10 @@ def detection_rates(
         `detection_tpr` over all poisoned rows and `detection_fpr`, with `knob` "fpr" and `level` what was asked for.
 
     Raises:
-        ValueError: scores that are NaN, no poisoned row, or fewer than two clean ones.
+        ValueError: a rate outside [0, 1), scores that are NaN, no poisoned row, or fewer than two clean ones.
     """
+    if not 0 <= fpr < 1:
+        raise ValueError(f"fpr, the share of clean rows that may be called poisoned, must lie in [0, 1), got {fpr}")
     poisoned, clean = _told_apart(score, where)
     if len(clean) < 2:
         raise ValueError(f"a threshold needs two clean rows at least, got {len(clean)}")

@@ -74,9 +74,11 @@ def bracket(certified: pd.DataFrame, survivors: pd.DataFrame, *, alpha: float = 
         and `n`.
 
     Raises:
-        ValueError: the two do not speak of the same rows and levels.
+        ValueError: the two do not speak of the same rows and levels; an alpha outside [0, 1].
         AssertionError: more rows cross than alpha explains, one with alpha = 0; the message names them.
     """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha, how often a certificate may be wrong, must lie in [0, 1], got {alpha}")
     keys = ["knob", "level", "row"]
     both = certified.merge(survivors[[*keys, "survives"]], on=keys, how="outer", indicator="side")
     if (both.side != "both").any():

@@ -45,9 +45,11 @@ def bounded_mean(
         (low, high) within the bounds; covers the true mean with at least `confidence`.
 
     Raises:
-        ValueError: no value, NaN, one outside the bounds, or a confidence outside (0, 1).
+        ValueError: no value, NaN, one outside the bounds, bounds that are none, or a confidence outside (0, 1).
     """
     _check(confidence)
+    if not -math.inf < least <= largest < math.inf:
+        raise ValueError(f"a bounded variable has finite bounds, the least first, got {least} and {largest}")
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     if not len(ordered) or not (ordered[0] >= least and ordered[-1] <= largest):  # NaN is sorted to the end
         raise ValueError(f"there must be values, all within [{least}, {largest}], got {list(values)}")

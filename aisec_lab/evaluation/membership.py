@@ -51,8 +51,10 @@ def tpr_at_fpr(
         The rate in [0, 1] and the ends of its 95 % interval.
 
     Raises:
-        ValueError: scores that are NaN or do not fit, no member, or fewer than 1 / fpr non-members.
+        ValueError: scores that are NaN or do not fit, no member, fewer than 1 / fpr non-members, or no resample.
     """
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, better {RESAMPLES}, got {resamples}")
     scores, members = torch.atleast_2d(scores), torch.atleast_2d(members)
     if scores.shape != members.shape or scores.isnan().any() or not members.any():
         raise ValueError(

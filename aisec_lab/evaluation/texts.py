@@ -63,7 +63,7 @@ def word_curve(
     ]
 
 
-def answers(model: nn.Module, texts: tuple[str, ...], *, seed: int) -> Tensor:
+def answers(model: nn.Module, texts: Iterable[str], *, seed: int) -> Tensor:
     """The classes (N,) that a model gives to texts, its draws, if it makes any, seeded."""
     with seeded(model, torch.Generator().manual_seed(seed)):
         return text_logits(model, texts).argmax(1)

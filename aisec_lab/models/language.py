@@ -1,12 +1,13 @@
 """A small language model: which character follows the last few ones."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.data import as_strings
 from aisec_lab.models.layers import initialise
 from aisec_lab.models.passes import logits_of
 from aisec_lab.models.words import Tokens
@@ -38,8 +39,8 @@ class Characters:
 
     @classmethod
     def of(cls, texts: Iterable[str], context: int = 6) -> "Characters":
-        """The characters of some texts, in the order of Unicode."""
-        return cls("".join(sorted({character for text in texts for character in text})), context)
+        """The characters of some texts, in the order of Unicode; ValueError for what are no strings."""
+        return cls("".join(sorted({character for text in as_strings(texts) for character in text})), context)
 
     def __len__(self) -> int:
         return 1 + len(self.characters)
@@ -49,7 +50,7 @@ class Characters:
         """The number of each character, from 1 up."""
         return {character: number for number, character in enumerate(self.characters, 1)}
 
-    def windows(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+    def windows(self, texts: Iterable[str]) -> tuple[Tensor, Tensor, Tensor]:
         """Every place of every text: what stands before it, and what stands there.
 
         Args:
@@ -60,8 +61,9 @@ class Characters:
             characters has n + 1 places, the last of which is its end.
 
         Raises:
-            ValueError: an unknown character.
+            ValueError: an unknown character, or what are no strings.
         """
+        texts = as_strings(texts)
         if unknown := {character for text in texts for character in text} - set(self.characters):
             raise ValueError(f"the model does not know the characters {sorted(unknown)}: train it on texts with them")
         before = [EDGE] * self.context
@@ -73,7 +75,7 @@ class Characters:
         places = torch.cat(contexts) if contexts else torch.zeros(0, self.context + 1, dtype=torch.int64)
         return places[:, :-1], places[:, -1], torch.tensor(rows, dtype=torch.int64)
 
-    def tokens(self, texts: Sequence[str], name: str) -> Tokens:
+    def tokens(self, texts: Iterable[str], name: str) -> Tokens:
         """The rows that `Fit` trains a language model on, one for each place of each text.
 
         So it is a place, not a text, that private training counts as a row: what it promises for a text of n
@@ -115,7 +117,7 @@ class NeuralNGram:
         return model
 
 
-def text_bits(model: nn.Module, characters: Characters, texts: Sequence[str]) -> Tensor:
+def text_bits(model: nn.Module, characters: Characters, texts: Iterable[str]) -> Tensor:
     """How many bits the model needs for each text, its log-perplexity (Carlini et al., 2019, definition 2).
 
     Args:
@@ -127,8 +129,9 @@ def text_bits(model: nn.Module, characters: Characters, texts: Sequence[str]) ->
         -log2 of the texts' probabilities (N,), float64; these add up to 1 over all texts that there are.
 
     Raises:
-        ValueError: an unknown character.
+        ValueError: an unknown character, or what are no strings.
     """
+    texts = as_strings(texts)
     x, y, rows = characters.windows(texts)
     if not len(x):
         return torch.zeros(0, dtype=torch.float64)

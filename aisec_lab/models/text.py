@@ -1,13 +1,13 @@
 """Text classifiers: small networks over the words of a text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.data import Texts
+from aisec_lab.data import Texts, as_texts
 from aisec_lab.models.fit import Course, Fit, Objective
 from aisec_lab.models.layers import initialise
 from aisec_lab.models.words import PAD, Vocabulary
@@ -27,8 +27,8 @@ class TextClassifier(nn.Module):
         super().__init__()
         self.vocabulary, self.network = vocabulary, network
 
-    def forward(self, texts: Sequence[str]) -> Tensor:
-        """Logits (N, K) of N texts, each of at least one word."""
+    def forward(self, texts: Iterable[str]) -> Tensor:
+        """Logits (N, K) of N texts; ValueError for what are none (`as_texts`)."""
         device = next(self.network.parameters()).device
         logits: Tensor = self.network(self.vocabulary.encode(texts).to(device))
         return logits
@@ -134,8 +134,9 @@ class TextTraining:
 
 
 @torch.no_grad()
-def text_logits(model: nn.Module, texts: Sequence[str]) -> Tensor:
-    """Logits (N, K) of many texts on the CPU, some hundreds a pass; at least one text."""
+def text_logits(model: nn.Module, texts: Iterable[str]) -> Tensor:
+    """Logits (N, K) of many texts on the CPU, some hundreds a pass; ValueError for what are no texts (`as_texts`)."""
+    texts = as_texts(texts)
     return torch.cat([model(texts[start : start + BATCH]).cpu() for start in range(0, len(texts), BATCH)])
 
 

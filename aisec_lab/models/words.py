@@ -2,14 +2,14 @@
 
 import string
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from aisec_lab.data import Dataset, Texts
+from aisec_lab.data import Dataset, Texts, as_strings, as_texts
 
 MASK = "[...]"  # stands for a word that the model shall not see; punctuation only, so that no word is spelt like it
 PAD, UNKNOWN, MASKED = range(3)  # numbers of what is no word of the training texts
@@ -57,8 +57,11 @@ class Vocabulary:
         Args:
             texts: the training texts.
             least: how often a token must occur; rarer ones stand for the unknown, so that it is learned too.
+
+        Raises:
+            ValueError: what are no strings.
         """
-        counts = Counter(token for text in texts for token in tokenise(text))
+        counts = Counter(token for text in as_strings(texts) for token in tokenise(text))
         kept = [token for token, count in counts.items() if count >= least and token not in SPECIAL]
         return cls(tuple(sorted(kept, key=lambda token: (-counts[token], token))))
 
@@ -70,10 +73,14 @@ class Vocabulary:
         """The number of each word."""
         return {word: number for number, word in enumerate((*SPECIAL, *self.words))}
 
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Numbers (N, L) of the words of texts, int64; L is the longest text's, `PAD` fills the others."""
-        rows = [[self.numbers.get(token, UNKNOWN) for token in tokenise(text)] for text in texts]
-        longest = max(map(len, rows), default=0)
+    def encode(self, texts: Iterable[str]) -> Tensor:
+        """Numbers (N, L) of the words of texts, int64; L is the longest text's, `PAD` fills the others.
+
+        Raises:
+            ValueError: what are no texts (`as_texts`).
+        """
+        rows = [[self.numbers.get(token, UNKNOWN) for token in tokenise(text)] for text in as_texts(texts)]
+        longest = max(map(len, rows))
         return torch.tensor([row + [PAD] * (longest - len(row)) for row in rows], dtype=torch.int64)
 
     def tokens(self, data: Texts) -> Tokens:

@@ -1,5 +1,6 @@
 """Counts of private rows under differential privacy, and how far OpenDP's noise is expected to move them."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -161,10 +162,10 @@ def consistent(counts: ArrayLike, total: float) -> Floats:
         total: not negative; published or released before.
 
     Raises:
-        ValueError: a negative total, or no entry.
+        ValueError: a total that is negative or not finite, no entry, or one that is not finite.
     """
-    table = np.asarray(counts, dtype=np.float64)
-    if not (total >= 0 and table.size):
+    table = _finite(counts)
+    if not (0 <= total < math.inf and table.size):
         raise ValueError(f"a table with an entry at least sums to 0 or more, got {table.size} entries, total {total}")
     ordered = np.sort(table, axis=None)[::-1]
     surplus = (np.cumsum(ordered) - total) / np.arange(1, table.size + 1)
@@ -172,9 +173,21 @@ def consistent(counts: ArrayLike, total: float) -> Floats:
 
 
 def whole(counts: ArrayLike) -> Cells:
-    """Counts (any shape) rounded to integers that keep their sum, itself rounded: the largest remainders go up."""
-    table = np.asarray(counts, dtype=np.float64)
+    """Counts (any shape) rounded to integers that keep their sum, itself rounded: the largest remainders go up.
+
+    Raises:
+        ValueError: a count that is not finite, which would become an integer all the same.
+    """
+    table = _finite(counts)
     down = np.floor(table)
     up = np.argsort((down - table).ravel(), kind="stable")[: int(np.rint(table.sum()) - down.sum())]
     down.flat[up] += 1
     return down.astype(np.int64)
+
+
+def _finite(counts: ArrayLike) -> Floats:
+    """Counts as float64; ValueError where one is NaN or infinite."""
+    table = np.asarray(counts, dtype=np.float64)
+    if not np.isfinite(table).all():
+        raise ValueError(f"counts are finite numbers, got {int((~np.isfinite(table)).sum())} that are not")
+    return table

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from aisec_lab.files import written_beside
 from aisec_lab.trust.merkle import Tree, consistency_path, inclusion_path
-from aisec_lab.trust.records import RECORDED, Change, Entry, Head, fault_of, now
+from aisec_lab.trust.records import RECORDED, Change, Entry, Head, check_signing_key, fault_of, now
 from aisec_lab.trust.signing_keys import make_signing_key, read_signing_key, write_verifying_key
 
 ENTRIES, HEAD, PUBLIC_KEY = "entries.jsonl", "head.json", "public_key.pem"
@@ -85,8 +85,10 @@ class Ledger:
 
         Raises:
             FileNotFoundError: no ledger there.
-            ValueError: the ledger is not what its head was signed over, or the key is another: nothing is signed.
+            ValueError: the ledger is not what its head was signed over, or the key is another, or none: nothing is
+                signed.
         """
+        check_signing_key(key)
         with self._locked("r+b", fcntl.LOCK_EX) as file:
             contents = self._contents(file)
             tree = self._continued(contents, key.public_key())

@@ -66,11 +66,19 @@ class Signed:
     KIND: ClassVar[bytes]  # an entry's signature never passes for a head's
 
     def signed(self, key: Ed25519PrivateKey) -> Self:
-        """The same record with its signature."""
+        """The same record with its signature; ValueError for what is no private key of a ledger."""
+        check_signing_key(key)
         return replace(self, signature=key.sign(self._message()).hex())
 
     def is_signed(self, key: Ed25519PublicKey) -> bool:
-        """Whether the holder of the private key has signed exactly this."""
+        """Whether the holder of the private key has signed exactly this.
+
+        Raises:
+            ValueError: another kind of key, under which every signature would look forged.
+        """
+        if not isinstance(key, Ed25519PublicKey):
+            given = type(key).__name__
+            raise ValueError(f"an Ed25519 public key verifies, got a {given}: take read_verifying_key(path)")
         try:
             signature = bytes.fromhex(self.signature)
             key.verify(signature, self._message())
@@ -130,6 +138,12 @@ class Head(Signed):
     size: int
     root: str
     time: str
+
+
+def check_signing_key(key: object) -> None:
+    """Refuse, with a ValueError, what no ledger is signed with."""
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ValueError(f"an Ed25519 private key signs, got a {type(key).__name__}: take read_signing_key(path)")
 
 
 def fault_of(line: bytes, index: int, root: str, key: Ed25519PublicKey) -> str | None:

@@ -20,7 +20,7 @@ no key: a file could be made that opens to one text for you and to another for m
 import hmac
 import os
 import struct
-from typing import IO, Protocol
+from typing import IO, Protocol, runtime_checkable
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -35,6 +35,7 @@ CHUNK = 2**20  # bytes; from 256 KiB to 1 MiB it is equally fast, below that cal
 LARGEST_CHUNK = 2**26
 
 
+@runtime_checkable
 class Wraps(Protocol):
     """A key that seals."""
 
@@ -42,6 +43,7 @@ class Wraps(Protocol):
         """Its slot."""
 
 
+@runtime_checkable
 class Unwraps(Protocol):
     """A key that opens."""
 
@@ -64,7 +66,12 @@ def write_sealed(source: Source, sink: IO[bytes], key: Wraps, *, inside: int, ch
         key: wraps the data key.
         inside: `FILE` or `FOLDER`.
         chunk: bytes of plaintext in a chunk, from 1 to 2**26.
+
+    Raises:
+        ValueError: what does not seal, or a chunk of another size.
     """
+    if not isinstance(key, Wraps):
+        raise ValueError(f"a Passphrase or a PublicKey seals, got a {type(key).__name__}")
     if not 1 <= chunk <= LARGEST_CHUNK:
         raise ValueError(f"a chunk holds from 1 to {LARGEST_CHUNK} bytes, got {chunk}")
     data_key, prefix = os.urandom(KEY), os.urandom(PREFIX)
@@ -82,8 +89,11 @@ def read_sealed(source: Source, sink: IO[bytes], key: Unwraps) -> int:
         What is inside, `FILE` or `FOLDER`.
 
     Raises:
-        ValueError: not a sealed file, the wrong key, or any byte changed, added, missing or out of its place.
+        ValueError: what does not open, not a sealed file, the wrong key, or any byte changed, added, missing or out of
+            its place.
     """
+    if not isinstance(key, Unwraps):
+        raise ValueError(f"a Passphrase or a PrivateKey opens, got a {type(key).__name__}")
     fixed = source.read(FIXED.size) or b""
     if len(fixed) < FIXED.size or not fixed.startswith(MAGIC):
         raise ValueError("not a sealed file, or its header is damaged")

@@ -24,7 +24,7 @@ class Passphrase:
             so that what was sealed at another cost opens.
 
     Raises:
-        ValueError: a short passphrase; an n that is no power of two; a cost above 1 GiB.
+        ValueError: no string; a short passphrase; an n that is no power of two; a cost above 1 GiB.
     """
 
     text: str = field(repr=False)
@@ -33,6 +33,8 @@ class Passphrase:
     p: int = 1
 
     def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise ValueError(f"a passphrase is a string, got a {type(self.text).__name__}: decode it first")
         if len(self.text) < SHORTEST:
             raise ValueError(f"a passphrase needs at least {SHORTEST} characters, got {len(self.text)}")
         _check_cost(self.n, self.r, self.p)

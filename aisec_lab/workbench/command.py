@@ -166,3 +166,7 @@ def datasets() -> None:
 
     for name, entry in CATALOG.items():
         click.echo(f"{name:16} {entry.title}: {entry.licence}")
+
+
+if __name__ == "__main__":
+    main(prog_name="aisec")

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -83,8 +84,14 @@ def test_labels_stand_before_the_text(tmp_path: Path) -> None:
     ("texts", "y", "why"),
     [
         ((), [], "at least one text"),
-        (("good", " \n"), [0, 1], "row 1 has none"),
+        (("good", " \n"), [0, 1], "text 1 has none"),
         (("good",), [0, 1], "y must be int64"),
+        ("ab", [0, 1], "toy: texts are a sequence of strings, got one str: put it into a list"),
+        (None, [0, 1], "toy: texts are a sequence of strings, got a NoneType"),
+        ({"a": 0, "b": 1}, [0, 1], "got a dict: pass a list"),
+        (("good", None), [0, 1], "text 1 is a NoneType: leave it out"),
+        (("good", float("nan")), [0, 1], "text 1 is a float"),
+        ((b"good", b"bad"), [0, 1], "text 0 is a bytes: decode it"),
         (("good", "bad"), [0, 2], r"0\.\.1, got 0\.\.2"),
     ],
 )
@@ -92,6 +99,17 @@ def test_what_are_no_texts_is_refused(texts: tuple[str, ...], y: list[int], why:
     """With the mend."""
     with pytest.raises(ValueError, match=why):
         Texts(texts, torch.tensor(y, dtype=torch.int64), ("negative", "positive"), "toy")
+
+
+def test_texts_of_any_collection_become_a_tuple() -> None:
+    """A generator too, which could be read once only."""
+    y = torch.tensor([0, 1])
+    for texts in (["a", "b"], (text for text in "ab"), np.array(["a", "b"])):
+        data = Texts(texts, y, ("x", "y"), "toy")  # type: ignore[arg-type]
+        assert data.texts == ("a", "b")
+        assert len(data) == 2
+    with pytest.raises(ValueError, match=r"toy: y must be a tensor, got a list: use torch\.tensor"):
+        Texts(("a", "b"), [0, 1], ("x", "y"), "toy")  # type: ignore[arg-type]
 
 
 def test_sizes_are_refused_at_the_door() -> None:

@@ -253,6 +253,8 @@ def test_every_monitor_is_one(splits):
         (lambda: Prada(1.0), r"delta must lie in \(0, 1\)"),
         (lambda: Prada(every=0), "every be at least 1, got 0.95 and 0"),
         (lambda: RateBudget(0, 1, clock=lambda: 0.0), "rows must be at least 1"),
+        (lambda: SimilarityDetector("a" * 32), r"1 to 64 bytes, got a str: take secrets.token_bytes\(32\)"),
+        (lambda: SimilarityDetector(None), "1 to 64 bytes, got a NoneType"),
         (lambda: SimilarityDetector(b""), r"1 to 64 bytes, got 0: take secrets.token_bytes\(32\)"),
         (lambda: SimilarityDetector(KEY, 1.0), r"threshold must lie in \[0, 1\)"),
         (lambda: SimilarityDetector(KEY)("a", torch.zeros(1, 19), torch.zeros(1, 2)), "does not fit into inputs of 19"),

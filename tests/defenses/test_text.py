@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 from math import comb
 
 import pytest
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from torch import nn
 
-from aisec_lab.attacks import CharacterEdits, Greedy, Homoglyphs, Neighbours
+from aisec_lab.attacks import (
+    CharacterEdits,
+    Deletions,
+    Greedy,
+    Homoglyphs,
+    InvisibleCharacters,
+    Neighbours,
+    Reorderings,
+)
 from aisec_lab.attacks.text.characters import misspelt
 from aisec_lab.attacks.text.edits import swapped
 from aisec_lab.attacks.text.homoglyphs import LOOKALIKES
@@ -27,6 +36,7 @@ from aisec_lab.defenses import (
     UndefendedText,
     certify_words,
 )
+from aisec_lab.defenses.text.displayed import displayed
 from aisec_lab.defenses.text.masking import Masked, masked_copies, shown
 from aisec_lab.defenses.text.masking_certificate import provable_words, touched
 from aisec_lab.defenses.text.normalisation import normalised
@@ -69,6 +79,72 @@ def test_invisible_characters_and_other_widths_are_folded():
     assert normalised("\uff41\uff57\uff46\uff55\uff4c") == "awful"
     assert normalised("\U0001d41a") == "a"
     assert normalised("\u200b") == "\u200b"
+
+
+def test_a_normalised_word_is_the_one_that_is_shown():
+    """Backspaces take letters away, a control at a time; overrides and isolates are shown in their order."""
+    rlo, lri, rli, pdf, pdi = "\u202e", "\u2066", "\u2067", "\u202c", "\u2069"
+    assert normalised("aw\bwxy\b\bful") == "awful"
+    assert normalised("\bawful") == "awful"
+    assert normalised(f"aw{rlo}luf") == "awful"
+    assert normalised(f"{rlo}lufwa{pdf}!") == "awful!"
+    assert normalised(f"{rli}awful{pdi}") == "awful"  # letters keep their order where nothing overrides it
+    assert normalised(f"{rli}{lri}ful{pdi}{lri}aw{pdi}{pdi}") == "awful"
+    assert normalised(f"{rlo}{lri}l{pdf}u{pdi}{lri}f{pdi}wa") == "awflu"  # an isolate that PDF does not close
+    assert normalised(f"aw{pdf}{pdi}ful") == "awful"
+    assert normalised("\u202baw\u202aful") == "awful"  # two embeddings at one level are one run
+
+
+def stored(part):
+    """A letter, or parts in one direction: an override inside an isolate, so that what is around it does not matter."""
+    if isinstance(part, str):
+        return part
+    backwards, parts = part
+    return "\u2066" + ("\u202e" if backwards else "\u202d") + "".join(map(stored, parts)) + "\u202c\u2069"
+
+
+def seen(part):
+    """How that is read: parts from right to left come the other way round."""
+    if isinstance(part, str):
+        return part
+    backwards, parts = part
+    return "".join(map(seen, parts[::-1] if backwards else parts))
+
+
+@given(st.recursive(st.sampled_from("abcd"), lambda part: st.tuples(st.booleans(), st.lists(part, max_size=4))))
+@settings(deadline=None, derandomize=True, max_examples=200)
+def test_nested_directions_are_shown_inside_out(part):
+    """The standard's levels and reversals, against what they are for."""
+    assert displayed(stored(part)) == seen(part)
+
+
+def undone(text):
+    """A text without what the three attacks put in, each in the one way in which it does."""
+    text = re.sub("[\u200b-\u200d]|[a-z]\x08", "", text)
+    return re.sub("\u202d\u2066\u202e\u2066(.)\u2069\u2066(.)\u2069\u202c\u2069\u202c", r"\2\1", text)
+
+
+@pytest.mark.parametrize("replacements", [InvisibleCharacters(), Reorderings(), Deletions()], ids=repr)
+def test_invisible_characters_do_nothing_to_the_normalised_model(replacements):
+    """A reader sees the text as it was; the bare model loses what it knew."""
+    test, model = splits().test, defended(Normalisation())
+    attack = Greedy(replacements)
+    bare, behind = (attack(victim, test.texts, test.y, generator=seed(0)) for victim in (classifier(), model))
+    right = text_logits(classifier(), test.texts).argmax(1) == test.y
+    assert torch.equal(behind.distance.isinf(), right)
+    assert bare.distance.isinf().double().mean() < right.double().mean() - 0.3
+    for before, after in zip(test.texts, bare.texts, strict=True):
+        assert len(after.split()) == len(before.split())
+        assert undone(after) == " ".join(before.split())
+
+
+def test_capitals_are_kept_where_a_word_is_written_in_them():
+    """Else what is called invisible would show."""
+    for replacements in (InvisibleCharacters(), Reorderings(), Deletions(), Homoglyphs()):
+        for word, text in itertools.product(("Room", "ROOM", "room"), ("{}", '"{},"')):
+            for option in replacements.options("room", random.Random(0)):
+                after = swapped(text.format(word), 0, option)
+                assert normalised(after) == text.format(word)
 
 
 def test_homoglyphs_do_nothing_to_the_normalised_model():

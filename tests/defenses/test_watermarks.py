@@ -20,6 +20,7 @@ from aisec_lab.attacks.inference.coins import inclusion_coins
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.compression.quantisation import StaticInt8
 from aisec_lab.defenses.ownership.activations import ActivationMark, class_means
+from aisec_lab.defenses.ownership.entangled import EntangledWatermark
 from aisec_lab.defenses.ownership.key import SIZE, Key
 from aisec_lab.defenses.ownership.served import ServedMark
 from aisec_lab.defenses.ownership.trigger_set import TriggerSet
@@ -102,6 +103,19 @@ def test_a_key_is_bound_by_its_commitment_and_shows_no_secret():
     assert repr(key.secret) not in repr(key)
     with pytest.raises(ValueError, match=r"has 32 bytes, got 31: draw it with Key.fresh\(\)"):
         Key(bytes(SIZE - 1))
+    for secret in ("a" * SIZE, bytearray(SIZE), [0] * SIZE, None):
+        with pytest.raises(ValueError, match=rf"32 bytes, got a {type(secret).__name__}: draw it with Key.fresh\(\)"):
+            Key(secret)
+
+
+@pytest.mark.parametrize("mark", [*TRAINED, ServedMark(), EntangledWatermark()], ids=lambda mark: type(mark).__name__)
+def test_a_mark_takes_a_key_and_not_its_secret(mark, splits):
+    """At its door and in a claim, before anything is trained."""
+    model = CNN()((1, 8, 8), 10, generator=seed(0))
+    with pytest.raises(ValueError, match=r"follows from a Key, got a bytes: take Key.fresh\(\)"):
+        mark.embed(model, splits.train, bytes(SIZE), generator=seed(0))
+    with pytest.raises(ValueError, match="follows from a Key, got a str"):
+        Marked(model, "a" * SIZE)
 
 
 @settings(deadline=None, max_examples=20)

@@ -167,6 +167,78 @@ def test_saved_is_what_was_written(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 
 
+def foreign(model, shape, rows, kind):
+    """A file as other programs write it: a fixed number of rows, another type of number."""
+    kinds = {onnx.TensorProto.FLOAT: torch.float32, onnx.TensorProto.DOUBLE: torch.float64}
+    dtype = kinds.get(kind, torch.float16)
+    content = onnx.load_from_string(onnx_bytes(model, shape))
+    for each in content.graph.initializer:
+        if each.data_type == onnx.TensorProto.FLOAT:
+            values = torch.from_numpy(onnx.numpy_helper.to_array(each).copy()).to(dtype).numpy()
+            each.CopyFrom(onnx.numpy_helper.from_array(values, each.name))
+    for each in (*content.graph.input, *content.graph.output):
+        each.type.tensor_type.elem_type = kind
+        if rows:
+            each.type.tensor_type.shape.dim[0].dim_value = rows
+    onnx.checker.check_model(content, full_check=True)
+    return content.SerializeToString()
+
+
+@pytest.mark.parametrize("rows", [None, 1, 4])
+@pytest.mark.parametrize("kind", ["FLOAT", "DOUBLE", "FLOAT16"])
+def test_files_of_others_are_read_as_they_are(kind, rows):
+    """A fixed number of rows, another type: whatever the number of rows that are asked about, none included."""
+    model = built(MLP((12,)), (7,))
+    file = OnnxClassifier(foreign(model, (7,), rows, getattr(onnx.TensorProto, kind)))
+    x = torch.rand(9, 7, generator=torch.Generator().manual_seed(1))
+    expected = model.double()(x.double()) if kind == "DOUBLE" else model(x)
+    tolerance = {"FLOAT": 2e-5, "DOUBLE": 1e-12, "FLOAT16": 2e-2}[kind]
+    for count in (0, 1, 4, 9):
+        answer = file(x[:count].double())
+        assert answer.shape == (count, 5)
+        assert answer.dtype == {"FLOAT": torch.float32, "DOUBLE": torch.float64, "FLOAT16": torch.float16}[kind]
+        assert torch.allclose(answer.double(), expected[:count].double(), atol=tolerance)
+
+
+def changed(content, change):
+    """A file after a change of its graph."""
+    loaded = onnx.load_from_string(content)
+    change(loaded.graph)
+    return loaded.SerializeToString()
+
+
+def whole_numbers(graph):
+    """The first thing done is a cast from int64."""
+    graph.node.insert(0, onnx.helper.make_node("Cast", ["pixels"], ["x"], to=onnx.TensorProto.FLOAT))
+    graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info("pixels", onnx.TensorProto.INT64, ["N", 7]))
+
+
+def two_outputs(graph):
+    """Logits, and the same again."""
+    graph.node.append(onnx.helper.make_node("Identity", ["logits"], ["again"]))
+    graph.output.append(onnx.helper.make_tensor_value_info("again", onnx.TensorProto.FLOAT, ["N", "K"]))
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda content: OnnxClassifier("model.onnx"), r"content is bytes, got a str: Path\(it\)"),
+        (lambda content: OnnxClassifier(b"no file"), "these 7 bytes are no ONNX file"),
+        (lambda content: OnnxClassifier(changed(content, whole_numbers)), r"takes tensor\(int64\)"),
+        (lambda content: OnnxClassifier(changed(content, two_outputs)), r"has \['x'\] and \['logits', 'again'\]"),
+        (lambda content: OnnxClassifier(content)(torch.zeros(2, 7, dtype=torch.uint8)), "divide bytes by 255"),
+        (lambda content: OnnxClassifier(content)(torch.zeros(2, 8)), r"of shape \(7,\), got \(8,\)"),
+        (lambda content: OnnxClassifier(content)(torch.zeros(2, 1, 7)), r"of shape \(7,\), got \(1, 7\)"),
+        (lambda content: onnx_bytes(built(MLP((4,)), (7,)).double(), (7,)), r"float64.*: write model.float\(\)"),
+        (lambda content: onnx_bytes(built(MLP((4,)), (7,)).bfloat16(), (7,)), "bfloat16"),
+    ],
+)
+def test_files_that_are_no_classifiers_are_refused(ask, message):
+    """In a line, and not by ONNX Runtime's own errors."""
+    with pytest.raises(ValueError, match=message):
+        ask(onnx_bytes(built(MLP((4,)), (7,)), (7,)))
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [

@@ -12,6 +12,7 @@ from aisec_lab.data import PreparedTexts, prepare
 from aisec_lab.data.sources import MIRROR
 from aisec_lab.defenses import Standard
 from aisec_lab.models import BagOfEmbeddings, Fit, TextCNN, TextTraining, Vocabulary, text_logits, tokenise
+from aisec_lab.models.language import Characters, NeuralNGram, text_bits
 from aisec_lab.models.words import MASK, MASKED, PAD, UNKNOWN, Tokens
 from tests.reviews import classifier, seed, splits
 
@@ -83,3 +84,36 @@ def test_a_bag_reads_sst2(tmp_path: Path) -> None:
         data.train, Standard(), generator=seed(0)
     )
     assert (text_logits(model, data.test.texts).argmax(1) == data.test.y).double().mean() > 0.78
+
+
+@pytest.mark.parametrize(
+    ("texts", "why"),
+    [
+        ("the room was awful", "got one str: put it into a list"),
+        (None, "got a NoneType: pass a list"),
+        ({"awful": 0}, "got a dict"),
+        ([], "at least one text"),
+        (["awful", None], "text 1 is a NoneType"),
+        (["awful", " "], "text 1 has none"),
+        ([["awful"]], "text 0 is a list"),
+    ],
+)
+def test_what_are_no_texts_is_refused_by_every_model(texts: object, why: str) -> None:
+    """A string's letters would be answered as texts, with as many rows."""
+    for ask in (classifier(), lambda texts: text_logits(classifier(), texts), classifier().vocabulary.encode):
+        with pytest.raises(ValueError, match=why):
+            ask(texts)
+
+
+def test_a_language_model_takes_texts_and_no_text() -> None:
+    """One string would be as many texts as it has letters; a generator is read once."""
+    characters = Characters.of(word for word in ("ab", "ba"))
+    model = NeuralNGram()(characters, generator=seed(0))
+    assert torch.equal(
+        text_bits(model, characters, (text for text in ["ab", "b"])), text_bits(model, characters, ["ab", "b"])
+    )
+    for ask in (Characters.of, characters.windows, lambda texts: text_bits(model, characters, texts)):
+        with pytest.raises(ValueError, match="got one str: put it into a list"):
+            ask("ab")
+        with pytest.raises(ValueError, match="text 1 is a NoneType"):
+            ask(["ab", None])

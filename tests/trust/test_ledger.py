@@ -345,6 +345,20 @@ def test_a_ledger_and_its_key_are_never_written_over(ledger: Ledger, tmp_path: P
     assert verify(second, read_verifying_key(ledger.folder / PUBLIC_KEY)).intact
 
 
+def test_another_kind_of_key_is_refused_and_accuses_nobody(ledger: Ledger, append: Callable[..., Entry]) -> None:
+    """A path, and an RSA key: its check of a signature fails on every entry, which is not the entries' fault."""
+    other = rsa.generate_private_key(65537, 2048)
+    append("a")
+    proof = ledger.prove_inclusion(0)
+    for key in (str(ledger.folder / PUBLIC_KEY), other.public_key()):
+        for ask in (lambda key: verify(ledger, key), lambda key: fault_of_proof(proof, key)):
+            with pytest.raises(ValueError, match=r"public key verifies, got a .*: take read_verifying_key\(path\)"):
+                ask(key)
+    for key in ("ledger.pem", other):
+        with pytest.raises(ValueError, match=r"private key signs, got a .*: take read_signing_key\(path\)"):
+            ledger.append(Change("Ada", "accept", "a", "because"), key)
+
+
 def test_what_is_no_key_is_refused(ledger: Ledger, tmp_path: Path) -> None:
     """None, one that others may read, one of another kind, none at all."""
     key_file, public = tmp_path / "keys/ledger.pem", ledger.folder / PUBLIC_KEY

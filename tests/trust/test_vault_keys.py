@@ -41,6 +41,7 @@ def test_the_default_cost_is_what_owasp_asks() -> None:
 
 @pytest.mark.parametrize(("make", "message"), [
     (lambda: Passphrase("short"), "at least 8 characters"),
+    (lambda: Passphrase(b"correct horse"), "is a string, got a bytes"),
     (lambda: Passphrase("long enough", n=1000), "power of two"),
     (lambda: Passphrase("long enough", n=2**24), "up to 1073741824 bytes"),
     (lambda: Passphrase("long enough", r=0), "1..255"),
@@ -101,6 +102,21 @@ def test_a_wrong_passphrase_and_a_wrong_file_are_told_apart(files: KeyFiles, tmp
     seal(tmp_path / "text", tmp_path / "text.key", QUICK)
     with pytest.raises(ValueError, match=r"text\.key, which should be a private key"):
         PrivateKey.read(tmp_path / "text.key", QUICK)
+
+
+def test_what_is_no_key_neither_seals_nor_opens(files: KeyFiles, tmp_path: Path) -> None:
+    """A passphrase as it was typed, and the wrong half of a pair; nothing is left behind."""
+    (tmp_path / "text").write_text("x")
+    seal(tmp_path / "text", tmp_path / "sealed", QUICK)
+    for key in ("correct horse", b"correct horse", PrivateKey.read(files.private, QUICK)):
+        with pytest.raises(ValueError, match=f"a Passphrase or a PublicKey seals, got a {type(key).__name__}"):
+            seal(tmp_path / "text", tmp_path / "other", key)
+    for key in ("correct horse", PublicKey.read(files.public)):
+        with pytest.raises(ValueError, match=f"a Passphrase or a PrivateKey opens, got a {type(key).__name__}"):
+            open_sealed(tmp_path / "sealed", tmp_path / "other", key)
+    with pytest.raises(ValueError, match="seals, got a str"):
+        generate_keys(tmp_path / "lab", "correct horse")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sealed", "text"]
 
 
 def test_the_error_says_for_whom_it_was_sealed(files: KeyFiles, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The public door of the attacks on texts: what they are called with, what they give back, what is refused."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion import door
-from aisec_lab.data import Texts
+from aisec_lab.data import Texts, as_texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,7 @@ class Edited:
         texts: N texts, each with as many words as before; one for which nothing was found stays as it was.
         changed: how many words of each are others (N,), int64.
         distance: the share of words that had to change (N,), float64: 0 for texts that are won as they are, `inf`
-            where nothing was found.
+            where nothing was found. A text's first word may be more than the share that was allowed (`allowance`).
         queries: how many texts the model was asked about (N,), int64; a gradient is one query.
         paths: of each text, the versions with 0, 1, 2, ... words changed, as far as the search went.
     """
@@ -36,8 +36,21 @@ class Edited:
 
 
 def allowance(words: int, share: float) -> int:
-    """How many of so many words may change: the largest number whose share, as a float, is at most `share`."""
-    return max(count for count in range(words + 1) if count / words <= share)
+    """How many of so many words may change.
+
+    Args:
+        words: of a text, at least 1.
+        share: of them that may change, in [0, 1].
+
+    Returns:
+        The largest number whose share, as a float, is at most `share`; but one word wherever `share` is not 0, or a
+        text of three words would pass for robust at a share of 0.3 because nobody may touch it.
+
+    Raises:
+        ValueError: a share outside [0, 1].
+    """
+    check_share(share)
+    return max(int(share > 0), *(count for count in range(words + 1) if count / words <= share))
 
 
 class TextAttack(Protocol):
@@ -56,25 +69,25 @@ class TextAttack(Protocol):
         """The same attack with what it learns from the victim's training texts, if anything."""
         ...
 
-    def __call__(self, model: nn.Module, texts: Sequence[str], y: Tensor, *, generator: torch.Generator) -> Edited:
+    def __call__(self, model: nn.Module, texts: Iterable[str], y: Tensor, *, generator: torch.Generator) -> Edited:
         """Adversarial texts for classes `y`; the only randomness comes from `generator`."""
         ...
 
 
-def check(model: nn.Module, texts: Sequence[str], y: Tensor) -> None:
-    """Refuse, with a ValueError, what would make an attack on texts silently wrong.
+def check(model: nn.Module, texts: Iterable[str], y: Tensor) -> tuple[str, ...]:
+    """The texts, once nothing is left that would make an attack on them silently wrong.
 
     Args:
         model: classifier of texts in evaluation mode.
-        texts: a sequence of strings, not one string, each of at least one word.
+        texts: N texts, as `as_texts` takes them.
         y: classes (N,), int64.
+
+    Raises:
+        ValueError: what are no texts, a model in training mode, classes that are none.
     """
-    if isinstance(texts, str):
-        raise ValueError("the attack takes a sequence of texts, got one string: put it into a list")
-    empty = [row for row, text in enumerate(texts) if not text.split()]
-    if empty:
-        raise ValueError(f"each text has at least one word, text {empty[0]} has none: leave it out")
-    door.check(model, torch.empty(len(texts), 0), y)
+    strings = as_texts(texts)
+    door.check(model, torch.empty(len(strings), 0), y)
+    return strings
 
 
 def check_share(share: float) -> None:

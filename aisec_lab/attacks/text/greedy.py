@@ -1,7 +1,7 @@
 """Greedy word by word: the most important word first, each in its most harmful version."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -31,15 +31,16 @@ class Greedy:
         generator: source of the replacements that are drawn; a text's draws depend on it and on the text only.
 
     Returns:
-        Texts that have as many words as before, of which no more than `share` are others, each from `replacements`.
+        Texts that have as many words as before, of which no more than `share` are others, but always one may be, each
+        from `replacements`.
 
     Raises:
-        ValueError: texts without a word, classes that the model does not have, a model in training mode, or
-            replacements that have yet to be learned.
+        ValueError: what are no texts of words (`as_texts`), classes that the model does not have, a model in training
+            mode, or replacements that have yet to be learned.
     """
 
     replacements: Replacements
-    share: float = 0.3  # of a text's words
+    share: float = 0.3  # of a text's words, and one word at least where it is not 0
     early_stop: bool = True  # False against a model that draws, where it would stop at a lucky draw
 
     def __post_init__(self) -> None:
@@ -49,8 +50,8 @@ class Greedy:
         """With replacements that are learned from the victim's training texts."""
         return replace(self, replacements=self.replacements.learn(train))
 
-    def __call__(self, model: nn.Module, texts: Sequence[str], y: Tensor, *, generator: torch.Generator) -> Edited:
-        check(model, texts, y)
+    def __call__(self, model: nn.Module, texts: Iterable[str], y: Tensor, *, generator: torch.Generator) -> Edited:
+        texts = check(model, texts, y)
         key = int(torch.randint(2**62, (), generator=generator))
         with frozen(model):
             found = Progress(model, texts, y, self.share, self.early_stop)

@@ -1,7 +1,7 @@
 """HotFlip: the word and its replacement that the gradient asks for."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -30,14 +30,14 @@ class HotFlip:
     is taken at the words that it sees, through whatever stands before it; `generator` is unused.
 
     Returns:
-        Texts of as many words, of which no more than `share` are others, each from the vocabulary, and from
-        `allowed` where that is given.
+        Texts of as many words, of which no more than `share` are others, but always one may be, each from the
+        vocabulary, and from `allowed` where that is given.
 
     Raises:
         ValueError: as for `Greedy`; no `TextClassifier` in the model, or several.
     """
 
-    share: float = 0.3  # of a text's words
+    share: float = 0.3  # of a text's words, and one word at least where it is not 0
     tries: int = 5
     allowed: Replacements | None = None
     early_stop: bool = True  # as for `Greedy`
@@ -53,8 +53,8 @@ class HotFlip:
         """With allowed replacements that are learned from the victim's training texts."""
         return replace(self, allowed=self.allowed.learn(train)) if self.allowed else self
 
-    def __call__(self, model: nn.Module, texts: Sequence[str], y: Tensor, *, generator: torch.Generator) -> Edited:
-        check(model, texts, y)
+    def __call__(self, model: nn.Module, texts: Iterable[str], y: Tensor, *, generator: torch.Generator) -> Edited:
+        texts = check(model, texts, y)
         victim = victim_of(model)
         with frozen(model):
             found = Progress(model, texts, y, self.share, self.early_stop)

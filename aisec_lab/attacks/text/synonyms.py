@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aisec_lab.attacks.text.cooccurrence import class_evidence, context_vectors
+from aisec_lab.attacks.text.recurring import nearest, recurring
 from aisec_lab.data import Texts
 from aisec_lab.models.words import Vocabulary
 
@@ -14,9 +15,22 @@ FUNCTION_WORDS = """
 a an the and or but nor not no never none nothing n't cannot without hardly barely so if than very really too
 i you he she it we they me him her us them my your his its our their this that these those is are was were be been am
 do does did have has had will would can could should may might must of in on at to for with from by as
+who whom whose which what when where why how whether while because since though although unless until there here
+about above across after against along among around before behind below between beyond despite down during into near
+off onto out over through toward towards under up upon within each every some any all both few many more most other
+n't nt ll ve re
 """
 STAY = frozenset(FUNCTION_WORDS.split())  # without them a text may say the opposite
-ROWS = 500  # words whose neighbours are sought at a time
+CONTRACTED = ("n't", "'ll", "'ve", "'re", "'d", "'m")
+
+
+def is_content(word: str) -> bool:
+    """Whether a token may be replaced, and replace: it has a letter, is no function word, and none is inside."""
+    return (
+        any(map(str.isalpha, word))
+        and word.removesuffix("'s") not in STAY
+        and not word.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").endswith(CONTRACTED)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,44 +56,50 @@ class Neighbours:
 class Synonyms:
     """Learn which words may replace a word.
 
-    TextFooler (Jin et al., 2020, arXiv:1907.11932, algorithm 1, lines 7 to 9) asks for a high cosine in vectors that
-    were pressed apart for antonyms, which company alone does not tell: "good" and "bad" keep the same. Here vectors
-    are the company of words in the training texts (`context_vectors`), and what presses antonyms apart is the
-    classes: a replacement speaks for each of them as much as the word did, up to `drift`. A word too rare to speak
-    for a class is held to speak for none: so this is a bound on what the training texts can tell, no more.
+    TextFooler (Jin et al., 2020, arXiv:1907.11932, algorithm 1, lines 7 to 9) asks for a high cosine in vectors from
+    millions of texts that were pressed apart for antonyms. The victim's training texts are thousands: there the
+    nearest words of a rare word are noise, and no cosine says so. What says so is whether they come back: the texts
+    are halved, and a replacement is among the nearest words (`context_vectors`) in either half, as near as leaves the
+    share of pairs that chance explains below `chance` (`recurring`). Company does not tell "good" from "bad"; the
+    classes do: a replacement speaks for each of them as much as the word did, up to `drift`. So this is a bound on
+    what the training texts can tell, no more.
 
     Args of `learn`:
         train: the victim's training texts.
 
     Returns:
         `Neighbours`, up to `most` for each word; function words have none.
+
+    Raises:
+        ValueError: a setting out of its range; on `learn`, texts of which no two words can be told to be alike.
     """
 
-    similarity: float = 0.5  # the least cosine
+    chance: float = 0.1  # share of the pairs that chance may have put together, before `drift` parts some
+    least: int = 10  # how often a word must occur in the training texts
     drift: float = 0.5  # the largest change of the evidence for a class, in nats
     most: int = 20
 
     def __post_init__(self) -> None:
-        if not -1 <= self.similarity <= 1 or not self.drift >= 0 or self.most < 1:
-            raise ValueError(f"similarity is a cosine, drift at least 0, most at least 1: {self}")
+        if not 0 < self.chance < 1 or self.least < 1 or not self.drift >= 0 or self.most < 1:
+            raise ValueError(f"chance must lie in (0, 1), least and most be at least 1, drift at least 0: {self}")
 
     def learn(self, train: Texts) -> Neighbours:
         """The table for the words of the training texts."""
-        vocabulary = Vocabulary.of(train.texts)
-        vectors, evidence = context_vectors(train, vocabulary), class_evidence(train, vocabulary)
-        words = np.array(vocabulary.words)
-        content = np.array([word not in STAY and any(map(str.isalpha, word)) for word in vocabulary.words])
-        table = {}
-        for start in range(0, len(words), ROWS):
-            cosines = vectors[start : start + ROWS] @ vectors.T
-            drift = np.abs(evidence[start : start + ROWS, None] - evidence[None]).max(2)
-            fits = (cosines >= self.similarity) & (drift <= self.drift) & content
-            for row in range(len(cosines)):
-                word = start + row
-                fits[row, word] = False
-                nearest = np.argsort(-np.where(fits[row], cosines[row], -np.inf), kind="stable")[: self.most]
-                if content[word] and fits[row].any():
-                    table[str(words[word])] = tuple(map(str, words[nearest[fits[row][nearest]]]))
+        vocabulary = Vocabulary.of(train.texts, self.least)
+        content = [place for place, word in enumerate(vocabulary.words) if is_content(word)]
+        words, table = [vocabulary.words[place] for place in content], {}
+        if len(words) > 1:
+            evidence = class_evidence(train, vocabulary)[content]
+            one, other = (nearest(context_vectors(train.texts[half::2], vocabulary)[content]) for half in range(2))
+            for word, alike in recurring(one, other, self.chance).items():
+                near = [like for like in alike if np.abs(evidence[word] - evidence[like]).max() <= self.drift]
+                if near:
+                    table[words[word]] = tuple(words[like] for like in near[: self.most])
+        if not table:
+            raise ValueError(
+                f"of {len(words)} words that occur {self.least} times in {len(train)} texts no two are alike in both "
+                "halves of the texts more than by chance: take more training texts, or a table (Neighbours)"
+            )
         return Neighbours(table)
 
     def options(self, token: str, rng: random.Random) -> list[str]:

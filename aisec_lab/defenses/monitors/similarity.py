@@ -36,8 +36,8 @@ class SimilarityDetector(QueryMonitor):
         withhold: as for `QueryMonitor`.
 
     Raises:
-        ValueError: a key of no or too many bytes, or a setting outside its range; on a call, an input of fewer numbers
-            than a window has.
+        ValueError: a key that is no bytes, or no or too many of them, or a setting outside its range; on a call, an
+            input of fewer numbers than a window has.
     """
 
     def __init__(
@@ -51,8 +51,9 @@ class SimilarityDetector(QueryMonitor):
         shared: bool = False,
         withhold: bool = False,
     ) -> None:
-        if not 1 <= len(key) <= 64:
-            raise ValueError(f"the key must have 1 to 64 bytes, got {len(key)}: take secrets.token_bytes(32)")
+        if not isinstance(key, bytes) or not 1 <= len(key) <= 64:
+            given = len(key) if isinstance(key, bytes) else f"a {type(key).__name__}"
+            raise ValueError(f"the key must have 1 to 64 bytes, got {given}: take secrets.token_bytes(32)")
         if not 0 <= threshold < 1 or not 0 < step <= 1 or window < 1 or hashes < 1:
             raise ValueError(
                 "threshold must lie in [0, 1), step in (0, 1], and window and hashes be positive, got "

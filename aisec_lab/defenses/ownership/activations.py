@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aisec_lab import binomial
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.ownership.key import Key
+from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import Marked, layer_of, rows_of, twin_of
 from aisec_lab.defenses.training import Standard
@@ -57,6 +57,7 @@ class ActivationMark:
 
     def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> Marked:
         """As `Watermark`."""
+        check_key(key)
         if self.classes > len(train.classes):
             raise ValueError(
                 f"{train.name} has {len(train.classes)} classes, cannot mark {self.classes}: lower classes"

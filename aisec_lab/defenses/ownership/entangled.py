@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.extraction.stolen import published
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.entangling import Entangling, Triggers
-from aisec_lab.defenses.ownership.key import Key
+from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import Marked, rows_of
 from aisec_lab.models import Fit
@@ -59,6 +59,7 @@ class EntangledWatermark:
 
     def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> Marked:
         """As `Watermark`."""
+        check_key(key)
         if len(train.classes) < 3:
             raise ValueError(
                 f"{train.name} has {len(train.classes)} classes: a target that is the one other class proves nothing, "

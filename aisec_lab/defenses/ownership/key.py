@@ -29,13 +29,15 @@ class Key:
         simulated: whether it came from a seed: for studies, not for use.
 
     Raises:
-        ValueError: another number of bytes.
+        ValueError: anything but bytes, a text among it, or another number of them.
     """
 
     secret: bytes = field(repr=False)
     simulated: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.secret, bytes):
+            raise ValueError(f"a secret is {SIZE} bytes, got a {type(self.secret).__name__}: draw it with Key.fresh()")
         if len(self.secret) != SIZE:
             raise ValueError(f"a secret has {SIZE} bytes, got {len(self.secret)}: draw it with Key.fresh()")
 
@@ -81,3 +83,9 @@ class Key:
         """Standard normal, by inversion of 52 bits."""
         shifted = np.asarray(self._words(purpose, shape) >> np.uint64(12), dtype=np.float64)
         return torch.special.ndtri(torch.from_numpy(np.asarray((shifted + 0.5) * 2.0**-52))).to(dtype)
+
+
+def check_key(key: object) -> None:
+    """Refuse, with a ValueError, what is no `Key` where a mark takes one."""
+    if not isinstance(key, Key):
+        raise ValueError(f"a mark follows from a Key, got a {type(key).__name__}: take Key.fresh() or Key(secret)")

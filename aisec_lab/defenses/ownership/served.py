@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aisec_lab import binomial
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.ownership.key import Key
+from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import Marked, rows_of
 from aisec_lab.models import logits_of
@@ -99,6 +99,7 @@ class ServedMark:
 
     def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> Marked:
         """As `Watermark`."""
+        check_key(key)
         if len(train.classes) < 3:
             raise ValueError(
                 f"{train.name} has {len(train.classes)} classes: where one alone is wrong, giving it proves nothing, "

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aisec_lab import binomial
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.ownership.key import Key
+from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import Marked, rows_of
 from aisec_lab.defenses.training import Standard
@@ -49,6 +49,7 @@ class TriggerSet:
 
     def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> Marked:
         """As `Watermark`."""
+        check_key(key)
         triggers = self.triggers(key, train)
         marked = copy.deepcopy(model)
         copies = math.ceil(self.share / (1 - self.share) * len(train) / self.n)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.ownership.key import Key
+from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.models.layers import refuse_opaque
 from aisec_lab.models.quantised import Quantised
 
@@ -32,6 +32,9 @@ class Marked:
     key: Key
     rows: Dataset | None = None
 
+    def __post_init__(self) -> None:
+        check_key(self.key)
+
 
 class Watermark(Protocol):
     """Settings of a watermark."""
@@ -42,7 +45,8 @@ class Watermark(Protocol):
         Args:
             model: classifier; trained, then the mark is put in by fine-tuning; with fresh weights, it learns both.
             train: rows that it learns from, on the model's device.
-            key: a fresh one for each model, or two owners of copies cannot be told apart.
+            key: a fresh one for each model, or two owners of copies cannot be told apart; ValueError where it is no
+                `Key`.
             generator: source of the training's randomness; the mark's own is the key.
         """
         ...

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aisec_lab import binomial
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.ownership.key import Key
+from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.watermark import Layer, Marked, layer_of, twin_of
 from aisec_lab.defenses.training import Standard
 from aisec_lab.models import Fit, Objective
@@ -48,6 +48,7 @@ class WeightMark:
 
     def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> Marked:
         """As `Watermark`."""
+        check_key(key)
         marked = copy.deepcopy(model)
         layer = layer_of(marked, self.layer)
         size = mean_filter(layer).numel()

@@ -1,13 +1,13 @@
 """What every defense of a text classifier is called with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.data import TextSplits
+from aisec_lab.data import TextSplits, as_texts
 from aisec_lab.models.text import TextTraining
 
 
@@ -54,7 +54,7 @@ class Sanitised(nn.Module):
         """The text that the model sees."""
         return " ".join(map(self.rewrite, text.split()))
 
-    def forward(self, texts: Sequence[str]) -> Tensor:
-        """Logits (N, K) of N texts."""
-        logits: Tensor = self.model([self.rewritten(text) for text in texts])
+    def forward(self, texts: Iterable[str]) -> Tensor:
+        """Logits (N, K) of N texts; ValueError for what are none."""
+        logits: Tensor = self.model([self.rewritten(text) for text in as_texts(texts)])
         return logits

@@ -1,14 +1,15 @@
 """Randomised masking: the class that wins most often when only some words of a text are shown."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.data import TextSplits
+from aisec_lab.data import TextSplits, as_texts
 from aisec_lab.defenses.smoothing import log_mean_probability
 from aisec_lab.models.text import TextTraining
 from aisec_lab.models.words import MASK, MASKED, PAD
@@ -19,8 +20,8 @@ def check_keep(keep: float, **counts: int) -> None:
     if not 0 < keep <= 1:
         raise ValueError(f"keep, the share of a text's words that the model is shown, must lie in (0, 1], got {keep}")
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} counts masked copies of a text and must be at least 1, got {count}")
+        if not (isinstance(count, Integral) and count >= 1):
+            raise ValueError(f"{name} counts masked copies of a text and must be an integer of at least 1, got {count}")
 
 
 def shown(words: int, keep: float) -> int:
@@ -58,10 +59,11 @@ class Masked(nn.Module):
         check_keep(keep, samples=samples)
         self.model, self.keep, self.samples = model, keep, samples
 
-    def forward(self, texts: Sequence[str]) -> Tensor:
-        """Scores (N, K) of N texts; ValueError where no generator is bound."""
+    def forward(self, texts: Iterable[str]) -> Tensor:
+        """Scores (N, K) of N texts; ValueError where no generator is bound, and for what are no texts."""
         if self.generator is None:
             raise ValueError("a masked model draws and no generator is bound: use `with seeded(model, generator):`")
+        texts = as_texts(texts)
         key = str(int(torch.randint(2**62, (), generator=self.generator)))
         copies = [copy for text in texts for copy in masked_copies(text, self.keep, self.samples, key)]
         logits = self.model(copies).unflatten(0, (len(texts), self.samples))

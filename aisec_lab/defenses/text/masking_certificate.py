@@ -1,6 +1,6 @@
 """How many words of a text may change without changing what a masked classifier says of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import comb
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.door import check_answer
 from aisec_lab.attacks.text.door import allowance, check
 from aisec_lab.binomial import lower_bound
+from aisec_lab.data import as_texts
 from aisec_lab.defenses.smoothing_certificate import ABSTAIN
 from aisec_lab.defenses.text.masking import check_keep, masked_copies, shown
 from aisec_lab.models import frozen
@@ -66,7 +67,7 @@ class WordCertificate:
 
 def certify_words(
     model: nn.Module,
-    texts: Sequence[str],
+    texts: Iterable[str],
     *,
     keep: float,
     n0: int = 100,
@@ -92,8 +93,10 @@ def certify_words(
         The certificate.
 
     Raises:
-        ValueError: a text without a word, a model in training mode, a keep, n0, n or alpha that is no such thing.
+        ValueError: what are no texts of words (`as_texts`), a model in training mode, a keep, n0, n or alpha that is
+            no such thing.
     """
+    texts = as_texts(texts)
     check(model, texts, torch.zeros(len(texts), dtype=torch.int64))
     check_keep(keep, n0=n0, n=n)
     if not 0 < alpha < 1:

@@ -9,6 +9,7 @@ from torch import nn
 from aisec_lab.attacks.text.homoglyphs import LOOKALIKES
 from aisec_lab.data import TextSplits
 from aisec_lab.defenses.text.defense import Sanitised
+from aisec_lab.defenses.text.displayed import displayed
 from aisec_lab.models.text import TextTraining
 
 FOLD = {ord(twin): letter for letter, twins in LOOKALIKES.items() for twin in twins}
@@ -16,7 +17,7 @@ FOLD |= {ord(chr(code).upper()): letter.upper() for code, letter in FOLD.items()
 
 
 def normalised(word: str) -> str:
-    """A word without invisible characters, twins of Latin letters made Latin, in Unicode's form NFKC.
+    """A word as it is displayed, twins of Latin letters made Latin, in Unicode's form NFKC.
 
     Args:
         word: without whitespace, not empty.
@@ -24,17 +25,18 @@ def normalised(word: str) -> str:
     Returns:
         As much; the word itself where nothing visible would be left.
     """
-    visible = "".join(character for character in word if unicodedata.category(character) != "Cf")
-    composed = unicodedata.normalize("NFKC", visible.translate(FOLD))  # before it: NFKC makes other letters of some
+    latin = displayed(word).translate(FOLD)  # before the next line: NFKC makes other letters of some
+    composed = unicodedata.normalize("NFKC", latin)
     return "".join(composed.translate(FOLD).split()) or word
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Fold homoglyphs before the model sees the text (Boucher et al., 2022, arXiv:2106.09898, section VIII).
+    """Give the model what a reader sees of the text (Boucher et al., 2022, arXiv:2106.09898, section VIII).
 
-    It knows the very letters that `Homoglyphs` puts in; twins that are not on that list pass. Texts that are written
-    in Greek, Cyrillic or Armenian it would spoil. Called as `TextDefense` says.
+    It drops invisible characters, resolves reorderings and deletions, and folds homoglyphs: the very letters that
+    `Homoglyphs` puts in; twins that are not on that list pass. Texts that are written in Greek, Cyrillic or Armenian,
+    or from right to left, it would spoil. Called as `TextDefense` says.
     """
 
     def __call__(

@@ -139,13 +139,24 @@ def gaussian_delta(mu: ArrayLike, epsilon: ArrayLike) -> np.ndarray:
 
     Returns:
         Deltas in [0, 1], float64.
+
+    Raises:
+        ValueError: a mu that is not positive, or NaN.
     """
     mu, epsilon = np.asarray(mu, dtype=np.float64), np.asarray(epsilon, dtype=np.float64)
+    if not (mu > 0).all() or np.isnan(epsilon).any():
+        raise ValueError(f"mu must be positive, and epsilon a number, got {mu} and {epsilon}")
     return ndtr(mu / 2 - epsilon / mu) - np.exp(epsilon + log_ndtr(-mu / 2 - epsilon / mu))
 
 
 def gaussian_epsilon(mu: ArrayLike, delta: float) -> np.ndarray:
-    """The epsilon of mu-Gaussian privacy (mu >= 0, any shape) at a delta in (0, 1); 0 where delta alone covers it."""
+    """The epsilon of mu-Gaussian privacy (mu >= 0, any shape) at a delta in (0, 1); 0 where delta alone covers it.
+
+    Raises:
+        ValueError: a negative mu, NaN, or a delta outside (0, 1).
+    """
+    if not (np.asarray(mu) >= 0).all() or not 0 < delta < 1:
+        raise ValueError(f"mu must be at least 0 and delta lie in (0, 1), got {mu} and {delta}")
     mu = np.maximum(np.asarray(mu, dtype=np.float64), TINY)
     low, high = np.zeros_like(mu), mu * np.maximum(mu / 2 - ndtri(delta), 0)  # where the first term alone is delta
     for _ in range(HALVINGS):

@@ -1,0 +1,82 @@
+"""What a reader sees of a word with control characters in it, as far as Latin letters go."""
+
+import unicodedata
+from typing import NamedTuple
+
+from aisec_lab.attacks.text.invisible import BACKSPACE, LRI, LRO, PDF, PDI, RLO
+
+
+class Run(NamedTuple):
+    """Characters between a control that opens a direction and the one that closes it.
+
+    Args:
+        level: even from left to right, odd from right to left.
+        overrides: whether letters follow that direction and not their own.
+        is_isolate: whether PDI closes it, and not PDF.
+    """
+
+    level: int = 0
+    overrides: bool = False
+    is_isolate: bool = False
+
+
+OPENING = {
+    "\N{LEFT-TO-RIGHT EMBEDDING}": Run(0),
+    "\N{RIGHT-TO-LEFT EMBEDDING}": Run(1),
+    LRO: Run(0, overrides=True),
+    RLO: Run(1, overrides=True),
+    LRI: Run(0, is_isolate=True),
+    "\N{FIRST STRONG ISOLATE}": Run(0, is_isolate=True),
+    "\N{RIGHT-TO-LEFT ISOLATE}": Run(1, is_isolate=True),
+}
+
+
+def displayed(word: str) -> str:
+    """A word without the letters that backspaces take away, in the order in which it is shown, without controls.
+
+    Args:
+        word: without whitespace; its letters run from left to right, in a line that does.
+
+    Returns:
+        What is visible of it, perhaps nothing.
+    """
+    left: list[str] = []
+    for character in word:
+        if character != BACKSPACE:
+            left.append(character)
+        elif left:
+            left.pop()
+    shown = levels("".join(left))
+    for least in range(max((level for _, level in shown), default=0), 0, -1):  # rule L2
+        start = 0
+        while start < len(shown):
+            end = start
+            while end < len(shown) and shown[end][1] >= least:
+                end += 1
+            shown[start:end] = shown[start:end][::-1]
+            start = end + 1
+    return "".join(character for character, _ in shown)
+
+
+def levels(word: str) -> list[tuple[str, int]]:
+    """Characters with their levels, by the Unicode bidirectional algorithm (UAX 9, rules X1 to X8 and I1 to I2).
+
+    Each end of an isolate is an empty string of the run around it, which parts what is on its two sides.
+    """
+    runs, found = [Run()], []
+    for character in word:
+        if opening := OPENING.get(character):
+            level = runs[-1].level + 1
+            if opening.is_isolate:
+                found.append(("", runs[-1].level))
+            runs.append(opening._replace(level=level + (level % 2 != opening.level)))
+        elif character == PDF and len(runs) > 1 and not runs[-1].is_isolate:
+            runs.pop()
+        elif character == PDI and any(run.is_isolate for run in runs):
+            while not runs.pop().is_isolate:
+                pass
+            found.append(("", runs[-1].level))
+        elif unicodedata.category(character) != "Cf":
+            own = runs[-1].level % 2 == 1 and not runs[-1].overrides  # a letter in its own direction, a level up
+            found.append((character, runs[-1].level + own))
+    return found
