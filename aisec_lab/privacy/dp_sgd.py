@@ -16,7 +16,7 @@ from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import Course, Fit, in_training
 from aisec_lab.models.fit import Losses, Step
-from aisec_lab.privacy.accounting import SampledGaussian, check, noise_multiplier
+from aisec_lab.privacy.accounting import SampledGaussian, check_target, noise_multiplier
 from aisec_lab.privacy.clipping import Flat, Ghost
 from aisec_lab.privacy.gradients import ANY, Gradients, layers_of, trained
 from aisec_lab.privacy.mixing import nobodys, refuse_mixing
@@ -90,7 +90,7 @@ class DPSGD(Course):
             ValueError: fewer rows than a batch, or delta not below 1 / rows.
         """
         rate, steps = sampling_rate(rows, fit.batch_size), fit.epochs * fit.steps_an_epoch(rows)
-        check(math.inf if self.epsilon is None else self.epsilon, self.delta, rows)
+        check_target(math.inf if self.epsilon is None else self.epsilon, self.delta, rows)
         sigma = self.noise_multiplier
         if sigma is None:
             assert self.epsilon is not None
@@ -106,7 +106,7 @@ class DPSGD(Course):
         generator: torch.Generator,
         resume: str | os.PathLike[str] | None,
     ) -> list[dict[str, float]]:
-        self.check(model, dataset.x, fit.batch_size)
+        self.check_model(model, dataset.x, fit.batch_size)
         mechanism = self.mechanism(fit, len(dataset))
         chance = None if self.release else generator
         batches = lambda rows, batch_size, _: poisson(rows, batch_size, chance)  # noqa: E731
@@ -118,7 +118,7 @@ class DPSGD(Course):
         _refuse_changes(model, kept)  # in the last look at the rows
         return history
 
-    def check(self, model: nn.Module, x: Tensor, batch_size: int) -> None:
+    def check_model(self, model: nn.Module, x: Tensor, batch_size: int) -> None:
         """Refuse a model whose rows this training could not protect; on copies of it, and on rows that are nobody's.
 
         Args:

@@ -19,7 +19,7 @@ from aisec_lab.attacks.poisoning.federated import (
 from aisec_lab.privacy.federated.client_level import ClientLevel
 from aisec_lab.privacy.federated.federation import Federation
 from aisec_lab.privacy.federated.local import Local
-from aisec_lab.privacy.federated.rules import Mean
+from aisec_lab.privacy.federated.rules import FedAvg
 from aisec_lab.privacy.federated.secure import MODULUS, SecureAggregation, pairwise_masks
 from tests.privacy.test_federated import five, linear, seed
 
@@ -138,7 +138,7 @@ def test_the_noise_is_what_the_accountant_is_told():
 def test_all_clients_without_clipping_or_noise_are_a_plain_mean():
     """q = 1, a norm that nothing reaches: each counts once, not by its rows."""
 
-    class Alike(Mean):
+    class Alike(FedAvg):
         def __call__(self, updates, rows):
             return updates.mean(0)
 
@@ -242,7 +242,7 @@ def test_replacement_replaces_the_mean():
     updates = torch.zeros(5, 4)
     updates[2] = torch.arange(4.0)
     sent = ModelReplacement(5.0)(updates, torch.arange(5) == 2, generator=seed(0))
-    torch.testing.assert_close(Mean()(sent, torch.ones(5)), updates[2])
+    torch.testing.assert_close(FedAvg()(sent, torch.ones(5)), updates[2])
 
 
 @pytest.mark.parametrize(("make", "words"), [

@@ -13,7 +13,7 @@ from aisec_lab.data import Dataset
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.federated.client_level import ClientLevel
 from aisec_lab.privacy.federated.local import Local
-from aisec_lab.privacy.federated.rules import Mean, Rule, shares
+from aisec_lab.privacy.federated.rules import FedAvg, Rule, shares
 from aisec_lab.privacy.federated.secure import SecureAggregation
 
 
@@ -57,14 +57,14 @@ class Federation:
         The server's weights after each round, and what each client has spent.
 
     Raises:
-        ValueError: a rule that must see each update beside secure aggregation; any rule but `Mean` beside a promise to
-            clients; no client; malicious clients that there are not; a model that mixes rows (BatchNorm); what `Local`
-            and the rule refuse.
+        ValueError: a rule that must see each update beside secure aggregation; any rule but `FedAvg` beside a promise
+            to clients; no client; malicious clients that there are not; a model that mixes rows (BatchNorm); what
+            `Local` and the rule refuse.
     """
 
     rounds: int = 15
     local: Local = Local()
-    rule: Rule = Mean()
+    rule: Rule = FedAvg()
     secure: SecureAggregation | None = None
     client_level: ClientLevel | None = None
 
@@ -73,9 +73,9 @@ class Federation:
         if self.rounds < 1:
             raise ValueError(f"rounds must be positive, got {self.rounds}")
         if self.secure is not None and not self.rule.additive:
-            raise ValueError(f"{name} cannot see the updates that secure aggregation hides: use Mean, or secure=None")
-        if self.client_level is not None and not isinstance(self.rule, Mean):
-            raise ValueError(f"the noise for whole clients covers a sum of clipped updates, not {name}: use Mean")
+            raise ValueError(f"{name} cannot see the updates that secure aggregation hides: use FedAvg, or secure=None")
+        if self.client_level is not None and not isinstance(self.rule, FedAvg):
+            raise ValueError(f"the noise for whole clients covers a sum of clipped updates, not {name}: use FedAvg")
 
     def __call__(
         self,
@@ -87,7 +87,7 @@ class Federation:
     ) -> Federated:
         if not clients:
             raise ValueError("a federation has at least one client, got none")
-        self.local.check(model, clients[0].x)  # also because a running mean is no weight: it would stay with the client
+        self.local.check_model(model, clients[0].x)  # a running mean, too, is no weight: it would stay with the client
         attacker = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
         wrong, attack = torch.zeros(len(clients), dtype=torch.bool), None
         if malicious is not None:

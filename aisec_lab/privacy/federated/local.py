@@ -61,13 +61,13 @@ class Local:
             raise ValueError("a federation is a simulation, with every client's generator in one place: release=False")
 
     def __call__(self, model: nn.Module, dataset: Dataset, *, rounds: int, generator: torch.Generator) -> Tensor:
-        self.check(model, dataset.x)
+        self.check_model(model, dataset.x)
         return self.update(model, dataset, rounds=rounds, generator=generator)
 
-    def check(self, model: nn.Module, x: Tensor) -> None:
+    def check_model(self, model: nn.Module, x: Tensor) -> None:
         """Refuse a model that mixes rows or keeps them, as `refuse_mixing` does, or that `privacy` cannot train."""
         if self.privacy is not None:
-            self.privacy.check(model, x, self.batch_size)
+            self.privacy.check_model(model, x, self.batch_size)
         else:
             refuse_mixing(model, nobodys(x, 2), self.batch_size)
 

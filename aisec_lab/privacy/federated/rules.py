@@ -29,7 +29,7 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True)
-class Mean:
+class FedAvg:
     """The mean, weighted by rows (McMahan et al., 2017, arXiv:1602.05629, algorithm 1: FedAvg); see `Rule`.
 
     A single client can move it anywhere.
