@@ -129,7 +129,8 @@ class Fit:
         step: how losses become an update; `plain` unless privacy or a defense asks for another.
         batches: draws the batches of an epoch; `shuffled` unless privacy asks for another.
         probe: looks at the model after each epoch; where it finds the epoch spoiled, training ends with the weights
-            from before that epoch. None by default.
+            from before that epoch; where its figures have a `stopped` that is not 0, with those after it. None by
+            default.
         resume: a file that is rewritten after each epoch, and from which an interrupted run goes on to
             the same bits; none by default.
 
@@ -188,6 +189,8 @@ class Fit:
         done, total = len(run.history) * steps, self.epochs * steps
         with tqdm(total=total, mininterval=0.5, initial=done, unit="batch", desc="fit") as progress:
             for epoch in range(len(run.history), self.epochs):
+                if run.history and run.history[-1].get("stopped"):
+                    break
                 counted = Counted(in_training(model))
                 before = {name: value.clone() for name, value in model.state_dict().items()} if probe else {}
                 losses = []

@@ -87,7 +87,7 @@ class Federation:
     ) -> Federated:
         if not clients:
             raise ValueError("a federation has at least one client, got none")
-        self.local.check_model(model, clients[0].x)  # a running mean, too, is no weight: it would stay with the client
+        self.local.check_model(model, clients[0])  # a running mean, too, is no weight: it would stay with the client
         attacker = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
         wrong, attack = torch.zeros(len(clients), dtype=torch.bool), None
         if malicious is not None:
