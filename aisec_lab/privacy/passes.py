@@ -16,17 +16,22 @@ from aisec_lab.models import seeded
 @contextmanager
 def same_chance(model: nn.Module, seed: int, cuda: list[torch.device]) -> Iterator[torch.Generator]:
     """All chance that a pass may draw comes from a seed; afterwards the global generators are as they were."""
-    python, numpy = random.getstate(), np.random.get_state()
+    state = random.getstate(), np.random.get_state(), torch.get_rng_state(), [torch.cuda.get_rng_state(d) for d in cuda]
     generator = torch.Generator().manual_seed(seed)
     try:
-        with torch.random.fork_rng(cuda), seeded(model, generator):
-            torch.manual_seed(seed)
+        with seeded(model, generator):
             random.seed(seed)
             np.random.seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed is slow where CUDA has not been asked for yet
+            if cuda:
+                torch.cuda.manual_seed_all(seed)
             yield generator
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+        random.setstate(state[0])
+        np.random.set_state(state[1])
+        torch.set_rng_state(state[2])
+        for device, kept in zip(cuda, state[3], strict=True):
+            torch.cuda.set_rng_state(kept, device)
 
 
 def cuda_of(model: nn.Module) -> list[torch.device]:

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -71,24 +72,29 @@ class Trial:
         self.kept = state_of(model, self.weights)
         self.cuda = cuda_of(model)
 
-    def __call__(self, like: Batch, batch_size: int, *, rounding: bool) -> None:
+    def __call__(self, like: Batch, batch_size: int, *, rounding: bool, many: int = 5) -> None:
         """All questions.
 
         Args:
             like: rows of the kind that the model takes.
             batch_size: rows that are up to twice so many places apart are tried.
             rounding: whether answers to batches of different sizes are compared, which are the same up to rounding.
+            many: how many draws of few rows are tried.
         """
-        for seed, (rows, others) in enumerate(draws(like, FEW)):
-            self.of_changes(rows, others, seed)
+        for seed, (rows, others) in enumerate(islice(draws(like, FEW), many)):
+            first = self.of_changes(rows, others, seed)
             if rounding:
-                self.of_removals(rows, seed)
+                self.of_removals(rows, first, seed)
         rows, others = next(draws(like, 2 * batch_size))
         self.of_changes(rows, others, 0)
         self.of_the_past(rows, others)
 
-    def of_changes(self, rows: Batch, others: Batch, seed: int) -> None:
-        """Change rows to `others`, half of them at a time: for any two, one is changed once while the other is not."""
+    def of_changes(self, rows: Batch, others: Batch, seed: int) -> Tensor:
+        """Change rows to `others`, half of them at a time: for any two, one is changed once while the other is not.
+
+        Returns:
+            What is answered for the rows.
+        """
         first, again = self._answers(rows, seed=seed), self._answers(rows, seed=seed)
         doubt = 10 * (again - first).nan_to_num().abs().max() if self.cuda else torch.tensor(0.0)  # atomic sums
         if differ(first, again, doubt.clamp(max=rounding_of(first))):
@@ -97,10 +103,10 @@ class Trial:
             mixed = exchanged(rows, others, changed)
             if differ(first[~changed], self._answers(mixed, seed=seed)[~changed], doubt):
                 raise RowsMeetError("what it answers for a row changes when other rows do", rows, mixed, ~changed)
+        return first
 
-    def of_removals(self, rows: Batch, seed: int) -> None:
+    def of_removals(self, rows: Batch, first: Tensor, seed: int) -> None:
         """Take rows out: the first, the last, every second, all but one. Where the model is random, without chance."""
-        first = self._answers(rows, seed=seed)
         calm = differ(first, self._answers(rows, seed=seed + 1), torch.tensor(0.0))
         if calm:
             first = self._answers(rows, seed=seed, calm=True)

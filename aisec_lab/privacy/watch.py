@@ -26,22 +26,20 @@ class Tally:
 
     def __init__(self, stop: Stop | None = None) -> None:
         self.stop, self.rows = stop, 0
+        self.model: nn.Module | None = None
         self.whole: dict[str, Tensor] = {}
 
     def __call__(self, model: nn.Module, dataset: Dataset) -> dict[str, float]:
         """How many rows there were since the last call, and where it was asked, whether the training is to stop."""
         found, self.rows = self.rows, 0
-        self.keep(model)
-        asked = {} if self.stop is None else {"stopped": float(bool(self.stop(model.eval())))}
+        if self.model is not None:
+            self.whole = weights_of(self.model)
+        asked = {} if self.stop is None else {"stopped": float(bool(self.stop((self.model or model).eval())))}
         return {"dropped_rows": found} | asked
 
     def spoiled(self, history: list[dict[str, float]]) -> bool:
         """No epoch is."""
         return False
-
-    def keep(self, model: nn.Module) -> None:
-        """Remember the weights."""
-        self.whole = {name.removeprefix("model."): value.detach().clone() for name, value in model.named_parameters()}
 
     @contextmanager
     def whole_epochs(self, model: nn.Module) -> Iterator[None]:
@@ -49,7 +47,7 @@ class Tally:
 
         So what can be published is what whole epochs made, whose steps the records count.
         """
-        self.keep(model)
+        self.model, self.whole = model, weights_of(model)
         try:
             yield
         except BaseException:
@@ -58,6 +56,11 @@ class Tally:
                     weight.copy_(self.whole[name])
             model.eval()
             raise
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a model's weights, by name."""
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
 
 def of_finite(
