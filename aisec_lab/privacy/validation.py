@@ -47,9 +47,10 @@ def check_private(model: nn.Module, dataset: Dataset, objective: Objective, clip
     if fault is not None:
         others = [kind for kind in (Flat(), RowByRow()) if type(kind) is not type(clipping)]
         works = next((kind for kind in others if fault_of(model, x, y, objective, kind) is None), None)
+        told = " ".join(str(fault).split())  # Opacus's is of several lines
         mend = f"use clipping {type(works).__name__}" if works else "no clipping takes it"
         raise ValueError(
-            f"clipping {type(clipping).__name__} cannot take {type(model).__name__}: {fault}: {mend}"
+            f"clipping {type(clipping).__name__} cannot take {type(model).__name__}: {told}: {mend}"
         ) from fault
 
 

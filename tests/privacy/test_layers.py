@@ -165,6 +165,7 @@ def test_each_layer_trains_by_a_clipping_that_is_named(name):
     said = refused(made(name), Ghost)
     assert (said is None) == ("Ghost" in taken)
     if said is not None:
+        assert "\n" not in said
         assert re.fullmatch(r"clipping Ghost cannot take Calls: .*: use clipping (\w+)", said)[1] == taken[0]
 
 

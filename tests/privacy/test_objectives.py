@@ -143,8 +143,14 @@ def test_where_another_objective_is_not_taken_it_is_refused(tmp_path):
 
 
 def test_a_client_follows_the_objective_of_its_promise():
-    """The update is the gradient of the squared error, not of a cross-entropy."""
-    privacy = DPSGD(noise_multiplier=0.0, delta=1e-3, objective=squared, clipping=Ghost(1e6))
+    """The update is the gradient of the squared error, not of a cross-entropy; it need not be hashable."""
+
+    @dataclass
+    class Squared:
+        def __call__(self, model, x, y, *, generator):
+            return squared(model, x, y, generator=generator)
+
+    privacy = DPSGD(noise_multiplier=0.0, delta=1e-3, objective=Squared(), clipping=Ghost(1e6))
     local = Local(batch_size=N, learning_rate=1.0, privacy=privacy)
     model = network(1)
     update = local(model, NUMBERS, rounds=1, generator=seed(0))

@@ -3,7 +3,7 @@
 import copy
 import math
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -103,7 +103,8 @@ class Local:
         """
         if self.privacy is None:
             return SampledGaussian(1.0, 0.0, self.epochs * -(-rows // self.batch_size))
-        whole = _mechanism(self.privacy, Fit(epochs=rounds * self.epochs, batch_size=self.batch_size), rows)
+        promise = replace(self.privacy, objective=Standard())  # which costs nothing, and need not be hashable
+        whole = _mechanism(promise, Fit(epochs=rounds * self.epochs, batch_size=self.batch_size), rows)
         return SampledGaussian(whole.q, whole.sigma, whole.steps // rounds)
 
     def _stepping(
