@@ -3,6 +3,7 @@ from .catalog import CATALOG, Entry
 from .dataset import Dataset, Splits, stratified_sample, stratified_split
 from .preparation import Prepared, prepare
 from .sources import File
+from .targets import TargetDataset
 from .texts import PreparedTexts, Texts, TextSplits, as_strings, as_texts
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Prepared",
     "PreparedTexts",
     "Splits",
+    "TargetDataset",
     "TextSplits",
     "Texts",
     "as_strings",

@@ -32,26 +32,17 @@ class Dataset:
     features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        x, y = self.x, self.y
-        if x.dtype != torch.float32 or x.ndim < 2:
+        check_inputs(self)
+        y = self.y
+        if y.dtype != torch.int64 or y.shape != (len(self.x),):
             raise ValueError(
-                f"{self.name}: x must be float32 (N, *shape), got {x.dtype} {tuple(x.shape)}: use .float()"
+                f"{self.name}: y must be int64 ({len(self.x)},), got {y.dtype} {tuple(y.shape)}: use .long(), or "
+                "TargetDataset for targets that are no class"
             )
-        if y.dtype != torch.int64 or y.shape != (len(x),):
-            raise ValueError(f"{self.name}: y must be int64 ({len(x)},), got {y.dtype} {tuple(y.shape)}: use .long()")
-        if not len(x):
-            raise ValueError(f"{self.name}: a dataset has at least one row, got none")
-        low, high = x.aminmax()
-        if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):
-            raise ValueError(f"{self.name}: x must lie in [0, 1], got [{low:g}, {high:g}]: scale it, and fill in NaN")
         if not (y.min() >= 0 and y.max() < len(self.classes)):
             raise ValueError(
                 f"{self.name}: y must lie in 0..{len(self.classes) - 1} (there are {len(self.classes)} class names), "
                 f"got {y.min()}..{y.max()}: number the classes from 0"
-            )
-        if self.features and len(self.features) != x[0].numel():
-            raise ValueError(
-                f"{self.name}: {len(self.features)} feature names for {x[0].numel()} columns: name each once"
             )
 
     def __len__(self) -> int:
@@ -101,6 +92,24 @@ class Dataset:
             )
         rest, part = stratified_split(self.y.numpy(), n, seed)
         return self.subset(torch.from_numpy(part)), self.subset(torch.from_numpy(rest))
+
+
+def check_inputs(rows: Dataset) -> None:
+    """Refuse inputs that no model of the lab takes.
+
+    Raises:
+        ValueError: not float32 (N, *shape), no row, a number outside [0, 1], names for another number of columns.
+    """
+    name, x = rows.name, rows.x
+    if x.dtype != torch.float32 or x.ndim < 2:
+        raise ValueError(f"{name}: x must be float32 (N, *shape), got {x.dtype} {tuple(x.shape)}: use .float()")
+    if not len(x):
+        raise ValueError(f"{name}: a dataset has at least one row, got none")
+    low, high = x.aminmax()
+    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):
+        raise ValueError(f"{name}: x must lie in [0, 1], got [{low:g}, {high:g}]: scale it, and fill in NaN")
+    if rows.features and len(rows.features) != x[0].numel():
+        raise ValueError(f"{name}: {len(rows.features)} feature names for {x[0].numel()} columns: name each once")
 
 
 def stratified_sample(y: np.ndarray, n: int, seed: int) -> np.ndarray:

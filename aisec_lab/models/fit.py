@@ -130,14 +130,15 @@ class Fit:
         step: how losses become an update; `plain` unless privacy or a defense asks for another.
         batches: draws the batches of an epoch; `shuffled` unless privacy asks for another.
         probe: looks at the model after each epoch; where it finds the epoch spoiled, training ends with the weights
-            from before that epoch. None by default.
+            from before that epoch; where its figures have a `stopped` that is not 0, with those after it. None by
+            default.
         resume: a file that is rewritten after each epoch, and from which an interrupted run goes on to
             the same bits; none by default.
 
     Returns:
-        One record an epoch: `epoch`, mean `loss`, `accuracy` on a sample of the training set, and what the objective
-        and the probe cost, `forward_passes` and `backward_passes` of one example; and what the probe found. A spoiled
-        epoch has its record too, the last one.
+        One record an epoch: `epoch`, mean `loss`, `accuracy` on a sample of the training set where it has classes, and
+        what the objective and the probe cost, `forward_passes` and `backward_passes` of one example; and what the probe
+        found. A spoiled epoch has its record too, the last one.
 
     Raises:
         FloatingPointError: the loss is not finite any more.
@@ -184,11 +185,13 @@ class Fit:
         run = Run(model, optimizer, schedule, generator, identity=identity)
         if resume is not None and Path(resume).exists():
             run.restore(Path(resume))
-        shown = dataset.sample(min(PROGRESS_ROWS, len(dataset)), seed=0)
+        shown = dataset.sample(min(PROGRESS_ROWS, len(dataset)), seed=0) if dataset.classes else None
 
         done, total = len(run.history) * steps, self.epochs * steps
         with tqdm(total=total, mininterval=0.5, initial=done, unit="batch", desc="fit") as progress:
             for epoch in range(len(run.history), self.epochs):
+                if run.history and run.history[-1].get("stopped"):
+                    break
                 counted = Counted(in_training(model))
                 before = {name: value.clone() for name, value in model.state_dict().items()} if probe else {}
                 losses = []
@@ -203,12 +206,13 @@ class Fit:
                     schedule.step()
                     losses.append(batch.cpu())
                     progress.update()
-                loss = torch.cat(losses).mean().item()
-                accuracy = (logits_of(model, shown.x).argmax(1) == shown.y).float().mean().item()
+                means = {"loss": torch.cat(losses).mean().item()}
+                if shown is not None:
+                    means["accuracy"] = (logits_of(model, shown.x).argmax(1) == shown.y).float().mean().item()
                 seen = probe(counted, dataset) if probe else {}
                 passes = {"forward_passes": counted.forward_passes, "backward_passes": counted.backward_passes}
-                run.history.append({"epoch": epoch, "loss": loss, "accuracy": accuracy} | passes | seen)
-                progress.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}")
+                run.history.append({"epoch": epoch} | means | passes | seen)
+                progress.set_postfix({name: f"{value:.3f}" for name, value in means.items()})
                 if probe and probe.spoiled(run.history):
                     model.load_state_dict(before)
                     break

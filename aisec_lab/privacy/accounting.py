@@ -14,7 +14,7 @@ __all__ = [
     "Mechanism",
     "SampledGaussian",
     "Statement",
-    "check",
+    "check_target",
     "delta_profile",
     "epsilon",
     "epsilons",
@@ -24,7 +24,7 @@ __all__ = [
 LEAST_NOISE, MOST_NOISE = 0.1, 1e6  # where `noise_multiplier` looks
 
 
-def check(epsilon: float, delta: float, rows: int) -> None:
+def check_target(epsilon: float, delta: float, rows: int) -> None:
     """Refuse a target that protects nobody.
 
     Raises:

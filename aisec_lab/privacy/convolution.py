@@ -54,7 +54,7 @@ def convolution(
         return Matrices(len(x), groups, size, outputs, spots.numel(), numbers, of).share(weight, total)
 
     run: Any = F.conv1d if flat else F.conv2d
-    return tapped(run(input, plain(weight), plain(bias), stride, padding, dilation, groups), input, seen)
+    return tapped(run(input, plain(weight), plain(bias), stride, padding, dilation, groups), input, weight, seen)
 
 
 def unfolded(x: Tensor, size: Sequence[int], spots: Sequence[int], steps: Sequence[int], gaps: Sequence[int]) -> Tensor:

@@ -1,11 +1,10 @@
 """Training that promises each row a bound on what can be learned of it (DP-SGD)."""
 
-import copy
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -14,20 +13,25 @@ from torch.optim import Optimizer
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
-from aisec_lab.models import Course, Fit, in_training
+from aisec_lab.models import Course, Fit, Objective
 from aisec_lab.models.fit import Losses, Step
-from aisec_lab.privacy.accounting import SampledGaussian, check, noise_multiplier
+from aisec_lab.privacy.accounting import SampledGaussian, check_target, noise_multiplier
 from aisec_lab.privacy.clipping import Flat, Ghost
-from aisec_lab.privacy.gradients import ANY, Gradients, layers_of, trained
-from aisec_lab.privacy.mixing import nobodys, refuse_mixing
+from aisec_lab.privacy.gradients import Gradients, layers_of, trained
 from aisec_lab.privacy.sampling import normals, poisson, sampling_rate
+from aisec_lab.privacy.validation import check_private, refuse_autocast
+from aisec_lab.privacy.watch import Stop, Tally, of_finite, refuse_changed_buffers, watched
 
 
 @dataclass(frozen=True)
-class Private(Standard):
-    """`Standard` under the name of its course, so that no run goes on from one with other settings."""
+class Private:
+    """A course's objective under the name of the course, so that no run goes on from one with other settings."""
 
     course: "DPSGD"
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Its losses (N,)."""
+        return self.course.objective(model, x, y, generator=generator)
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class DPSGD(Course):
     epoch how many did (`dropped_rows`).
 
     What is promised concerns all that the model's `state_dict` holds: a model that mixes rows, or keeps any, is refused
-    (`refuse_mixing`). `Fit`'s record holds the loss, the accuracy and the dropped rows of the training, which have no
+    (`check_private`). `Fit`'s record holds the loss, the accuracy and the dropped rows of the training, which have no
     noise and are not private: keep it where the rows are.
 
     Args:
@@ -55,13 +59,17 @@ class DPSGD(Course):
         physical_batch: how many rows go through the model at a time, to hold memory; all by default.
         release: sampling and noise from the operating system instead of `generator`. Without it the model is a
             simulation: who knows the seed can subtract the noise.
+        objective: one loss for each row, from that row alone, such as a squared error or the sum over labels.
+        stop: asked after each epoch with the model, in evaluation mode; true ends the training. What it decides is
+            public: let it look at other rows than those that are trained on.
 
-    Args of `follow`, returns: as for `Fit`; the objective is `Standard`.
+    An interrupted training leaves the model as the last whole epoch left it.
+
+    Args of `follow`, returns: as for `Fit`; `spent` says what the records' epochs come to.
 
     Raises:
         ValueError: both or neither of epsilon and noise_multiplier, or a setting out of its range; when called, fewer
-            rows than a batch, delta not below 1 / rows, or a model whose layers mix rows or that the clipping does not
-            know.
+            rows than a batch, delta not below 1 / rows, or what `check_private` refuses.
     """
 
     epsilon: float | None = None
@@ -70,6 +78,8 @@ class DPSGD(Course):
     clipping: Flat = Ghost()
     physical_batch: int | None = None
     release: bool = False
+    objective: Objective = Standard()
+    stop: Stop | None = None
 
     def __post_init__(self) -> None:
         if (self.epsilon is None) == (self.noise_multiplier is None):
@@ -90,7 +100,7 @@ class DPSGD(Course):
             ValueError: fewer rows than a batch, or delta not below 1 / rows.
         """
         rate, steps = sampling_rate(rows, fit.batch_size), fit.epochs * fit.steps_an_epoch(rows)
-        check(math.inf if self.epsilon is None else self.epsilon, self.delta, rows)
+        check_target(math.inf if self.epsilon is None else self.epsilon, self.delta, rows)
         sigma = self.noise_multiplier
         if sigma is None:
             assert self.epsilon is not None
@@ -106,40 +116,50 @@ class DPSGD(Course):
         generator: torch.Generator,
         resume: str | os.PathLike[str] | None,
     ) -> list[dict[str, float]]:
-        self.check(model, dataset.x, fit.batch_size)
+        self.check_model(model, dataset, fit.batch_size)
+        if resume is not None and " at 0x" in repr(self):
+            raise ValueError(
+                f"an interrupted training knows its settings again by their repr, got {self}: make the objective and "
+                "stop frozen dataclasses with a __call__"
+            )
         mechanism = self.mechanism(fit, len(dataset))
         chance = None if self.release else generator
         batches = lambda rows, batch_size, _: poisson(rows, batch_size, chance)  # noqa: E731
-        dropped, kept = Dropped(), {name: value.clone() for name, value in model.named_buffers()}
-        with self.stepping(model, mechanism.sigma, fit.batch_size, chance, dropped) as step:
-            watched = partial(_watched, step=step, kept=kept)
-            own = {"generator": generator, "step": watched, "batches": batches, "probe": dropped, "resume": resume}
+        tally, kept = Tally(self.stop), {name: value.clone() for name, value in model.named_buffers()}
+        with tally.whole_epochs(model), self.stepping(model, mechanism.sigma, fit.batch_size, chance, tally) as step:
+            same = partial(watched, step=step, kept=kept)
+            own = {"generator": generator, "step": same, "batches": batches, "probe": tally, "resume": resume}
             history = fit(model, dataset, Private(self), **own)  # type: ignore[arg-type]
-        _refuse_changes(model, kept)  # in the last look at the rows
+        refuse_changed_buffers(model, kept)  # in the last look at the rows
         return history
 
-    def check(self, model: nn.Module, x: Tensor, batch_size: int) -> None:
-        """Refuse a model whose rows this training could not protect; on copies of it, and on rows that are nobody's.
+    def spent(self, fit: Fit, rows: int, history: Sequence[object]) -> SampledGaussian:
+        """What a training was to an accountant that ended before its last epoch, or did not.
+
+        The noise is that of the whole plan, so that stopping early spends less. A training that goes on with the same
+        rows, by another call, spends beside it: `epsilon` takes what each spent.
+
+        Args:
+            fit, rows: of the training.
+            history: its records, one for each epoch; those of a resumed training, too, are of all its epochs.
+
+        Raises:
+            ValueError: more records than `fit` has epochs; what `mechanism` refuses.
+        """
+        if len(history) > fit.epochs:
+            raise ValueError(f"{len(history)} records of a training of {fit.epochs} epochs: give each its own `fit`")
+        return replace(self.mechanism(fit, rows), steps=len(history) * fit.steps_an_epoch(rows))
+
+    def check_model(self, model: nn.Module, dataset: Dataset, batch_size: int) -> None:
+        """Refuse a model whose rows this training could not protect, as `check_private` says.
 
         Args:
             model: in any mode; nothing of it is changed.
-            x: rows of the kind that it is trained on; their shape, type and range are used.
+            dataset: rows of the kind that it is trained on; their shape, type and range are used.
             batch_size: of the training.
-
-        Raises:
-            ValueError: what `refuse_mixing` says, or a layer of which the clipping does not know the rows' gradients.
         """
-        rows = nobodys(x.to(next(model.parameters()).device), 2)
-        refuse_mixing(model, rows, min(batch_size, self.physical_batch or batch_size))
-        model, part = copy.deepcopy(model), rows[: self.clipping.at_once]
-        try:
-            with self.clipping.gradients(in_training(model)) as gradients:
-                gradients(lambda: model(part).flatten(1).sum(1))
-        except ValueError:
-            raise
-        except Exception as error:  # Opacus's and torch's own, of any kind
-            kind, instead = type(self.clipping).__name__, "" if self.clipping.at_once else f": {ANY}"
-            raise ValueError(f"clipping {kind} cannot take {type(model).__name__} ({error}){instead}") from error
+        together = min(batch_size, self.physical_batch or batch_size)
+        check_private(model, dataset, self.objective, self.clipping, together)
 
     @contextmanager
     def stepping(
@@ -148,7 +168,7 @@ class DPSGD(Course):
         sigma: float,
         batch_size: int,
         generator: torch.Generator | None,
-        dropped: "Dropped | None" = None,
+        tally: Tally | None = None,
     ) -> Iterator[Step]:
         """The step alone, for a loop that samples its own batches.
 
@@ -157,15 +177,19 @@ class DPSGD(Course):
             sigma: noise multiplier of the whole step.
             batch_size: how many rows are expected in a batch; what the sum of their gradients is divided by.
             generator: source of the noise; none for the operating system.
-            dropped: counts the rows whose gradient is not finite.
+            tally: counts the rows whose gradient is not finite.
 
         Yields:
             A `Step` of `Fit`; it takes a batch of any size, an empty one too, and returns the losses of the rows that
             counted.
+
+        Raises:
+            ValueError: inside of `torch.autocast`.
         """
-        noise, dropped = self.clipping.gradient_noise(sigma, batch_size), dropped or Dropped()
+        refuse_autocast(model)
+        noise = self.clipping.gradient_noise(sigma, batch_size)
         with self.clipping.gradients(model) as gradients:
-            finite = partial(_of_finite, gradients=gradients, dropped=dropped)
+            finite = partial(of_finite, model=model, gradients=gradients, tally=tally or Tally())
             yield partial(self._step, gradients=finite, noise=noise, expected=batch_size, generator=generator)
 
     def _step(
@@ -197,57 +221,3 @@ class DPSGD(Course):
         state["bound"] = self.clipping.next_bound(bound, torch.cat(norms, 1), expected, generator)
         optimizer.step()
         return torch.cat(seen)
-
-
-class Dropped:
-    """Counts the rows whose gradient was not finite, epoch by epoch: a `Probe`."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-
-    def __call__(self, model: nn.Module, dataset: Dataset) -> dict[str, float]:
-        """How many there were since the last call."""
-        found, self.rows = self.rows, 0
-        return {"dropped_rows": found}
-
-    def spoiled(self, history: list[dict[str, float]]) -> bool:
-        """No epoch is."""
-        return False
-
-
-def _of_finite(
-    losses: Losses, rows: Tensor, *, gradients: Callable[[Callable[[], Tensor]], Gradients], dropped: Dropped
-) -> Gradients:
-    """The gradients of those of the rows that have finite ones; the others are left out of the pass."""
-    while True:
-        found = gradients(partial(losses, rows))
-        finite = (found.norms.isfinite().all(0) & found.losses.isfinite()).to(rows.device)
-        if finite.all():
-            return found
-        dropped.rows += int((~finite).sum())
-        rows = rows[finite]
-
-
-def _watched(model: nn.Module, optimizer: Optimizer, losses: Losses, *, step: Step, kept: dict[str, Tensor]) -> Tensor:
-    """A step after which all buffers are as they were."""
-    seen = step(model, optimizer, losses)
-    _refuse_changes(model, kept)
-    return seen
-
-
-def _refuse_changes(model: nn.Module, kept: dict[str, Tensor]) -> None:
-    """ValueError where a buffer is not as it was kept; it is then put back."""
-    now = dict(model.named_buffers())
-    changed = [name for name, value in now.items() if name not in kept or not torch.equal(value, kept[name])]
-    for name in changed:
-        place, _, leaf = name.rpartition(".")
-        buffers = model.get_submodule(place)._buffers
-        if name in kept:
-            buffers[leaf] = kept[name]
-        else:
-            del buffers[leaf]
-    if changed:
-        raise ValueError(
-            f"the buffer {changed[0]} changed in a step, past the noise, and is as it was again: compute it from the "
-            "weights alone"
-        )

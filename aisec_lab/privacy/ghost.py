@@ -40,10 +40,14 @@ def ghost(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], Gradien
         batch.sum().backward()
         for name, weight in weights.items():
             if weight.grad is not None:
-                raise ValueError(f"{name} is used where ghost clipping does not see it: {INSTEAD}")
+                raise ValueError(f"{name} is used where ghost clipping does not see it")
         shares = [tape.shares.get(name) for name in weights]
-        none = batch.new_zeros(len(batch))
-        norms = torch.stack([share.squares.clamp(min=0).sqrt() if share else none for share in shares])
+        norms = torch.stack(
+            [
+                share.squares.clamp(min=0).sqrt() if share else weight.new_zeros(len(batch))
+                for weight, share in zip(weights.values(), shares, strict=True)
+            ]
+        )
 
         def sums(factors: Tensor) -> list[Tensor]:
             return [
@@ -54,9 +58,6 @@ def ghost(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], Gradien
         return Gradients(batch.detach(), norms, sums)
 
     yield gradients
-
-
-INSTEAD = "use clipping Flat, which holds each row's gradient, or RowByRow, which takes any layer"
 
 
 class Tape(TorchFunctionMode):
@@ -83,15 +84,13 @@ class Tape(TorchFunctionMode):
         if func not in LAYERS:
             result = func(*args, **kwargs)
             if any(isinstance(value, Tensor) for value in _flat(result)):
-                raise ValueError(
-                    f"ghost clipping knows no norm for {resolve_name(func) or func} of {held[0]}: {INSTEAD}"
-                )
+                raise ValueError(f"ghost clipping knows no norm for {resolve_name(func) or func} of {held[0]}")
             return result  # a shape, a device: no use of the weight's numbers
         twice = [name for name in held if name in self.used or held.count(name) > 1]
         if twice:
-            raise ValueError(f"{twice[0]} is used twice, where ghost clipping's norms are wrong: {INSTEAD}")
+            raise ValueError(f"{twice[0]} is used twice, where ghost clipping's norms are wrong")
         if id(next(iter(args or kwargs.values()))) in self.names:
-            raise ValueError(f"{held[0]} is the input of {resolve_name(func)}, of which no norm is known: {INSTEAD}")
+            raise ValueError(f"{held[0]} is the input of {resolve_name(func)}, of which no norm is known")
         self.used |= set(held)
         return LAYERS[func](self._keep, *args, **kwargs)
 
@@ -100,7 +99,7 @@ class Tape(TorchFunctionMode):
         if len(share.squares) != self.rows:
             raise ValueError(
                 f"{name} saw a first axis of {len(share.squares)} for {self.rows} rows, so that it is not known "
-                f"whose gradients are whose: put the batch first, or {INSTEAD}"
+                "whose gradients are whose: put the batch first"
             )
         self.shares[name] = share
 

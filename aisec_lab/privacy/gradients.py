@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 REPLACEMENTS = {"RNN": "DPRNN", "LSTM": "DPLSTM", "GRU": "DPGRU", "MultiheadAttention": "DPMultiheadAttention"}
-ANY = "use clipping RowByRow, which takes any model that keeps rows apart, and is slower"
 AGREE = 1e-3  # of the rows' lengths: how far their sum may lie from autograd's gradient, by rounding alone
 
 
@@ -31,6 +30,13 @@ class Gradients:
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     """The weights that are not frozen, each once, by name."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def of_no_rows(model: nn.Module) -> Gradients:
+    """The gradients of an empty batch, which no model has to take."""
+    weights = list(trained(model).values())
+    none = weights[0].new_zeros(len(weights), 0)
+    return Gradients(none[0], none, lambda _: [torch.zeros_like(weight) for weight in weights])
 
 
 def layers_of(model: nn.Module) -> Tensor:
@@ -66,9 +72,7 @@ def instantiated(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], 
     try:
         sampling = GradSampleModule(model, loss_reduction="sum")
     except NotImplementedError as error:
-        raise ValueError(
-            f"Opacus has no gradients of the rows for a layer ({error}): {_replacements(model)}"
-        ) from error
+        raise ValueError(f"Opacus has no gradients of the rows for a layer ({error}){_replacements(model)}") from error
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Full backward hook")  # the first layer's inputs need no gradient
@@ -89,9 +93,6 @@ def one_by_one(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], Gr
         batch = losses()
         if len(batch) > 1:
             raise ValueError(f"one row at a time, got {len(batch)}")
-        if not len(batch):
-            empty = batch.new_zeros(len(weights), 0)
-            return Gradients(batch.detach(), empty, lambda _: [torch.zeros_like(weight) for weight in weights])
         found = torch.autograd.grad(batch.sum(), weights, allow_unused=True)
         rows = [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)]
         norms = torch.stack([row.norm() for row in rows])[:, None]
@@ -103,10 +104,10 @@ def one_by_one(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], Gr
 
 
 def _replacements(model: nn.Module) -> str:
-    """What to build in place of layers that Opacus refuses, and what takes them as they are."""
+    """What may be built in place of layers that Opacus refuses."""
     found = {type(layer).__name__ for layer in model.modules() if type(layer).__name__ in REPLACEMENTS}
     named = [f"{REPLACEMENTS[name]} for {name}" for name in sorted(found)]
-    return f"build {', '.join(named)} (opacus.layers), or {ANY}" if named else ANY
+    return f", but for {', '.join(named)} in opacus.layers" if named else ""
 
 
 def _forget(weights: dict[str, nn.Parameter]) -> None:
@@ -117,12 +118,12 @@ def _forget(weights: dict[str, nn.Parameter]) -> None:
 def _rows(name: str, weight: nn.Parameter, count: int) -> Tensor:
     """The rows' gradients (N, *shape) that Opacus found, if they make up the gradient that autograd found."""
     rows: Tensor | None = weight.grad_sample  # type: ignore[attr-defined]
-    found = weight.new_zeros(count, *weight.shape) if rows is None else rows
+    found = weight.new_zeros(count, *weight.shape) if rows is None else rows.to(weight.dtype)  # autocast's are shorter
     whole = torch.zeros_like(weight) if weight.grad is None else weight.grad
     if (found.sum(0) - whole).norm() > AGREE * found.flatten(1).norm(dim=1).sum() + AGREE * whole.norm():
         raise ValueError(
             f"Opacus's gradients of {name} do not add up to autograd's: it is used outside of its layer, or the "
-            f"layer has a setting (padding_idx, padding_mode) that Opacus overlooks; try clipping Ghost, or {ANY}"
+            "layer has a setting (padding_idx, padding_mode) that Opacus overlooks"
         )
     return found
 

@@ -38,7 +38,7 @@ def linear(keep: Keep, input: Tensor, weight: Tensor, bias: Tensor | None = None
         numbers = places * (inputs + outputs)
         return Matrices(rows, 1, inputs, outputs, places, numbers, of).share(weight, total)
 
-    return tapped(F.linear(input, plain(weight), plain(bias)), input, seen)
+    return tapped(F.linear(input, plain(weight), plain(bias)), input, weight, seen)
 
 
 def group_norm(
@@ -110,7 +110,7 @@ def embedding(
 
         keep(weight, Share(squares, total))
 
-    return tapped(F.embedding(input, weight.detach(), padding_idx), input, seen)
+    return tapped(F.embedding(input, weight.detach(), padding_idx), input, weight, seen)
 
 
 LAYERS: dict[Callable[..., Any], Callable[..., Tensor]] = {

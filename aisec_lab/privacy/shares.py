@@ -120,15 +120,19 @@ class Tapped(Function):
         return (grad if ctx.needs_input_grad[0] else None), None, None
 
 
-def tapped(output: Tensor, x: Tensor, seen: Callable[[Tensor, Tensor], None]) -> Tensor:
-    """The output of a layer; `seen` is called with its input `x` and the gradient once that is known."""
+def tapped(output: Tensor, x: Tensor, weight: Tensor, seen: Callable[[Tensor, Tensor], None]) -> Tensor:
+    """The output of a layer; `seen` is called with its input `x` and the gradient once that is known.
+
+    Both are in the type of the weight: autocast's are shorter, and norms would be those of other gradients than the
+    ones that are summed.
+    """
     x = x.detach()
     version = x._version
 
     def passed(grad: Tensor) -> None:
         if x._version != version:
             raise ValueError("a layer's input was overwritten by a later one: build that one with inplace=False")
-        seen(x, grad.detach())
+        seen(x.to(weight.dtype) if x.is_floating_point() else x, grad.detach().to(weight.dtype))
 
     taps: Tensor = Tapped.apply(output, torch.zeros((), requires_grad=True), passed)
     return taps

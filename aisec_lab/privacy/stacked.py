@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aisec_lab.data import Dataset
+from aisec_lab.defenses import Standard
 from aisec_lab.models.fit import Fit
 from aisec_lab.models.stacked import Stack, fit_together
 from aisec_lab.privacy.accounting import SampledGaussian
@@ -58,6 +59,8 @@ def fit_privately_together(
     """
     if type(private.clipping) not in (Flat, Ghost) or private.release:
         raise ValueError(f"a stack is trained with Flat or Ghost clipping and not for release, got {private}: use Fit")
+    if private.objective != Standard() or private.stop is not None:
+        raise ValueError("a stack is trained with the objective Standard and to its end: use Fit for another")
     mechanism, norm = mechanism_of_a_member(private, fit, len(dataset)), private.clipping.max_grad_norm
     step = partial(
         private_together, norm=norm, noise=mechanism.sigma * norm, expected=fit.batch_size, generators=generators

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aisec_lab.files import write_json
-from aisec_lab.privacy.accounting import Mechanism, SampledGaussian, Statement, check, epsilon
+from aisec_lab.privacy.accounting import Mechanism, SampledGaussian, Statement, check_target, epsilon
 from aisec_lab.trust.records import SHA256
 
 SCHEMA = 1
@@ -57,7 +57,7 @@ class Account:
     charges: tuple[Charge, ...] = ()
 
     def __post_init__(self) -> None:
-        check(self.epsilon, self.delta, self.rows)
+        check_target(self.epsilon, self.delta, self.rows)
         if not SHA256.fullmatch(self.sha256):
             raise ValueError(f"sha256 must be its 64 hexadecimal digits, got {self.sha256!r}")
 

@@ -16,7 +16,7 @@ from aisec_lab.privacy.accounting import (
     Mechanism,
     SampledGaussian,
     Statement,
-    check,
+    check_target,
     delta_profile,
     epsilon,
     epsilons,
@@ -199,11 +199,11 @@ def test_a_row_that_is_hardly_ever_seen_needs_no_noise_and_gets_a_little() -> No
         (lambda: noise_multiplier(math.inf, 1e-5, 0.1, 10), "finite epsilon"),
         (lambda: noise_multiplier(1, 1e-5, 0.1, 0), "at least one step"),
         (lambda: noise_multiplier(1e-9, 1e-12, 1, 10), "no noise"),
-        (lambda: check(0, 1e-5, 100), "epsilon must be positive"),
-        (lambda: check(-1, 1e-5, 100), "epsilon must be positive"),
-        (lambda: check(math.nan, 1e-5, 100), "epsilon must be positive"),
-        (lambda: check(1, 0.01, 100), "below 1/100 rows.*try 0.001"),
-        (lambda: check(1, 0, 100), "delta must lie above 0"),
+        (lambda: check_target(0, 1e-5, 100), "epsilon must be positive"),
+        (lambda: check_target(-1, 1e-5, 100), "epsilon must be positive"),
+        (lambda: check_target(math.nan, 1e-5, 100), "epsilon must be positive"),
+        (lambda: check_target(1, 0.01, 100), "below 1/100 rows.*try 0.001"),
+        (lambda: check_target(1, 0, 100), "delta must lie above 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call: Callable[[], object], match: str) -> None:
@@ -215,4 +215,4 @@ def test_what_makes_no_sense_is_refused(call: Callable[[], object], match: str) 
 
 def test_a_target_that_protects_is_accepted() -> None:
     """Up to, not at, one over the rows."""
-    check(8, 0.0099, 100)
+    check_target(8, 0.0099, 100)

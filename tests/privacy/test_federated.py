@@ -28,7 +28,7 @@ from aisec_lab.privacy.federated.client_level import ClientLevel
 from aisec_lab.privacy.federated.federation import Federation
 from aisec_lab.privacy.federated.local import Local
 from aisec_lab.privacy.federated.outcomes import epsilon_by_round, gradient_seen, play
-from aisec_lab.privacy.federated.rules import Krum, Mean, Median, TrimmedMean
+from aisec_lab.privacy.federated.rules import FedAvg, Krum, Median, TrimmedMean
 from aisec_lab.privacy.federated.secure import SecureAggregation
 from aisec_lab.privacy.federated.split import Dirichlet, evenly
 from aisec_lab.privacy.sampling import poisson
@@ -88,7 +88,7 @@ def test_rules_meet_loops_over_lists(n, number, data):
     middle = torch.tensor(naive_trimmed(plain, (n - 1) // 2), dtype=torch.float64)
     torch.testing.assert_close(Median()(updates, rows), middle)
     weighted = [sum((i + 1) * one[j] for i, one in enumerate(plain)) / (n * (n + 1) / 2) for j in range(3)]
-    torch.testing.assert_close(Mean()(updates, rows), torch.tensor(weighted, dtype=torch.float64))
+    torch.testing.assert_close(FedAvg()(updates, rows), torch.tensor(weighted, dtype=torch.float64))
 
 
 @settings(max_examples=60, deadline=None)
@@ -109,7 +109,7 @@ def test_a_minority_cannot_leave_the_range_of_the_honest(n, number, evil, data):
         assert (found >= honest.amin(0) - 1e-9).all()
         assert (found <= honest.amax(0) + 1e-9).all()
     if abs(evil) > 1e6:
-        assert not ((Mean()(updates, rows) >= honest.amin(0)) & (Mean()(updates, rows) <= honest.amax(0))).all()
+        assert not ((FedAvg()(updates, rows) >= honest.amin(0)) & (FedAvg()(updates, rows) <= honest.amax(0))).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -180,7 +180,7 @@ def test_the_same_to_the_bit_and_no_client_touches_anothers_chance():
         seen = []
 
         @dataclass(frozen=True)
-        class Spy(Mean):
+        class Spy(FedAvg):
             def __call__(self, updates, rows, seen=seen):
                 seen.append(updates.clone())
                 return super().__call__(updates, rows)
@@ -260,8 +260,8 @@ def share_right(rule, malicious=None, privacy=None):
 ], ids=["sign flip", "label flips"])  # fmt: skip
 def test_one_hospital_ruins_the_mean_and_not_the_rest(malicious):
     """12 % of the rows, ten times over."""
-    assert share_right(Mean()) > 0.94
-    assert share_right(Mean(), malicious) < 0.75
+    assert share_right(FedAvg()) > 0.94
+    assert share_right(FedAvg(), malicious) < 0.75
     for rule in (Krum(1), Krum(1, kept=3), TrimmedMean(1), Median()):
         assert share_right(rule) > 0.88
         assert share_right(rule, malicious) > 0.85
@@ -270,7 +270,7 @@ def test_one_hospital_ruins_the_mean_and_not_the_rest(malicious):
 def test_rows_are_private_at_little_cost():
     """Against chance, 0.63; that the noise is really there shows in the weights."""
     privacy = DPSGD(noise_multiplier=2.0, delta=1e-3)
-    assert share_right(Mean(), privacy=privacy) > 0.9
+    assert share_right(FedAvg(), privacy=privacy) > 0.9
     ends = [
         Federation(1, Local(privacy=replace(privacy, noise_multiplier=z)))(linear(), five(), generator=seed(0)).weights
         for z in (0.0, 2.0)
@@ -320,7 +320,7 @@ class Refused(NamedTuple):
 REFUSED = [
     *(
         Refused(
-            f"{type(rule).__name__} cannot see the updates that secure aggregation hides: use Mean",
+            f"{type(rule).__name__} cannot see the updates that secure aggregation hides: use FedAvg",
             lambda rule=rule: Federation(rule=rule, secure=SecureAggregation()),
         )
         for rule in (Krum(), TrimmedMean(), Median())
@@ -375,7 +375,7 @@ def test_the_configuration_makes_what_it_says():
     cfg = OmegaConf.load(CONFIG)
     rules = {name: instantiate(rule) for name, rule in cfg.rules.items()}
     assert rules == {
-        "fedavg": Mean(),
+        "fedavg": FedAvg(),
         "krum": Krum(1),
         "multi_krum": Krum(1, 3),
         "trimmed_mean": TrimmedMean(1),

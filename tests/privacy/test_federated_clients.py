@@ -1,6 +1,7 @@
 """What a server learns of a client: promises to whole clients, and sums that hide what was summed."""
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import pytest
@@ -19,7 +20,7 @@ from aisec_lab.attacks.poisoning.federated import (
 from aisec_lab.privacy.federated.client_level import ClientLevel
 from aisec_lab.privacy.federated.federation import Federation
 from aisec_lab.privacy.federated.local import Local
-from aisec_lab.privacy.federated.rules import Mean
+from aisec_lab.privacy.federated.rules import FedAvg, Krum, Median, TrimmedMean
 from aisec_lab.privacy.federated.secure import MODULUS, SecureAggregation, pairwise_masks
 from tests.privacy.test_federated import five, linear, seed
 
@@ -138,7 +139,7 @@ def test_the_noise_is_what_the_accountant_is_told():
 def test_all_clients_without_clipping_or_noise_are_a_plain_mean():
     """q = 1, a norm that nothing reaches: each counts once, not by its rows."""
 
-    class Alike(Mean):
+    class Alike(FedAvg):
         def __call__(self, updates, rows):
             return updates.mean(0)
 
@@ -242,7 +243,7 @@ def test_replacement_replaces_the_mean():
     updates = torch.zeros(5, 4)
     updates[2] = torch.arange(4.0)
     sent = ModelReplacement(5.0)(updates, torch.arange(5) == 2, generator=seed(0))
-    torch.testing.assert_close(Mean()(sent, torch.ones(5)), updates[2])
+    torch.testing.assert_close(FedAvg()(sent, torch.ones(5)), updates[2])
 
 
 @pytest.mark.parametrize(("make", "words"), [
@@ -259,3 +260,77 @@ def test_replacement_replaces_the_mean():
 def test_impossible_attackers_are_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@dataclass(frozen=True)
+class Sends:
+    """An attacker's update, of one number."""
+
+    number: float
+
+    def __call__(self, updates, where, *, generator):
+        return torch.where(where[:, None], self.number, updates)
+
+
+NOT_FINITE = [math.nan, math.inf, -math.inf]
+
+
+@pytest.mark.parametrize("number", NOT_FINITE)
+@pytest.mark.parametrize("secure", [None, SecureAggregation(22)], ids=["open", "secure"])
+def test_an_update_that_is_not_finite_is_left_out_of_the_mean(number, secure):
+    """The model is what it would be without that client, and the record says how many there were."""
+    malicious = Malicious([1], updates=Sends(number))
+    found = Federation(2, Local(), secure=secure)(linear(), five(), malicious=malicious, generator=seed(0))
+    assert found.left_out == (1, 1)
+    assert found.weights.isfinite().all()
+    sizes = torch.tensor([len(rows) for rows in five()])
+    kept = [client for client in range(5) if client != 1]
+    seeds = torch.Generator().manual_seed(0)
+    torch.randint(2**62, (), generator=seeds)  # the attacker's
+    own = torch.randint(2**62, (6,), generator=seeds).tolist()
+    own.pop()  # the server's
+    updates = [Local()(linear(), five()[client], rounds=2, generator=seed(own[client])) for client in kept]
+    mean = FedAvg()(torch.stack(updates), sizes[kept])
+    torch.testing.assert_close(found.weights[1] - found.weights[0], mean, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("number", NOT_FINITE)
+@pytest.mark.parametrize("rule", [Krum(1), TrimmedMean(1), Median()], ids=repr)
+def test_for_a_rule_that_withstands_attackers_it_is_an_update_of_zero(number, rule):
+    """It does not bring the rule below the clients that it needs."""
+    ends = []
+    for sent in (number, 0.0):
+        malicious = Malicious([1], updates=Sends(sent))
+        ends.append(Federation(2, Local(), rule)(linear(), five(), malicious=malicious, generator=seed(0)))
+    assert torch.equal(ends[0].weights, ends[1].weights)
+    assert (ends[0].left_out, ends[1].left_out) == ((1, 1), (0, 0))
+
+
+def test_a_promise_to_clients_counts_it_as_zero():
+    malicious = Malicious([1], updates=Sends(math.nan))
+    level = ClientLevel(1.0, 0.5, 1.0)
+    found = Federation(2, Local(), client_level=level)(linear(), five(), malicious=malicious, generator=seed(0))
+    assert found.weights.isfinite().all()
+    assert found.left_out == (1, 1)
+
+
+def test_a_round_without_a_finite_update_ends_the_federation():
+    """Loudly; and so does a finite update past the end of float32's range."""
+    everyone = Malicious(range(5), updates=Sends(math.nan))
+    with pytest.raises(FloatingPointError, match="no update of round 1 is finite"):
+        Federation(2, Local())(linear(), five(), malicious=everyone, generator=seed(0))
+
+    class Overflowing(FedAvg):
+        def __call__(self, updates, rows):
+            return super().__call__(updates, rows) * 1e39
+
+    with pytest.raises(FloatingPointError, match="the model is not finite after round 1"):
+        Federation(2, Local(), Overflowing())(linear(), five(), generator=seed(0))
+
+
+@pytest.mark.parametrize("rule", [FedAvg(), Krum(1), TrimmedMean(1), Median()], ids=repr)
+def test_a_rule_itself_refuses_what_is_not_finite(rule):
+    updates = torch.zeros(5, 3)
+    updates[3, 1] = math.nan
+    with pytest.raises(ValueError, match=r"updates must be finite, got NaN or infinity from \[3\]"):
+        rule(updates, torch.ones(5))

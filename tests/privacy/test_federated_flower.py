@@ -15,7 +15,7 @@ import torch
 from aisec_lab.models import MLP
 from aisec_lab.privacy.federated.federation import Federation
 from aisec_lab.privacy.federated.local import Local
-from aisec_lab.privacy.federated.rules import Krum, Mean, Median, Rule, TrimmedMean
+from aisec_lab.privacy.federated.rules import FedAvg, Krum, Median, Rule, TrimmedMean
 from aisec_lab.privacy.federated.split import Dirichlet
 from tests.privacy.test_federated import hospitals, seed
 
@@ -23,7 +23,8 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, FedMedian, FedProx, FedTrimmedAvg, MultiKrum
+from flwr.serverapp.strategy import FedAvg as FlowersFedAvg
+from flwr.serverapp.strategy import FedMedian, FedProx, FedTrimmedAvg, MultiKrum
 from flwr.serverapp.strategy import Krum as FlowersKrum
 from flwr.serverapp.strategy.fedtrimmedavg import trim_mean
 from flwr.serverapp.strategy.multikrum import select_multikrum
@@ -68,8 +69,8 @@ class Case(NamedTuple):
 
 
 CASES = [
-    Case(Mean(), FedAvg, {}),
-    Case(Mean(), FedProx, {"proximal_mu": 0.3}, 0.3),
+    Case(FedAvg(), FlowersFedAvg, {}),
+    Case(FedAvg(), FedProx, {"proximal_mu": 0.3}, 0.3),
     Case(Krum(2), FlowersKrum, {"num_malicious_nodes": 2}),
     Case(Krum(2, kept=3), MultiKrum, {"num_malicious_nodes": 2, "num_nodes_to_select": 3}),
     Case(TrimmedMean(2), FedTrimmedAvg, {"beta": 2 / 7}),
@@ -83,7 +84,7 @@ def test_rounds_are_those_of_flower(case, monkeypatch):
     clients = Dirichlet(7, 1.0)(hospitals().train, generator=seed(0))
     local = Local(epochs=2, batch_size=1000, learning_rate=0.5, proximal=case.proximal)
     model = MLP(())((30,), 2, generator=seed(1))
-    grid = Here(copy.deepcopy(model), local, clients, 3, weighted=isinstance(case.rule, Mean))
+    grid = Here(copy.deepcopy(model), local, clients, 3, weighted=isinstance(case.rule, FedAvg))
     for name in ("_task_id", "_run_id", "_node_id"):  # of the process, which has none outside Flower's engine
         monkeypatch.setattr(TaskIdentity, name, 0)
     strategy = case.flowers(fraction_evaluate=0.0, min_available_nodes=7, **case.settings)

@@ -15,9 +15,9 @@ from aisec_lab.models import MLP, Fit
 from aisec_lab.models.fit import Losses
 from aisec_lab.models.stack import Stack
 from aisec_lab.privacy import DPSGD, Adaptive, Flat, Ghost, PerLayer, RowByRow
-from aisec_lab.privacy.dp_sgd import Dropped
 from aisec_lab.privacy.federated import ClientLevel
 from aisec_lab.privacy.stacked import private_together
+from aisec_lab.privacy.watch import Tally
 
 CLIPPINGS = [Flat, PerLayer, Adaptive, Ghost, RowByRow]
 ODD = [math.nan, math.inf, -math.inf, 3e38, -1e30, 1e20, 1e-40, 1e-23, 0.0]
@@ -43,7 +43,7 @@ class Steep(nn.Module):
 def moved(x, y, clipping, slope, root):
     """Ten times what a step of SGD at rate 1 makes of the weights, and how many rows were dropped."""
     torch.manual_seed(0)
-    model, dropped = Steep(slope, root), Dropped()
+    model, dropped = Steep(slope, root), Tally()
     before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
     with DPSGD(noise_multiplier=0.0, clipping=clipping(NORM)).stepping(model, 0.0, 10, seed(0), dropped) as step:
         losses = step(model, SGD(model.parameters(), lr=1.0), Losses(Standard(), model, x, y, seed(0)))

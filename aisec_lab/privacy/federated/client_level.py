@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aisec_lab.privacy.accounting import SampledGaussian, check, epsilon
+from aisec_lab.privacy.accounting import SampledGaussian, check_target, epsilon
 from aisec_lab.privacy.sampling import normals, uniforms
 
 TINY = 1e-12  # keeps an update of zero from dividing by zero
@@ -73,7 +73,7 @@ class ClientLevel:
         Raises:
             ValueError: delta outside.
         """
-        check(1.0, delta, clients)
+        check_target(1.0, delta, clients)
         return {
             "epsilon": epsilon([self.mechanism(rounds)], delta),
             "noise": self.noise_multiplier / (self.q * clients),

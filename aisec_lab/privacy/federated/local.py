@@ -3,7 +3,7 @@
 import copy
 import math
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -16,7 +16,8 @@ from aisec_lab.models import Fit, in_training
 from aisec_lab.models.fit import Losses, Step, plain, shuffled
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.dp_sgd import DPSGD
-from aisec_lab.privacy.mixing import nobodys, refuse_mixing
+from aisec_lab.privacy.made_up import nobodys
+from aisec_lab.privacy.mixing import refuse_mixing
 from aisec_lab.privacy.sampling import poisson
 
 
@@ -57,31 +58,33 @@ class Local:
         positive = self.epochs >= 1 and self.batch_size >= 1 and 0 < self.learning_rate < math.inf
         if not (positive and self.proximal >= 0):
             raise ValueError(f"epochs, batch_size, learning_rate must be positive, proximal not negative: {self}")
+        if self.privacy is not None and self.privacy.stop is not None:
+            raise ValueError("a client trains its epochs in each round and is not asked to stop: set rounds, stop=None")
         if self.privacy is not None and self.privacy.release:
             raise ValueError("a federation is a simulation, with every client's generator in one place: release=False")
 
     def __call__(self, model: nn.Module, dataset: Dataset, *, rounds: int, generator: torch.Generator) -> Tensor:
-        self.check(model, dataset.x)
+        self.check_model(model, dataset)
         return self.update(model, dataset, rounds=rounds, generator=generator)
 
-    def check(self, model: nn.Module, x: Tensor) -> None:
+    def check_model(self, model: nn.Module, dataset: Dataset) -> None:
         """Refuse a model that mixes rows or keeps them, as `refuse_mixing` does, or that `privacy` cannot train."""
         if self.privacy is not None:
-            self.privacy.check(model, x, self.batch_size)
+            self.privacy.check_model(model, dataset, self.batch_size)
         else:
-            refuse_mixing(model, nobodys(x, 2), self.batch_size)
+            refuse_mixing(model, nobodys(dataset.x, 2), self.batch_size)
 
     def update(self, model: nn.Module, dataset: Dataset, *, rounds: int, generator: torch.Generator) -> Tensor:
         """What a call returns, for a model that has been checked."""
         model = in_training(copy.deepcopy(model))
         sent = [weight.detach().clone() for weight in model.parameters()]
         optimizer = torch.optim.SGD(model.parameters(), lr=self.learning_rate)
-        draw = shuffled if self.privacy is None else poisson
+        draw, objective = (shuffled, Standard()) if self.privacy is None else (poisson, self.privacy.objective)
         with self._stepping(model, self.mechanism(len(dataset), rounds), generator) as step:
             for _ in range(self.epochs):
                 for rows in draw(len(dataset), self.batch_size, generator):
                     apart = [weight.detach() - was for weight, was in zip(model.parameters(), sent, strict=True)]
-                    losses = Losses(Standard(), model, dataset.x[rows], dataset.y[rows], generator)
+                    losses = Losses(objective, model, dataset.x[rows], dataset.y[rows], generator)
                     if not torch.isfinite(step(model, optimizer, losses)).all():
                         raise FloatingPointError(
                             f"a client's loss is not finite: lower learning_rate (now {self.learning_rate})"
@@ -100,7 +103,8 @@ class Local:
         """
         if self.privacy is None:
             return SampledGaussian(1.0, 0.0, self.epochs * -(-rows // self.batch_size))
-        whole = _mechanism(self.privacy, Fit(epochs=rounds * self.epochs, batch_size=self.batch_size), rows)
+        promise = replace(self.privacy, objective=Standard())  # which costs nothing, and need not be hashable
+        whole = _mechanism(promise, Fit(epochs=rounds * self.epochs, batch_size=self.batch_size), rows)
         return SampledGaussian(whole.q, whole.sigma, whole.steps // rounds)
 
     def _stepping(

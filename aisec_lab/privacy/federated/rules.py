@@ -23,13 +23,13 @@ class Rule(Protocol):
             The server's update (P,).
 
         Raises:
-            ValueError: fewer clients than the rule needs.
+            ValueError: fewer clients than the rule needs, or an update that is not finite.
         """
         ...
 
 
 @dataclass(frozen=True)
-class Mean:
+class FedAvg:
     """The mean, weighted by rows (McMahan et al., 2017, arXiv:1602.05629, algorithm 1: FedAvg); see `Rule`.
 
     A single client can move it anywhere.
@@ -38,7 +38,22 @@ class Mean:
     additive: ClassVar[bool] = True
 
     def __call__(self, updates: Tensor, rows: Tensor) -> Tensor:
+        check_finite(updates)
         return shares(rows, updates) @ updates
+
+
+def check_finite(updates: Tensor) -> None:
+    """Refuse updates (n, P) of which one is NaN or infinite: it would be the model's end, whatever the others say.
+
+    Raises:
+        ValueError: as said.
+    """
+    finite = updates.isfinite().all(1)
+    if not finite.all():
+        where = (~finite).nonzero().flatten().tolist()
+        raise ValueError(
+            f"updates must be finite, got NaN or infinity from {where}: leave them out, as Federation does"
+        )
 
 
 def shares(rows: Tensor, updates: Tensor) -> Tensor:
@@ -69,6 +84,7 @@ class Krum:
             raise ValueError(f"byzantine must not be negative and kept be positive: {self}")
 
     def __call__(self, updates: Tensor, rows: Tensor) -> Tensor:
+        check_finite(updates)
         return updates[self.chosen(updates)].mean(0)
 
     def chosen(self, updates: Tensor) -> Tensor:
@@ -105,6 +121,7 @@ class TrimmedMean:
             raise ValueError(f"byzantine must not be negative: {self}")
 
     def __call__(self, updates: Tensor, rows: Tensor) -> Tensor:
+        check_finite(updates)
         n = len(updates)
         if n <= 2 * self.byzantine:
             raise ValueError(
@@ -124,6 +141,7 @@ class Median:
     additive: ClassVar[bool] = False
 
     def __call__(self, updates: Tensor, rows: Tensor) -> Tensor:
+        check_finite(updates)
         n = len(updates)
         if not n:
             raise ValueError("there is no update to take the median of: sample at least one client")
