@@ -65,9 +65,10 @@ def bracket(certified: pd.DataFrame, survivors: pd.DataFrame, *, alpha: float = 
     Args:
         certified: records of `certified_by_bounds` or `certified_by_smoothing`.
         survivors: `knob`, `level`, `row`, `survives` of the same classifier in the same norm, as `survivors` gives
-            them; a smoothed classifier is judged by its votes (`predict`, or the winner of `Smoothed`).
-        alpha: how often a single certificate may be wrong: 0 for bounds; for smoothing the certificate's alpha plus
-            that of the judging `predict`.
+            them; of a smoothed classifier, which is judged by `predict`, also `abstains`: where the votes do not
+            decide, a row does not survive, and yet contradicts no certificate.
+        alpha: how often a row may be certified and yet seem broken by chance alone, at any level: 0 for bounds; for
+            smoothing the certificate's alpha plus that of the judging `predict`, once for each level.
 
     Returns:
         For each knob and level: `certified_accuracy`, `robust_accuracy`, `crossings` (rows certified and yet broken)
@@ -75,24 +76,27 @@ def bracket(certified: pd.DataFrame, survivors: pd.DataFrame, *, alpha: float = 
 
     Raises:
         ValueError: the two do not speak of the same rows and levels; an alpha outside [0, 1].
-        AssertionError: more rows cross than alpha explains, one with alpha = 0; the message names them.
+        AssertionError: more rows cross than alpha explains, one with alpha = 0; the message names them. Correct
+            certificates are accused with a probability of at most `CHANCE` in each norm.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha, how often a certificate may be wrong, must lie in [0, 1], got {alpha}")
     keys = ["knob", "level", "row"]
-    both = certified.merge(survivors[[*keys, "survives"]], on=keys, how="outer", indicator="side")
+    judged = survivors[[*keys, "survives"]].assign(abstains=survivors.get("abstains", False))
+    both = certified.merge(judged, on=keys, how="outer", indicator="side")
     if (both.side != "both").any():
         odd = both[both.side != "both"].iloc[0]
         raise ValueError(
             f"the bracket compares the same rows at the same levels; {odd.knob} {odd.level:g}, row {odd.row} is in the "
             f"{'certificates' if odd.side == 'left_only' else 'attacks'} alone: evaluate both on the same sample"
         )
-    certain, survives = both.certified.astype(bool), both.survives.astype(bool)
-    both = both.assign(certified=certain, survives=survives, crossing=certain & ~survives)
+    certain, survives, abstains = (both[name].astype(bool) for name in ("certified", "survives", "abstains"))
+    both = both.assign(certified=certain, survives=survives, crossing=certain & ~survives & ~abstains)
     for knob, rows in both.groupby("knob"):
         crossed = rows[rows.crossing]
-        held = rows[rows.certified].row.nunique()  # one certificate a row, whatever the levels at which it is read
-        if tail(crossed.row.nunique(), held, alpha) < CHANCE:
+        held = rows[rows.certified].row.nunique()
+        # alpha is of each row, not of each certificate: where hardly any row is robust, most certificates are mistakes
+        if tail(crossed.row.nunique(), rows.row.nunique(), alpha) < CHANCE:
             named = ", ".join(f"row {row} at {level:g}" for row, level in zip(crossed.row, crossed.level, strict=True))
             raise AssertionError(
                 f"{crossed.row.nunique()} of {held} rows are certified in {knob} and yet broken: {named}; "

@@ -22,6 +22,8 @@ CELL = ["study", "data", "model", "defense", "knob", "level", "seed"]
 def contradictions(table: pd.DataFrame) -> list[str]:
     """The cells whose measured lower bound on epsilon passes the promised upper one: one of the two must be wrong.
 
+    Or chance: a bound of 95 % passes the truth in up to one audit of twenty, where a promise is sharp.
+
     Args:
         table: the table, or a part of it; `epsilon_lower` and `epsilon_upper` of a cell share all but the attack.
 

@@ -21,7 +21,8 @@ class Mean(Statistic):
 
     A row is shared out, in `PARTS` parts, to the counts of the two bounds, by how near it lies to either. They move by
     one row's parts together, so that the number of rows, which is private too, costs nothing beside the sum. The
-    interval is Fieller's (1954): all means that the two noisy counts do not reject.
+    interval is Fieller's (1954): all means that the two noisy counts do not reject, and half a part on either side,
+    since a row's parts are whole.
 
     Args:
         bounds: (low, high), public.
@@ -138,7 +139,7 @@ def _fieller(upper: Floats, total: Floats, noise: Noise) -> tuple[Floats, Floats
     first = np.maximum(kept.argmax(-1) - 1, 0)  # a step further out, since an end lies between two
     last = np.minimum(STEPS - kept[..., ::-1].argmax(-1) + 1, STEPS)
     least, most = (np.take_along_axis(p, end[..., None], -1)[..., 0] for end in (first, last))
-    return least, most
+    return np.maximum(least - 0.5 / PARTS, 0), np.minimum(most + 0.5 / PARTS, 1)  # rows' parts were rounded
 
 
 def _position(values: Any, bounds: tuple[float, float]) -> Floats:

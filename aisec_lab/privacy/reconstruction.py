@@ -82,7 +82,8 @@ def estimated_success(
 
     Likelihood ratios of what is seen with the row, N(coins, sigma^2), and without, N(0, sigma^2), are drawn from both;
     those from the second say which event has kappa, those from the first how likely it is with the row. The
-    authors weigh the second sample instead, which needs no first but is far noisier where kappa is small.
+    authors weigh the second sample instead, which needs no first but is far noisier where kappa is small. Where
+    ratios are equal, as all are without a step, a share of them is in the event, and the interval allows for any share.
 
     Args:
         mechanisms: all steps that used the row, each with noise.
@@ -104,13 +105,19 @@ def estimated_success(
     without = _log_ratios(mechanisms, draws, False, generator).sort(descending=True).values
     present = _log_ratios(mechanisms, draws, True, generator)
 
-    def above(rank: float) -> int:
-        """How often, with the row, the ratio passes all but so many of those without."""
-        return int((present > without[min(int(rank), draws - 1)]).sum())
+    def above(rank: int, tied: float = 0.0) -> float:
+        """How often, with the row, the ratio passes all but so many of those without; equal ones count as `tied`."""
+        at = without[rank] if rank < draws else without.new_tensor(-math.inf)
+        return int((present > at).sum()) + tied * int((present == at).sum())
 
-    least, most = binom.ppf([0.0125, 0.9875], draws, kappa)  # how many of those without lie in the event
-    value, low, high = above(draws * kappa) / draws, above(max(least - 1, 0)), above(most)
-    return Estimate(value, float(lower_bound(low, draws, 0.0125)), float(upper_bound(high, draws, 0.0125)))
+    rank = min(int(draws * kappa), draws - 1)
+    equal = without == without[rank]
+    tied = (draws * kappa - int((without > without[rank]).sum())) / int(equal.sum())  # the event's share of them
+    least, most = map(int, binom.ppf([0.0125, 0.9875], draws, kappa))  # how many of those without lie in the event
+    low, high = above(max(least - 1, 0)), above(most, 1.0)
+    return Estimate(
+        above(rank, tied) / draws, float(lower_bound(low, draws, 0.0125)), float(upper_bound(high, draws, 0.0125))
+    )
 
 
 def _log_ratios(mechanisms: Sequence[SampledGaussian], draws: int, present: bool, generator: torch.Generator) -> Tensor:

@@ -21,7 +21,8 @@ class Release:
 
     Args:
         value: float64. Counts are as the noise left them, unbiased and perhaps negative: see `consistent`.
-        low, high: a 95 % interval, of value's shape, for what `value` would be without noise.
+        low, high: a 95 % interval for what each entry of `value` would be without noise; of many entries, some lie
+            outside of theirs.
         deviation, expected_error: standard deviation and expected absolute value of the error, of value's shape:
             exact for counts, to first order for means; of quantiles, to first order in shares of the rows.
         noise: its name, scale, epsilon and delta.

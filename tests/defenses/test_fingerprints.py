@@ -3,13 +3,14 @@
 import copy
 from dataclasses import replace
 from itertools import product
+from math import comb
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binom, ttest_ind
 from torch import nn
 
 from aisec_lab.attacks import Oracle
@@ -18,7 +19,7 @@ from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.defenses.ownership.boundary import BoundaryFingerprint, crossing
 from aisec_lab.defenses.ownership.conferrable import Conferrable
-from aisec_lab.defenses.ownership.dataset_inference import DatasetInference
+from aisec_lab.defenses.ownership.dataset_inference import DatasetInference, outranks
 from aisec_lab.defenses.ownership.entangled import EntangledWatermark, chance
 from aisec_lab.defenses.ownership.entangling import Entangling, Triggers, soft_nearest_neighbours
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, calibrated
@@ -180,6 +181,30 @@ def test_a_rank_among_references_is_an_honest_p_value() -> None:
     assert p.min() == 1 / (m + 1)
     for level in (0.05, 0.1, 0.5):
         assert (p <= level).sum() <= binom.ppf(0.9999, trials, level)
+
+
+@pytest.mark.parametrize(("private", "public"), [(2, 2), (5, 100), (100, 5), (12, 12)])
+def test_outranking_is_an_honest_p_value(private, public) -> None:
+    """Of skewed numbers, of ties, of groups of unequal size; a t-test fails its own level there."""
+    rng, trials = np.random.default_rng(0), 400
+    for drawn in (
+        np.exp(rng.normal(size=(trials, private + public))),
+        -np.exp(rng.normal(size=(trials, private + public))),
+        rng.integers(0, 3, (trials, private + public)).astype(float),
+    ):
+        p = np.array([outranks(row[:private], row[private:]) for row in drawn])
+        for level in (0.01, 0.05, 0.3):
+            assert (p <= level).sum() <= binom.ppf(0.9999, trials, level)
+        if (private, public) == (100, 5) and drawn.min() > 0 and len(np.unique(drawn)) > 3:
+            t = ttest_ind(drawn[:, :100], drawn[:, 100:], axis=1, equal_var=False, alternative="greater").pvalue
+            assert (t <= 0.01).sum() > binom.ppf(0.9999, trials, 0.01)
+
+
+def test_outranking_is_counted() -> None:
+    """All above all others is one order of so many; equal ones prove nothing."""
+    assert outranks(np.arange(40.0, 80), np.arange(40.0)) == pytest.approx(1 / comb(80, 40))
+    assert outranks(np.array([2.0, 3.0]), np.array([1.0, 2.5])) == pytest.approx(2 / 6)
+    assert outranks(np.zeros(5), np.zeros(7)) == 1
 
 
 CONFERRABLE = Conferrable(NETWORK, fit=FIT, n=20, tried=60, copies=4, aside=9, steps=40, learning_rate=0.02)

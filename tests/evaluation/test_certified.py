@@ -3,9 +3,11 @@
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import binom
 
 from aisec_lab.defenses import ABSTAIN, Certificate
 from aisec_lab.evaluation import bracket, certified_by_smoothing
+from aisec_lab.evaluation import certified as certified_module
 
 
 def certificates(flags, level=0.1):
@@ -47,6 +49,32 @@ def test_certificates_with_confidence_may_fail_as_often_as_they_say():
                 bracket(certified, empirical, alpha=0.001)
         else:
             assert bracket(certified, empirical, alpha=0.001).crossings.tolist() == [4, 4]
+
+
+@pytest.mark.parametrize("robust", [0, 200])
+def test_correct_certificates_are_hardly_ever_accused(robust, monkeypatch):
+    """200 rows, of which so many are robust: one in 50 is certified by mistake, and broken. At a chance of 0.05 less
+    than one run in 20 may be accused."""
+    monkeypatch.setattr(certified_module, "CHANCE", 0.05)
+    generator, accused, runs = torch.Generator().manual_seed(0), 0, 40
+    for _ in range(runs):
+        mistakes = (torch.rand(200, generator=generator) < 0.02).tolist()
+        flags = [row < robust or mistake for row, mistake in enumerate(mistakes)]
+        stands = [row < robust and not mistake for row, mistake in enumerate(mistakes)]
+        try:
+            bracket(certificates(flags), outcomes(stands), alpha=0.02)
+        except AssertionError:
+            accused += 1
+    assert accused <= binom.ppf(1 - 1e-4, runs, 0.05)
+
+
+def test_an_abstention_is_not_robust_and_contradicts_nothing():
+    """It counts against the robust accuracy; a wrong class, which nobody abstains from, is a crossing."""
+    judged = outcomes([1, 0, 0]).assign(abstains=[False, True, False])
+    table = bracket(certificates([1, 1, 0]), judged)
+    assert (table.robust_accuracy.item(), table.crossings.item()) == (pytest.approx(1 / 3), 0)
+    with pytest.raises(AssertionError, match="1 of 2 rows are certified"):
+        bracket(certificates([1, 1, 0]), judged.assign(abstains=False))
 
 
 def test_other_rows_or_levels_are_refused():

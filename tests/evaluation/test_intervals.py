@@ -1,5 +1,8 @@
 """Clopper-Pearson intervals."""
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,16 +21,42 @@ def test_it_is_the_exact_interval_of_scipy(counts: tuple[int, int], confidence: 
     assert clopper_pearson(*counts, confidence) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
-@pytest.mark.parametrize("n", [1, 7, 50])
-def test_it_covers_every_rate_as_often_as_it_says(n: int) -> None:
-    """Summed over all outcomes, weighed by their probabilities: at least 95 %, and for some rate hardly more."""
-    intervals = [clopper_pearson(k, n) for k in range(n + 1)]
-    coverage = [
-        sum(binom.pmf(k, n, p) for k, (low, high) in enumerate(intervals) if low <= p <= high)
-        for p in (step / 1000 for step in range(1001))
-    ]
-    assert min(coverage) >= 0.95 - 1e-12
-    assert min(coverage) < 0.98
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+@pytest.mark.parametrize("n", [1, 7, 50, 1000])
+def test_it_covers_every_rate_as_often_as_it_says(n: int, confidence: float) -> None:
+    """Summed over all outcomes, weighed by their probabilities, at rates near 0 and 1 too: at least as often as it
+    says, and for some rate hardly more."""
+    k = np.arange(n + 1)
+    low, high = np.array([clopper_pearson(each, n, confidence) for each in k.tolist()]).T
+    near, some = np.logspace(-6, -1, 20), -(-n // 50)  # of the intervals: coverage falls where one ends
+    inner = [np.linspace(0, 1, 50), near, 1 - near, low[1::some] - 1e-13, high[:-1:some] + 1e-13]
+    rates = np.concatenate([[0, 1], *inner])[:, None]
+    coverage = (binom.pmf(k, n, rates) * ((low <= rates) & (rates <= high))).sum(1)
+    assert coverage.min() >= confidence - 1e-9
+    assert coverage.min() < (1 + confidence) / 2 + 0.005
+
+
+def uneven(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Nearly all at 0, the others far away: no normal law holds for their mean."""
+    return (rng.random(shape) < 0.02) * rng.beta(0.5, 0.1, shape)
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.99])
+@pytest.mark.parametrize("n", [1, 5, 300])
+def test_a_mean_is_covered_whatever_the_distribution(n: int, confidence: float) -> None:
+    """Of rare large values, of ties, of nothing but one end; 300 experiments each."""
+    rng = np.random.default_rng(0)
+    draws: dict[float, Callable[[tuple[int, ...]], np.ndarray]] = {
+        0.02 * 0.5 / 0.6: lambda shape: uneven(rng, shape),
+        0.5: lambda shape: rng.integers(0, 2, shape),
+        0.3: lambda shape: np.full(shape, 0.3),
+        0.0: np.zeros,
+        1.0: np.ones,
+    }
+    for mean, draw in draws.items():
+        ends = np.array([bounded_mean(values, 0, 1, confidence) for values in draw((300, n))])
+        missed = int(((mean < ends[:, 0] - 1e-12) | (mean > ends[:, 1] + 1e-12)).sum())
+        assert missed <= binom.ppf(0.9999, 300, 1 - confidence)
 
 
 def test_no_success_still_says_something() -> None:

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
+from scipy.stats import binom, ttest_1samp
 
 from aisec_lab.evaluation import over_seeds, rate, read_table, tidy, write_table
 from aisec_lab.evaluation.table import KEY, TYPES
@@ -146,4 +148,33 @@ def test_over_seeds_is_a_mean_in_an_envelope() -> None:
     assert found.loc["standard", "clean_accuracy"].value == 0.9
     assert pd.isna(found.loc["standard", "training_forward_passes"].low)
     assert len(found) == 3
+    wider = over_seeds(table[table.defense == "trades"], population=True).iloc[0]
+    t = ttest_1samp([0.6, 0.9, 0.8], 0).confidence_interval(0.95)
+    assert (wider.low, wider.high) == (trades.low, pytest.approx(t.high))
+    with pytest.raises(ValueError, match="one seed says nothing of others: run two at least"):
+        over_seeds(table, population=True)
     assert list(over_seeds(table).columns) == [*(k for k in KEY if k != "seed"), "value", "low", "high", "n", "seeds"]
+
+
+@pytest.mark.parametrize("rows", [20, 20_000])
+@pytest.mark.parametrize("spread", [0.0, 0.15])
+def test_few_seeds_are_covered(rows: int, spread: float) -> None:
+    """Three seeds: the envelope covers their own mean; widened, that of all seeds, which else it misses oftener."""
+    rng, runs, columns = np.random.default_rng(0), 200, []
+    true = np.clip(rng.normal(0.5, spread, (runs, 3)), 0, 1)
+    for run, seeds in enumerate(rng.binomial(rows, true)):
+        columns += [rate("clean_accuracy", int(k), rows, defense=str(run), seed=s, **CELL) for s, k in enumerate(seeds)]
+    table = tidy(columns)
+    own, every = (
+        over_seeds(table, population=population).set_index("defense").loc[map(str, range(runs)), ["low", "high"]]
+        for population in (False, True)
+    )
+
+    def missed(ends: pd.DataFrame, mean: Any) -> int:
+        low, high = ends.to_numpy(dtype=float).T
+        return int(((mean < low) | (mean > high)).sum())
+
+    most = binom.ppf(0.9999, runs, 0.05)
+    assert missed(own, true.mean(1)) <= most
+    assert missed(every, 0.5) <= most
+    assert (missed(own, 0.5) > most) == (rows == 20_000 and spread > 0)

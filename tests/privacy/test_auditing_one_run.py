@@ -122,6 +122,24 @@ def test_a_bound_hardly_ever_passes_the_truth(name):
     assert binom.ppf(CHANCE, 600, least) <= passed <= binom.ppf(1 - CHANCE, 600, most)
 
 
+@pytest.mark.parametrize("confidence", [0.9, 0.99])
+@pytest.mark.parametrize(("canaries", "guesses"), [(5, 4), (40, 40), (400, 20), (500, 500)])
+def test_a_bound_holds_at_any_size(canaries, guesses, confidence):
+    """Of randomised response that also publishes each coin in clear with probability delta: by the law of its counts,
+    2,000 audits each, with epsilon and delta from nothing to much."""
+    rng, runs = np.random.default_rng(0), 2000
+    for truth, delta in ((0.0, 0.0), (1.0, 0.0), (4.0, 0.0), (0.0, 0.1), (1.0, 1e-3), (1.0, 0.5)):
+        inside = rng.binomial(canaries, 0.5, runs)
+        clear = sum(
+            np.minimum(rng.binomial(some, delta), share)
+            for some, share in ((inside, guesses - guesses // 2), (canaries - inside, guesses // 2))
+        )
+        correct = clear + rng.binomial(guesses - clear, 1 / (1 + math.exp(-truth)))
+        bounds = {v: lower_bound(v, guesses, canaries, delta, confidence) for v in np.unique(correct).tolist()}
+        passed = sum(bounds[v] > truth + 1e-9 for v in correct.tolist())
+        assert passed <= binom.ppf(1 - CHANCE, runs, 1 - confidence), (truth, delta)
+
+
 def test_what_delta_allows_is_not_taken_for_epsilon():
     """A mechanism that is (0, 0.05)-DP looks like epsilon > 0 to an audit that forgets its delta."""
     generator = seed(2)

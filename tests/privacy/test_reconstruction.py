@@ -79,6 +79,23 @@ def test_the_simulations_interval_covers_the_closed_form():
     assert sum(not each.low <= case.exact <= each.high for each in seen) <= 12
 
 
+@pytest.mark.parametrize("kappa", [0.9999, 1.0])
+def test_an_event_that_nearly_always_happens_is_covered(kappa):
+    """Its threshold lies below all draws: every answer is in the event, though some lie below those without the row."""
+    case = Case(0.01, 1.0, 1, kappa)
+    seen = [estimated_success(case.mechanism, kappa, draws=100, generator=seed(number)) for number in range(60)]
+    assert sum(not each.low <= case.exact <= each.high for each in seen) <= 8
+
+
+def test_equal_ratios_are_shared_out():
+    """Without a step, or with next to no signal, the rate is the base rate; half of two equal ones is in the event."""
+    for mechanisms in ([], [SampledGaussian(0.1, 1.0, 0)], [SampledGaussian(1e-9, 1e9, 1)]):
+        seen = estimated_success(mechanisms, 0.2, draws=1000, generator=seed(0))
+        assert seen.low <= seen.value <= seen.high
+        assert seen.low <= 0.2 <= seen.high
+    assert estimated_success([], 0.2, draws=1000, generator=seed(0)).value == pytest.approx(0.2)
+
+
 def test_two_runs_on_the_same_row_add_up():
     """Composition is what the accountant composes: as one run of all the steps."""
     half, whole = SampledGaussian(1, 3.0, 2), SampledGaussian(1, 3.0, 4)

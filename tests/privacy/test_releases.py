@@ -181,6 +181,34 @@ def test_errors_are_as_stated(query, delta):
     assert np.abs((error**2).mean(0) ** 0.5 / deviation - 1).mean() < 0.12
 
 
+VALUES = {"a third": 0.3, "one bound": 1.0, "skewed": None}
+
+
+@pytest.mark.parametrize("delta", [0.0, 1e-9])
+@pytest.mark.parametrize("values", VALUES)
+def test_the_interval_of_a_mean_covers_at_any_size(values, delta):
+    """Few rows that drown in noise, and so many that noise is less than what a row's parts are rounded by."""
+    rng, runs, generator = np.random.default_rng(0), 400, seed(5)
+    for n, epsilon in ((1, 0.01), (5, 30.0), (300, 0.3), (20_000, 300.0)):
+        x = rng.beta(0.1, 2, n) if VALUES[values] is None else np.full(n, VALUES[values])
+        mean = Mean(epsilon, (0, 1), delta=delta)
+        cells = np.broadcast_to(mean._cells(x), (runs, 2))
+        many = mean._release(mean.noise.simulated(cells, generator), True)  # as many releases as there are rows
+        missed = int(((many.low > x.mean() + 1e-12) | (many.high < x.mean() - 1e-12)).sum())
+        assert missed <= stats.binom.ppf(0.9999, runs, 0.05), (n, epsilon)
+
+
+@pytest.mark.parametrize(("n", "epsilon"), [(5, 30.0), (300, 0.01), (20_000, 3.0)])
+def test_the_intervals_of_quantiles_cover_at_any_size(n, epsilon):
+    """Of skewed values and of equal ones, at levels near the ends too."""
+    levels, runs, generator = (0.01, 0.5, 0.99), 100, seed(6)
+    for x in (np.random.default_rng(0).beta(0.1, 2, n), np.full(n, 0.3)):
+        statistic, exact = Quantiles(epsilon, levels, (0, 1)), np.quantile(x, levels, method="inverted_cdf")
+        several = [statistic.simulate(x, generator=generator) for _ in range(runs)]
+        missed = np.sum([(r.low > exact + 1e-12) | (r.high < exact - 1e-12) for r in several], 0)
+        assert (missed <= stats.binom.ppf(0.9999, runs, 0.05)).all()
+
+
 def test_quantiles_err_by_the_stated_share_of_rows():
     """Rows spread evenly, so that a share of the rows is a share of the width."""
     x = (np.arange(6400) + 0.5) / 6400
