@@ -207,6 +207,7 @@ def test_answers_of_changing_classes_are_refused():
         (lambda: FunctionClassifier(len, publishes="scores"), "got 'scores'"),
         (lambda: FunctionClassifier(len, publishes="labels", classes=1), "at least 2"),
         (lambda: FunctionClassifier(3, publishes="labels"), "got a int"),
+        (lambda: FunctionClassifier(nn.Identity(), publishes="labels"), "torch module already"),
         (lambda: SklearnClassifier(LogisticRegression()), "call fit first"),
         (lambda: HTTPClassifier("file:///etc/passwd", publishes="labels"), "http or https"),
         (lambda: read_answers(np.zeros(3), torch.zeros(3, 2), "labels"), "give `classes`"),
