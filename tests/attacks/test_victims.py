@@ -40,7 +40,7 @@ from aisec_lab.attacks import (
 from aisec_lab.attacks.answers import read_answers
 from aisec_lab.attacks.extraction.data_free import DataFree
 from aisec_lab.attacks.extraction.stolen import published
-from aisec_lab.attacks.inference.attributes import ConfidenceScores, Sensitive
+from aisec_lab.attacks.inference.attributes import ConfidenceScores, MostProbable, Sensitive
 from aisec_lab.attacks.inference.inversion import MIFace
 from aisec_lab.attacks.inference.shadow_classifier import ShadowClassifier
 from aisec_lab.data import Dataset
@@ -333,6 +333,9 @@ def test_inference_refuses_models_that_answer_with_probabilities(cnn, sample, se
     bit = Sensitive((3,), torch.tensor([[0.0], [1.0]]), ("0", "1"))
     with pytest.raises(ValueError, match="no logits"):
         ConfidenceScores()(flat, x.flatten(1), y, bit)
+    known = {"prior": torch.tensor([0.5, 0.5]), "confusion": torch.full((10, 10), 0.1)}
+    guesses = [MostProbable()(model, x.flatten(1), y, bit, **known) for model in (flat, Oracle(flat, labels_only=True))]
+    assert torch.equal(*guesses), "winning classes are all that it looks at"
 
 
 def test_inference_by_gradients_refuses_who_only_answers(cnn, sample):
