@@ -47,6 +47,12 @@ def read_answers(answers: object, x: Tensor, kind: Kind, classes: int | None = N
     return _logarithms(table) if kind == "probabilities" else table
 
 
+def declared(model: object) -> Kind | None:
+    """What a model says that it publishes, by an attribute `publishes`, as oracles and adapters do; else None."""
+    kind = getattr(model, "publishes", None)
+    return kind if isinstance(kind, str) and kind in KINDS else None  # type: ignore[return-value]
+
+
 def winning(scores: Tensor) -> Tensor:
     """Scores (N, K) reduced to their winning class: a row of zeros with a one, in their type."""
     return F.one_hot(scores.argmax(1), scores.shape[1]).to(scores.dtype)

@@ -7,7 +7,7 @@ import torch
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import KINDS, Kind, read_answers, refuse_probabilities, winning
+from aisec_lab.attacks.answers import KINDS, Kind, declared, read_answers, refuse_probabilities, winning
 
 Monitor = Callable[[str, Tensor, Tensor], None]  # client, queries (N, *input), published answers (N, K)
 LONGEST = 60.0  # seconds between two attempts, at most
@@ -73,23 +73,24 @@ class Oracle(nn.Module):
                 f"a victim is a torch module, got a {type(model).__name__}: wrap it in a FunctionClassifier, "
                 "SklearnClassifier or HTTPClassifier"
             )
-        declared: Kind | None = getattr(model, "publishes", None)
-        if publishes not in (None, *KINDS) or (declared and publishes not in (None, declared, "labels")):
-            says = declared or ", ".join(KINDS)
+        said = declared(model)
+        if publishes not in (None, *KINDS) or (said and publishes not in (None, said, "labels")):
+            says = said or ", ".join(KINDS)
             raise ValueError(f"this victim publishes {says}, got {publishes!r}: correct `publishes`")
         if budget is not None and budget < 0:
             raise ValueError(f"a budget is a number of rows >= 0, or None for no limit, got {budget}")
         if attempts < 1 or wait < 0:
             raise ValueError(f"attempts must be at least 1 and wait not negative, got {attempts} and {wait}")
         self.model, self.budget = model, budget
-        self.publishes: Kind = "labels" if labels_only else publishes or declared or "logits"
+        self.publishes: Kind = "labels" if labels_only else publishes or said or "logits"
         self.client, self.monitors = client, tuple(monitors)
         self.attempts, self.wait = attempts, wait
-        self.rows: int | None = getattr(model, "rows", None)  # of a call, at most
+        rows = getattr(model, "rows", None)
+        self.rows = rows if isinstance(rows, int) else None  # of a call, at most
         self.queries, self.classes = 0, 0
         self.error: Exception | None = None
-        self._reads: Kind = "logits" if declared else publishes or "logits"  # an adapter has read what it declares
-        self._plain = bool(declared) or self.publishes != "logits"  # no fear that rows sum to one
+        self._reads: Kind = "logits" if said else publishes or "logits"  # an adapter has read what it declares
+        self._plain = bool(said) or self.publishes != "logits"  # no fear that rows sum to one
         self.training = model.training
 
     @property

@@ -51,6 +51,8 @@ class FunctionClassifier(nn.Module):
             raise ValueError(f"a victim publishes {', '.join(KINDS)}, got {publishes!r}: correct `publishes`")
         if (rows is not None and rows < 1) or (classes is not None and classes < 2):
             raise ValueError(f"rows must be at least 1 and classes at least 2, or None, got {rows} and {classes}")
+        if isinstance(function, nn.Module):
+            raise ValueError("the victim is a torch module already: give it to an Oracle, which takes `publishes` too")
         if not callable(function):
             raise ValueError(f"a victim is called with an array of queries, got a {type(function).__name__}")
         self.function = function

@@ -123,7 +123,7 @@ def classes_of(model: nn.Module, x: Tensor, classes: int) -> Tensor:
         Classes, int64; `REJECTED` where the model refuses to answer.
 
     Raises:
-        ValueError: the model has more or fewer columns than that, one logit, or answers NaN.
+        ValueError: the model has more or fewer columns than that, or answers NaN.
     """
     answers, columns = _winners(model, x)
     rejects = any(getattr(module, "rejects", False) is True for module in model.modules())
@@ -137,18 +137,24 @@ def classes_of(model: nn.Module, x: Tensor, classes: int) -> Tensor:
 
 
 def winners(model: nn.Module, x: Tensor) -> Tensor:
-    """The winning columns (N,) of a model's answers, the reject option's among them. Args: as for `classes_of`."""
-    return _winners(model, x)[0]
+    """The winning columns (N,) of a model's answers, the reject option's among them. Args: as for `classes_of`.
+
+    Raises:
+        ValueError: one logit, whose column wins every row, or NaN.
+    """
+    answers, columns = _winners(model, x)
+    if columns < 2:
+        raise ValueError(
+            "a classifier has at least two logits, got one: for a binary model wrap it in aisec_lab.models.TwoLogits"
+        )
+    return answers
 
 
 def _winners(model: nn.Module, x: Tensor) -> tuple[Tensor, int]:
     with seeded(model, torch.Generator().manual_seed(FRESH)):
         logits = logits_of(model, x)
-    if logits.ndim != 2 or logits.shape[1] < 2:
-        raise ValueError(
-            f"a classifier answers each row with two logits or more, (N, K), got {tuple(logits.shape)}: wrap a binary "
-            "model in aisec_lab.models.TwoLogits, and others so that they do"
-        )
+    if logits.ndim != 2:
+        raise ValueError(f"a classifier answers with logits (N, K), got {tuple(logits.shape)}: wrap it so that it does")
     if (logits.isnan() | logits.isposinf()).any():
         raise ValueError("the model answers NaN or infinity, which is no class: check its weights and its last layers")
     return logits.argmax(1), logits.shape[1]

@@ -40,7 +40,7 @@ from aisec_lab.attacks import (
 from aisec_lab.attacks.answers import read_answers
 from aisec_lab.attacks.extraction.data_free import DataFree
 from aisec_lab.attacks.extraction.stolen import published
-from aisec_lab.attacks.inference.attributes import ConfidenceScores, Sensitive
+from aisec_lab.attacks.inference.attributes import ConfidenceScores, MostProbable, Sensitive
 from aisec_lab.attacks.inference.inversion import MIFace
 from aisec_lab.attacks.inference.shadow_classifier import ShadowClassifier
 from aisec_lab.data import Dataset
@@ -207,6 +207,7 @@ def test_answers_of_changing_classes_are_refused():
         (lambda: FunctionClassifier(len, publishes="scores"), "got 'scores'"),
         (lambda: FunctionClassifier(len, publishes="labels", classes=1), "at least 2"),
         (lambda: FunctionClassifier(3, publishes="labels"), "got a int"),
+        (lambda: FunctionClassifier(nn.Identity(), publishes="labels"), "torch module already"),
         (lambda: SklearnClassifier(LogisticRegression()), "call fit first"),
         (lambda: HTTPClassifier("file:///etc/passwd", publishes="labels"), "http or https"),
         (lambda: read_answers(np.zeros(3), torch.zeros(3, 2), "labels"), "give `classes`"),
@@ -332,6 +333,9 @@ def test_inference_refuses_models_that_answer_with_probabilities(cnn, sample, se
     bit = Sensitive((3,), torch.tensor([[0.0], [1.0]]), ("0", "1"))
     with pytest.raises(ValueError, match="no logits"):
         ConfidenceScores()(flat, x.flatten(1), y, bit)
+    known = {"prior": torch.tensor([0.5, 0.5]), "confusion": torch.full((10, 10), 0.1)}
+    guesses = [MostProbable()(model, x.flatten(1), y, bit, **known) for model in (flat, Oracle(flat, labels_only=True))]
+    assert torch.equal(*guesses), "winning classes are all that it looks at"
 
 
 def test_inference_by_gradients_refuses_who_only_answers(cnn, sample):

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import Kind, as_probabilities, refuse_probabilities
+from aisec_lab.attacks.answers import as_probabilities, declared, refuse_probabilities
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
@@ -102,7 +102,7 @@ def warned(oracle: Oracle, queries: int) -> Exception | None:
 
 
 def _probabilities(oracle: nn.Module, answers: Tensor) -> Tensor:
-    kind: Kind = getattr(oracle, "publishes", "logits")
+    kind = declared(oracle) or "logits"
     if kind == "logits" and not isinstance(oracle, Oracle):  # which has looked itself
         refuse_probabilities(answers)
     probabilities = as_probabilities(answers, kind)

@@ -119,11 +119,14 @@ class ConfidenceScores:
     arXiv:2201.09370, section 4: with one candidate that makes the model right, that one; with several, the one with
     the highest confidence; with none, the one with which the model is least confident of its wrong answer.
 
-    Args of the call, returns, raises: as for `MostProbable`, without prior and confusion.
+    Args of the call, returns, raises: as for `MostProbable`, without prior and confusion; a model that answers with
+    probabilities or labels is refused too.
     """
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, sensitive: Sensitive) -> Tensor:
-        confidence, answer = _answers(model, x, y, sensitive).softmax(2).max(2)  # (V, N)
+        logits = _answers(model, x, y, sensitive)
+        refuse_probabilities(logits)
+        confidence, answer = logits.softmax(2).max(2)  # (V, N)
         right = answer == y
         return torch.where(right, 1 + confidence, -confidence).argmax(0)
 
@@ -144,5 +147,4 @@ def _answers(model: nn.Module, x: Tensor, y: Tensor, sensitive: Sensitive) -> Te
     with frozen(model):
         logits = logits_of(model, every.flatten(0, 1))
     check_answer(logits[: len(y)], y)
-    refuse_probabilities(logits)
     return logits.unflatten(0, every.shape[:2])

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import Kind
+from aisec_lab.attacks.answers import Kind, declared
 from aisec_lab.attacks.oracle import OutOfQueriesError
 from aisec_lab.models.asked import check_logits
 
@@ -25,7 +25,7 @@ class Suspect(nn.Module):
     def __init__(self, model: nn.Module, classes: int) -> None:
         super().__init__()
         self.model, self.classes = model, classes
-        self.publishes: Kind = getattr(model, "publishes", "logits")
+        self.publishes: Kind = declared(model) or "logits"
         self.training = model.training
 
     def forward(self, x: Tensor) -> Tensor:
