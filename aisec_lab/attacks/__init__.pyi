@@ -1,6 +1,7 @@
 from .evasion.adaptive import BPDA, EOT, Adaptive
 from .evasion.apgd import APGD, TargetedAPGD
 from .evasion.balls import L0, L1, L2, Ball, Linf
+from .evasion.basis import DCT, Pixels
 from .evasion.boundary import Boundary
 from .evasion.carlini_wagner import CarliniWagner
 from .evasion.ddn import DDN
@@ -9,6 +10,7 @@ from .evasion.door import Attack
 from .evasion.fab import FAB, TargetedFAB
 from .evasion.fmn import FMN
 from .evasion.found import Found
+from .evasion.geoda import GeoDA
 from .evasion.goals import Targeted, Tolerance, Undetected, Untargeted
 from .evasion.gradient import FGSM, PGD
 from .evasion.half import Half
@@ -31,7 +33,11 @@ from .evasion.noise import RowNoise
 from .evasion.physical.camera import Camera
 from .evasion.physical.conditions import Conditions
 from .evasion.physical.patch import AdversarialPatch, Patch
+from .evasion.physical.poses import RotationTranslation, turned
+from .evasion.physical.spatial import Spatial, SpatialGrid, SpatialPGD, SpatialResult, WorstOfK
 from .evasion.score import Square
+from .evasion.sign_opt import SignOPT
+from .evasion.simba import SimBA
 from .evasion.sponge import Sponge, activation_density
 from .evasion.suite import AutoAttack, Cascade, QuickAutoAttack, RandAutoAttack, Suite, Worst
 from .evasion.tables import Table
@@ -85,6 +91,7 @@ from .text.synonyms import Neighbours, Synonyms
 __all__ = [
     "APGD",
     "BPDA",
+    "DCT",
     "DDN",
     "DLR",
     "EOT",
@@ -127,6 +134,7 @@ __all__ = [
     "Entropy",
     "Extraction",
     "Found",
+    "GeoDA",
     "GradientInversion",
     "GradientMatching",
     "Greedy",
@@ -163,6 +171,7 @@ __all__ = [
     "OptP",
     "Oracle",
     "Patch",
+    "Pixels",
     "Poisoned",
     "PoisonedNumbers",
     "Poisoning",
@@ -171,6 +180,7 @@ __all__ = [
     "QuickAutoAttack",
     "RandAutoAttack",
     "Residual",
+    "RotationTranslation",
     "RowNoise",
     "SVMPoints",
     "ScaledLogit",
@@ -180,9 +190,15 @@ __all__ = [
     "ShadowClassifier",
     "Shifts",
     "SignFlip",
+    "SignOPT",
+    "SimBA",
     "Sinusoid",
     "SkewNormal",
     "SmallestMargin",
+    "Spatial",
+    "SpatialGrid",
+    "SpatialPGD",
+    "SpatialResult",
     "Sponge",
     "Square",
     "Stolen",
@@ -209,6 +225,7 @@ __all__ = [
     "Within",
     "Worst",
     "WorstFlips",
+    "WorstOfK",
     "WorstRows",
     "activation_density",
     "confusion_of",
@@ -218,4 +235,5 @@ __all__ = [
     "published",
     "resemblance",
     "sampled_exposure",
+    "turned",
 ]

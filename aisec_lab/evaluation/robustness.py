@@ -159,8 +159,13 @@ def security_curve(
         of the attack's own level.
 
     Raises:
-        ValueError: a targeted attack; a model with other columns than the data set has classes.
+        ValueError: an attack without a ball; a targeted one; a model with other columns than the data set has classes.
     """
+    if not isinstance(getattr(attack, "ball", None), Ball):
+        raise ValueError(
+            f"a security curve gives the ball of an attack each radius in turn, and {type(attack).__name__} has none: "
+            "make one for each level, and use `attacked`"
+        )
     if getattr(attack, "goal", None) == Targeted():
         raise ValueError(
             f"{type(attack).__name__} with the goal Targeted takes the classes that it is given for its targets, and a "

@@ -13,7 +13,6 @@ from aisec_lab.attacks.evasion.nearest import Nearest, Searched, candidates, sta
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.paths import bisect, bracket, halve, halvings
 from aisec_lab.attacks.evasion.polls import towards_wins
-from aisec_lab.attacks.evasion.projections import per_row
 
 TRIES = 100  # candidates for a first point
 HALVINGS = 16  # on the way from it to the boundary
@@ -26,9 +25,9 @@ GROW = 0.6 ** (-2 / 3)  # of samples from one estimate to the next: the paper's 
 class GeoDA:
     """GeoDA (Rahmati et al., 2020, arXiv:2003.06468, algorithm 1): minimum-norm in L2, Linf and L1.
 
-    Noise around a point of the boundary gives its normal (eq. 9); the smallest perturbation that goes against it, in the
-    attack's norm and inside the box, leads to the next point (eq. 6). Estimates add up, and each takes more samples than
-    the last (eq. 19). In L1 the perturbation moves one coordinate after another to its face, as sparse GeoDA does.
+    Noise around a point of the boundary gives its normal; the smallest perturbation against it, in the attack's norm
+    and inside the box, leads to the next point. Estimates add up, and each takes more samples than the last (eq. 19).
+    In L1 one coordinate after another moves to its face, as in sparse GeoDA (algorithm 2).
 
     Args of the call:
         model: classifier in evaluation mode, or an `Oracle`; inputs in [0, 1], shape (N, *input), to scores (N, K),
@@ -80,7 +79,7 @@ class GeoDA:
                 t += 1
 
     def _estimate(self, found: Nearest, rows: Tensor, z: Tensor, noise: RowNoise, t: int) -> Tensor:
-        """Along the normal of the boundary at points z, as long as there are samples (eq. 9)."""
+        """Along the normal of the boundary at points z, as long as there are samples."""
         now, then = (round(self.samples * GROW**number) for number in (t, t + 1))
         left = found.left(rows)
         rest = torch.maximum(left - SEARCH, (left + 1) // 2)  # all of the last estimate

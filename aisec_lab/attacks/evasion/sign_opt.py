@@ -24,8 +24,10 @@ TRIES = 15  # of a line search
 class SignOPT:
     """Sign-OPT (Cheng et al., 2020, arXiv:1909.10773, algorithm 1): minimum-norm in L2 and Linf.
 
-    It minimises g(theta), the distance of the boundary from x in direction theta (eq. 2). One query tells whether g
-    falls along a random direction (eq. 4); the mean of those signs is the way down (eq. 5), with a line search.
+    It minimises g(theta), the distance of the boundary from x in direction theta. One query tells whether g falls
+    along a random direction (eq. 3); the mean of these signs is the way down, with a line search. In Linf the authors'
+    code scales each direction to norm 1, which stalls once several coordinates are at the bound; here the direction
+    stays in the cube [-1, 1]^D, and a step is the sign of the mean, clipped to the cube.
 
     Args of the call:
         model: classifier in evaluation mode, or an `Oracle`; inputs in [0, 1], shape (N, *input), to scores (N, K),
@@ -94,7 +96,7 @@ class SignOPT:
         return rows[begun], theta[begun], g[begun]
 
     def _descent(self, found: Nearest, rows: Tensor, theta: Tensor, g: Tensor, noise: RowNoise, counter: int) -> Tensor:
-        """The direction, of norm 1, in which the radius g falls (eq. 5)."""
+        """The direction, of norm 1, in which the radius g falls."""
         x = found.x[rows]
 
         def around(i: int, own: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -109,7 +111,7 @@ class SignOPT:
     def _line_search(
         self, found: Nearest, rows: Tensor, theta: Tensor, g: Tensor, alpha: Tensor, down: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Steps that double as long as the radius falls; where the first does not help, steps that shrink until it does.
+        """Steps that double while the radius falls; where the first does not help, steps that shrink until it does.
 
         Returns:
             Directions, radii, and the step sizes that led to them; the first step size where none did.
