@@ -1,4 +1,4 @@
-"""HopSkipJump and Boundary: on decisions alone, within a number of queries for each row."""
+"""HopSkipJump, Boundary, Sign-OPT, GeoDA: on decisions alone, within a number of queries for each row."""
 
 import copy
 
@@ -6,9 +6,28 @@ import pytest
 import torch
 from torch import nn
 
-from aisec_lab.attacks import L1, L2, Boundary, HopSkipJump, Linf, Oracle, Targeted
+from aisec_lab.attacks import DCT, L0, L1, L2, Boundary, GeoDA, HopSkipJump, Linf, Oracle, SignOPT, Targeted
 
-ATTACKS = [HopSkipJump(L2(0)), HopSkipJump(Linf(0)), Boundary()]
+ATTACKS = [
+    HopSkipJump(L2(0)),
+    HopSkipJump(Linf(0)),
+    Boundary(),
+    SignOPT(L2(0)),
+    SignOPT(Linf(0)),
+    GeoDA(L2(0)),
+    GeoDA(Linf(0)),
+    GeoDA(L1(0)),
+]
+CLOSED = {  # queries, and by how much the distance may be above the closed form
+    HopSkipJump(L2(0)): (2500, 0.02),
+    HopSkipJump(Linf(0)): (2500, 0.05),
+    Boundary(): (2500, 0.01),
+    SignOPT(L2(0)): (1500, 1e-3),
+    SignOPT(Linf(0)): (1500, 1e-3),
+    GeoDA(L2(0)): (2500, 0.01),
+    GeoDA(Linf(0)): (2500, 1e-3),
+    GeoDA(L1(0)): (1000, 1e-3),
+}
 SIZE = 12
 
 
@@ -22,25 +41,28 @@ def rows(seed):
     return 0.4 + 0.2 * torch.rand(30, SIZE, generator=seed(1), dtype=torch.float64)
 
 
-@pytest.mark.parametrize(
-    ("attack", "dual", "tolerance"), [(ATTACKS[0], 2, 0.02), (ATTACKS[1], 1, 0.05), (ATTACKS[2], 2, 0.01)], ids=repr
-)
-def test_it_converges_to_the_closed_form_on_a_linear_model(attack, dual, tolerance, rows, linear, seed):
-    """The margin over the dual norm of w1 - w0, where the box does not bind; never below it.
+@pytest.mark.parametrize("attack", CLOSED, ids=repr)
+def test_it_converges_to_the_closed_form_on_a_linear_model(attack, rows, linear, seed):
+    """The smallest perturbation onto the plane inside the box: |margin| / ||w1 - w0|| where the box does not bind.
 
-    In Linf a coordinate of small slope has its sign guessed now and then, which leaves the last percents.
+    Never below it. HopSkipJump in Linf guesses now and then the sign of a coordinate of small slope, which leaves the
+    last percents.
     """
+    queries, tolerance = CLOSED[attack]
     model = linear(SIZE)
     logits = model(rows).detach()
     slope = (model[1].weight[1] - model[1].weight[0]).detach()
-    exact = (logits[:, 1] - logits[:, 0]).abs() / slope.norm(dual)
-    direction = slope.sign() if dual == 1 else slope / slope.norm()
-    way = (logits[:, 0] - logits[:, 1]).sign()[:, None] * exact[:, None] * direction
-    inside = (rows + way - 0.5).abs().amax(1) < 0.5
-    found = with_queries(attack, 2500)(model, rows, logits.argmax(1), generator=seed(0))
-    assert inside.sum() >= 20
+    rise = logits[:, 0] - logits[:, 1]
+    exact = attack.ball.size(attack.ball.crossing(rows, slope.expand_as(rows), rise))
+    inside = attack.ball.crossing(rows, slope.expand_as(rows), 1e3 * rise.sign())  # as far as the box reaches
+    assert ((inside * slope).sum(1).abs() > rise.abs()).all()
+    dual = {"L2": 2, "Linf": 1, "L1": torch.inf}[attack.ball.name]
+    free = torch.isclose(exact, rise.abs() / slope.norm(dual))
+    assert free.sum() >= (20 if attack.ball.name != "L1" else 2)  # one coordinate alone soon meets its face
+    found = with_queries(attack, queries)(model, rows, logits.argmax(1), generator=seed(0))
     assert (found.distance >= exact * (1 - 1e-9)).all()
-    assert (found.distance[inside] <= exact[inside] * (1 + tolerance)).all()
+    held = torch.ones_like(free) if isinstance(attack, GeoDA) else free  # GeoDA's steps know the box
+    assert (found.distance[held] <= exact[held] * (1 + tolerance)).all()
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=repr)
@@ -75,9 +97,9 @@ def test_each_row_gets_its_queries_and_not_one_more(attack, queries, cnn, sample
     assert oracle.queries == 4 * queries + 2
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=repr)
+@pytest.mark.parametrize("attack", [attack for attack in ATTACKS if not isinstance(attack, GeoDA)], ids=repr)
 def test_one_run_gives_the_whole_curve_against_queries(attack, rows, linear, seed):
-    """What it had after so many queries is what a run of so many gives."""
+    """What it had after so many queries is what a run of so many gives; GeoDA plans its estimates for the whole run."""
     model = linear(SIZE, classes=4)
     y = model(rows).argmax(1)
     y[:3] = (y[:3] + 1) % 4
@@ -170,3 +192,46 @@ def test_impossible_settings_are_refused(make):
         HopSkipJump(samples=0)
     with pytest.raises(ValueError, match="must be"):
         Boundary(delta=1.0)
+
+
+@pytest.mark.parametrize(("make", "ball"), [(SignOPT, L1(1)), (GeoDA, L0(1))])
+def test_the_balls_that_a_paper_does_not_know_are_refused(make, ball):
+    """And queries, samples and lengths that are none."""
+    with pytest.raises(ValueError, match=f"not {ball.name}"):
+        make(ball)
+    for settings in ({"queries": 1}, {"samples": 0}):
+        with pytest.raises(ValueError, match="queries must be at least 2"):
+            make(**settings)
+    with pytest.raises(ValueError, match="step_size positive"):
+        SignOPT(step_size=0.0)
+    with pytest.raises(ValueError, match="sigma positive"):
+        GeoDA(sigma=0.0)
+
+
+def test_few_frequencies_are_a_better_guess_where_the_model_sees_no_others(seed):
+    """GeoDA's subspace: the boundary's normal is one wave, and the estimate is the better the fewer waves are tried."""
+    x = 0.5 + torch.zeros(4, 1, 8, 8, dtype=torch.float64)
+    x += 0.05 * torch.rand(x.shape, generator=seed(0), dtype=torch.float64)
+    wave = DCT(1.0).directions(x[:1], torch.tensor([9]))  # of frequency 1 both ways
+
+    class Wave(nn.Module):
+        def forward(self, x):
+            lead = (x * wave).flatten(1).sum(1) - 0.3
+            return torch.stack([torch.zeros_like(lead), lead], 1)
+
+    y = torch.zeros(4, dtype=torch.int64)
+    exact = 0.3 - (x * wave).flatten(1).sum(1)
+    starts = (x[:1] + wave).clamp(0, 1)
+    basis = [DCT(0.25), DCT(1.0)]
+    few, all_of_them = (
+        GeoDA(queries=300, basis=each)(Wave().eval(), x, y, generator=seed(1), starts=starts).distance / exact
+        for each in basis
+    )
+    assert (few < 1.02).all()
+    assert few.mean() < all_of_them.mean()
+
+
+def test_a_subspace_of_waves_is_for_images(linear, seed):
+    """One line, with the mend."""
+    with pytest.raises(ValueError, match="images .* use Pixels"):
+        GeoDA(basis=DCT(0.5))(linear(SIZE), torch.full((2, SIZE), 0.5), torch.tensor([0, 1]), generator=seed(0))
