@@ -49,7 +49,7 @@ def test_noise_in_a_basis_is_white_inside_its_first_directions(basis, seed):
 
 @pytest.mark.parametrize("basis", [Pixels(), DCT(1.0)], ids=repr)
 def test_on_a_linear_model_each_direction_gains_epsilon_times_its_slope(basis, linear, seed):
-    """Exactly; for one query where the step along it helps, for two where the step against it does; round after round."""
+    """Exactly: for one query where the step along it helps, for two where the step back does, round after round."""
     model, epsilon, queries = linear(16), 0.01, 50
     x = 0.4 + 0.2 * torch.rand(6, 1, 4, 4, generator=seed(1), dtype=torch.float64)
     with torch.no_grad():

@@ -110,10 +110,10 @@ class Nearest:
         return torch.cat([self.goal.margin(self.model(z), y) < 0 for z, y in parts])
 
 
-def candidates(noise: RowNoise, x: Tensor, starts: Tensor | None) -> Callable[[Tensor, int], Tensor]:
-    """What a search may start from: of `starts` (M, *input), or uniform noise, by positions (n,) and counter."""
+def candidates(noise: RowNoise, x: Tensor, starts: Tensor | None) -> Callable[[Tensor, int | Tensor], Tensor]:
+    """What a search may start from: of `starts` (M, *input), or uniform noise, by positions (n,) and counters."""
 
-    def candidate(rows: Tensor, number: int) -> Tensor:
+    def candidate(rows: Tensor, number: int | Tensor) -> Tensor:
         own = noise.select(rows)
         if starts is None:
             return own.uniform(x.shape[1:], number)
@@ -122,7 +122,7 @@ def candidates(noise: RowNoise, x: Tensor, starts: Tensor | None) -> Callable[[T
     return candidate
 
 
-def start(found: Nearest, candidate: Callable[[Tensor, int], Tensor], tries: int) -> tuple[Tensor, Tensor]:
+def start(found: Nearest, candidate: Callable[[Tensor, int | Tensor], Tensor], tries: int) -> tuple[Tensor, Tensor]:
     """A first point that has won for each unsolved row.
 
     Args:

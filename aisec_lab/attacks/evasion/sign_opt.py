@@ -15,7 +15,8 @@ from aisec_lab.attacks.evasion.polls import towards_wins
 from aisec_lab.attacks.evasion.projections import per_row, scaled
 
 SMOOTHING = 0.001  # the paper's epsilon, beside a direction of norm 1
-COARSE, FINE = 1e-3, 2e-6  # how well radii are known, as shares of them: at first, and once directions are compared
+HALVINGS = 10  # of the radius of a first direction
+FINE = 2e-6  # how well radii are known later, as shares of them
 GROW, SHRINK, SHORTEST = 2.0, 0.25, 1e-4  # of the step size, as in the authors' code
 TRIES = 15  # of a line search
 
@@ -79,21 +80,31 @@ class SignOPT:
                 t += 1
 
     def _begin(self, found: Nearest, noise: RowNoise, starts: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the first directions those of the nearest boundary: rows that have one, directions and radii."""
-        rows = found.unsolved
-        x, candidate = found.x[rows], candidates(noise, found.x, starts)
+        """Of the first directions those of the nearest boundary: rows that have one, directions and radii.
+
+        A row asks about each direction at the radius of its best one; where that wins, it halves the radius's range.
+        Every pass asks about one point of each row, wherever it is on this way.
+        """
+        rows, candidate = found.unsolved, candidates(noise, found.x, starts)
+        x = found.x[rows]
         theta, g = torch.zeros_like(x), x.new_full((len(rows),), torch.inf)
-        for number in range(self.directions):
-            if not (found.left(rows) > 0).any():
-                break
-            way = candidate(rows, number) - x
-            most = torch.minimum(self.ball.size(way), g)
-            way = self._unit(way)
-            radius = _radius(found, rows, x, way, most, COARSE)
-            nearer = radius < g
-            theta[nearer], g[nearer] = way[nearer], radius[nearer]
-        begun = g.isfinite()
-        return rows[begun], theta[begun], g[begun]
+        low, tried, halved = torch.zeros_like(g), torch.zeros_like(rows), torch.full_like(rows, HALVINGS)
+        while True:
+            fresh = halved == HALVINGS
+            still = ((found.left(rows) > 0) & ~(fresh & (tried == self.directions))).nonzero().squeeze(1)
+            if not len(still):
+                begun = g.isfinite()
+                return rows[begun], theta[begun], g[begun]
+            fresh = fresh[still]
+            way = candidate(rows[still], tried[still]) - x[still]
+            most = torch.minimum(self.ball.size(way), g[still])
+            place = torch.where(fresh, most, (low[still] + g[still]) / 2)
+            way = torch.where(per_row(fresh, x), self._unit(way), theta[still])
+            won = found.ask(rows[still], (x[still] + per_row(place, x) * way).clamp(0, 1))
+            theta[still[won]], g[still[won]] = way[won], place[won]
+            low[still] = torch.where(fresh, 0.0, torch.where(won, low[still], place))
+            tried[still] += fresh
+            halved[still] = torch.where(fresh, torch.where(won, 0, HALVINGS), halved[still] + 1)
 
     def _descent(self, found: Nearest, rows: Tensor, theta: Tensor, g: Tensor, noise: RowNoise, counter: int) -> Tensor:
         """The direction, of norm 1, in which the radius g falls."""
@@ -126,7 +137,7 @@ class SignOPT:
                 break
             way = origin[still] + per_row(length[still], x) * down[still]
             way = self._unit(way.clamp(-1, 1) if isinstance(self.ball, Linf) else way)
-            radius = _radius(found, rows[still], x[still], way, g[still], FINE)
+            radius = _radius(found, rows[still], x[still], way, g[still])
             better, before = radius < g[still], moved[still]
             nearer = still[better]
             theta[nearer], g[nearer], alpha[nearer] = way[better], radius[better], length[nearer]
@@ -142,10 +153,10 @@ class SignOPT:
         return scaled(way) if isinstance(self.ball, Linf) else self.ball.steepest(way)
 
 
-def _radius(found: Nearest, rows: Tensor, x: Tensor, way: Tensor, most: Tensor, tolerance: float) -> Tensor:
-    """How far the boundary is from x along directions, to a share `tolerance`; `inf` where farther than `most` (n,)."""
+def _radius(found: Nearest, rows: Tensor, x: Tensor, way: Tensor, most: Tensor) -> Tensor:
+    """How far the boundary is from x along directions; `inf` where farther than `most` (n,)."""
     low, radius = bracket(found, rows, ray(x, way), most, outward=False)
     near = radius.isfinite().nonzero().squeeze(1)
     low, high = low[near], radius[near]
-    radius[near] = bisect(found, rows[near], ray(x[near], way[near]), low, high, halvings(low, high, tolerance * high))
+    radius[near] = bisect(found, rows[near], ray(x[near], way[near]), low, high, halvings(low, high, FINE * high))
     return radius
