@@ -83,6 +83,7 @@ class SpatialGrid(Spatial):
         return grid[(grid != 0).any(1)]
 
     def search(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> SpatialResult:
+        _check(model, x, y)
         poses = self.poses().to(x)
 
         def ahead(rows: Tensor, first: int, k: int) -> Tensor:
@@ -104,6 +105,7 @@ class WorstOfK(Spatial):
             raise ValueError(f"k must be positive: {self}")
 
     def search(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> SpatialResult:
+        _check(model, x, y)
         noise, limits = RowNoise(x, generator), torch.tensor(self.threat.limits).to(x)
 
         def drawn(rows: Tensor, first: int, k: int) -> Tensor:
@@ -131,8 +133,7 @@ class SpatialPGD(Spatial):
             raise ValueError(f"steps and step_size must be positive: {self}")
 
     def search(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> SpatialResult:
-        check(model, x, y)
-        check_images(x)
+        _check(model, x, y)
         limits = torch.tensor(self.threat.limits).to(x)
         share = 2 * RowNoise(x, generator).uniform((3,), 0) - 1
         pose = torch.zeros_like(share)
@@ -154,10 +155,14 @@ class SpatialPGD(Spatial):
         return SpatialResult(found.x_adv, pose)
 
 
-def _worst(model: nn.Module, x: Tensor, y: Tensor, goal: Goal, propose: Proposals, number: int) -> SpatialResult:
-    """The first pose of each row that wins, or else the one of the lowest margin, of as many as are proposed."""
+def _check(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    """The door of every attack, and of images."""
     check(model, x, y)
     check_images(x)
+
+
+def _worst(model: nn.Module, x: Tensor, y: Tensor, goal: Goal, propose: Proposals, number: int) -> SpatialResult:
+    """The first pose of each row that wins, or else the one of the lowest margin, of as many as are proposed."""
     with asked(model), torch.no_grad():
         found = Lowest(model, x, y, goal)
         pose, rows, tried = x.new_zeros(len(x), 3), found.unsolved, 0
