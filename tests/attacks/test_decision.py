@@ -7,7 +7,23 @@ import pytest
 import torch
 from torch import nn
 
-from aisec_lab.attacks import DCT, L0, L1, L2, Boundary, GeoDA, HopSkipJump, Linf, Oracle, SignOPT, Targeted
+from aisec_lab.attacks import (
+    DCT,
+    L0,
+    L1,
+    L2,
+    Boundary,
+    GeoDA,
+    HopSkipJump,
+    Linf,
+    Oracle,
+    SignOPT,
+    SimBA,
+    Targeted,
+    Within,
+)
+from aisec_lab.data import Dataset
+from aisec_lab.evaluation import security_curve
 
 ATTACKS = [
     HopSkipJump(L2(0)),
@@ -237,3 +253,22 @@ def test_a_subspace_of_waves_is_for_images(linear, seed):
         GeoDA(basis=DCT(0.5))(
             linear(SIZE), torch.full((2, SIZE), 0.5).double(), torch.tensor([0, 1]), generator=seed(0)
         )
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        Within(L2(0.5), SignOPT(queries=150, directions=10, samples=30)),
+        Within(L2(0.5), GeoDA(queries=150, samples=30)),
+        SimBA(L2(0.5), queries=60),
+    ],
+    ids=lambda attack: type(getattr(attack, "attack", attack)).__name__,
+)
+def test_a_security_curve_falls_with_the_radius(attack, cnn, sample):
+    """Held to a ball; no point outside it."""
+    dataset = Dataset(sample[0][:20], sample[1][:20], tuple("0123456789"), "digits")
+    rows, x_adv = security_curve(attack, cnn, dataset, [1.5], seed=0)
+    assert (rows["size"] <= rows.level * (1 + 1e-5)).all()
+    broken = (rows.adversarial != rows.label).groupby(rows.level).mean()
+    assert broken[1.5] > broken[0.5]
+    assert x_adv.shape == dataset.x.shape
