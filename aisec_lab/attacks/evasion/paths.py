@@ -93,7 +93,7 @@ def bracket(found: Nearest, rows: Tensor, path: Path, guess: Tensor, *, outward:
     still = (won | outward).nonzero().squeeze(1)
     for leap in range(LEAPS):
         inward, far = won[still], GAP * 2**leap
-        still = still[(found.left(rows[still]) > 0) & (~inward | (far < 1))]
+        still = still[found.going(rows[still]) & (~inward | (far < 1))]
         if not len(still):
             break
         inward = won[still]

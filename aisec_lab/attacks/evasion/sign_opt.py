@@ -91,7 +91,7 @@ class SignOPT:
         low, tried, halved = torch.zeros_like(g), torch.zeros_like(rows), torch.full_like(rows, HALVINGS)
         while True:
             fresh = halved == HALVINGS
-            still = ((found.left(rows) > 0) & ~(fresh & (tried == self.directions))).nonzero().squeeze(1)
+            still = (found.going(rows) & ~(fresh & (tried == self.directions))).nonzero().squeeze(1)
             if not len(still):
                 begun = g.isfinite()
                 return rows[begun], theta[begun], g[begun]
@@ -132,7 +132,7 @@ class SignOPT:
         moved = torch.zeros_like(rows, dtype=torch.bool)
         still = torch.arange(len(rows), device=rows.device)
         for attempt in range(TRIES):
-            still = still[found.left(rows[still]) > 0]
+            still = still[found.going(rows[still])]
             if not len(still):
                 break
             way = origin[still] + per_row(length[still], x) * down[still]
