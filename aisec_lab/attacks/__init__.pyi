@@ -1,6 +1,7 @@
 from .evasion.adaptive import BPDA, EOT, Adaptive
 from .evasion.apgd import APGD, TargetedAPGD
 from .evasion.balls import L0, L1, L2, Ball, Linf
+from .evasion.basis import DCT, Pixels
 from .evasion.batches import InBatches
 from .evasion.boundary import Boundary
 from .evasion.carlini_wagner import CarliniWagner
@@ -10,6 +11,7 @@ from .evasion.door import Attack
 from .evasion.fab import FAB, TargetedFAB
 from .evasion.fmn import FMN
 from .evasion.found import Found
+from .evasion.geoda import GeoDA
 from .evasion.goals import Targeted, Tolerance, Undetected, Untargeted, aimed
 from .evasion.gradient import FGSM, PGD
 from .evasion.half import Half
@@ -32,7 +34,11 @@ from .evasion.noise import RowNoise
 from .evasion.physical.camera import Camera
 from .evasion.physical.conditions import Conditions
 from .evasion.physical.patch import AdversarialPatch, Patch
+from .evasion.physical.poses import RotationTranslation, turned
+from .evasion.physical.spatial import Spatial, SpatialGrid, SpatialPGD, SpatialResult, WorstOfK
 from .evasion.score import Square
+from .evasion.sign_opt import SignOPT
+from .evasion.simba import SimBA
 from .evasion.sponge import Sponge, activation_density
 from .evasion.suite import AutoAttack, Cascade, QuickAutoAttack, RandAutoAttack, Suite, Worst
 from .evasion.tables import Table
@@ -88,6 +94,7 @@ from .victims import FunctionClassifier, HTTPClassifier, SklearnClassifier
 __all__ = [
     "APGD",
     "BPDA",
+    "DCT",
     "DDN",
     "DLR",
     "EOT",
@@ -132,6 +139,7 @@ __all__ = [
     "Extraction",
     "Found",
     "FunctionClassifier",
+    "GeoDA",
     "GradientInversion",
     "GradientMatching",
     "Greedy",
@@ -171,6 +179,7 @@ __all__ = [
     "OptP",
     "Oracle",
     "Patch",
+    "Pixels",
     "Poisoned",
     "PoisonedNumbers",
     "Poisoning",
@@ -180,6 +189,7 @@ __all__ = [
     "RandAutoAttack",
     "Reorderings",
     "Residual",
+    "RotationTranslation",
     "RowNoise",
     "SVMPoints",
     "ScaledLogit",
@@ -189,10 +199,16 @@ __all__ = [
     "ShadowClassifier",
     "Shifts",
     "SignFlip",
+    "SignOPT",
+    "SimBA",
     "Sinusoid",
     "SkewNormal",
     "SklearnClassifier",
     "SmallestMargin",
+    "Spatial",
+    "SpatialGrid",
+    "SpatialPGD",
+    "SpatialResult",
     "Sponge",
     "Square",
     "Stolen",
@@ -219,6 +235,7 @@ __all__ = [
     "Within",
     "Worst",
     "WorstFlips",
+    "WorstOfK",
     "WorstRows",
     "activation_density",
     "aimed",
@@ -229,4 +246,5 @@ __all__ = [
     "published",
     "resemblance",
     "sampled_exposure",
+    "turned",
 ]

@@ -187,8 +187,14 @@ def security_curve(
         of the attack's own level.
 
     Raises:
-        ValueError: as for `attacked`; a model with other columns than the data set has classes.
+        ValueError: as for `attacked`; a model with other columns than the data set has classes; an attack without a
+            ball.
     """
+    if not isinstance(getattr(attack, "ball", None), Ball):
+        raise ValueError(
+            f"a security curve gives the ball of an attack each radius in turn, and {type(attack).__name__} has none: "
+            "make one for each level, and use `attacked`"
+        )
     clean = classes_of(model, dataset.x, len(dataset.classes))
     records, own = [], dataset.x
     for level in sorted({*levels, attack.ball.eps}):

@@ -20,9 +20,15 @@ from aisec_lab.attacks import (
     Boundary,
     CarliniWagner,
     DeepFool,
+    GeoDA,
     HopSkipJump,
     Linf,
+    SignOPT,
+    SimBA,
+    SpatialGrid,
+    SpatialPGD,
     Square,
+    WorstOfK,
 )
 from aisec_lab.models import CNN, TwoLogits, frozen
 
@@ -42,6 +48,12 @@ ATTACKS = {
     "CarliniWagner": CarliniWagner(steps=10, searches=2),
     "Boundary": Boundary(L2(0.0), queries=60),
     "HopSkipJump": HopSkipJump(L2(0.0), queries=200, samples=10),
+    "SimBA": SimBA(Linf(EPS), queries=20),
+    "SignOPT": SignOPT(L2(0.0), queries=60, directions=5, samples=10),
+    "GeoDA": GeoDA(L2(0.0), queries=60, samples=5),
+    "SpatialGrid": SpatialGrid(angles=3, shifts=3),
+    "WorstOfK": WorstOfK(k=5),
+    "SpatialPGD": SpatialPGD(steps=5),
 }
 
 

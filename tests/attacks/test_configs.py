@@ -7,7 +7,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from aisec_lab.attacks import Ball
+from aisec_lab.attacks import Ball, RotationTranslation, Spatial
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 KNOWS = {
@@ -21,6 +21,10 @@ KNOWS = {
     "ddn": {"l2"},
     "fab": {"linf", "l2", "l1"},
     "fab_t": {"linf", "l2", "l1"},
+    "simba": {"linf", "l2"},
+    "simba_dct": {"linf", "l2"},
+    "sign_opt": {"linf", "l2"},
+    "geoda": {"linf", "l2", "l1"},
 }
 BALLS, ATTACKS = sorted((CONFIGS / "ball").glob("*.yaml")), sorted((CONFIGS / "attack").glob("*.yaml"))
 
@@ -35,6 +39,9 @@ def test_attack_is_made_over_the_ball_of_the_threat_model(attack, ball):
             instantiate(cfg.attack)
         return
     made = instantiate(cfg.attack)
+    if isinstance(made, Spatial):  # a threat of its own
+        assert made.threat == RotationTranslation(30, 3)
+        return
     assert isinstance(made.ball, Ball)
     assert made.ball.name.lower() == ball.stem
     assert made == replace(made, ball=instantiate(cfg.ball))

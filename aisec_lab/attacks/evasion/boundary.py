@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.balls import L2, check_ball
 from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.nearest import Nearest, Searched, blend, candidates, halve, start
+from aisec_lab.attacks.evasion.nearest import Nearest, Searched, candidates, start
 from aisec_lab.attacks.evasion.noise import RowNoise
+from aisec_lab.attacks.evasion.paths import blend, halve
 from aisec_lab.attacks.evasion.projections import per_row
 from aisec_lab.models.asked import asked
 

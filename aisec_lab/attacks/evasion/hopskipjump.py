@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.nearest import Nearest, Searched, candidates, halve, start
+from aisec_lab.attacks.evasion.nearest import Nearest, Searched, candidates, start
 from aisec_lab.attacks.evasion.noise import RowNoise
+from aisec_lab.attacks.evasion.paths import halve
+from aisec_lab.attacks.evasion.polls import towards_wins
 from aisec_lab.attacks.evasion.projections import per_row
 from aisec_lab.models.asked import asked
 
@@ -76,17 +78,13 @@ class HopSkipJump:
         self, found: Nearest, rows: Tensor, z: Tensor, delta: Tensor, samples: int, noise: RowNoise, t: int
     ) -> Tensor:
         """The direction in which points z at the boundary are won, estimated by polling around them (eq. 16)."""
-        v = torch.zeros_like(z)
-        for i, own in enumerate(noise.generators(TRIES + t)):
+
+        def around(i: int, own: torch.Generator) -> tuple[Tensor, Tensor]:
             u = torch.randn((samples, *z.shape[1:]), generator=own, dtype=z.dtype, device=z.device)
-            u = L2(0).steepest(u)
-            around = (z[i] + delta[i] * u).clamp(0, 1)
-            phi = 2 * found.poll(int(rows[i]), around).to(z.dtype) - 1
-            u = (around[: len(phi)] - z[i]) / delta[i]
-            if phi.abs().sum() > phi.sum().abs():  # not all of one kind: the mean makes a good baseline
-                phi = phi - phi.mean()
-            v[i] = (per_row(phi, u) * u).sum(0)
-        return self.ball.steepest(v)
+            points = (z[i] + delta[i] * L2(0).steepest(u)).clamp(0, 1)
+            return points, (points - z[i]) / delta[i]
+
+        return self.ball.steepest(towards_wins(found, rows, around, noise, TRIES + t))
 
     def _jump(self, found: Nearest, rows: Tensor, z: Tensor, v: Tensor, step: Tensor) -> Tensor:
         """One step along v, halved until it wins; a row whose step never does stays."""

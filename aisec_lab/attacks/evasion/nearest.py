@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import Ball, Linf
+from aisec_lab.attacks.evasion.balls import Ball
 from aisec_lab.attacks.evasion.door import check_answer
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.projections import per_row
 
 BATCH = 128  # points a pass: with many more, a pass leaves the processor's cache and takes longer for each
 
@@ -111,42 +110,10 @@ class Nearest:
         return torch.cat([self.goal.margin(self.model(z), y) < 0 for z, y in parts])
 
 
-def blend(ball: Ball, x: Tensor, z: Tensor, share: Tensor) -> Tensor:
-    """The nearest points to z (n, *input) at a share (n,) of their distance from x, as the ball measures it."""
-    delta = z - x
-    if isinstance(ball, Linf):
-        reach = per_row(share * ball.size(delta), x)
-        delta = delta.clamp(-reach, reach)
-    else:
-        delta = per_row(share, x) * delta
-    return (x + delta).clamp(0, 1)  # of rounding
+def candidates(noise: RowNoise, x: Tensor, starts: Tensor | None) -> Callable[[Tensor, int | Tensor], Tensor]:
+    """What a search may start from: of `starts` (M, *input), or uniform noise, by positions (n,) and counters."""
 
-
-def halve(found: Nearest, rows: Tensor, z: Tensor, times: int) -> Tensor:
-    """Pull won points z (n, *input) towards their rows until they stand at the boundary.
-
-    Args:
-        found: asked once for each row and halving.
-        rows: positions of the rows in the whole batch.
-        z: a point for each that has won.
-        times: halvings; the share of the distance ends within 2 ** -times of the boundary.
-
-    Returns:
-        Points that have won, shape of `z`.
-    """
-    x, high = found.x[rows], z.new_ones(len(rows))
-    low = torch.zeros_like(high)
-    for _ in range(times):
-        middle = (low + high) / 2
-        won = found.ask(rows, blend(found.ball, x, z, middle))
-        low, high = torch.where(won, low, middle), torch.where(won, middle, high)
-    return blend(found.ball, x, z, high)
-
-
-def candidates(noise: RowNoise, x: Tensor, starts: Tensor | None) -> Callable[[Tensor, int], Tensor]:
-    """What a search may start from: of `starts` (M, *input), or uniform noise, by positions (n,) and counter."""
-
-    def candidate(rows: Tensor, number: int) -> Tensor:
+    def candidate(rows: Tensor, number: int | Tensor) -> Tensor:
         own = noise.select(rows)
         if starts is None:
             return own.uniform(x.shape[1:], number)
@@ -155,7 +122,7 @@ def candidates(noise: RowNoise, x: Tensor, starts: Tensor | None) -> Callable[[T
     return candidate
 
 
-def start(found: Nearest, candidate: Callable[[Tensor, int], Tensor], tries: int) -> tuple[Tensor, Tensor]:
+def start(found: Nearest, candidate: Callable[[Tensor, int | Tensor], Tensor], tries: int) -> tuple[Tensor, Tensor]:
     """A first point that has won for each unsolved row.
 
     Args:

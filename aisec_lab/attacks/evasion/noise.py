@@ -54,12 +54,12 @@ class RowNoise:
         selected.keys = self.keys[index]
         return selected
 
-    def bits(self, shape: tuple[int, ...], counter: int) -> Tensor:
-        """Random int64, shape (N, *shape); another counter gives independent ones."""
-        counted = _mixed(self.keys + torch.tensor(counter, device=self.keys.device) * GOLDEN)
+    def bits(self, shape: tuple[int, ...], counter: int | Tensor) -> Tensor:
+        """Random int64, shape (N, *shape); another counter, of all rows or of each (N,), gives independent ones."""
+        counted = _mixed(self.keys + torch.as_tensor(counter, device=self.keys.device) * GOLDEN)
         return _stream(counted, torch.Size(shape).numel()).view(-1, *shape)
 
-    def uniform(self, shape: tuple[int, ...], counter: int) -> Tensor:
+    def uniform(self, shape: tuple[int, ...], counter: int | Tensor) -> Tensor:
         """Uniform on [0, 1), shape (N, *shape), in the precision of the rows."""
         digits = 24 if self.dtype == torch.float32 else 53
         return _shifted(self.bits(shape, counter), 64 - digits).to(self.dtype) * 2.0**-digits
@@ -69,7 +69,7 @@ class RowNoise:
         u = (_shifted(self.bits(shape, counter), 12).double() + 0.5) * 2.0**-52  # inside (0, 1)
         return torch.special.ndtri(u).to(self.dtype)
 
-    def integers(self, low: int, high: int, shape: tuple[int, ...], counter: int) -> Tensor:
+    def integers(self, low: int, high: int, shape: tuple[int, ...], counter: int | Tensor) -> Tensor:
         """Uniform integers in low..high-1, shape (N, *shape), int64."""
         return low + _shifted(self.bits(shape, counter), 1) % (high - low)
 

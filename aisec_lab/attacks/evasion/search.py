@@ -127,11 +127,13 @@ class Lowest(Best):
         return ~(margin < 0)
 
 
-def ascent(model: nn.Module, z: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def ascent(
+    model: Callable[[Tensor], Tensor], z: Tensor, loss: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
     """One pass forward and backward.
 
     Args:
-        model: classifier, frozen.
+        model: classifier, frozen, or a function of one.
         z: points (N, *input).
         loss: of logits (N, K), one number a row.
 

@@ -76,7 +76,7 @@ class MIFGSM:
             for step in range(self.steps):
                 where = self._where(x, noise, DRAWS * step) if self.diversity else None
                 seen = model if where is None else lambda z, where=where: model(_resampled(z, where))
-                _, _, grad = ascent(seen, x + delta, ascended)  # type: ignore[arg-type]
+                _, _, grad = ascent(seen, x + delta, ascended)
                 if self.kernel > 1:
                     grad = smoothed(grad, self.kernel)
                 g = self.decay * g + grad / per_row(grad.flatten(1).abs().mean(1) + TINY, grad)
