@@ -16,7 +16,7 @@ from aisec_lab.attacks.evasion.search import Lowest
 
 @dataclass(frozen=True)
 class APGD:
-    """Auto-PGD on one loss: APGD-CE, and with the loss `DLR` APGD-DLR.
+    """Auto-PGD on one loss: APGD-CE, and with the loss `DLR` APGD-DLR; in L1 the one of arXiv:2103.01208 (`climb`).
 
     Args of the call, raises: as for `PGD`.
 
@@ -30,6 +30,7 @@ class APGD:
     restarts: int = 1
     loss: Loss = CrossEntropy()
     goal: Goal = Untargeted()
+    larger_first: bool = False  # whether six tenths of the steps are spent in 3 eps and in 2 eps
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1:
@@ -48,6 +49,7 @@ class APGD:
                     ball=self.ball,
                     steps=self.steps,
                     generator=generator,
+                    larger_first=self.larger_first,
                 )
         return found.x_adv
 
@@ -64,6 +66,7 @@ class TargetedAPGD:
     steps: int = 100
     targets: int = 9
     loss: TargetedLoss = TargetedDLR()
+    larger_first: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.targets < 1:
@@ -83,5 +86,6 @@ class TargetedAPGD:
                     ball=self.ball,
                     steps=self.steps,
                     generator=generator,
+                    larger_first=self.larger_first,
                 )
         return found.x_adv
