@@ -2,10 +2,12 @@ from .evasion.adaptive import BPDA, EOT, Adaptive
 from .evasion.apgd import APGD, TargetedAPGD
 from .evasion.balls import L0, L1, L2, Ball, Linf
 from .evasion.boundary import Boundary
+from .evasion.brendel_bethge import BrendelBethge
 from .evasion.carlini_wagner import CarliniWagner
 from .evasion.ddn import DDN
 from .evasion.deepfool import DeepFool
 from .evasion.door import Attack
+from .evasion.ead import EAD
 from .evasion.fab import FAB, TargetedFAB
 from .evasion.fmn import FMN
 from .evasion.found import Found
@@ -87,6 +89,7 @@ __all__ = [
     "BPDA",
     "DDN",
     "DLR",
+    "EAD",
     "EOT",
     "FAB",
     "FGSM",
@@ -109,6 +112,7 @@ __all__ = [
     "Ball",
     "Blended",
     "Boundary",
+    "BrendelBethge",
     "Camera",
     "Canary",
     "CarliniWagner",

@@ -21,6 +21,8 @@ KNOWS = {
     "ddn": {"l2"},
     "fab": {"linf", "l2", "l1"},
     "fab_t": {"linf", "l2", "l1"},
+    "ead": {"l1"},
+    "brendel_bethge": {"linf", "l2", "l1"},
 }
 BALLS, ATTACKS = sorted((CONFIGS / "ball").glob("*.yaml")), sorted((CONFIGS / "attack").glob("*.yaml"))
 
