@@ -13,9 +13,6 @@ from aisec_lab.attacks.evasion.minimal import Smallest
 from aisec_lab.attacks.evasion.projections import boxed, per_row
 from aisec_lab.attacks.evasion.search import ascent
 
-CHECKS = 10  # times in a run that progress is looked at
-PROGRESS = 0.9999  # what a tenth of the steps must bring the objective down to, or the row leaves the run
-
 
 @dataclass(frozen=True)
 class EAD:
@@ -59,7 +56,6 @@ class EAD:
         ever = torch.zeros_like(found.distance, dtype=torch.bool)
         rows = found.unsolved
         delta = ahead = torch.zeros_like(found.x[rows])  # x^(k) and y^(k) of algorithm 1, from x
-        checked = torch.full_like(c[rows], torch.inf)
         for k in range(self.steps):
             if not len(rows):
                 break
@@ -70,18 +66,15 @@ class EAD:
                 lambda logits, rows=rows: -self.goal.margin(logits, found.y[rows]),  # type: ignore[misc]
             )
             weight = torch.where(gain > 0, 0.0, c[rows])
-            objective = elastic(ahead, self.beta) - weight * gain
             step = self.step_size * (1 - k / self.steps) ** 0.5
             before, delta = delta, self._shrunk(x, ahead - step * (2 * ahead - per_row(weight, x) * grad))
             ahead = delta + k / (k + 3) * (delta - before)
             with torch.no_grad():
                 ever[rows] |= found.see(rows, x + delta, model(x + delta))
-            alive = found.distance[rows] > self.ball.eps
-            if k % max(self.steps // CHECKS, 1) == 0:
-                alive &= objective < PROGRESS * checked
-                checked = objective
+            moved = ((delta != 0) | (before != 0)).flatten(1).any(1)  # else c is too small, and later steps are smaller
+            alive = (found.distance[rows] > self.ball.eps) & moved
             if not alive.all():
-                rows, delta, ahead, checked = (part[alive] for part in (rows, delta, ahead, checked))
+                rows, delta, ahead = (part[alive] for part in (rows, delta, ahead))
         return ever
 
     def _shrunk(self, x: Tensor, delta: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from aisec_lab.attacks.evasion.projections import TINY
 
 HALVINGS = 40  # of the pull, at most
 FULL = 0.99  # share of the radius, at least, that a step uses up which the radius holds back
-TRIES = 100  # values of the slide, at most
-SLACK = 1e-9  # share of the rise that a point may miss the plane by
+TRIES = 60  # values of the slide, at most
+SLACK, ROUNDING = 1e-9, 1e-13  # share of the rise, and width of the box, that a point may miss the plane by
 Point = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -41,7 +41,7 @@ def step_onto(ball: Ball, x: Tensor, z: Tensor, slope: Tensor, rise: Tensor, rad
     far = 2 * b.shape[1] * rise.sign()[:, None] * b / b.abs().amax(1, keepdim=True).clamp(min=TINY)
     y = z + L2(0).within(z, far, radius)
     short = z + L2(0).crossing(z, b, rise)
-    on_plane = ((b * (short - z)).sum(1) - rise).abs() <= SLACK * rise.abs() + TINY
+    on_plane = ((b * (short - z)).sum(1) - rise).abs() <= SLACK * rise.abs() + ROUNDING
     near = x + ball.crossing(x, b, rise + (b * (z - x)).sum(1))
     reached = on_plane & ((short - z).norm(dim=1) <= radius)
     direct = reached & ((near - z).norm(dim=1) <= radius)
@@ -104,7 +104,7 @@ def _slid(point: Point, pull: Tensor, z: Tensor, b: Tensor, rise: Tensor, slide:
     for attempt in range(TRIES):
         y, free = point(pull[:, None], slide[:, None])
         missing = rise - (b * (y - z)).sum(1)
-        off = missing.abs() > SLACK * rise.abs() + TINY
+        off = missing.abs() > SLACK * rise.abs() + ROUNDING
         if not off.any():
             break
         low, high = torch.where(missing > 0, slide, low), torch.where(missing < 0, slide, high)
