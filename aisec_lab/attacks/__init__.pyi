@@ -4,10 +4,12 @@ from .evasion.balls import L0, L1, L2, Ball, Linf
 from .evasion.basis import DCT, Pixels
 from .evasion.batches import InBatches
 from .evasion.boundary import Boundary
+from .evasion.brendel_bethge import BrendelBethge
 from .evasion.carlini_wagner import CarliniWagner
 from .evasion.ddn import DDN
 from .evasion.deepfool import DeepFool
 from .evasion.door import Attack
+from .evasion.ead import EAD
 from .evasion.fab import FAB, TargetedFAB
 from .evasion.fmn import FMN
 from .evasion.found import Found
@@ -97,6 +99,7 @@ __all__ = [
     "DCT",
     "DDN",
     "DLR",
+    "EAD",
     "EOT",
     "FAB",
     "FGSM",
@@ -119,6 +122,7 @@ __all__ = [
     "Ball",
     "Blended",
     "Boundary",
+    "BrendelBethge",
     "Camera",
     "Canary",
     "CarliniWagner",

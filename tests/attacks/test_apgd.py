@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from aisec_lab.attacks import APGD, DLR, L1, L2, PGD, Linf, Targeted, TargetedAPGD, TargetedMargin
-from aisec_lab.attacks.evasion.climb import Climb, checkpoints
+from aisec_lab.attacks.evasion.pace import Climb, checkpoints
+from aisec_lab.attacks.evasion.sparse import SparseClimb
+from aisec_lab.models import Counted
 
 
 def survivors(attack, model, sample, generator):
@@ -23,7 +25,7 @@ def test_checkpoints_are_those_of_the_paper():
 def test_step_halves_and_goes_back_to_the_best_where_the_loss_hardly_rose():
     """Row 0 rose in all four steps, row 1 in two of four, row 2 in three of four but not beyond its best."""
     zero = torch.zeros(3, 1)
-    climb = Climb.begin(torch.arange(3), zero, zero, torch.tensor([0.0, 0.0, 9.0]), eta=2.0)
+    climb = Climb.begin(torch.arange(3), zero, zero, torch.tensor([0.0, 0.0, 9.0]), eps=1.0)
     for f in ([1.0, 5.0, 1.0], [2.0, 4.0, 2.0], [3.0, 3.0, 3.0], [4.0, 4.5, 4.0]):
         climb.move(torch.tensor(f)[:, None], -torch.tensor(f)[:, None], torch.tensor(f))
     climb.check(4)
@@ -33,6 +35,67 @@ def test_step_halves_and_goes_back_to_the_best_where_the_loss_hardly_rose():
     assert climb.grad.squeeze(1).tolist() == [-4, -5, 0]
     climb.check(0)  # nothing asked of the rises: halved only where neither eta nor the best has changed since
     assert climb.eta.tolist() == [1, 1, 1]
+
+
+def sparse_climb(grad, delta, eps=0.3):
+    return SparseClimb.begin(torch.arange(len(grad)), delta, grad, torch.zeros(len(grad)), eps)
+
+
+def test_a_step_in_l1_goes_along_the_steepest_coordinates_that_can_move():
+    """Two of ten, in the shares of their slopes; one that stands at a face is held there, and does not count."""
+    x, grad = torch.full((2, 10), 0.5), torch.arange(10.0, 0, -1).repeat(2, 1)
+    x[1, 0] = 0.9
+    delta = torch.zeros_like(x)
+    delta[1, 0] = 0.1  # at its face
+    c = sparse_climb(grad, delta)
+    z = c.step(L1(0.3), x, first=True)
+    assert z[0].tolist() == pytest.approx([0.3 * 10 / 19, 0.3 * 9 / 19] + [0] * 8)
+    # row 1: 0.1 is held; of 0.3 / 17 * (9, 8) on top the projection takes so much off each that 0.2 is left
+    excess = 0.3 * 9 / 17 + 0.3 * 8 / 17 - 0.2
+    assert z[1].tolist() == pytest.approx(
+        [0.1, 0.3 * 9 / 17 - excess / 2, 0.3 * 8 / 17 - excess / 2] + [0] * 7, abs=1e-6
+    )
+    assert L1(0.3).size(z).tolist() == pytest.approx([0.3, 0.3])
+
+
+def test_the_step_in_l1_gets_sparser_with_the_best_point():
+    """A sparser best point brings back the first eta, another one a smaller."""
+    c = sparse_climb(torch.ones(2, 40), torch.ones(2, 40))
+    assert c.number.tolist() == [8, 8]
+    best = torch.zeros(2, 40)
+    best[0, :12], best[1, :39] = 1, 1
+    c.move(best, torch.full((2, 40), 5.0), torch.ones(2))
+    c.move(torch.ones(2, 40), torch.ones(2, 40), torch.zeros(2))
+    c.check(1)
+    assert c.number.tolist() == [8, 26]
+    assert c.eta.tolist() == pytest.approx([0.3, 0.2])
+    assert torch.equal(c.delta[0], best[0])
+    assert (c.grad[0] == 5).all()
+    assert (c.delta[1] == 1).all()
+    for _ in range(9):
+        c.check(1)
+    assert c.eta.tolist() == pytest.approx([0.03, 0.03])
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10, 25, 100])
+def test_larger_balls_first_take_no_more_passes_and_end_in_their_own(steps, cnn, sample, seed):
+    """Three tenths of the steps in each of two larger ones; a point found there counts only in its own ball."""
+    right = cnn(sample[0][:20]).argmax(1) == sample[1][:20]
+    x, y = sample[0][:20][right], sample[1][:20][right]
+    counted = Counted(cnn)
+    x_adv = APGD(L1(0.01), steps, larger_first=True)(counted, x, y, generator=seed(0))  # no row is won
+    assert (L1(0).size(x_adv - x) <= 0.01 + 1e-6).all()
+    starts = 3 if steps >= 4 else 1
+    assert counted.forward_passes == (1 + steps + starts) * len(x)
+
+
+def test_larger_balls_first_are_stronger_in_l1(cnn, sample, seed):
+    """Summed over seeds, at equal steps (table 2 of the paper)."""
+    left = {
+        larger: sum(survivors(APGD(L1(0.8), 40, larger_first=larger), cnn, sample, seed(s)) for s in range(3))
+        for larger in (False, True)
+    }
+    assert left[True] <= left[False]
 
 
 @pytest.mark.parametrize("ball", [Linf(0.06), Linf(0.12), L2(0.5), L1(1.0)], ids=repr)

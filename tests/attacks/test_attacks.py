@@ -34,6 +34,7 @@ ATTACKS = {
     "APGD-CE": lambda ball: APGD(ball, steps=12, restarts=2),
     "APGD-DLR": lambda ball: APGD(ball, steps=12, loss=DLR()),
     "APGD-T": lambda ball: TargetedAPGD(ball, steps=8, targets=3),
+    "APGD-CE, larger balls first": lambda ball: APGD(ball, steps=12, larger_first=True),
     "Square": lambda ball: Square(ball, queries=40),
     "NES": lambda ball: NES(ball, queries=300, step_size=0.3),
     "MI-FGSM": MIFGSM,
@@ -42,7 +43,7 @@ ATTACKS = {
     "AutoAttack": lambda ball: AutoAttack(ball, steps=5, targets=2, queries=20),
     "AutoAttack, quick": lambda ball: QuickAutoAttack(ball, steps=5, targets=2),
 }
-ONLY = {"Square": {"Linf", "L2"}, "AutoAttack": {"Linf", "L2"}}
+ONLY = {"Square": {"Linf", "L2", "L1"}, "AutoAttack": {"Linf", "L2", "L1"}}
 CASES = [
     pytest.param(make(ball), id=f"{name}-{ball.name}")
     for name, make in ATTACKS.items()

@@ -11,11 +11,11 @@ from aisec_lab.attacks import Ball, RotationTranslation, Spatial
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 KNOWS = {
-    "square": {"linf", "l2"},
+    "square": {"linf", "l2", "l1"},
     "hop_skip_jump": {"linf", "l2"},
     "boundary": {"l2"},
-    "autoattack": {"linf", "l2"},
-    "autoattack_half": {"linf", "l2"},
+    "autoattack": {"linf", "l2", "l1"},
+    "autoattack_half": {"linf", "l2", "l1"},
     "deepfool": {"linf", "l2"},
     "carlini_wagner": {"l2"},
     "ddn": {"l2"},
@@ -25,6 +25,8 @@ KNOWS = {
     "simba_dct": {"linf", "l2"},
     "sign_opt": {"linf", "l2"},
     "geoda": {"linf", "l2", "l1"},
+    "ead": {"l1"},
+    "brendel_bethge": {"linf", "l2", "l1"},
 }
 BALLS, ATTACKS = sorted((CONFIGS / "ball").glob("*.yaml")), sorted((CONFIGS / "attack").glob("*.yaml"))
 

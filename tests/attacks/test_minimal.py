@@ -10,11 +10,13 @@ from torch import nn
 
 from aisec_lab.attacks import (
     DDN,
+    EAD,
     FAB,
     FMN,
     L0,
     L1,
     L2,
+    BrendelBethge,
     CarliniWagner,
     DeepFool,
     Linf,
@@ -34,8 +36,12 @@ KNOWN = {
     FMN: ("Linf", "L2", "L1", "L0"),
     FAB: ("Linf", "L2", "L1"),
     TargetedFAB: ("Linf", "L2", "L1"),
+    EAD: ("L1",),
+    BrendelBethge: ("Linf", "L2", "L1"),
 }
 LONG = {
+    EAD: {"steps": 200},
+    BrendelBethge: {"steps": 100, "step_size": 0.05},
     CarliniWagner: {"steps": 200},
     DDN: {"steps": 200},
     FMN: {"steps": 200},
@@ -43,6 +49,8 @@ LONG = {
     TargetedFAB: {"steps": 30},
 }
 SHORT = {
+    EAD: {"steps": 30, "searches": 5, "step_size": 0.05, "beta": 0.005, "first_c": 0.1},
+    BrendelBethge: {"steps": 15, "step_size": 0.005},
     CarliniWagner: {"steps": 40, "searches": 5, "step_size": 0.2},
     DDN: {"steps": 25},
     FMN: {"steps": 25},
@@ -97,6 +105,8 @@ def exact_distances(ball, model, x, y):
 
 
 TOLERANCE = {
+    EAD: 0.15,
+    BrendelBethge: 1e-9,
     DeepFool: 0.0201,
     CarliniWagner: 5e-3,
     DDN: 2e-3,
@@ -258,6 +268,8 @@ def test_rows_leave_once_they_are_inside_the_ball(attack, cnn, sample, seed):
     [
         (lambda: DeepFool(L1(0)), "DeepFool knows the balls L2 and Linf, not L1"),
         (lambda: CarliniWagner(Linf(0)), "CarliniWagner knows the ball L2, not Linf"),
+        (lambda: EAD(L2(0)), "EAD knows the ball L1, not L2"),
+        (lambda: EAD(beta=0), "must be positive"),
         (lambda: DDN(L0(0)), "DDN knows the ball L2, not L0"),
         (lambda: FAB(L0(0)), "FAB knows the balls Linf, L2 and L1, not L0: use FMN"),
         (lambda: TargetedFAB(L0(0)), "not L0: use FMN"),

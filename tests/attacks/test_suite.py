@@ -9,6 +9,7 @@ from torch import nn
 
 from aisec_lab.attacks import (
     APGD,
+    L0,
     L1,
     L2,
     PGD,
@@ -35,6 +36,7 @@ def exact(cnn, sample):
 SUITES = [
     AutoAttack(Linf(0.06), steps=5, targets=2, queries=40),
     AutoAttack(L2(0.4), steps=5, targets=2, queries=40),
+    AutoAttack(L1(1.0), steps=5, targets=2, queries=40),
     QuickAutoAttack(L1(1.0), steps=5, targets=2),
     Cascade({"square": Square(Linf(0.07), 30), "pgd": PGD(Linf(0.06), steps=3), "apgd": APGD(Linf(0.06), steps=4)}),
 ]
@@ -67,6 +69,15 @@ def test_the_standard_stages_are_those_of_the_paper_and_its_settings():
     assert [stages["apgd_t"].targets, stages["fab_t"].attack.targets, stages["square"].queries] == [9, 9, 5000]
     quick = QuickAutoAttack(Linf(8 / 255)).stages(10)
     assert quick == {name: stages[name] for name in ("apgd_ce", "apgd_t")}
+
+
+def test_in_l1_the_stages_are_those_of_the_reference():
+    """Larger balls first, 5 restarts, 5 targets of APGD and 9 of FAB."""
+    stages = AutoAttack(L1(12)).stages(10)
+    assert stages["apgd_ce"] == APGD(L1(12), 100, restarts=5, larger_first=True)
+    assert (stages["apgd_t"].targets, stages["apgd_t"].larger_first) == (5, True)
+    assert (stages["fab_t"].attack.targets, stages["fab_t"].ball) == (9, L1(12))
+    assert stages["square"] == Square(L1(12), 5000)
 
 
 @pytest.mark.parametrize("stopped", range(5))
@@ -163,5 +174,5 @@ def test_rand_attacks_the_mean_of_a_randomised_model(cnn, sample, seed):
 
 def test_a_ball_that_a_stage_does_not_know_is_refused_when_the_suite_is_made():
     """Not after hours."""
-    with pytest.raises(ValueError, match="Square knows the balls Linf and L2, not L1"):
-        AutoAttack(L1(1.0))
+    with pytest.raises(ValueError, match="FAB knows the balls Linf, L2 and L1, not L0"):
+        AutoAttack(L0(1))

@@ -17,7 +17,7 @@ from aisec_lab.models.asked import asked
 
 @dataclass(frozen=True)
 class APGD:
-    """Auto-PGD on one loss: APGD-CE, and with the loss `DLR` APGD-DLR.
+    """Auto-PGD on one loss: APGD-CE, and with the loss `DLR` APGD-DLR; in L1 the one of arXiv:2103.01208 (`climb`).
 
     Args of the call, raises: as for `PGD`.
 
@@ -31,6 +31,7 @@ class APGD:
     restarts: int = 1
     loss: Loss = CrossEntropy()
     goal: Goal = Untargeted()
+    larger_first: bool = False  # whether six tenths of the steps are spent in 3 eps and in 2 eps
 
     def __post_init__(self) -> None:
         check_ball("APGD", self.ball)
@@ -50,6 +51,7 @@ class APGD:
                     ball=self.ball,
                     steps=self.steps,
                     generator=generator,
+                    larger_first=self.larger_first,
                 )
         return found.x_adv
 
@@ -66,6 +68,7 @@ class TargetedAPGD:
     steps: int = 100
     targets: int = 9
     loss: TargetedLoss = TargetedDLR()
+    larger_first: bool = False
 
     def __post_init__(self) -> None:
         check_ball("TargetedAPGD", self.ball)
@@ -86,5 +89,6 @@ class TargetedAPGD:
                     ball=self.ball,
                     steps=self.steps,
                     generator=generator,
+                    larger_first=self.larger_first,
                 )
         return found.x_adv

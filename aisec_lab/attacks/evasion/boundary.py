@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.balls import L2, check_ball
 from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.nearest import Nearest, Searched, candidates, start
+from aisec_lab.attacks.evasion.nearest import Nearest, Searched, begin
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.paths import blend, halve
 from aisec_lab.attacks.evasion.projections import per_row
@@ -44,13 +44,20 @@ class Boundary:
             raise ValueError(f"queries must be at least 2, delta and epsilon in (0, 1): {self}")
 
     def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, starts: Tensor | None = None
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        *,
+        generator: torch.Generator,
+        start: Tensor | None = None,
+        starts: Tensor | None = None,
     ) -> Searched:
         x = admit(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
             found = Nearest(model, x, y, self.goal, self.ball, self.queries)
-            rows, z = start(found, candidates(noise, x, starts), TRIES)
+            rows, z = begin(found, noise, start, starts, TRIES)
             z = halve(found, rows, z, HALVINGS)
             delta, epsilon = torch.full_like(found.distance, self.delta), torch.full_like(found.distance, self.epsilon)
             step = 0

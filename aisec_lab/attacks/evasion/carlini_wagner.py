@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L2
+from aisec_lab.attacks.evasion.balls import L2, check_ball
 from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
@@ -37,8 +37,7 @@ class CarliniWagner:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ball, L2):
-            raise ValueError(f"CarliniWagner knows the ball L2, not {self.ball.name}")
+        check_ball("CarliniWagner", self.ball, L2)
         if self.steps < 1 or self.searches < 1 or not self.step_size > 0 or not self.first_c > 0:
             raise ValueError(f"steps, searches, step_size and first_c must be positive: {self}")
 

@@ -1,72 +1,16 @@
-"""One run of Auto-PGD, algorithm 1 of Croce & Hein (2020, arXiv:2003.01690)."""
+"""One run of Auto-PGD: up the loss inside a ball, or first inside larger ones."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.projections import per_row, unstopped
+from aisec_lab.attacks.evasion.balls import L1, Ball
+from aisec_lab.attacks.evasion.pace import Climb
 from aisec_lab.attacks.evasion.search import Lowest, ascent
+from aisec_lab.attacks.evasion.sparse import SparseClimb
 
-ALPHA = 0.75  # weight of the new step; the rest is momentum
-RHO = 0.75  # share of steps that must raise the loss between two checkpoints
-
-
-def checkpoints(steps: int) -> list[int]:
-    """The steps 0 = w_0 < w_1 < ... <= `steps` at which the step size is looked at."""
-    percent = [0, 22]  # the paper's p_j, in whole numbers
-    while percent[-1] <= 100:
-        percent.append(percent[-1] + max(percent[-1] - percent[-2] - 3, 6))
-    return sorted({-(-p * steps // 100) for p in percent[:-1]})
-
-
-@dataclass
-class Climb:
-    """Rows on their way up, in the symbols of algorithm 1; all fields share the first axis."""
-
-    rows: Tensor  # positions in the whole batch
-    delta: Tensor  # x^(k) - x
-    before: Tensor  # x^(k-1) - x
-    grad: Tensor  # of f at x^(k)
-    f: Tensor  # loss at x^(k)
-    delta_max: Tensor  # x_max - x
-    grad_max: Tensor
-    f_max: Tensor
-    eta: Tensor  # step size
-    raised: Tensor  # steps since the last checkpoint that raised f
-    f_max_checked: Tensor  # f_max at the last checkpoint
-    halved: Tensor  # whether eta was halved there
-
-    @classmethod
-    def begin(cls, rows: Tensor, delta: Tensor, grad: Tensor, f: Tensor, eta: float) -> "Climb":
-        """Rows at their starts delta."""
-        zero = torch.zeros_like(f)
-        return cls(rows, delta, delta, grad, f, delta, grad, f, zero + eta, zero, f, zero.bool())
-
-    def keep(self, mask: Tensor) -> None:
-        """Let go of the rows outside `mask`."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name)[mask])
-
-    def move(self, delta: Tensor, grad: Tensor, f: Tensor) -> None:
-        """Go on to delta, and remember it where it is the highest so far."""
-        self.raised = self.raised + (f > self.f)
-        self.before, self.delta, self.grad, self.f = self.delta, delta, grad, f
-        higher = f > self.f_max
-        self.delta_max = torch.where(per_row(higher, delta), delta, self.delta_max)
-        self.grad_max = torch.where(per_row(higher, delta), grad, self.grad_max)
-        self.f_max = torch.where(higher, f, self.f_max)
-
-    def check(self, steps: int) -> None:
-        """At a checkpoint, `steps` after the last: halve eta where f hardly rose, and go on from the highest point."""
-        stuck = (self.raised < RHO * steps) | (~self.halved & (self.f_max == self.f_max_checked))
-        self.eta = torch.where(stuck, self.eta / 2, self.eta)
-        self.delta = torch.where(per_row(stuck, self.delta), self.delta_max, self.delta)
-        self.grad = torch.where(per_row(stuck, self.delta), self.grad_max, self.grad)
-        self.f = torch.where(stuck, self.f_max, self.f)
-        self.halved, self.f_max_checked, self.raised = stuck, self.f_max, torch.zeros_like(self.raised)
+LARGER = (3, 2)  # radii before the ball's own, in units of it; each has three tenths of the steps
 
 
 def climb(
@@ -77,8 +21,9 @@ def climb(
     ball: Ball,
     steps: int,
     generator: torch.Generator,
+    larger_first: bool = False,
 ) -> None:
-    """One run of Auto-PGD (algorithm 1) over the rows that are not yet won.
+    """One run of Auto-PGD over the rows that are not yet won: in L1 by the rule of `SparseClimb`, else of `Climb`.
 
     Args:
         model: classifier, frozen.
@@ -88,6 +33,8 @@ def climb(
         ball: the threat.
         steps: the paper's N_iter.
         generator: source of the random start, of another one for each of several searches about a row.
+        larger_first: whether the search begins in 3 eps and goes on in 2 eps, three tenths of the steps each, from the
+            highest point so far drawn into the next ball (Croce & Hein, 2021, arXiv:2103.01208, section 3.3).
     """
     x, rows = found.x, found.unsolved
     if not len(rows):
@@ -96,23 +43,48 @@ def climb(
     def ascent_at(z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return ascent(model, z, lambda logits: loss(logits, *(label[rows] for label in labels)))
 
-    delta = torch.cat([ball.sample(part, generator) for part in x[rows].chunk(found.copies)])
-    logits, f, grad = ascent_at(x[rows] + delta, rows)
-    c = Climb.begin(rows, delta, grad, f, eta=2 * ball.eps)
-    found.see(rows, x[rows] + delta, logits)
-    c.keep(found.open[rows])
-    w = checkpoints(steps)
-    for k in range(1, steps + 1):
-        if not len(c.rows):
-            return
-        rows, origin = c.rows, x[c.rows]
-        step = per_row(c.eta, origin) * ball.steepest(unstopped(origin, c.delta, c.grad))
-        z = ball.project(origin, c.delta + step)
-        if k > 1:
-            z = ball.project(origin, c.delta + ALPHA * (z - c.delta) + (1 - ALPHA) * (c.delta - c.before))
-        logits, f, grad = ascent_at(origin + z, rows)
-        c.move(z, grad, f)
-        if k in w:
-            c.check(k - w[w.index(k) - 1])
-        found.see(rows, origin + z, logits)
-        c.keep(found.open[rows])
+    rule = SparseClimb if isinstance(ball, L1) else Climb
+    share = 3 * steps // 10 if larger_first else 0
+    wider = [ball.with_eps(factor * ball.eps) for factor in LARGER] if share else []
+    outer = wider[0] if wider else ball
+    delta = torch.cat([rule.start(part, outer, generator) for part in x[rows].chunk(found.copies)])
+    for wide in wider:
+        delta = _run(ascent_at, x, rows, wide.project(x[rows], delta), rule, wide, share)
+    if wider:
+        delta = ball.project(x[rows], delta)
+    _run(ascent_at, x, rows, delta, rule, ball, steps - len(wider) * share, found)
+
+
+def _run(
+    ascent_at: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]],
+    x: Tensor,
+    rows: Tensor,
+    delta: Tensor,
+    rule: type[Climb],
+    ball: Ball,
+    steps: int,
+    found: Lowest | None = None,
+) -> Tensor:
+    """Up from perturbations delta (n, *input) of the rows at positions `rows`, which leave once `found` is won.
+
+    Returns:
+        The highest perturbations of the rows that are left: of all, where nothing is shown to `found`.
+    """
+    origin = x[rows]
+    logits, f, grad = ascent_at(origin + delta, rows)
+    c = rule.begin(rows, delta, grad, f, ball.eps)
+    due, checked, k = rule.checkpoints(steps), 0, 0
+    while True:
+        if found is not None:
+            found.see(c.rows, origin + delta, logits)
+            c.keep(found.open[c.rows])
+        if k == steps or not len(c.rows):
+            return c.delta_max
+        k += 1
+        origin = x[c.rows]
+        delta = c.step(ball, origin, first=k == 1)
+        logits, f, grad = ascent_at(origin + delta, c.rows)
+        c.move(delta, grad, f)
+        if k in due:
+            c.check(k - checked)
+            checked = k

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L2
+from aisec_lab.attacks.evasion.balls import L2, check_ball
 from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
@@ -31,8 +31,7 @@ class DDN:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ball, L2):
-            raise ValueError(f"DDN knows the ball L2, not {self.ball.name}")
+        check_ball("DDN", self.ball, L2)
         if self.steps < 1 or not 0 < self.gamma < 1:
             raise ValueError(f"steps must be positive and gamma in (0, 1): {self}")
 

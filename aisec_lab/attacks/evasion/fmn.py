@@ -12,7 +12,10 @@ from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.minimal import Smallest, cosine
 from aisec_lab.attacks.evasion.projections import per_row, unstopped
 from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.attacks.evasion.starting import begin_at, to_boundary
 from aisec_lab.models.asked import asked
+
+HALVINGS = 10  # from a starting point to the boundary
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,15 @@ class FMN:
         model: classifier in evaluation mode; inputs in [0, 1], shape (N, *input), to logits (N, K).
         x, y: clean inputs (N, *input) and their true classes (N,), int64; with the goal `Targeted`, the targets.
         generator: unused; nothing here is random.
+        start: points that have won (N, *input), one for each row, to begin at in place of the rows themselves.
 
     Returns:
         `Found`: the nearest point seen for each row, inside the box, confirmed to win as it is returned. A row that is
         won as it is comes back untouched at distance 0, one for which nothing was found at `inf`.
 
     Raises:
-        ValueError: pixels outside [0, 1], a class outside 0..K-1, or a model in training mode.
+        ValueError: pixels outside [0, 1], a class outside 0..K-1, a model in training mode, or a start that has not
+            won or is no point of the box.
     """
 
     ball: Ball = L2(0)  # the norm, and a radius within which a row needs no further search
@@ -46,12 +51,17 @@ class FMN:
         if self.steps < 1 or not self.step_size > 0 or not 0 < self.gamma < 1:
             raise ValueError(f"steps and step_size must be positive and gamma in (0, 1): {self}")
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, start: Tensor | None = None
+    ) -> Found:
         x = admit(model, x, y, generator)
         with asked(model):
             found = Smallest(model, x, y, self.goal, self.ball)
+            if start is not None:
+                begin_at(model, found, start)
+                to_boundary(model, found, HALVINGS)
             rows = found.unsolved
-            delta, epsilon = torch.zeros_like(x[rows]), torch.full_like(found.distance[rows], torch.inf)
+            delta, epsilon = found.x_adv[rows] - x[rows], torch.full_like(found.distance[rows], torch.inf)
             for k in range(self.steps):
                 if not len(rows):
                     break

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf
+from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.basis import Basis, Pixels
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.nearest import Nearest, Searched, candidates, start
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.paths import bisect, bracket, halve, halvings
 from aisec_lab.attacks.evasion.polls import towards_wins
+from aisec_lab.models.asked import asked
 
 TRIES = 100  # candidates for a first point
 HALVINGS = 16  # on the way from it to the boundary
@@ -53,15 +54,14 @@ class GeoDA:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ball, Linf | L2 | L1):
-            raise ValueError(f"GeoDA knows the balls Linf, L2 and L1, not {self.ball.name}")
+        check_ball("GeoDA", self.ball, Linf, L2, L1)
         if self.queries < 2 or self.samples < 1 or not self.sigma > 0:
             raise ValueError(f"queries must be at least 2, samples and sigma positive: {self}")
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, starts: Tensor | None = None
     ) -> Searched:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
             found = Nearest(model, x, y, self.goal, self.ball, self.queries)

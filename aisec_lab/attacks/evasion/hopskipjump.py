@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.nearest import Nearest, Searched, candidates, start
+from aisec_lab.attacks.evasion.nearest import Nearest, Searched, begin
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.paths import halve
 from aisec_lab.attacks.evasion.polls import towards_wins
@@ -30,8 +30,9 @@ class HopSkipJump:
             of which only the highest is looked at.
         x, y: clean inputs and their true classes (N,), int64; with the goal `Targeted`, the targets.
         generator: source of all noise.
-        starts: inputs (M, *input) to start from, such as some of each target class; a search towards a class
-            hardly ever starts from uniform noise, which is what it is given without them.
+        start: points that have won (N, *input), one for each row, such as another attack's; looked at once.
+        starts: instead of it, inputs (M, *input) to choose from, such as some of each target class; a search towards
+            a class hardly ever starts from uniform noise, which is what it is given without them.
 
     Returns:
         The nearest input that has won for each row, inside the box, and the way there (`Searched`). The model sees
@@ -39,7 +40,7 @@ class HopSkipJump:
         which none of 100 starts has won, come back untouched.
 
     Raises:
-        ValueError: another ball, and what `PGD` refuses.
+        ValueError: another ball, a start that has not won, and what `PGD` refuses.
     """
 
     ball: Ball = L2(0)  # the norm, and a radius within which a row needs no further search
@@ -53,13 +54,20 @@ class HopSkipJump:
             raise ValueError(f"queries must be at least 2 and samples positive: {self}")
 
     def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, starts: Tensor | None = None
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        *,
+        generator: torch.Generator,
+        start: Tensor | None = None,
+        starts: Tensor | None = None,
     ) -> Searched:
         x = admit(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
             found = Nearest(model, x, y, self.goal, self.ball, self.queries)
-            rows, z = start(found, candidates(noise, x, starts), TRIES)
+            rows, z = begin(found, noise, start, starts, TRIES)
             z = self._to_boundary(found, rows, z)
             t = 0
             while True:

@@ -11,6 +11,7 @@ from aisec_lab.attacks.evasion.door import check_answer
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal
 from aisec_lab.attacks.evasion.noise import RowNoise
+from aisec_lab.attacks.evasion.starting import check_start, refuse_lost
 
 BATCH = 128  # points a pass: with many more, a pass leaves the processor's cache and takes longer for each
 
@@ -120,6 +121,34 @@ def candidates(noise: RowNoise, x: Tensor, starts: Tensor | None) -> Callable[[T
         return starts[own.integers(0, len(starts), (), number)]
 
     return candidate
+
+
+def begin(
+    found: Nearest, noise: RowNoise, given: Tensor | None, starts: Tensor | None, tries: int
+) -> tuple[Tensor, Tensor]:
+    """A first point that has won for each unsolved row: the one given, or the first of several candidates.
+
+    Args:
+        found: asked once for each row and candidate.
+        noise: of the rows.
+        given: a point for each row (N, *input).
+        starts: candidates for any row (M, *input); without either, uniform noise.
+        tries: most candidates for a row.
+
+    Returns:
+        Positions (n,) of the rows that have one, in ascending order, and their points (n, *input).
+
+    Raises:
+        ValueError: both are given; a start that has not won, or is no point of the box.
+    """
+    if given is None:
+        return start(found, candidates(noise, found.x, starts), tries)
+    if starts is not None:
+        raise ValueError("give one start for each row, or starts to choose from, not both")
+    check_start(found.x, given)
+    rows = found.unsolved
+    refuse_lost(rows, found.ask(rows, given[rows]))
+    return rows, given[rows]
 
 
 def start(found: Nearest, candidate: Callable[[Tensor, int | Tensor], Tensor], tries: int) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,14 @@
 """Square: random search on the scores that a model gives, without gradients."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
+from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.noise import RowNoise
@@ -19,10 +21,11 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the share of p
 
 @dataclass(frozen=True)
 class Square:
-    """Square attack (Andriushchenko et al., 2020, arXiv:1912.00049, algorithms 1 to 3): Linf and L2, images only.
+    """Square attack (Andriushchenko et al., 2020, arXiv:1912.00049, algorithms 1 to 3): images only.
 
     Squares at random places change to random corners of the ball (Linf), or take over the length of the
-    perturbation elsewhere (L2), and stay where this lowers the margin.
+    perturbation elsewhere (L2, and L1 as in Croce & Hein, 2021, arXiv:2103.01208), and stay where this lowers the
+    margin.
 
     Args of the call:
         model: classifier in evaluation mode; images in [0, 1], shape (N, C, H, W), to logits (N, K).
@@ -43,7 +46,7 @@ class Square:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
-        check_ball("Square", self.ball, Linf, L2)
+        check_ball("Square", self.ball, Linf, L2, L1)
         if self.queries < 2 or not 0 < self.p <= 1:
             raise ValueError(f"queries must be at least 2 and p in (0, 1]: {self}")
 
@@ -51,7 +54,11 @@ class Square:
         x = admit(model, x, y, generator)
         if x.ndim != 4:
             raise ValueError(f"Square changes squares of images (N, C, H, W), got shape {tuple(x.shape)}")
-        start, propose = (stripes, corners) if isinstance(self.ball, Linf) else (tiles, moved)
+        start: Callable[..., Tensor] = stripes
+        propose: Callable[..., Tensor] = corners
+        if not isinstance(self.ball, Linf):
+            order = 1 if isinstance(self.ball, L1) else 2
+            start, propose = partial(tiles, order=order), partial(moved, order=order)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
             found = Lowest(model, x, y, self.goal)

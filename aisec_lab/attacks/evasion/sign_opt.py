@@ -5,14 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L2, Ball, Linf
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
+from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.nearest import Nearest, Searched, candidates
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.paths import bisect, bracket, halvings, ray
 from aisec_lab.attacks.evasion.polls import towards_wins
 from aisec_lab.attacks.evasion.projections import per_row, scaled
+from aisec_lab.models.asked import asked
 
 SMOOTHING = 0.001  # the paper's epsilon, beside a direction of norm 1
 HALVINGS = 10  # of the radius of a first direction
@@ -55,15 +56,14 @@ class SignOPT:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ball, Linf | L2):
-            raise ValueError(f"SignOPT knows the balls Linf and L2, not {self.ball.name}")
+        check_ball("SignOPT", self.ball, Linf, L2)
         if min(self.queries - 1, self.directions, self.samples) < 1 or not self.step_size > 0:
             raise ValueError(f"queries must be at least 2, directions, samples and step_size positive: {self}")
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, starts: Tensor | None = None
     ) -> Searched:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
             found = Nearest(model, x, y, self.goal, self.ball, self.queries)

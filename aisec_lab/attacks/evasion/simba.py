@@ -5,15 +5,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L2, Ball, Linf
+from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.basis import Basis, Pixels
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.projections import per_row
 from aisec_lab.attacks.evasion.search import Lowest
+from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,12 @@ class SimBA:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ball, Linf | L2):
-            raise ValueError(f"SimBA knows the balls Linf and L2, not {self.ball.name}")
+        check_ball("SimBA", self.ball, Linf, L2)
         if self.queries < 2 or not self.epsilon > 0:
             raise ValueError(f"queries must be at least 2 and epsilon positive: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        check(model, x, y)
+        x = admit(model, x, y, generator)
         order = self.basis.order(x, RowNoise(x, generator))
         with asked(model), torch.no_grad():
             found = Lowest(model, x, y, self.goal)

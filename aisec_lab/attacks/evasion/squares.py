@@ -25,39 +25,48 @@ def corners(x: Tensor, delta: Tensor, eps: float, side: int, noise: RowNoise, qu
     return torch.where(per_row((one == delta).flatten(1).all(1), x), other, one)
 
 
-def tiles(x: Tensor, eps: float, noise: RowNoise) -> Tensor:
-    """The start in L2: the plane tiled with bumps of random signs."""
+def tiles(x: Tensor, eps: float, noise: RowNoise, order: int) -> Tensor:
+    """The start in L2 (order 2) and L1 (1): the plane tiled with bumps of random signs.
+
+    In L1 it may be longer than eps: its projection keeps the peaks.
+    """
     height, width = x.shape[2:]
     side = max(height // 5, min(3, height, width))
     down, right = -(-height // side), -(-width // side)
     signs = _signs(x, noise, (x.shape[1], down, right), 0).repeat_interleave(side, 2).repeat_interleave(side, 3)
-    tiled = (signs * _bumps(side, x).repeat(down, right))[:, :, :height, :width]
-    return eps * tiled / per_row(tiled.flatten(1).norm(dim=1), x)
+    tiled = (signs * _bumps(side, x, order).repeat(down, right))[:, :, :height, :width]
+    length = per_row(tiled.flatten(1).norm(order, dim=1), x)
+    return tiled * (eps / length).clamp(min=1) if order == 1 else eps * tiled / length
 
 
-def moved(x: Tensor, delta: Tensor, eps: float, side: int, noise: RowNoise, query: int) -> Tensor:
-    """In L2: a window takes over the length of another one, and what is left of eps, as bumps (algorithm 3)."""
+def moved(x: Tensor, delta: Tensor, eps: float, side: int, noise: RowNoise, query: int, order: int) -> Tensor:
+    """In L2 (order 2) and L1 (1): a window takes over the length of another one, and what is left of eps, as bumps.
+
+    That is algorithm 3 of the paper; in L1, as in the authors' code for it, the window is longer by as many times as
+    there are channels, and the projection makes it sparse.
+    """
     side = max(side, min(3, *x.shape[2:]))
     down, right, here = _window(x, side, noise, DRAWS * query)
     *_, there = _window(x, side, noise, DRAWS * query + 2)
-    eta = _bumps(side, x)
+    eta = _bumps(side, x, order)
     eta = torch.where(noise.integers(0, 2, (1, 1), DRAWS * query + 4).bool(), eta, eta.T)  # (N, side, side)
     image = torch.arange(len(x), device=x.device)[:, None, None]
     eta = eta[image, down.clamp(0, side - 1)[:, :, None], right.clamp(0, side - 1)[:, None, :]]  # (N, H, W)
     new = eta[:, None] * _signs(x, noise, (x.shape[1], 1, 1), DRAWS * query + 5)
-    new = (new + delta / _length(delta * here)) * here
-    unused = (eps**2 - per_row(delta.flatten(1).norm(dim=1) ** 2, x)).clamp(min=0) / x.shape[1]
-    budget = (_length(delta * (here | there)) ** 2 + unused).sqrt()
-    return torch.where(here, budget * new / _length(new), delta * ~there)
+    new = (new + delta / _length(delta * here, order)) * here
+    unused = (eps**order - per_row(delta.flatten(1).norm(order, dim=1) ** order, x)).clamp(min=0) / x.shape[1]
+    budget = _length(delta * (here | there), order) ** order + unused
+    budget = budget.sqrt() if order == 2 else x.shape[1] * budget
+    return torch.where(here, budget * new / _length(new, order), delta * ~there)
 
 
 def _signs(x: Tensor, noise: RowNoise, shape: tuple[int, ...], counter: int) -> Tensor:
     return (2 * noise.integers(0, 2, shape, counter) - 1).to(x.dtype)
 
 
-def _length(part: Tensor) -> Tensor:
-    """The Euclidean length of each channel, (N, C, 1, 1), never quite 0."""
-    return part.flatten(2).norm(dim=2)[:, :, None, None] + 1e-10
+def _length(part: Tensor, order: int) -> Tensor:
+    """The length of each channel, Euclidean or of order 1, (N, C, 1, 1), never quite 0."""
+    return part.flatten(2).norm(order, dim=2)[:, :, None, None] + 1e-10
 
 
 def _window(x: Tensor, side: int, noise: RowNoise, counter: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,16 +83,16 @@ def _window(x: Tensor, side: int, noise: RowNoise, counter: int) -> tuple[Tensor
     return down, right, mask[:, None]
 
 
-def _bumps(side: int, like: Tensor) -> Tensor:
+def _bumps(side: int, like: Tensor, order: int) -> Tensor:
     """A bump upwards and one downwards, one above the other, of length 1 together: (side, side) (section 3.4)."""
-    halves = [sign * _bump(height, side) for sign, height in ((1, side // 2), (-1, side - side // 2)) if height]
+    halves = [sign * _bump(height, side, order) for sign, height in ((1, side // 2), (-1, side - side // 2)) if height]
     eta = torch.cat(halves).to(like)
-    return eta / eta.norm()
+    return eta / eta.norm(order)
 
 
-def _bump(height: int, width: int) -> Tensor:
-    """Concentric rectangles, the sum of 1/k^2 over all that reach a place; highest in the middle."""
+def _bump(height: int, width: int, order: int) -> Tensor:
+    """Concentric rectangles, the sum of 1/k^2 (in L1 1/k^4) over all that reach a place; highest in the middle."""
     down, right = (torch.arange(height) - height // 2).abs(), (torch.arange(width) - width // 2).abs()
     steps = torch.maximum(down[:, None], right[None, :])  # from the middle
-    reach = 1.0 / torch.arange(1, int(steps.max()) + 2) ** 2
+    reach = 1.0 / torch.arange(1, int(steps.max()) + 2) ** (2 if order == 2 else 4)
     return reach.flip(0).cumsum(0).flip(0)[steps]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.adaptive import EOT, Adaptive
 from aisec_lab.attacks.evasion.apgd import APGD, TargetedAPGD
-from aisec_lab.attacks.evasion.balls import Ball
+from aisec_lab.attacks.evasion.balls import L1, Ball
 from aisec_lab.attacks.evasion.door import Attack, admit, check_answer
 from aisec_lab.attacks.evasion.fab import TargetedFAB
 from aisec_lab.attacks.evasion.goals import lead
@@ -20,6 +20,7 @@ from aisec_lab.attacks.evasion.within import Within
 from aisec_lab.models.asked import asked
 
 CLEAN, STANDING = 0, -1  # in `Worst.stage`
+RESTARTS_L1, TARGETS_L1 = 5, 5  # of APGD-CE and, at most, of APGD-T in L1, as in the authors' code
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,10 +123,11 @@ class Cascade(Suite):
 
 @dataclass(frozen=True)
 class AutoAttack(Suite):
-    """AutoAttack, version "standard" (Croce & Hein, 2020, arXiv:2003.01690, section 6): images, Linf and L2.
+    """AutoAttack, version "standard" (Croce & Hein, 2020, arXiv:2003.01690, section 6): images, Linf, L2 and L1.
 
     APGD-CE, targeted APGD-DLR, targeted FAB, Square. With fewer than 4 classes the ratio loses its meaning, and the
-    margin takes its place.
+    margin takes its place. In L1 (Croce & Hein, 2021, arXiv:2103.01208) APGD begins in larger balls, with 5 restarts
+    or towards at most 5 targets.
     """
 
     ball: Ball
@@ -157,9 +159,11 @@ class QuickAutoAttack(Suite):
 
     def stages(self, classes: int) -> Mapping[str, Attack]:
         loss: TargetedLoss = TargetedDLR() if classes >= 4 else TargetedMargin()
+        sparse = isinstance(self.ball, L1)
+        restarts, targets = (RESTARTS_L1, min(self.targets, TARGETS_L1)) if sparse else (1, self.targets)
         return {
-            "apgd_ce": APGD(self.ball, self.steps),
-            "apgd_t": TargetedAPGD(self.ball, self.steps, self.targets, loss),
+            "apgd_ce": APGD(self.ball, self.steps, restarts, larger_first=sparse),
+            "apgd_t": TargetedAPGD(self.ball, self.steps, targets, loss, larger_first=sparse),
         }
 
 

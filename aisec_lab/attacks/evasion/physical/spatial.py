@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import asked, check
+from aisec_lab.attacks.evasion.door import check
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.physical.poses import RotationTranslation, check_images, turned
 from aisec_lab.attacks.evasion.search import TOGETHER, Lowest, ascent
+from aisec_lab.models.asked import asked
 
 Proposals = Callable[[Tensor, int, int], Tensor]  # for rows (n,), of numbers first..first+k-1: poses (n, k, 3)
 
