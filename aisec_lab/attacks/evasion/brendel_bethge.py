@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L2, Ball, check_ball
+from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted

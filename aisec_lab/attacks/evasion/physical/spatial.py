@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
@@ -84,7 +84,7 @@ class SpatialGrid(Spatial):
         return grid[(grid != 0).any(1)]
 
     def search(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> SpatialResult:
-        _check(model, x, y)
+        x = _admitted(model, x, y, generator)
         poses = self.poses().to(x)
 
         def ahead(rows: Tensor, first: int, k: int) -> Tensor:
@@ -106,7 +106,7 @@ class WorstOfK(Spatial):
             raise ValueError(f"k must be positive: {self}")
 
     def search(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> SpatialResult:
-        _check(model, x, y)
+        x = _admitted(model, x, y, generator)
         noise, limits = RowNoise(x, generator), torch.tensor(self.threat.limits).to(x)
 
         def drawn(rows: Tensor, first: int, k: int) -> Tensor:
@@ -134,7 +134,7 @@ class SpatialPGD(Spatial):
             raise ValueError(f"steps and step_size must be positive: {self}")
 
     def search(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> SpatialResult:
-        _check(model, x, y)
+        x = _admitted(model, x, y, generator)
         limits = torch.tensor(self.threat.limits).to(x)
         share = 2 * RowNoise(x, generator).uniform((3,), 0) - 1
         pose = torch.zeros_like(share)
@@ -156,10 +156,11 @@ class SpatialPGD(Spatial):
         return SpatialResult(found.x_adv, pose)
 
 
-def _check(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """The door of every attack, and of images."""
-    check(model, x, y)
+def _admitted(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+    """Images, outside any graph, that pass the door of every attack."""
+    x = admit(model, x, y, generator)
     check_images(x)
+    return x
 
 
 def _worst(model: nn.Module, x: Tensor, y: Tensor, goal: Goal, propose: Proposals, number: int) -> SpatialResult:
