@@ -1,6 +1,6 @@
 from .architectures import CNN, MLP, ResNet, StridedCNN
 from .checkpoints import load_checkpoint, save_checkpoint
-from .contexts import frozen, in_training, seeded
+from .contexts import copied, frozen, in_training, seeded, trainable
 from .export import OnnxClassifier, onnx_bytes, save_onnx
 from .fit import Course, Fit, Objective, Probe, Step, in_turn, plain
 from .language import Characters, NeuralNGram, text_bits
@@ -50,6 +50,7 @@ __all__ = [
     "TwoLogits",
     "Vocabulary",
     "called",
+    "copied",
     "fit_in_parallel",
     "fit_together",
     "frozen",
@@ -66,4 +67,5 @@ __all__ = [
     "text_bits",
     "text_logits",
     "tokenise",
+    "trainable",
 ]

@@ -36,7 +36,7 @@ def logits_of(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
     """Logits of many rows, batch by batch, in evaluation mode.
 
     Args:
-        model: classifier; its mode is restored afterwards.
+        model: classifier; its mode, and that of each of its parts, is restored afterwards.
         x: inputs (N, *input) in [0, 1], on any device.
         batch_size: rows a pass; a fixed value, since float32 logits depend on it in the last bits.
 
@@ -44,12 +44,13 @@ def logits_of(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
         Logits (N, K) on the CPU.
     """
     device = next((parameter.device for parameter in model.parameters()), x.device)
-    mode = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         return torch.cat([model(batch.to(device)).cpu() for batch in x.split(batch_size)])
     finally:
-        model.train(mode)
+        for module, mode in modes:
+            module.training = mode
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """Fine-pruning: a backdoor lives in units that clean rows do not use."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Fit, called, frozen, logits_of, refuse_computed
+from aisec_lab.models import Fit, called, copied, frozen, logits_of, refuse_computed
 
 BATCH = 500  # rows a pass, when clean rows are looked at
 
@@ -114,7 +113,7 @@ class FinePruning:
     def __call__(self, model: nn.Module, clean: Dataset, *, generator: torch.Generator) -> nn.Module:
         check(model, clean.x, clean.y)
         refuse_computed(model)
-        repaired = copy.deepcopy(model)
+        repaired = copied(model)
         layer, units = readout(repaired, clean.x)
         columns = layer.weight.detach().view(len(layer.weight), units, -1)  # a view: pruning it prunes the layer
         order, least = activity(repaired, clean.x).argsort(), right(repaired, clean) - self.cap

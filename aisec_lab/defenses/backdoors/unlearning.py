@@ -1,6 +1,5 @@
 """Unlearning: find a perturbation that acts as a backdoor would, train until it does nothing, and again."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,7 @@ from torch.optim.lr_scheduler import LinearLR
 
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
+from aisec_lab.models import copied, trainable
 
 FIXED = 5  # iterations towards the fixed point of the implicit gradient
 ETA = 0.1  # of the ascent whose fixed point that is: delta + eta * gradient, back onto the ball
@@ -37,7 +37,7 @@ class IBAU:
     Args of the call, returns: as for `Repair`.
 
     Raises:
-        ValueError: what an attack refuses of a model and its inputs.
+        ValueError: all weights are frozen; what an attack refuses of a model and its inputs.
     """
 
     eps: float = 1.5
@@ -52,8 +52,8 @@ class IBAU:
 
     def __call__(self, model: nn.Module, clean: Dataset, *, generator: torch.Generator) -> nn.Module:
         check(model, clean.x, clean.y)
-        repaired = copy.deepcopy(model)
-        weights = [weight for weight in repaired.parameters() if weight.requires_grad]
+        repaired = copied(model)
+        weights = trainable(repaired)
         optimizer = Adam(weights, self.learning_rate)
         schedule = LinearLR(optimizer, 1, 1 / self.rounds, self.rounds)  # the last steps settle the rest
         for _ in range(self.rounds):
@@ -90,7 +90,7 @@ def within(delta: Tensor, eps: float) -> Tensor:
     return delta * (eps / delta.norm().clamp(min=TINY)).clamp(max=1)
 
 
-def hypergradient(outer: Tensor, onward: Tensor, delta: Tensor, weights: list[nn.Parameter]) -> list[Tensor]:
+def hypergradient(outer: Tensor, onward: Tensor, delta: Tensor, weights: list[nn.Parameter]) -> list[Tensor | None]:
     """The gradient in the weights of a loss at a perturbation that answers to them, as a fixed point of a map.
 
     With J the Jacobian of the map in delta, v = (I - J')^-1 grad_delta outer is the limit of v <- grad_delta outer +
@@ -103,12 +103,12 @@ def hypergradient(outer: Tensor, onward: Tensor, delta: Tensor, weights: list[nn
         weights: what the gradient is of.
 
     Returns:
-        One tensor for each weight, of its shape.
+        One tensor for each weight, of its shape; None for one on which the loss does not depend.
     """
     (pull,) = torch.autograd.grad(outer, delta, retain_graph=True)
     v = pull
     for _ in range(FIXED):
         v = pull + torch.autograd.grad(onward, delta, v, retain_graph=True)[0]
-    direct = torch.autograd.grad(outer, weights, retain_graph=True)
+    direct = torch.autograd.grad(outer, weights, retain_graph=True, allow_unused=True)
     indirect = torch.autograd.grad(onward, weights, v, allow_unused=True)
-    return [a if b is None else a + b for a, b in zip(direct, indirect, strict=True)]
+    return [a if a is None or b is None else a + b for a, b in zip(direct, indirect, strict=True)]

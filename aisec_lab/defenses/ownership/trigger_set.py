@@ -1,6 +1,5 @@
 """A trigger set: abstract images whose labels mean nothing, which only a copy knows by heart."""
 
-import copy
 import math
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.watermark import Marked, rows_of
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Course, Fit, Objective, frozen, logits_of
+from aisec_lab.models import Course, Fit, Objective, copied, frozen, logits_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class TriggerSet:
     def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> Marked:
         """As `Watermark`."""
         triggers = self.triggers(key, train)
-        marked = copy.deepcopy(model)
+        marked = copied(model)
         copies = math.ceil(self.share / (1 - self.share) * len(train) / self.n)
         self.fit(marked, joined(train, triggers, copies), self.objective, generator=generator)
         return Marked(marked, key, triggers)
