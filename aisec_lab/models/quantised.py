@@ -67,6 +67,10 @@ class RowGrid(nn.Module):
         return x + (scale * (x / scale).round() - x).detach()
 
 
+def _called(_: nn.Module, args: tuple[Tensor]) -> None:
+    """Does nothing; but where there is a hook, a transformer's fused pass does not take the weight past `forward`."""
+
+
 class Quantised(nn.Module):
     """A linear or convolutional layer with weights that are whole numbers of few bits times a step of their channel.
 
@@ -108,6 +112,7 @@ class Quantised(nn.Module):
         self.register_buffer("scale", scale.squeeze(2))  # (out, blocks)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
         self.before, self.after = before or nn.Identity(), after or nn.Identity()
+        self.register_forward_pre_hook(_called)
         self.convolution: dict[str, Any] | None = None
         self.border: dict[str, Any] | None = None  # where it is not of zeros
         if not isinstance(layer, nn.Linear):

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
@@ -14,6 +15,7 @@ from aisec_lab.defenses.training import Standard
 from aisec_lab.models import Fit, called, copied, frozen, logits_of, refuse_computed
 
 BATCH = 500  # rows a pass, when clean rows are looked at
+READERS = (nn.Linear, _ConvNd, nn.RNNBase, nn.MultiheadAttention)  # what reads the units of a layer before it
 
 
 class Repair(Protocol):
@@ -39,18 +41,19 @@ def readout(model: nn.Module, x: Tensor) -> tuple[nn.Linear, int]:
     """The linear layer that reads the last convolution, else the last one; and how many units feed it.
 
     Units are the convolution's channels, each with the neighbouring inputs that flattening made of it, or, without a
-    convolution, the inputs themselves. Layers count in the order in which a pass over x (N, *input) calls them.
+    convolution, the inputs themselves, as another layer gives them. Layers count in the order in which a pass over
+    x (N, *input) calls them.
 
     Raises:
         ValueError: a model in which nothing of this kind is found.
     """
-    layers = called(model, x[:1], (nn.Linear, nn.Conv2d))
-    last = max((place for place, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)), default=len(layers) - 2)
+    layers = called(model, x[:1], READERS)
+    last = max((place for place, layer in enumerate(layers) if isinstance(layer, _ConvNd)), default=len(layers) - 2)
     reading = layers[last + 1] if 0 <= last < len(layers) - 1 else None
     if not isinstance(reading, nn.Linear):
         raise ValueError(f"{type(model).__name__} has no nn.Linear behind its last convolution: nothing to prune")
     before = layers[last]
-    units = before.out_channels if isinstance(before, nn.Conv2d) else reading.in_features
+    units = before.out_channels if isinstance(before, _ConvNd) else reading.in_features
     if reading.in_features % units:
         raise ValueError(
             f"{units} channels do not divide the {reading.in_features} inputs of the layer that reads them"
@@ -65,7 +68,7 @@ def activity(model: nn.Module, x: Tensor) -> Tensor:
     with (
         frozen(model),
         torch.no_grad(),
-        layer.register_forward_pre_hook(lambda _, args: sums.append(args[0].abs().sum(0))),
+        layer.register_forward_pre_hook(lambda _, args: sums.append(args[0].abs().flatten(0, -2).sum(0))),
     ):
         for batch in x.split(BATCH):
             model(batch)

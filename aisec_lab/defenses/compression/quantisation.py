@@ -138,7 +138,7 @@ def _weighs(layer: nn.Module) -> bool:
 def _in_place_of(layer: nn.Module, new: nn.Module) -> nn.Module:
     """The new layer, on the device of the old one and with its hooks."""
     for name in HOOKS:
-        setattr(new, name, getattr(layer, name))
+        getattr(new, name).update(getattr(layer, name))
     return new.to(next(layer.parameters()).device)
 
 
