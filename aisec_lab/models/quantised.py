@@ -67,7 +67,7 @@ class RowGrid(nn.Module):
         return x + (scale * (x / scale).round() - x).detach()
 
 
-def _called(_: nn.Module, args: tuple[Tensor]) -> None:
+def no_short_cut(_: nn.Module, args: tuple[Tensor]) -> None:
     """Does nothing; but where there is a hook, a transformer's fused pass does not take the weight past `forward`."""
 
 
@@ -112,7 +112,7 @@ class Quantised(nn.Module):
         self.register_buffer("scale", scale.squeeze(2))  # (out, blocks)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
         self.before, self.after = before or nn.Identity(), after or nn.Identity()
-        self.register_forward_pre_hook(_called)
+        self.register_forward_pre_hook(no_short_cut)
         self.convolution: dict[str, Any] | None = None
         self.border: dict[str, Any] | None = None  # where it is not of zeros
         if not isinstance(layer, nn.Linear):
