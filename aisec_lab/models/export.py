@@ -4,7 +4,7 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -58,12 +58,13 @@ def traced(model: nn.Module, shape: tuple[int, ...]) -> bytes:
 
     x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(next(model.parameters(), torch.empty(0)))
     content, short_cut = io.BytesIO(), torch.backends.mha.get_fastpath_enabled()
-    names = {"input_names": ["x"], "output_names": ["logits"], "dynamic_axes": {"x": {0: "N"}, "logits": {0: "N"}}}
+    names: dict[str, Any] = {"input_names": ["x"], "output_names": ["logits"]}
+    names["dynamic_axes"] = {"x": {0: "N"}, "logits": {0: "N"}}
     torch.backends.mha.set_fastpath_enabled(False)  # it has no form in ONNX
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they warn of is tried below
-            torch.onnx.export(model, (x,), content, dynamo=False, opset_version=OPSET, **names)
+            torch.onnx.export(model, (x,), content, dynamo=False, opset_version=OPSET, **names)  # type: ignore[arg-type]
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         line = str(error).splitlines()[0]
         raise ValueError(f"torch.onnx.export cannot write this {type(model).__name__}: {line}") from error

@@ -117,7 +117,7 @@ def replaced(model: nn.Module, x: Tensor, by: Callable[[str, Roundable], nn.Modu
     if kept:
         warnings.warn(f"not quantised, neither linear nor a convolution: {', '.join(kept)}", stacklevel=3)
     if smaller in layers:
-        return _in_place_of(smaller, by("", smaller)).eval()  # type: ignore[arg-type]
+        return _in_place_of(smaller, by("", smaller)).eval()
     made: dict[nn.Module, nn.Module] = {}
     for name, layer in places:
         if layer in layers:

@@ -15,6 +15,10 @@ STEPS, TOLERANCE = 1000, 0.005  # of the independent component analysis
 STARTS = 10  # of k-means
 
 
+class NoComponentsError(ValueError):
+    """Independent components that the algorithm does not find."""
+
+
 @dataclass(frozen=True)
 class ActivationClustering:
     """Two clusters in what a model has learned of a class (Chen et al., 2018, arXiv:1811.03728, algorithm 1).
@@ -81,7 +85,12 @@ def components(seen: Tensor, dims: int, reduction: str, seed: int) -> np.ndarray
     analysis = FastICA(min(dims, rank), max_iter=STEPS, tol=TOLERANCE, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the components of a normal law are not unique
-        return np.asarray(analysis.fit_transform(seen.numpy()))
+        try:
+            return np.asarray(analysis.fit_transform(seen.numpy()))
+        except ValueError as error:  # the iteration came to NaN
+            raise NoComponentsError(
+                f'a class of {len(seen)} rows has no independent components ({error}): use reduction="pca"'
+            ) from error
 
 
 def two_means(reduced: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
