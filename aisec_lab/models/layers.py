@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+COMPUTING = (prune.BasePruningMethod, WeightNorm, SpectralNorm)  # hooks that set a weight before each pass
 FLOOR = 1e-12  # a probability of 0 is taken for this: its logarithm has to be finite
 
 
@@ -81,7 +82,7 @@ def weight_of(layer: nn.Module) -> Tensor:
     Without a pass since `load_state_dict` such a layer still shows the weight from before.
     """
     for hook in layer._forward_pre_hooks.values():
-        if isinstance(hook, prune.BasePruningMethod | WeightNorm | SpectralNorm):
+        if isinstance(hook, COMPUTING):
             hook(layer, ())
     weight: Tensor = layer.weight  # type: ignore[assignment]
     return weight
