@@ -117,12 +117,12 @@ def replaced(model: nn.Module, x: Tensor, by: Callable[[str, Roundable], nn.Modu
     if kept:
         warnings.warn(f"not quantised, neither linear nor a convolution: {', '.join(kept)}", stacklevel=3)
     if smaller in layers:
-        return _in_place_of(smaller, by("", smaller)).eval()
+        return _in_place_of(smaller, by("", smaller)).eval()  # type: ignore[arg-type]
     made: dict[nn.Module, nn.Module] = {}
     for name, layer in places:
         if layer in layers:
             if layer not in made:
-                made[layer] = _in_place_of(layer, by(name, layer))  # type: ignore[arg-type]
+                made[layer] = _in_place_of(layer, by(name, layer))
             place, _, last = name.rpartition(".")
             setattr(smaller.get_submodule(place), last, made[layer])
     return smaller.eval()

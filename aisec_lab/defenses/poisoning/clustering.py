@@ -29,7 +29,7 @@ class ActivationClustering:
 
     Args:
         dims: components; all features where there are no more than that.
-        reduction: "pca" for principal components, "ica" for the paper's independent ones.
+        reduction: "ica" for the paper's independent components, "pca" for principal ones.
         size: a smaller cluster with at least this share of its class is not suspicious.
         silhouette: nor is one in a class whose mean silhouette score is at most this.
 
@@ -44,15 +44,15 @@ class ActivationClustering:
     """
 
     dims: int = 10
-    reduction: Literal["pca", "ica"] = "pca"
+    reduction: Literal["ica", "pca"] = "ica"
     size: float = 0.35
     silhouette: float = 0.1
 
     def __post_init__(self) -> None:
         if self.dims < 1 or not 0 < self.size <= 0.5 or not -1 <= self.silhouette <= 1:
             raise ValueError(f"dims must be positive, size lie in (0, 0.5], silhouette in [-1, 1]: {self}")
-        if self.reduction not in ("pca", "ica"):
-            raise ValueError(f'reduction is "pca" or "ica", got {self.reduction!r}')
+        if self.reduction not in ("ica", "pca"):
+            raise ValueError(f'reduction is "ica" or "pca", got {self.reduction!r}')
 
     def __call__(self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator) -> Suspicion:
         from sklearn.metrics import silhouette_score  # a second that no other stage should pay
