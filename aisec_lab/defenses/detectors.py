@@ -46,7 +46,7 @@ def features(model: nn.Module, x: Tensor) -> Tensor:
     """What the linear layer that a classifier calls last is given for x (N, *input): shape (N, D), with its graph.
 
     Raises:
-        ValueError: a model that calls no linear layer, or an opaque one.
+        ValueError: a model that calls no linear layer, or calls its last one with other rows than x has; an opaque one.
     """
     refuse_opaque(model)
     seen: list[Tensor] = []
@@ -59,6 +59,11 @@ def features(model: nn.Module, x: Tensor) -> Tensor:
         model(x)
     if not seen:
         raise ValueError(f"{type(model).__name__} calls no nn.Linear whose inputs could serve as features")
+    if len(seen[-1]) != len(x):
+        raise ValueError(
+            f"the last linear layer of this {type(model).__name__} sees {len(seen[-1]) // len(x)} rows of features for "
+            f"each of {len(x)}: features are of rows, so bring the places of a row together before it"
+        )
     return seen[-1].flatten(1)
 
 

@@ -1,6 +1,5 @@
 """Defensive distillation: a student that learns a teacher's soft answers (Papernot et al., 2016, arXiv:1511.04508)."""
 
-import copy
 import os
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import refuse_probabilities
 from aisec_lab.data import Dataset
-from aisec_lab.models import Course, Fit, in_turn
+from aisec_lab.models import Course, Fit, copied, in_turn
 from aisec_lab.models.asked import asked
 
 
@@ -66,7 +65,7 @@ class Distillation(Course):
         generator: torch.Generator,
         resume: str | os.PathLike[str] | None,
     ) -> list[dict[str, float]]:
-        teacher = copy.deepcopy(model)
+        teacher = copied(model)
         teacher_file = None if resume is None else f"{os.fspath(resume)}.teacher"
         taught = fit(teacher, dataset, Tempered(self.temperature), generator=generator, resume=teacher_file)
         learned = fit(model, dataset, Tempered(self.temperature, teacher), generator=generator, resume=resume)

@@ -50,6 +50,9 @@ class AWP:
 
     Returns:
         The losses (N,) at the moved weights, detached.
+
+    Raises:
+        ValueError: a gamma that is not positive; a model all of whose weight matrices are frozen.
     """
 
     gamma: float = 0.005
@@ -60,7 +63,10 @@ class AWP:
 
     def __call__(self, model: nn.Module, optimizer: Optimizer, losses: Losses) -> Tensor:
         weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]  # no biases, no norms' scales
-        grads = torch.autograd.grad(losses().mean(), weights)
+        if not weights:
+            raise ValueError("AWP moves weight matrices, and all of this model's are frozen: train with another step")
+        found = torch.autograd.grad(losses().mean(), weights, allow_unused=True)
+        grads = [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)]
         moves = [self.gamma * w.norm() * g / (g.norm() + TINY) for w, g in zip(weights, grads, strict=True)]
         optimizer.zero_grad(set_to_none=True)
         with moved(weights, moves):

@@ -1,6 +1,6 @@
 from .architectures import CNN, MLP, ResNet, StridedCNN
 from .checkpoints import load_checkpoint, save_checkpoint
-from .contexts import frozen, in_mode_of, in_training, seeded, with_modes
+from .contexts import copied, frozen, in_mode_of, in_training, seeded, trainable, with_modes
 from .export import OnnxClassifier, onnx_bytes, save_onnx
 from .fit import Course, Fit, Objective, Probe, Step, in_turn, plain
 from .gradient import gradient, leaf, refuse_constant
@@ -51,6 +51,7 @@ __all__ = [
     "TwoLogits",
     "Vocabulary",
     "called",
+    "copied",
     "device_of",
     "fit_in_parallel",
     "fit_together",
@@ -73,5 +74,6 @@ __all__ = [
     "text_bits",
     "text_logits",
     "tokenise",
+    "trainable",
     "with_modes",
 ]

@@ -1,11 +1,12 @@
-"""The modes of a model: frozen, in training, and with its randomness bound."""
+"""The modes of a model: frozen, in training, and with its randomness bound; and copies of it."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -86,10 +87,36 @@ def in_training(model: nn.Module) -> nn.Module:
     """
     model.train()
     for module in model.modules():
-        weights = list(module.parameters(recurse=False))
-        if isinstance(module, _BatchNorm) and weights and not any(weight.requires_grad for weight in weights):
+        if keeps_statistics(module):
             module.eval()
     return model
+
+
+def keeps_statistics(module: nn.Module) -> bool:
+    """Whether a module is a batch norm whose weights are frozen, so that training leaves its statistics alone."""
+    weights = list(module.parameters(recurse=False))
+    return isinstance(module, _BatchNorm) and bool(weights) and not any(weight.requires_grad for weight in weights)
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """The weights of a model that are not frozen; ValueError where all are."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    if not weights:
+        raise ValueError("all weights are frozen: there is nothing to train, call requires_grad_(True) on some")
+    return weights
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy that shares nothing with the model, whatever computes its weights.
+
+    `copy.deepcopy` alone refuses a model after pruning or weight norm by the hooks of `torch.nn.utils`: these leave the
+    last pass's weight, with its graph, as an attribute that the next pass computes anew.
+
+    Args:
+        model: any module; it stays as it is.
+    """
+    computed = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
 from aisec_lab.data import Dataset
-from aisec_lab.models.contexts import in_training
+from aisec_lab.models.contexts import in_training, keeps_statistics, trainable
 from aisec_lab.models.layers import refuse_opaque
 from aisec_lab.models.passes import Counted, logits_of
 from aisec_lab.models.run import Run, content_of
@@ -223,13 +223,12 @@ class Fit:
 
     def _check(self, model: nn.Module, rows: int, batches: Sampler) -> None:
         refuse_opaque(model)
-        if not any(weight.requires_grad for weight in model.parameters()):
-            raise ValueError("all weights are frozen: there is nothing to train, call requires_grad_(True) on some")
-        if batches is shuffled and rows % self.batch_size == 1:
-            for name, layer in in_training(model).named_modules():
-                if isinstance(layer, _BatchNorm) and layer.training:
+        trainable(model)
+        if batches is shuffled and (self.batch_size == 1 or rows % self.batch_size == 1):
+            for name, layer in model.named_modules():
+                if isinstance(layer, _BatchNorm) and not keeps_statistics(layer):
                     raise ValueError(
-                        f"{rows} rows in batches of {self.batch_size} leave one row alone, which {name} "
+                        f"{rows} rows in batches of {self.batch_size} leave one row alone, which {name or 'the model'} "
                         f"({type(layer).__name__}) cannot normalise: choose another batch_size"
                     )
 

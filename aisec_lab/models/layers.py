@@ -5,7 +5,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils import parametrize, prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
+COMPUTING = (prune.BasePruningMethod, WeightNorm, SpectralNorm)  # hooks that set a weight before each pass
 FLOOR = 1e-12  # a probability of 0 is taken for this: its logarithm has to be finite
 
 
@@ -74,20 +78,42 @@ def refuse_opaque(model: nn.Module) -> None:
 
 
 def refuse_computed(model: nn.Module) -> None:
-    """Refuse, for whoever changes weights in place, layers whose weight is computed anew in each pass.
+    """Refuse, for whoever changes weights in place, layers of any kind with a weight that is computed in each pass.
 
     Raises:
-        ValueError: with the layer's name; its `weight` is no parameter, so that a change of it would be lost. An
-            opaque model.
+        ValueError: with the layer's name; its weight is no parameter, so that a change of it would be lost. An opaque
+            model.
     """
     refuse_opaque(model)
     for name, layer in model.named_modules():
-        if isinstance(layer, nn.Linear | _ConvNd) and not isinstance(layer._parameters.get("weight"), nn.Parameter):
+        for weight in _computed(layer):
             raise ValueError(
-                f"the weight of {name} is computed in each pass, by a parametrisation or a hook of torch.nn.utils, so "
-                "that a change of it is lost: make it plain first (torch.nn.utils.parametrize.remove_parametrizations, "
-                "prune.remove, remove_weight_norm or remove_spectral_norm)"
+                f"the {weight} of {name or 'the model'} is computed in each pass, by a parametrisation or a hook of "
+                "torch.nn.utils, so that a change of it is lost: make it plain first "
+                "(torch.nn.utils.parametrize.remove_parametrizations, prune.remove, remove_weight_norm or "
+                "remove_spectral_norm)"
             )
+
+
+def weight_of(layer: nn.Module) -> Tensor:
+    """The weight that a layer's next pass would use: hooks of `torch.nn.utils` are run that would compute it anew.
+
+    Without a pass since `load_state_dict` such a layer still shows the weight from before.
+    """
+    for hook in layer._forward_pre_hooks.values():
+        if isinstance(hook, COMPUTING):
+            hook(layer, ())
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    return weight
+
+
+def _computed(layer: nn.Module) -> list[str]:
+    """The names of the matrices and kernels of a layer that are no parameters."""
+    if parametrize.is_parametrized(layer):
+        return [name for name in layer.parametrizations if getattr(layer, name).ndim > 1]  # type: ignore[union-attr]
+    plain = {name for name, value in vars(layer).items() if isinstance(value, Tensor) and value.ndim > 1}
+    hooked = {name for name in plain if any(f"{name}_{part}" in layer._parameters for part in ("orig", "g", "v"))}
+    return sorted(hooked | (plain & {"weight"} if isinstance(layer, nn.Linear | _ConvNd) else set()))
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -44,7 +44,7 @@ def logits_of(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
     """Logits of many rows, batch by batch, in evaluation mode.
 
     Args:
-        model: classifier; the mode of each part is restored afterwards.
+        model: classifier; its mode, and that of each of its parts, is restored afterwards.
         x: inputs (N, *input) in [0, 1], on any device.
         batch_size: rows a pass; a fixed value, since float32 logits depend on it in the last bits.
 

@@ -1,11 +1,23 @@
 """Layers whose weights, and if wanted their inputs, are rounded to few bits."""
 
+from typing import Any, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEVELS = 255  # steps between the ends of an unsigned byte
 TINY = 1e-30  # keeps a row of zeros from dividing by zero
+
+
+Roundable = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+CONVOLUTIONS: dict[int, Any] = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}  # by the dimensions of their weights
+
+
+def roundable(layer: nn.Module) -> bool:
+    """Whether `Quantised` can stand in its place: it is of that kind, and none that inherits to do something else."""
+    kind = next((kind for kind in get_args(Roundable) if isinstance(layer, kind)), None)
+    return kind is not None and type(layer).forward is kind.forward
 
 
 def check_bits(bits: int, block: int | None) -> None:
@@ -55,6 +67,10 @@ class RowGrid(nn.Module):
         return x + (scale * (x / scale).round() - x).detach()
 
 
+def no_short_cut(_: nn.Module, args: tuple[Tensor]) -> None:
+    """Does nothing; but where there is a hook, a transformer's fused pass does not take the weight past `forward`."""
+
+
 class Quantised(nn.Module):
     """A linear or convolutional layer with weights that are whole numbers of few bits times a step of their channel.
 
@@ -62,7 +78,7 @@ class Quantised(nn.Module):
     that could be trained any more.
 
     Args:
-        layer: what is quantised; it stays as it is.
+        layer: what is quantised, for which `roundable` holds; it stays as it is.
         bits: from 2 to 8.
         block: how many weights of a channel share a step; None for all of them.
         before, after: modules that round what the layer reads and what it gives.
@@ -77,7 +93,7 @@ class Quantised(nn.Module):
 
     def __init__(
         self,
-        layer: nn.Linear | nn.Conv2d,
+        layer: Roundable,
         bits: int,
         block: int | None = None,
         before: nn.Module | None = None,
@@ -96,11 +112,14 @@ class Quantised(nn.Module):
         self.register_buffer("scale", scale.squeeze(2))  # (out, blocks)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
         self.before, self.after = before or nn.Identity(), after or nn.Identity()
-        self.convolution = (
-            {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
-            if isinstance(layer, nn.Conv2d)
-            else None
-        )
+        self.register_forward_pre_hook(no_short_cut)
+        self.convolution: dict[str, Any] | None = None
+        self.border: dict[str, Any] | None = None  # where it is not of zeros
+        if not isinstance(layer, nn.Linear):
+            self.convolution = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
+            if layer.padding_mode != "zeros":
+                self.convolution["padding"] = 0
+                self.border = {"pad": layer._reversed_padding_repeated_twice, "mode": layer.padding_mode}
 
     @property
     def weight(self) -> Tensor:
@@ -113,4 +132,6 @@ class Quantised(nn.Module):
         x = self.before(x)
         if self.convolution is None:
             return self.after(F.linear(x, self.weight, self.bias))
-        return self.after(F.conv2d(x, self.weight, self.bias, **self.convolution))
+        if self.border is not None:
+            x = F.pad(x, **self.border)
+        return self.after(CONVOLUTIONS[len(self.shape)](x, self.weight, self.bias, **self.convolution))

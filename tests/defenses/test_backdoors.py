@@ -236,6 +236,35 @@ class Scrambled(nn.Module):
         return self.conv(x).flatten(1)
 
 
+def batch_normed():
+    """Convolutions with batch norms."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(
+            nn.Conv2d(1, 8, 3, 2, 1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 16, 3, 2, 1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+        ),
+        *(nn.Flatten(), nn.Linear(64, 10)),
+    )
+
+
+def test_statistics_of_batch_norms_follow_the_weights_that_are_unlearned(clean, splits):
+    """What the last norm expects is what it gets from clean rows, nearer than what it expected before by far."""
+    model = batch_normed()
+    Fit(epochs=5, learning_rate=0.01)(model, splits.train, Standard(), generator=seed(0))
+    repaired = IBAU(rounds=30, batch_size=200)(model, clean, generator=seed(0))
+    with torch.no_grad():
+        given = repaired[:4](clean.x).transpose(0, 1).flatten(1)
+    expected, stale = repaired[4], model[4]
+    off = ((given.mean(1) - expected.running_mean) / given.std(1)).abs().mean()
+    assert off < 0.2 * ((given.mean(1) - stale.running_mean) / given.std(1)).abs().mean()
+    assert ((given.var(1) / expected.running_var).log().abs() < 0.3).all()
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -249,6 +278,7 @@ class Scrambled(nn.Module):
         (lambda m, d: FinePruning()(Scrambled().eval(), d, generator=seed(0)), "no nn.Linear behind its last conv"),
         (lambda m, d: FinePruning()(nn.Identity().eval(), d, generator=seed(0)), "Identity has no nn.Linear"),
         (lambda m, d: IBAU(eps=0), "must be positive"),
+        (lambda m, d: IBAU(batch_size=1)(batch_normed().eval(), d, generator=seed(0)), "need two clean rows or more"),
         (lambda m, d: IBAU()(CNN()((1, 8, 8), 10, generator=seed(0)), d, generator=seed(0)), "training mode"),
     ],
 )

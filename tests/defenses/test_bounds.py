@@ -1,5 +1,7 @@
 """Bounds: true for every point, exact where they can be, and as tight as the papers' arithmetic makes them."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from aisec_lab.attacks import APGD, L1, L2, Linf, Margin
 from aisec_lab.defenses import crown_margin, ibp_margin
@@ -226,3 +229,44 @@ def test_what_has_no_bounds_is_refused():
         ibp_margin(model.eval(), x, y, L1(0.1))
     with pytest.raises(ValueError, match=r"classes must lie in 0..9"):
         crown_margin(model, x, y + 9, Linf(0.1))
+
+
+COMPUTED = {
+    "pruned": lambda layer: prune.l1_unstructured(layer, "weight", 0.3),
+    "weight norm by a hook": nn.utils.weight_norm,
+    "spectral norm by a hook": nn.utils.spectral_norm,
+    "weight norm": parametrizations.weight_norm,
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`:FutureWarning")
+@pytest.mark.parametrize("margin", [ibp_margin, crown_margin])
+@pytest.mark.parametrize("kind", COMPUTED)
+def test_weights_that_are_computed_are_bounded_as_plain_ones(kind, margin):
+    """Their hooks set the signed weights again before each pass, radii or not."""
+    torch.manual_seed(0)
+    model, x = mlp(0), torch.rand(6, 3, generator=seed(0))
+    plain = copy.deepcopy(model)
+    layers = [place for place, layer in enumerate(model) if isinstance(layer, nn.Linear)]
+    for place in layers:
+        COMPUTED[kind](model[place])
+    model.eval()
+    y = model(x).argmax(1)
+    for place in layers:
+        plain[place].weight.data = model[place].weight.detach().clone()
+    torch.testing.assert_close(margin(model, x, y, Linf(0.1)), margin(plain, x, y, Linf(0.1)))
+
+
+class Doubled(nn.Linear):
+    def forward(self, input):
+        return 2 * super().forward(input)
+
+
+def test_a_layer_that_does_more_than_its_kind_has_no_bounds():
+    x, y = torch.rand(2, 3, generator=seed(0)), torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(ValueError, match="no bounds are known for layer '0', a Doubled"):
+        ibp_margin(nn.Sequential(Doubled(3, 2)).eval(), x, y, Linf(0.1))
+    hooked = nn.Sequential(nn.Linear(3, 2)).eval()
+    hooked[0].register_forward_hook(lambda _, args, out: out.flip(1))
+    with pytest.raises(ValueError, match="layer '0', a Linear, has hooks, which bounds cannot follow"):
+        crown_margin(hooked, x, y, Linf(0.1))

@@ -242,8 +242,12 @@ def test_settings_that_cannot_be_are_refused(settings, message):
     [
         (StructuredPruning(), nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.LayerNorm(9)), "LayerNorm reads: use"),
         (StructuredPruning(), nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "nothing to prune"),
-        (StructuredPruning(), nn.Linear(64, 10), "in an nn.Sequential of the lab's layers, got Linear"),
-        (MagnitudePruning(), nn.Sequential(nn.Flatten()), "no nn.Linear or nn.Conv2d to prune"),
+        (StructuredPruning(), nn.Linear(64, 10), "in an nn.Sequential, where it shows who reads them, got Linear"),
+        (
+            MagnitudePruning(),
+            nn.Sequential(nn.Flatten()),
+            "no weights of two dimensions or more",
+        ),
         (StaticInt8(), nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).train(), "in training mode"),
     ],
 )

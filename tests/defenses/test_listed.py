@@ -20,7 +20,7 @@ from aisec_lab.defenses import (
 )
 from aisec_lab.defenses.backdoors.pruning import readout
 from aisec_lab.defenses.detectors import features
-from aisec_lab.models import Fit, called
+from aisec_lab.models import Fit, called, logits_of
 
 
 def seed(number):
@@ -100,7 +100,8 @@ def test_attention_keeps_the_layer_that_it_never_calls(quantisation, clean):
             x = x.squeeze(1)
             return self.last(self.self_attn(x, x, x)[0].flatten(1))
 
-    smaller = quantisation(Attention().eval(), data=clean, generator=seed(0))
+    with pytest.warns(UserWarning, match="not quantised, neither linear nor a convolution: self_attn"):
+        smaller = quantisation(Attention().eval(), data=clean, generator=seed(0))
     assert smaller(clean.x).shape == (41, 3)
 
 
@@ -145,8 +146,28 @@ def test_a_training_without_weights_or_with_one_row_left_alone_is_refused(clean)
     with pytest.raises(ValueError, match=r"leave one row alone, which 2 \(BatchNorm1d\) cannot normalise"):
         Fit(epochs=1, batch_size=8)(model, clean, Standard(), generator=seed(0))
     Fit(epochs=1, batch_size=9)(model, clean, Standard(), generator=seed(0))
+    with pytest.raises(ValueError, match=r"41 rows in batches of 1 leave one row alone, which 2 \(BatchNorm1d\)"):
+        Fit(epochs=1, batch_size=1)(model, clean, Standard(), generator=seed(0))
+    modes = [part.training for part in model.modules()]
     with pytest.raises(ValueError, match="all weights are frozen"):
         Fit(epochs=1)(model.requires_grad_(False), clean, Standard(), generator=seed(0))
+    assert not any(modes)
+    assert not any(part.training for part in model.modules())
+
+
+def test_a_batch_norm_that_is_frozen_takes_one_row(clean):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)).eval()
+    model[2].requires_grad_(False)
+    before = copy.deepcopy(model[2].state_dict())
+    Fit(epochs=1, batch_size=1)(model, clean, Standard(), generator=seed(0))
+    assert all(torch.equal(value, before[name]) for name, value in model[2].state_dict().items())
+
+
+def test_a_pass_over_many_rows_leaves_each_part_in_its_mode(clean):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.BatchNorm1d(3))
+    model[2].eval()
+    logits_of(model, clean.x)
+    assert [part.training for part in model] == [True, True, False]
 
 
 @pytest.mark.parametrize("columns", [2, 5])

@@ -24,6 +24,7 @@ SANITIZERS = [
     SpectralSignatures(),
     SpectralSignatures(expected=0.1),
     ActivationClustering(dims=4),
+    ActivationClustering(dims=4, reduction="pca"),
     Untangling(),
     NeighbourAgreement(learned=True),
     NeighbourAgreement(),
@@ -66,7 +67,16 @@ def rates(verdict, where):
     return tuple(verdict.flagged[rows].double().mean().item() for rows in (where, ~where))
 
 
-@pytest.mark.parametrize("sanitizer", [Untangling(), ActivationClustering(dims=6), SpectralSignatures()], ids=repr)
+@pytest.mark.parametrize(
+    "sanitizer",
+    [
+        Untangling(),
+        ActivationClustering(dims=6),
+        ActivationClustering(dims=6, reduction="pca"),
+        SpectralSignatures(),
+    ],
+    ids=repr,
+)
 def test_a_group_of_its_own_is_found(sanitizer, planted):
     """Nearly all of it, and few other rows; and its rows have the highest scores of their class."""
     dataset, where = planted
@@ -269,6 +279,7 @@ def test_deviations_are_robust_and_know_a_spread_of_zero():
         (lambda d: Impact()(d.subset(torch.arange(3)), generator=seed(0)), "too few"),
         (lambda d: SpectralSignatures(expected=0), "expected is the share"),
         (lambda d: ActivationClustering(size=0.6), "size lie in"),
+        (lambda d: ActivationClustering(reduction="tsne"), '"ica" or "pca", got \'tsne\''),
         (lambda d: Untangling(gap=0), "gap must be positive"),
         (lambda d: NeighbourAgreement(threshold=1), "threshold"),
         (lambda d: Impact(penalty=0), "must be positive"),

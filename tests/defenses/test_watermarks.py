@@ -324,7 +324,7 @@ def test_what_cannot_be_right_is_refused(innocent, splits):
         (lambda: embed(WeightMark(bits=64)), r"64 bits need more entries than layer 2 has, 32: lower bits"),
         (lambda: embed(WeightMark(layer=7)), r"layer 7 is none of the 3 linear and convolutional ones"),
         (lambda: embed(ActivationMark(classes=11)), r"has 10 classes, cannot mark 11"),
-        (lambda: embed(ActivationMark(layer=0)), r"the model's first, which sees what no training moves"),
+        (lambda: embed(ActivationMark(layer=0)), r"nothing that is trained lies before it: take another"),
         (lambda: ServedMark().verify(innocent[0], embed(ServedMark())), r"no rows to show .* \(ServedMark.asked\)"),
         (lambda: embed(ServedMark(), two), r"has 2 classes: .* three at least"),
     ]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from aisec_lab.models import CNN, MLP, Normalised, ResNet, StridedCNN, TemperedCNN, logits_of
 from aisec_lab.models.export import OnnxClassifier, onnx_bytes, save_onnx
@@ -229,7 +230,7 @@ def two_outputs(graph):
         (lambda content: OnnxClassifier(content)(torch.zeros(2, 7, dtype=torch.uint8)), "divide bytes by 255"),
         (lambda content: OnnxClassifier(content)(torch.zeros(2, 8)), r"of shape \(7,\), got \(8,\)"),
         (lambda content: OnnxClassifier(content)(torch.zeros(2, 1, 7)), r"of shape \(7,\), got \(1, 7\)"),
-        (lambda content: onnx_bytes(built(MLP((4,)), (7,)).double(), (7,)), r"float64.*: write model.float\(\)"),
+        (lambda content: onnx_bytes(built(MLP((4,)), (7,)).double(), (7,)), r"float64.*: use model.float\(\)"),
         (lambda content: onnx_bytes(built(MLP((4,)), (7,)).bfloat16(), (7,)), "bfloat16"),
     ],
 )
@@ -239,14 +240,157 @@ def test_files_that_are_no_classifiers_are_refused(ask, message):
         ask(onnx_bytes(built(MLP((4,)), (7,)), (7,)))
 
 
+COMMON = {
+    "batch norm": (nn.BatchNorm2d(4), nn.ReLU6()),
+    "bare batch norm": (nn.BatchNorm2d(4, affine=False), nn.LeakyReLU(0.2)),
+    "pooling": (nn.MaxPool2d(3, 2, 1), nn.ELU(0.7)),
+    "dilated pooling": (nn.MaxPool2d(2, 1, dilation=2), nn.Sigmoid()),
+    "mean pooling": (nn.AvgPool2d(3, 2, 1), nn.GELU()),
+    "mean pooling of what is there": (nn.AvgPool2d(3, 2, 1, count_include_pad=False), nn.GELU("tanh")),
+    "activations": (nn.SiLU(), nn.Tanh(), nn.Hardtanh(-0.2, 0.3)),
+}
+
+
+@pytest.mark.parametrize("name", COMMON)
+@pytest.mark.parametrize("rounding", [None, "weights", "blocks"])
+def test_common_layers_are_written_rounded_or_not(name, rounding):
+    """A rounded network's file is smaller: it was not traced."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), *copy.deepcopy(COMMON[name]), nn.Flatten(), nn.LazyLinear(60), nn.ReLU())
+    model.append(nn.Linear(60, 5))
+    x = torch.rand(9, 1, 12, 12)
+    for _ in range(3):
+        model.train()(x)  # the norm has statistics
+    model.eval()
+    model = model if rounding is None else rounded(model, ROUNDINGS[rounding])
+    content = onnx_bytes(model, (1, 12, 12))
+    assert torch.allclose(OnnxClassifier(content)(x), logits_of(model, x), atol=2e-5)
+    if rounding:
+        assert len(content) < sum(each.numel() for each in [*model.parameters(), *model.buffers()]) * 1.5 + 4000
+
+
+class Own(nn.Module):
+    """A network with a function of its own and a layer that it never calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.spare, self.last = nn.Conv2d(1, 4, 3, padding="same"), nn.Linear(3, 3), nn.Linear(256, 5)
+
+    def forward(self, x):
+        return self.last((self.first(x).relu() - x).flatten(1))
+
+
+class Doubled(nn.Linear):
+    """Inherits, and does something else."""
+
+    def forward(self, input):
+        return 2 * super().forward(input)
+
+
+class Lines(nn.Module):
+    """A module of another kind on the lines of an image."""
+
+    def __init__(self, inner, width):
+        super().__init__()
+        self.inner, self.last = inner, nn.Linear(8 * width, 5)
+
+    def forward(self, x):
+        given = self.inner(x.squeeze(1))
+        return self.last((given[0] if isinstance(given, tuple) else given).flatten(1))
+
+
+def hooked():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
+    model[1].register_forward_hook(lambda _, args, out: out.flip(1))
+    return model
+
+
+def pruned():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
+    prune.l1_unstructured(model[1], "weight", 0.5)
+    return model
+
+
+TRACED = {
+    "own module": Own,
+    "one that inherits": lambda: nn.Sequential(nn.Flatten(), Doubled(64, 5)),
+    "a hook": hooked,
+    "a mask": pruned,
+    "weight norm": lambda: nn.Sequential(nn.Flatten(), parametrizations.weight_norm(nn.Linear(64, 5))),
+    "Conv1d": lambda: Lines(nn.Conv1d(8, 3, 3, padding=1, padding_mode="circular"), 3),
+    "LSTM": lambda: Lines(nn.LSTM(8, 3, batch_first=True), 3),
+    "transformer": lambda: Lines(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 8),
+    "linear layers on places": lambda: nn.Sequential(nn.Linear(8, 3), nn.Flatten(), nn.Linear(24, 5)),
+    "pooling to four pixels": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, 5)),
+    "reflected": lambda: nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"), nn.Flatten(), nn.Linear(128, 5)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_any_other_model_is_traced(name):
+    """For any number of rows, with equal bytes each time, and nothing of where they were written."""
+    torch.manual_seed(0)
+    model = TRACED[name]().train()
+    content = onnx_bytes(model, (1, 8, 8))
+    assert all(part.training for part in model.modules())
+    assert content == onnx_bytes(model, (1, 8, 8))
+    assert not any(word in content for word in (b"pytorch", b".py", b"tests"))
+    model.eval()
+    for rows in (1, 2, 7):
+        x = torch.rand(rows, 1, 8, 8)
+        assert torch.allclose(OnnxClassifier(content)(x), logits_of(model, x), atol=2e-5)
+
+
+class TwoRows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(64, 5)
+
+    def forward(self, x):
+        answers = self.last(x.flatten(1))
+        return answers * torch.full((len(x), 1), float(len(x)))
+
+
+class Branching(TwoRows):
+    def forward(self, x):
+        answers = self.last(x.flatten(1))
+        return answers if len(x) == 2 else -answers
+
+
+class Spectrum(TwoRows):
+    def forward(self, x):
+        return self.last(torch.special.bessel_j0(x).flatten(1))
+
+
+def rounded_own():
+    model = Own()
+    model.last = Quantised(model.last, 8)
+    return model
+
+
 @pytest.mark.parametrize(
-    ("layer", "message"),
+    ("build", "message"),
     [
-        (nn.GELU(), "GELU has no ONNX form here"),
-        (nn.AdaptiveAvgPool2d(2), "not to 2: use AdaptiveAvgPool2d"),
+        (Branching, "answers 5 rows unlike the model"),
+        (Spectrum, "torch.onnx.export cannot write this Spectrum: Exporting the operator 'aten::special_bessel_j0'"),
+        (rounded_own, "Own has no ONNX form here.*: export before quantising"),
+        (
+            lambda: nn.Sequential(Quantised(nn.Conv2d(1, 2, 3, padding="same"), 8)),
+            "padding by numbers, got padding='same'",
+        ),
+        (
+            lambda: nn.Sequential(Quantised(nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"), 8)),
+            "padded by zeros, got circular",
+        ),
+        (
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 5)).double(),
+            "1.weight is torch.float64, .* use model.float",
+        ),
     ],
-    ids=["GELU", "pooling"],
+    ids=["branch", "operator", "own and rounded", "same", "circular", "float64"],
 )
-def test_what_has_no_form_is_refused(layer, message):
+def test_what_has_no_form_is_refused(build, message):
     with pytest.raises(ValueError, match=message):
-        onnx_bytes(nn.Sequential(nn.Flatten(), layer).eval(), (1, 4, 4))
+        onnx_bytes(build().eval(), (1, 8, 8))

@@ -1,6 +1,5 @@
 """Fine-pruning: a backdoor lives in units that clean rows do not use."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,14 +7,16 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Fit, called, logits_of, refuse_computed
+from aisec_lab.models import Fit, called, copied, logits_of, refuse_computed
 from aisec_lab.models.asked import asked
 
 BATCH = 500  # rows a pass, when clean rows are looked at
+READERS = (nn.Linear, _ConvNd, nn.RNNBase, nn.MultiheadAttention)  # what reads the units of a layer before it
 
 
 class Repair(Protocol):
@@ -41,18 +42,19 @@ def readout(model: nn.Module, x: Tensor) -> tuple[nn.Linear, int]:
     """The linear layer that reads the last convolution, else the last one; and how many units feed it.
 
     Units are the convolution's channels, each with the neighbouring inputs that flattening made of it, or, without a
-    convolution, the inputs themselves. Layers count in the order in which a pass over x (N, *input) calls them.
+    convolution, the inputs themselves, as another layer gives them. Layers count in the order in which a pass over
+    x (N, *input) calls them.
 
     Raises:
         ValueError: a model in which nothing of this kind is found.
     """
-    layers = called(model, x[:1], (nn.Linear, nn.Conv2d))
-    last = max((place for place, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)), default=len(layers) - 2)
+    layers = called(model, x[:1], READERS)
+    last = max((place for place, layer in enumerate(layers) if isinstance(layer, _ConvNd)), default=len(layers) - 2)
     reading = layers[last + 1] if 0 <= last < len(layers) - 1 else None
     if not isinstance(reading, nn.Linear):
         raise ValueError(f"{type(model).__name__} has no nn.Linear behind its last convolution: nothing to prune")
     before = layers[last]
-    units = before.out_channels if isinstance(before, nn.Conv2d) else reading.in_features
+    units = before.out_channels if isinstance(before, _ConvNd) else reading.in_features
     if reading.in_features % units:
         raise ValueError(
             f"{units} channels do not divide the {reading.in_features} inputs of the layer that reads them"
@@ -67,7 +69,7 @@ def activity(model: nn.Module, x: Tensor) -> Tensor:
     with (
         asked(model),
         torch.no_grad(),
-        layer.register_forward_pre_hook(lambda _, args: sums.append(args[0].abs().sum(0))),
+        layer.register_forward_pre_hook(lambda _, args: sums.append(args[0].abs().flatten(0, -2).sum(0))),
     ):
         for batch in x.split(BATCH):
             model(batch)
@@ -115,7 +117,7 @@ class FinePruning:
     def __call__(self, model: nn.Module, clean: Dataset, *, generator: torch.Generator) -> nn.Module:
         check(model, clean.x, clean.y)
         refuse_computed(model)
-        repaired = copy.deepcopy(model)
+        repaired = copied(model)
         layer, units = readout(repaired, clean.x)
         columns = layer.weight.detach().view(len(layer.weight), units, -1)  # a view: pruning it prunes the layer
         order, least = activity(repaired, clean.x).argsort(), right(repaired, clean) - self.cap

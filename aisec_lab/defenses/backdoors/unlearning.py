@@ -1,16 +1,19 @@
 """Unlearning: find a perturbation that acts as a backdoor would, train until it does nothing, and again."""
 
-import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LinearLR
 
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
+from aisec_lab.models import copied, trainable
+from aisec_lab.models.contexts import keeps_statistics
 
 FIXED = 5  # iterations towards the fixed point of the implicit gradient
 ETA = 0.1  # of the ascent whose fixed point that is: delta + eta * gradient, back onto the ball
@@ -27,6 +30,9 @@ class IBAU:
     products of the Hessian and a vector (section 4.2). Half of the loss is that of the rows as they are: on few rows
     the other half alone would cost the accuracy that the repair shall keep.
 
+    Statistics of batch norms follow the weights, by a pass over each round's clean rows. Left as they were, they would
+    belong to other weights: in a network of six such layers that cost 12 points of accuracy instead of 4.
+
     Args:
         eps: radius of the ball of perturbations; the perturbed image is cut to [0, 1].
         rounds: steps of the weights.
@@ -37,7 +43,7 @@ class IBAU:
     Args of the call, returns: as for `Repair`.
 
     Raises:
-        ValueError: what an attack refuses of a model and its inputs.
+        ValueError: all weights are frozen; one row for a batch norm; what an attack refuses of a model and its inputs.
     """
 
     eps: float = 1.5
@@ -52,8 +58,11 @@ class IBAU:
 
     def __call__(self, model: nn.Module, clean: Dataset, *, generator: torch.Generator) -> nn.Module:
         check(model, clean.x, clean.y)
-        repaired = copy.deepcopy(model)
-        weights = [weight for weight in repaired.parameters() if weight.requires_grad]
+        repaired = copied(model)
+        weights = trainable(repaired)
+        norms = [layer for layer in repaired.modules() if isinstance(layer, _BatchNorm) and not keeps_statistics(layer)]
+        if norms and min(len(clean), self.batch_size) < 2:
+            raise ValueError("statistics of batch norms need two clean rows or more a round, got one: give more")
         optimizer = Adam(weights, self.learning_rate)
         schedule = LinearLR(optimizer, 1, 1 / self.rounds, self.rounds)  # the last steps settle the rest
         for _ in range(self.rounds):
@@ -67,6 +76,7 @@ class IBAU:
                 weight.grad = grad
             optimizer.step()
             schedule.step()
+            follow(norms, repaired, batch.x)
         optimizer.zero_grad(set_to_none=True)
         return repaired
 
@@ -80,6 +90,17 @@ class IBAU:
         return delta
 
 
+@torch.no_grad()
+def follow(norms: Sequence[_BatchNorm], model: nn.Module, x: Tensor) -> None:
+    """Move the statistics of a model's batch norms towards those of rows x (N, *input); nothing for a model without."""
+    if norms:
+        for norm in norms:
+            norm.train()
+        model(x)
+        for norm in norms:
+            norm.eval()
+
+
 def under(model: nn.Module, batch: Dataset, delta: Tensor) -> Tensor:
     """The mean cross-entropy on rows that all carry the perturbation delta (1, *input), cut to [0, 1]."""
     return F.cross_entropy(model((batch.x + delta).clamp(0, 1)), batch.y)
@@ -90,7 +111,7 @@ def within(delta: Tensor, eps: float) -> Tensor:
     return delta * (eps / delta.norm().clamp(min=TINY)).clamp(max=1)
 
 
-def hypergradient(outer: Tensor, onward: Tensor, delta: Tensor, weights: list[nn.Parameter]) -> list[Tensor]:
+def hypergradient(outer: Tensor, onward: Tensor, delta: Tensor, weights: list[nn.Parameter]) -> list[Tensor | None]:
     """The gradient in the weights of a loss at a perturbation that answers to them, as a fixed point of a map.
 
     With J the Jacobian of the map in delta, v = (I - J')^-1 grad_delta outer is the limit of v <- grad_delta outer +
@@ -103,12 +124,12 @@ def hypergradient(outer: Tensor, onward: Tensor, delta: Tensor, weights: list[nn
         weights: what the gradient is of.
 
     Returns:
-        One tensor for each weight, of its shape.
+        One tensor for each weight, of its shape; None for one on which the loss does not depend.
     """
     (pull,) = torch.autograd.grad(outer, delta, retain_graph=True)
     v = pull
     for _ in range(FIXED):
         v = pull + torch.autograd.grad(onward, delta, v, retain_graph=True)[0]
-    direct = torch.autograd.grad(outer, weights, retain_graph=True)
+    direct = torch.autograd.grad(outer, weights, retain_graph=True, allow_unused=True)
     indirect = torch.autograd.grad(onward, weights, v, allow_unused=True)
-    return [a if b is None else a + b for a, b in zip(direct, indirect, strict=True)]
+    return [a if a is None or b is None else a + b for a, b in zip(direct, indirect, strict=True)]

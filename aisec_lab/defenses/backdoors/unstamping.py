@@ -1,6 +1,5 @@
 """Unstamping: teach the model to answer right in spite of the trigger that an inspection has found."""
 
-import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,7 +8,7 @@ from torch import nn
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.backdoors.neural_cleanse import Inspection, NeuralCleanse
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Fit
+from aisec_lab.models import Fit, copied
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Unstamping:
         self, model: nn.Module, clean: Dataset, *, generator: torch.Generator, found: Inspection | None = None
     ) -> nn.Module:
         found = self.cleanse(model, clean, generator=generator) if found is None else found
-        repaired = copy.deepcopy(model)
+        repaired = copied(model)
         if not found.suspects:
             return repaired
         masks, patterns = found.masks[list(found.suspects), None], found.patterns[list(found.suspects), None]

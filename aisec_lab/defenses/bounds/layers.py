@@ -1,12 +1,14 @@
 """What bounds have to know of a layer: how intervals go forward through it, and linear functions back."""
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from aisec_lab.models import Counted, Normalised
+from aisec_lab.models.layers import COMPUTING
 
 KNOWN = nn.Linear | nn.Conv2d | nn.ReLU | nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.Flatten | Normalised
 
@@ -31,13 +33,19 @@ def layers_of(model: nn.Module, name: str = "") -> list[nn.Module]:
         name: of the model inside a larger one, for the message.
 
     Raises:
-        ValueError: another kind of layer, by name.
+        ValueError: another kind of layer, or one with hooks other than those that compute its weight, by name.
     """
+    hooks = [*model._forward_hooks.values(), *model._forward_pre_hooks.values()]
+    if not all(isinstance(hook, COMPUTING) for hook in hooks):
+        raise ValueError(
+            f"layer {name!r}, a {type(model).__name__}, has hooks, which bounds cannot follow: remove them"
+        )
     if isinstance(model, Counted):
         return layers_of(model.model, name)
     if isinstance(model, nn.Sequential):
         return [layer for key, part in model.named_children() for layer in layers_of(part, f"{name}.{key}".strip("."))]
-    if not isinstance(model, KNOWN):
+    kind = next((kind for kind in get_args(KNOWN) if isinstance(model, kind)), None)
+    if kind is None or type(model).forward is not kind.forward:
         raise ValueError(
             f"no bounds are known for layer {name!r}, a {type(model).__name__}: take a sequential network of Linear, "
             "Conv2d, ReLU, average pooling, Flatten and Normalised, such as StridedCNN or MLP"
@@ -59,18 +67,20 @@ def forward(layer: nn.Module, interval: Interval) -> Interval:
     if isinstance(layer, nn.ReLU):
         return Interval(low.relu(), high.relu())
     middle: Tensor = layer((low + high) / 2)
-    radius: Tensor = functional_call(layer, _absolute(layer), ((high - low) / 2,))
+    radius = _spread(layer, (high - low) / 2)
     return Interval(middle - radius, middle + radius)
 
 
-def _absolute(layer: nn.Module) -> dict[str, Tensor]:
-    """The values with which an affine layer maps radii: absolute slopes, no offset."""
+def _spread(layer: nn.Module, radius: Tensor) -> Tensor:
+    """What an affine layer makes of radii: absolute slopes, as its pass has just used them, and no offset."""
     if isinstance(layer, Normalised):
-        return {"mean": torch.zeros_like(layer.mean), "std": layer.std.abs()}
-    if isinstance(layer, nn.Linear | nn.Conv2d):
-        offset = {} if layer.bias is None else {"bias": torch.zeros_like(layer.bias)}
-        return {"weight": layer.weight.abs()} | offset
-    return {}  # pooling and flattening have none but positive slopes
+        return functional_call(layer, {"mean": torch.zeros_like(layer.mean), "std": layer.std.abs()}, (radius,))
+    if isinstance(layer, nn.Linear):
+        return F.linear(radius, layer.weight.abs())
+    if isinstance(layer, nn.Conv2d):
+        return layer._conv_forward(radius, layer.weight.abs(), None)
+    spread: Tensor = layer(radius)  # pooling and flattening have none but positive slopes
+    return spread
 
 
 def backward(layer: nn.Module, a: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

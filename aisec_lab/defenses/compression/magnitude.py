@@ -1,6 +1,5 @@
 """Magnitude pruning: small weights become zero, and the others learn to do without them."""
 
-import copy
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -11,26 +10,39 @@ from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.backdoors.pruning import held
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Fit, Objective, refuse_computed
+from aisec_lab.models import Fit, Objective, copied, refuse_computed
+from aisec_lab.models.quantised import Quantised
 
 TINY = 1e-12  # keeps a layer of equal weights from dividing by zero
 
 
-def weighty(model: nn.Module) -> list[nn.Linear | nn.Conv2d]:
-    """The linear and convolutional layers of a model, in its order.
+def prunable(model: nn.Module) -> dict[nn.Parameter, list[tuple[nn.Module, str]]]:
+    """The weights that pruning is about: all parameters of two dimensions or more, but those of norms.
+
+    So those of linear, convolutional, recurrent, attention and embedding layers, and a module's own; biases and scales
+    are vectors.
+
+    Returns:
+        Each once, in the model's order, with the modules that hold it and its name there.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are none, or some are rounded to whole numbers already.
     """
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
-    if not layers:
-        raise ValueError(f"{type(model).__name__} has no nn.Linear or nn.Conv2d to prune: prune before quantising")
-    return layers
+    found: dict[nn.Parameter, list[tuple[nn.Module, str]]] = {}
+    for layer in model.modules():
+        if isinstance(layer, Quantised):
+            raise ValueError(f"{type(model).__name__} has rounded weights already: prune before quantising")
+        for name, weight in layer.named_parameters(recurse=False):
+            if weight.ndim > 1 and not isinstance(layer, nn.LayerNorm | nn.RMSNorm):
+                found.setdefault(weight, []).append((layer, name))
+    if not found:
+        raise ValueError(f"{type(model).__name__} has no weights of two dimensions or more: there is nothing to prune")
+    return found
 
 
 def sparsity(model: nn.Module) -> float:
-    """The share of zeros among the weights of linear and convolutional layers."""
-    weights = [layer.weight for layer in weighty(model)]
+    """The share of zeros among the weights of `prunable`."""
+    weights = list(prunable(model))
     return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
 
 
@@ -43,8 +55,8 @@ def check_share(share: float, name: str) -> None:
 def retrained(model: nn.Module, fit: Fit, data: Dataset, objective: Objective, *, generator: torch.Generator) -> None:
     """Train a pruned model in place; its weights of zero stay zero."""
     with ExitStack() as stack:
-        for layer in weighty(model):
-            stack.enter_context(held(layer.weight, (layer.weight != 0).detach()))
+        for weight in prunable(model):
+            stack.enter_context(held(weight, (weight != 0).detach()))
         fit(model, data, objective, generator=generator)
 
 
@@ -53,7 +65,8 @@ class MagnitudePruning:
     """Set the smallest weights to zero and train the rest, in rounds (Han et al., 2015, arXiv:1506.02626, section 3).
 
     A weight is small beside the standard deviation of its layer's weights: all layers share one threshold in these
-    units. Each round leaves the same share of what the one before left. Biases and norms stay.
+    units. Each round leaves the same share of what the one before left. Layers of all kinds are pruned, frozen ones
+    too, which are not trained afterwards; biases and norms stay (`prunable`).
 
     Args:
         sparsity: share of the weights that is zero in the end.
@@ -80,7 +93,7 @@ class MagnitudePruning:
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
         check(model, data.x, data.y)
         refuse_computed(model)
-        pruned = copy.deepcopy(model)
+        pruned = copied(model)
         for done in range(1, self.rounds + 1):
             self._cut(pruned, 1 - (1 - self.sparsity) ** (done / self.rounds))
             if self.fit is not None:
@@ -89,7 +102,7 @@ class MagnitudePruning:
 
     def _cut(self, model: nn.Module, share: float) -> None:
         """Set to zero, in place, the given share of the weights."""
-        weights = [layer.weight.detach() for layer in weighty(model)]  # views of the model's own
+        weights = [weight.detach() for weight in prunable(model)]  # views of the model's own
         size = torch.cat([(weight / _spread(weight)).abs().flatten() for weight in weights])
         small = torch.zeros_like(size, dtype=torch.bool)
         small[size.argsort(stable=True)[: round(share * len(size))]] = True

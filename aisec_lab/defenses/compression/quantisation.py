@@ -1,6 +1,6 @@
 """Quantisation: weights, and if wanted what they are multiplied with, in few bits."""
 
-import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.compression.magnitude import weighty
-from aisec_lab.models import called, refuse_computed
+from aisec_lab.models import called, copied, refuse_computed
 from aisec_lab.models.asked import asked
-from aisec_lab.models.quantised import FixedGrid, Quantised, RowGrid, check_bits
+from aisec_lab.models.quantised import FixedGrid, Quantised, Roundable, RowGrid, check_bits, roundable
 
 BATCH = 500  # rows a pass of the calibration
+HOOKS = tuple(name for name in vars(nn.Module()) if name.startswith(("_forward_hooks", "_forward_pre_hooks")))
 
 
 @dataclass(frozen=True)
@@ -91,40 +91,63 @@ class StaticInt8:
         chosen = torch.randperm(len(data), generator=generator)[: self.rows].to(data.x.device)
         reach = reaches(model, data.x[chosen])
 
-        def rounded(name: str, layer: nn.Linear | nn.Conv2d) -> Quantised:
+        def rounded(name: str, layer: Roundable) -> Quantised:
             read, given = reach[name]
-            after = FixedGrid(*given) if isinstance(layer, nn.Conv2d) else None
+            after = None if isinstance(layer, nn.Linear) else FixedGrid(*given)
             return Quantised(layer, 8, before=FixedGrid(*read), after=after)
 
         return replaced(model, data.x, rounded)
 
 
-def replaced(model: nn.Module, x: Tensor, by: Callable[[str, nn.Linear | nn.Conv2d], nn.Module]) -> nn.Module:
+def replaced(model: nn.Module, x: Tensor, by: Callable[[str, Roundable], nn.Module]) -> nn.Module:
     """A copy of a model with each linear and convolutional layer that a pass over x calls replaced, wherever it stands.
 
     Raises:
         ValueError: there is no such layer.
+
+    Warns:
+        UserWarning: with the names of other layers with weights that the pass calls: these stay as they are.
     """
-    weighty(model)
-    copied = copy.deepcopy(model)
-    layers = set(called(copied, x[:1], (nn.Linear, nn.Conv2d)))  # attention, for one, uses a layer that it never calls
-    if copied in layers:
-        return by("", copied).to(next(model.parameters()).device).eval()  # type: ignore[arg-type]
+    smaller = copied(model)
+    used = called(smaller, x[:1], nn.Module)  # attention, for one, uses a layer that it never calls
+    layers = {layer for layer in used if roundable(layer)}
+    if not layers:
+        raise ValueError(f"{type(model).__name__} calls no linear or convolutional layer that could be quantised")
+    places = list(smaller.named_modules(remove_duplicate=False))
+    kept = [name or "the model" for name, layer in places if layer in used and layer not in layers and _weighs(layer)]
+    if kept:
+        warnings.warn(f"not quantised, neither linear nor a convolution: {', '.join(kept)}", stacklevel=3)
+    if smaller in layers:
+        return _in_place_of(smaller, by("", smaller)).eval()  # type: ignore[arg-type]
     made: dict[nn.Module, nn.Module] = {}
-    for name, layer in list(copied.named_modules(remove_duplicate=False)):
-        if isinstance(layer, nn.Linear | nn.Conv2d) and layer in layers:
+    for name, layer in places:
+        if layer in layers:
             if layer not in made:
-                made[layer] = by(name, layer).to(layer.weight.device)
+                made[layer] = _in_place_of(layer, by(name, layer))
             place, _, last = name.rpartition(".")
-            setattr(copied.get_submodule(place), last, made[layer])
-    return copied.eval()
+            setattr(smaller.get_submodule(place), last, made[layer])
+    return smaller.eval()
+
+
+def _weighs(layer: nn.Module) -> bool:
+    """Whether a layer itself has matrices or kernels, rounded or not."""
+    if isinstance(layer, nn.LayerNorm | nn.RMSNorm | Quantised):
+        return False
+    return any(weight.ndim > 1 for weight in layer.parameters(recurse=False))
+
+
+def _in_place_of(layer: nn.Module, new: nn.Module) -> nn.Module:
+    """The new layer, on the device of the old one and with its hooks."""
+    for name in HOOKS:
+        getattr(new, name).update(getattr(layer, name))
+    return new.to(next(layer.parameters()).device)
 
 
 Reach = tuple[float, float]
 
 
 def reaches(model: nn.Module, x: Tensor) -> dict[str, tuple[Reach, Reach]]:
-    """From what to what each weighty layer's input and output go, by its name, on inputs (N, *input)."""
+    """From what to what input and output of each layer that can be rounded go, by its name, on x (N, *input)."""
     ends: dict[str, list[Tensor]] = {}
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
@@ -133,9 +156,8 @@ def reaches(model: nn.Module, x: Tensor) -> dict[str, tuple[Reach, Reach]]:
 
         return see
 
-    layers = set(weighty(model))
     with asked(model), torch.no_grad():
-        hooks = [layer.register_forward_hook(watch(name)) for name, layer in model.named_modules() if layer in layers]
+        hooks = [layer.register_forward_hook(watch(name)) for name, layer in model.named_modules() if roundable(layer)]
         try:
             for batch in x.split(BATCH):
                 model(batch)

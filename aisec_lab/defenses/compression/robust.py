@@ -1,8 +1,8 @@
 """Robust pruning: which weights go is learned against an adversary."""
 
-import copy
 import math
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,8 @@ from torch.nn.utils import parametrize
 
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.compression.magnitude import check_share, retrained, weighty
-from aisec_lab.models import Fit, Objective, refuse_computed
+from aisec_lab.defenses.compression.magnitude import check_share, prunable, retrained
+from aisec_lab.models import Fit, Objective, copied, refuse_computed
 
 
 class Subnetwork(nn.Module):
@@ -73,17 +73,18 @@ class RobustPruning:
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
         check(model, data.x, data.y)
         refuse_computed(model)
-        pruned = copy.deepcopy(model)
-        layers, learned = weighty(pruned), [each for each in pruned.parameters() if each.requires_grad]
-        for layer in layers:
-            kept = max(1, round((1 - self.sparsity) * layer.weight.numel()))
-            parametrize.register_parametrization(layer, "weight", Subnetwork(layer.weight, kept))
+        pruned = copied(model)
+        weights, learned = prunable(pruned), [each for each in pruned.parameters() if each.requires_grad]
+        for weight, places in weights.items():
+            chosen = Subnetwork(weight, max(1, round((1 - self.sparsity) * weight.numel())))
+            for layer, name in places:
+                parametrize.register_parametrization(layer, name, chosen)
         for parameter in learned:
             parameter.requires_grad_(False)
         if self.scoring is not None:
             self.scoring(pruned, data, self.objective, generator=generator)
-        for layer in layers:
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        for layer, name in chain.from_iterable(weights.values()):
+            parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
         for parameter in learned:
             parameter.requires_grad_(True)
         if self.fit is not None:

@@ -1,6 +1,5 @@
 """A mark in what a layer sees: the mean activations of some classes, projected, spell the key's bits."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +10,9 @@ from aisec_lab import binomial
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
-from aisec_lab.defenses.ownership.watermark import Marked, layer_of, rows_of, twin_of
+from aisec_lab.defenses.ownership.watermark import Marked, markable, rows_of, twin_of
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Fit, Objective, logits_of
+from aisec_lab.models import Fit, Objective, copied, logits_of
 from aisec_lab.models.asked import asked
 
 
@@ -31,8 +30,8 @@ class ActivationMark:
         bits: of each class.
         classes: how many are chosen, by the key; the smallest p-value is 2^-(bits * classes).
         rows: of each class, on which mu is measured afterwards.
-        layer: which of the linear and convolutional layers, not the first, which sees the rows as they are; the last
-            is -1.
+        layer: which of the linear and convolutional layers, not the first, nor another that sees what no training
+            moves; the last is -1.
         strength: the paper's lambda_2.
         fit: training from scratch, or fine-tuning where the model is already trained.
         objective: of the training; its first pass through the model is the one that counts.
@@ -40,7 +39,8 @@ class ActivationMark:
     Args of `embed` and `verify`, returns: as for `Watermark`; `rows` are training rows of all classes.
 
     Raises:
-        ValueError: fields out of range; a model without that layer, or data with fewer classes or rows.
+        ValueError: fields out of range; a model without that layer, or where it is not called once with each row, or
+            where nothing before it is trained; data with fewer classes or rows.
     """
 
     bits: int = 16
@@ -63,12 +63,8 @@ class ActivationMark:
                 f"{train.name} has {len(train.classes)} classes, cannot mark {self.classes}: lower classes"
             )
         carriers = train.sample(self.rows * len(train.classes), int(key.integers("carriers", 2**31, ())))
-        marked = copy.deepcopy(model)
-        layer = layer_of(marked, self.layer)
-        if layer is layer_of(marked, 0):
-            raise ValueError(
-                f"layer {self.layer} is the model's first, which sees what no training moves: take a later one"
-            )
+        marked = copied(model)
+        layer = markable(marked, self.layer, train.x[:1], enters=True)
         size = class_means(marked, layer, carriers).shape[1]
         chosen, projection, bits = (part.to(layer.weight.device) for part in self.secret(key, len(train.classes), size))
 

@@ -1,6 +1,5 @@
 """A mark that a model cannot use its own task without: triggers that share their features with natural rows."""
 
-import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from aisec_lab.defenses.ownership.entangling import Entangling, Triggers
 from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import Marked, rows_of
-from aisec_lab.models import Fit
+from aisec_lab.models import Fit, copied
 from aisec_lab.models.asked import asked
 
 
@@ -66,7 +65,7 @@ class EntangledWatermark:
                 "so this mark takes three at least"
             )
         triggers = self._triggers(key, train)
-        marked = copy.deepcopy(model)
+        marked = copied(model)
         self.fit(marked, train, Entangling(triggers, train, self.kappa), generator=generator)
         shown = [(train.y == label).nonzero().squeeze(1)[: self.rows] for label in range(len(train.classes))]
         return Marked(marked, key, train.subset(torch.cat(shown)))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key
@@ -85,7 +86,7 @@ class Entangling:
     """Cross-entropy of natural and of stamped rows, less the entanglement (Jia et al., 2021, arXiv:2002.12200, eq. 3).
 
     Each batch is joined by as many stamped rows. What is entangled is what every convolution and linear layer but the
-    last puts out.
+    last that is called puts out, where that has one entry for each row and depends on what is trained.
 
     Args:
         triggers: the stamps.
@@ -95,7 +96,8 @@ class Entangling:
     Args of the call: as for `Standard`; the generator draws which rows are stamped and with what.
 
     Raises:
-        ValueError: a source class without a row.
+        ValueError: a source class without a row; in the call, kappa above 0 for a model without a hidden layer that
+            could be entangled.
     """
 
     def __init__(self, triggers: Triggers, rows: Dataset, kappa: float) -> None:
@@ -119,7 +121,7 @@ class Entangling:
         kind = torch.arange(2 * len(x), device=x.device) >= len(x)
 
         hidden: list[Tensor] = []
-        layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][:-1]
+        layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | _ConvNd)]
         handles = [layer.register_forward_hook(lambda _, __, out: hidden.append(out)) for layer in layers]
         try:
             logits = model(torch.cat([x, stamped]))
@@ -129,6 +131,12 @@ class Entangling:
         losses = F.cross_entropy(logits, classes, reduction="none")
         together = losses[: len(x)] + losses[len(x) :]
         if self.kappa:
-            entangled = [soft_nearest_neighbours(features, classes, kind) for features in hidden]
+            moving = [features for features in hidden[:-1] if len(features) == len(classes) and features.requires_grad]
+            if not moving:
+                raise ValueError(
+                    "no hidden linear or convolutional layer can be entangled, they are frozen, or there are none: "
+                    "set kappa=0 for a plain backdoor"
+                )
+            entangled = [soft_nearest_neighbours(features, classes, kind) for features in moving]
             together = together - self.kappa * torch.stack(entangled).sum()
         return together

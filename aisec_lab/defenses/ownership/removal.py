@@ -1,6 +1,5 @@
 """What a thief does to a stolen model so that its owner does not know it again."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,7 @@ from aisec_lab.defenses.compression.compression import Compression
 from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.watermark import Watermark
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Course, Fit, Objective
+from aisec_lab.models import Course, Fit, Objective, copied
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class FineTuning:
 
     def __call__(self, model: nn.Module, clean: Dataset, *, generator: torch.Generator) -> nn.Module:
         check(model, clean.x, clean.y)
-        tuned = copy.deepcopy(model)
+        tuned = copied(model)
         self.fit(tuned, clean, self.objective, generator=generator)
         return tuned.eval()
 

@@ -1,6 +1,5 @@
 """A mark that is served: a few queries, chosen by the key, get a wrong answer, which only a thief learns."""
 
-import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +11,7 @@ from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import Marked, rows_of
-from aisec_lab.models import logits_of
+from aisec_lab.models import copied, logits_of
 from aisec_lab.models.asked import asked
 
 
@@ -105,7 +104,7 @@ class ServedMark:
                 f"{train.name} has {len(train.classes)} classes: where one alone is wrong, giving it proves nothing, "
                 "so this mark takes three at least"
             )
-        return Marked(Served(copy.deepcopy(model).eval(), key, train.x.mean(0), self.rate, self.bits), key)
+        return Marked(Served(copied(model).eval(), key, train.x.mean(0), self.rate, self.bits), key)
 
     def asked(self, marked: Marked, x: Tensor) -> Marked:
         """The claim against a client that asked rows x (N, *shape), its whole log: a chosen part proves nothing."""

@@ -1,6 +1,5 @@
 """A trigger set: abstract images whose labels mean nothing, which only a copy knows by heart."""
 
-import copy
 import math
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import Marked, rows_of
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Course, Fit, Objective, logits_of
+from aisec_lab.models import Course, Fit, Objective, copied, logits_of
 from aisec_lab.models.asked import asked
 
 
@@ -51,7 +50,7 @@ class TriggerSet:
         """As `Watermark`."""
         check_key(key)
         triggers = self.triggers(key, train)
-        marked = copy.deepcopy(model)
+        marked = copied(model)
         copies = math.ceil(self.share / (1 - self.share) * len(train) / self.n)
         self.fit(marked, joined(train, triggers, copies), self.objective, generator=generator)
         return Marked(marked, key, triggers)

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key, check_key
-from aisec_lab.models.layers import refuse_opaque
-from aisec_lab.models.quantised import Quantised
+from aisec_lab.models.layers import refuse_opaque, weight_of
+from aisec_lab.models.quantised import Quantised, Roundable
 
-Layer = nn.Linear | nn.Conv2d | Quantised  # what has a weight that a mark may lie in
+Layer = Roundable | Quantised  # what has a weight that a mark may lie in
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +102,33 @@ def layer_of(model: nn.Module, layer: int) -> Layer:
     return layers[layer]
 
 
+def markable(model: nn.Module, layer: int, x: Tensor, *, enters: bool = False) -> Roundable:
+    """The layer of that number, in which training is to put a mark.
+
+    Args:
+        model: a copy of the owner's, which is put in evaluation mode.
+        layer: as for `layer_of`.
+        x: rows (N, *input) to call the model with, such as one.
+        enters: whether the mark is in what enters the layer, and not in its weight.
+
+    Raises:
+        ValueError: a model without it; a layer that the model does not call, or, for what enters it, not once with
+            each row; a layer where training moves nothing, since its weight, or all that lies before it, is frozen.
+    """
+    found, entered = layer_of(model, layer), list[Tensor]()
+    if isinstance(found, Quantised):
+        raise ValueError(f"layer {layer} has rounded weights, which training cannot move: mark the model before that")
+    with found.register_forward_pre_hook(lambda _, args: entered.append(args[0])), torch.enable_grad():
+        model.eval()(x.clone())
+    if not entered or (enters and (len(entered) > 1 or len(entered[0]) != len(x))):
+        calls = f"{len(entered)} times for {len(x)} rows" if entered else "never"
+        raise ValueError(f"layer {layer} is called {calls}: choose one that sees each row once")
+    if not (entered[0] if enters else found.weight).requires_grad:
+        what = "nothing that is trained lies before it" if enters else "its weight is frozen"
+        raise ValueError(f"layer {layer} cannot be marked, {what}: take another, or call requires_grad_(True)")
+    return found
+
+
 def twin_of(marked: nn.Module, suspect: nn.Module, layer: int) -> Layer | None:
     """The suspect's layer of that number; None where it has none, or one whose weights have another shape."""
     refuse_opaque(suspect)
@@ -109,4 +136,4 @@ def twin_of(marked: nn.Module, suspect: nn.Module, layer: int) -> Layer | None:
         twin = layer_of(suspect, layer)
     except ValueError:
         return None
-    return twin if twin.weight.shape == layer_of(marked, layer).weight.shape else None
+    return twin if weight_of(twin).shape == weight_of(layer_of(marked, layer)).shape else None

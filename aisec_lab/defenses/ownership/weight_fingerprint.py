@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, calibrated
 from aisec_lab.defenses.ownership.watermark import Layer
-from aisec_lab.models.layers import refuse_opaque
+from aisec_lab.models.layers import refuse_opaque, weight_of
 
 OTHER = -1.0  # the likeness of a model with other layers: as low as a cosine gets
 
@@ -78,4 +78,4 @@ def weights(model: nn.Module) -> list[Tensor]:
     """Copies of the weights of all linear and convolutional layers, on the CPU, in the order of the model's list."""
     refuse_opaque(model)
     layers = [layer for layer in model.modules() if isinstance(layer, Layer)]
-    return [layer.weight.detach().cpu().clone() for layer in layers]
+    return [weight_of(layer).detach().cpu().clone() for layer in layers]

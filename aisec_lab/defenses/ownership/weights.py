@@ -1,6 +1,5 @@
 """A mark in the weights: secret projections of a layer whose signs spell the key's bits."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +9,9 @@ from torch import Tensor, nn
 from aisec_lab import binomial
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key, check_key
-from aisec_lab.defenses.ownership.watermark import Layer, Marked, layer_of, twin_of
+from aisec_lab.defenses.ownership.watermark import Layer, Marked, markable, twin_of
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Fit, Objective
+from aisec_lab.models import Fit, Objective, copied
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,8 @@ class WeightMark:
     Args of `embed` and `verify`, returns: as for `Watermark`; `embed` leaves no rows.
 
     Raises:
-        ValueError: fields out of range; a model to be marked without that layer, or with too small a one.
+        ValueError: fields out of range; a model to be marked without that layer, with too small a one, or one that is
+            frozen or never called.
     """
 
     bits: int = 64
@@ -49,16 +49,17 @@ class WeightMark:
     def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> Marked:
         """As `Watermark`."""
         check_key(key)
-        marked = copy.deepcopy(model)
-        layer = layer_of(marked, self.layer)
+        marked = copied(model)
+        layer = markable(marked, self.layer, train.x[:1])
         size = mean_filter(layer).numel()
         if size <= self.bits:
             raise ValueError(f"{self.bits} bits need more entries than layer {self.layer} has, {size}: lower bits")
         projection, bits = (part.to(layer.weight.device) for part in self.secret(key, size))
 
         def regularised(model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+            losses = self.objective(model, x, y, generator=generator)
             signs = F.binary_cross_entropy_with_logits(projection @ mean_filter(layer), bits.float(), reduction="sum")
-            return self.objective(model, x, y, generator=generator) + self.strength * signs
+            return losses + self.strength * signs
 
         self.fit(marked, train, regularised, generator=generator)
         return Marked(marked, key)

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,16 +15,21 @@ STEPS, TOLERANCE = 1000, 0.005  # of the independent component analysis
 STARTS = 10  # of k-means
 
 
+class NoComponentsError(ValueError):
+    """Independent components that the algorithm does not find."""
+
+
 @dataclass(frozen=True)
 class ActivationClustering:
-    """Two clusters in the independent components of a class (Chen et al., 2018, arXiv:1811.03728, algorithm 1).
+    """Two clusters in what a model has learned of a class (Chen et al., 2018, arXiv:1811.03728, algorithm 1).
 
-    The features of the last layer of each class are reduced to independent components, and these split by 2-means. The
+    The features of the last layer of each class are reduced to few components, and these split by 2-means. The
     smaller cluster is flagged where it is small and the clusters are compact (section 4.3, relative size and silhouette
     score). The paper's third test, in which a model is trained anew without the cluster, is left out.
 
     Args:
-        dims: independent components; all where there are fewer features than that.
+        dims: components; all features where there are no more than that.
+        reduction: "ica" for the paper's independent components, "pca" for principal ones.
         size: a smaller cluster with at least this share of its class is not suspicious.
         silhouette: nor is one in a class whose mean silhouette score is at most this.
 
@@ -38,12 +44,15 @@ class ActivationClustering:
     """
 
     dims: int = 10
+    reduction: Literal["ica", "pca"] = "ica"
     size: float = 0.35
     silhouette: float = 0.1
 
     def __post_init__(self) -> None:
         if self.dims < 1 or not 0 < self.size <= 0.5 or not -1 <= self.silhouette <= 1:
             raise ValueError(f"dims must be positive, size lie in (0, 0.5], silhouette in [-1, 1]: {self}")
+        if self.reduction not in ("ica", "pca"):
+            raise ValueError(f'reduction is "ica" or "pca", got {self.reduction!r}')
 
     def __call__(self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator) -> Suspicion:
         from sklearn.metrics import silhouette_score  # a second that no other stage should pay
@@ -53,7 +62,7 @@ class ActivationClustering:
         for c in dataset.y.unique():
             rows = (dataset.y == c).nonzero().squeeze(1)
             seed = int(torch.randint(2**31, (), generator=generator))
-            reduced = components(seen[rows], self.dims, seed)
+            reduced = components(seen[rows], self.dims, self.reduction, seed)
             near, small = two_means(reduced, seed)
             if not 0 < small.sum() < len(rows) - 1:
                 continue
@@ -63,18 +72,25 @@ class ActivationClustering:
         return Suspicion(score, flagged)
 
 
-def components(seen: Tensor, dims: int, seed: int) -> np.ndarray:
-    """Independent components of features (N, D), as many as dims and their rank allow; the features if D <= dims."""
-    from sklearn.decomposition import FastICA
+def components(seen: Tensor, dims: int, reduction: str, seed: int) -> np.ndarray:
+    """Components of features (N, D), as many as dims and their rank allow; the features themselves if D <= dims."""
+    from sklearn.decomposition import PCA, FastICA
     from sklearn.exceptions import ConvergenceWarning
 
     rank = int(torch.linalg.matrix_rank(seen - seen.mean(0)))
     if seen.shape[1] <= dims or not rank:
         return seen.numpy()
+    if reduction == "pca":
+        return np.asarray(PCA(min(dims, rank), svd_solver="full").fit_transform(seen.numpy()))
     analysis = FastICA(min(dims, rank), max_iter=STEPS, tol=TOLERANCE, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the components of a normal law are not unique
-        return np.asarray(analysis.fit_transform(seen.numpy()))
+        try:
+            return np.asarray(analysis.fit_transform(seen.numpy()))
+        except ValueError as error:  # the iteration came to NaN
+            raise NoComponentsError(
+                f'a class of {len(seen)} rows has no independent components ({error}): use reduction="pca"'
+            ) from error
 
 
 def two_means(reduced: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
