@@ -72,7 +72,7 @@ def instantiated(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], 
     try:
         sampling = GradSampleModule(model, loss_reduction="sum")
     except NotImplementedError as error:
-        raise ValueError(f"Opacus has no gradients of the rows for a layer ({error}){_replacements(model)}") from error
+        raise ValueError(f"Opacus has no gradients of the rows for a layer ({error})") from error
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Full backward hook")  # the first layer's inputs need no gradient
@@ -103,11 +103,11 @@ def one_by_one(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], Gr
     yield gradients
 
 
-def _replacements(model: nn.Module) -> str:
+def replacements(model: nn.Module) -> str:
     """What may be built in place of layers that Opacus refuses."""
     found = {type(layer).__name__ for layer in model.modules() if type(layer).__name__ in REPLACEMENTS}
     named = [f"{REPLACEMENTS[name]} for {name}" for name in sorted(found)]
-    return f", but for {', '.join(named)} in opacus.layers" if named else ""
+    return f", or build {', '.join(named)} (opacus.layers)" if named else ""
 
 
 def _forget(weights: dict[str, nn.Parameter]) -> None:

@@ -5,8 +5,8 @@ from torch import nn
 
 from aisec_lab.data import Dataset
 from aisec_lab.models import Objective
-from aisec_lab.privacy.clipping import Flat, RowByRow
-from aisec_lab.privacy.gradients import trained
+from aisec_lab.privacy.clipping import Flat, Ghost, RowByRow
+from aisec_lab.privacy.gradients import replacements, trained
 from aisec_lab.privacy.made_up import nobodys
 from aisec_lab.privacy.mixing import (
     BackwardMixingError,
@@ -49,6 +49,7 @@ def check_private(model: nn.Module, dataset: Dataset, objective: Objective, clip
         works = next((kind for kind in others if fault_of(model, x, y, objective, kind) is None), None)
         told = " ".join(str(fault).split())  # Opacus's is of several lines
         mend = f"use clipping {type(works).__name__}" if works else "no clipping takes it"
+        mend += "" if isinstance(clipping, Ghost) else replacements(model)
         raise ValueError(
             f"clipping {type(clipping).__name__} cannot take {type(model).__name__}: {told}: {mend}"
         ) from fault
