@@ -59,7 +59,7 @@ def _counts(successes: ArrayLike, n: ArrayLike, least: int) -> np.ndarray:
     """The counts as float64; ValueError for what no n trials give, n being `least` at least."""
     k, trials = np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64)
     if not ((trials >= least) & (trials < np.inf) & (k >= 0) & (k <= trials)).all():
-        raise ValueError(f"counts must lie in 0..n with n >= {least}, got {successes} of {n}")
+        raise ValueError(f"counts must lie in 0..n with n >= {least}, got {successes!r} of {n!r}")
     return k
 
 

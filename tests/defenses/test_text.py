@@ -127,7 +127,7 @@ def undone(text):
 @pytest.mark.parametrize("replacements", [InvisibleCharacters(), Reorderings(), Deletions()], ids=repr)
 def test_invisible_characters_do_nothing_to_the_normalised_model(replacements):
     """A reader sees the text as it was; the bare model loses what it knew."""
-    test, model = splits().test, defended(Normalisation())
+    test, model = splits().test.subset(torch.arange(30)), defended(Normalisation())
     attack = Greedy(replacements)
     bare, behind = (attack(victim, test.texts, test.y, generator=seed(0)) for victim in (classifier(), model))
     right = text_logits(classifier(), test.texts).argmax(1) == test.y

@@ -156,7 +156,7 @@ def gaussian_epsilon(mu: ArrayLike, delta: float) -> np.ndarray:
         ValueError: a negative mu, NaN, or a delta outside (0, 1).
     """
     if not (np.asarray(mu) >= 0).all() or not 0 < delta < 1:
-        raise ValueError(f"mu must be at least 0 and delta lie in (0, 1), got {mu} and {delta}")
+        raise ValueError(f"mu must be at least 0 and delta lie in (0, 1), got {mu!r} and {delta}")
     mu = np.maximum(np.asarray(mu, dtype=np.float64), TINY)
     low, high = np.zeros_like(mu), mu * np.maximum(mu / 2 - ndtri(delta), 0)  # where the first term alone is delta
     for _ in range(HALVINGS):
