@@ -158,6 +158,10 @@ USES = {
 }
 
 
+NEVER_ASK = {"a suspect of WeightMark", "onnx"}  # they look at weights alone
+TAKE_NUMBERS = {"BitDepth", "ActivationClustering", "SpectralSignatures", "WeightOnly", "DynamicInt8", "StaticInt8"}
+
+
 class Before:
     """What a caller had, to be compared with what it has."""
 
@@ -190,7 +194,7 @@ def outcome(use: Use, model: nn.Module, rows: Dataset) -> Any:
     before = Before(model, rows)
     try:
         found = use.run(model, rows)
-    except ValueError as error:
+    except (ValueError, FloatingPointError) as error:
         found = one_line(str(error))
     before.check()
     return found
@@ -220,5 +224,7 @@ def test_the_plain_model_is_refused_by_none(name: str, plain: nn.Module, rows: D
 @pytest.mark.parametrize("kind", sorted(NO_ANSWER.keys() - {"infinity", "two infinities"}))
 @pytest.mark.parametrize("name", USES)
 def test_what_is_no_answer_is_refused(name: str, kind: str, plain: nn.Module, rows: Dataset) -> None:
+    """By whoever asks; one number for each row is an answer to those who do not read classes in it."""
     found = outcome(USES[name], Answer(copy.deepcopy(plain), NO_ANSWER[kind][0]), rows)
-    assert isinstance(found, str), f"{name} took {kind} for an answer and gave {found}"
+    taken = name in NEVER_ASK or (kind == "one logit" and name in TAKE_NUMBERS)
+    assert taken or isinstance(found, str), f"{name} took {kind} for an answer and gave {found}"

@@ -76,15 +76,21 @@ def check_logits(answer: object, args: tuple[Any, ...]) -> None:
     Raises:
         ValueError: anything but one tensor (N, K) of floating point numbers for N rows, NaN, or plus infinity.
     """
-    wrap = "wrap it so that it answers with logits (N, K)"
-    if not isinstance(answer, Tensor):
-        raise ValueError(f"a model must answer with one tensor of logits (N, K), got a {type(answer).__name__}: {wrap}")
-    rows = len(args[0]) if args else len(answer)
-    if answer.ndim != 2 or len(answer) != rows or not answer.is_floating_point():
-        given = f"{answer.dtype} of shape {tuple(answer.shape)}"
-        raise ValueError(f"a model must answer {rows} rows with floats of shape ({rows}, K), got {given}: {wrap}")
+    check_shape(answer, len(args[0]) if args else None)
+    assert isinstance(answer, Tensor)
     if (answer.isnan() | answer.isposinf()).any():
         raise ValueError(
             "the model's logits are NaN or infinite at a point that it was asked about, so that nothing can be judged "
             "by them: check its weights and its last layers"
         )
+
+
+def check_shape(answer: object, rows: int | None) -> None:
+    """Refuse, ValueError, anything but one tensor (N, K) of floats for so many rows, or for any number of them."""
+    wrap = "wrap it so that it answers with logits (N, K)"
+    if not isinstance(answer, Tensor):
+        raise ValueError(f"a model must answer with one tensor of logits (N, K), got a {type(answer).__name__}: {wrap}")
+    rows = len(answer) if rows is None else rows
+    if answer.ndim != 2 or len(answer) != rows or not answer.is_floating_point():
+        given = f"{answer.dtype} of shape {tuple(answer.shape)}"
+        raise ValueError(f"a model must answer {rows} rows with floats of shape ({rows}, K), got {given}: {wrap}")

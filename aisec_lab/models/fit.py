@@ -192,7 +192,7 @@ class Fit:
             for epoch in range(len(run.history), self.epochs):
                 if run.history and run.history[-1].get("stopped"):
                     break
-                counted = Counted(in_training(model))
+                counted = Counted(in_training(model), 1 if dataset.y.is_floating_point() else int(dataset.y.max()) + 1)
                 before = {name: value.clone() for name, value in model.state_dict().items()} if probe else {}
                 losses = []
                 for rows in batches(len(dataset), self.batch_size, generator):

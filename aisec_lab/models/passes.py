@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import asked, check_shape
 from aisec_lab.models.layers import refuse_opaque
 
 
@@ -13,10 +13,15 @@ class Counted(nn.Module):
     """A classifier that counts the rows that go forward and backward through it.
 
     Cost in this lab is counted in passes of one example, the same on every machine; seconds are for benchmarks.
+
+    Args:
+        model: classifier.
+        fewest: logits that it must answer with at least; a ValueError at a call where it has fewer, or none.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, fewest: int = 1) -> None:
         super().__init__()
+        self.fewest = fewest
         self.model = model
         self.training = model.training  # of this module alone: the model's parts keep their modes
         self.forward_passes = 0
@@ -26,6 +31,12 @@ class Counted(nn.Module):
         """The model's own logits (N, K)."""
         self.forward_passes += len(x)
         logits: Tensor = self.model(x)
+        check_shape(logits, len(x))
+        if logits.shape[1] < self.fewest:
+            raise ValueError(
+                f"the model answers with {logits.shape[1]} logits and is trained on {self.fewest} classes: give it as "
+                "many; a binary model with one logit is wrapped in aisec_lab.models.TwoLogits"
+            )
         if logits.requires_grad:
             logits.register_hook(self._count_backward)
         return logits
@@ -82,5 +93,5 @@ def called(model: nn.Module, x: Tensor, kinds: type[nn.Module] | tuple[type[nn.M
         for layer in model.modules():
             if isinstance(layer, kinds):
                 hooks.callback(layer.register_forward_pre_hook(lambda layer, _: order.setdefault(layer)).remove)
-        model(x)
+        model(x.clone())
     return list(order)

@@ -10,9 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LinearLR
 
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.door import check, check_answer
 from aisec_lab.data import Dataset
-from aisec_lab.models import copied, trainable
+from aisec_lab.models import copied, logits_of, trainable
 from aisec_lab.models.contexts import keeps_statistics
 
 FIXED = 5  # iterations towards the fixed point of the implicit gradient
@@ -58,6 +58,7 @@ class IBAU:
 
     def __call__(self, model: nn.Module, clean: Dataset, *, generator: torch.Generator) -> nn.Module:
         check(model, clean.x, clean.y)
+        check_answer(logits_of(model, clean.x[:2]), clean.y)
         repaired = copied(model)
         weights = trainable(repaired)
         norms = [layer for layer in repaired.modules() if isinstance(layer, _BatchNorm) and not keeps_statistics(layer)]
