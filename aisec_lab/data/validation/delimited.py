@@ -30,7 +30,8 @@ class Delimited:
     """A text file, packed by gzip or not, whose first line names the columns.
 
     Cells are separated by commas, semicolons or tabs: by what makes the most names of the first line. Numbers may have
-    a decimal comma where cells are not separated by commas, and where no number among the first rows has a point.
+    a decimal comma where cells are not separated by commas, and where more numbers of the first rows have one than a
+    point.
     """
 
     path: Path
@@ -57,8 +58,8 @@ class Delimited:
             return False
         cells = [cell for column in self.begin.columns for cell in column.to_pylist() if cell]
         commas = [cell for cell in cells if COMMA.fullmatch(cell)]
-        thousands = all(THOUSANDS.fullmatch(cell) for cell in commas)
-        return not thousands and not any(POINT.fullmatch(cell) for cell in cells)
+        points = sum(bool(POINT.fullmatch(cell)) for cell in cells)
+        return len(commas) > points and not all(THOUSANDS.fullmatch(cell) for cell in commas)
 
     @property
     def said(self) -> list[str]:
