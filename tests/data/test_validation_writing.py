@@ -123,6 +123,19 @@ def test_types_of_parquet_that_are_no_numbers_are_refused_with_their_mend(tmp_pa
         Table(tmp_path / "in.parquet")
 
 
+def test_identifiers_of_parquet_lose_digits_too(tmp_path: Path) -> None:
+    """A whole column of them is refused by its name; a few large numbers are faults of their rows."""
+    for large, refused in ((100, True), (3, False)):
+        numbers = np.where(np.arange(100) < large, 10**17, 0) + np.arange(100)
+        parquet.write_table(pa.table({"id": numbers, "label": ["no", "yes"] * 50}), tmp_path / "in.parquet")
+        table = Table(tmp_path / "in.parquet")
+        if refused:
+            with pytest.raises(RefusedError, match=r"'id' holds whole numbers of 2\*\*53 and more, which float64"):
+                next(table.chunks(table.layout()))
+        else:
+            assert next(table.chunks(table.layout())).unreadable.sum() == large
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

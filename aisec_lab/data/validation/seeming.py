@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from aisec_lab.data.validation.cells import EXACT
 from aisec_lab.data.validation.layout import Layout
 
+LARGE = "whole numbers of 2**53 and more, which float64 cannot hold: leave out what only names a row"
 SHARE = 0.5  # of the words of a column
 DATE = re.compile(
     r"\d{4}([-/.])\d{1,2}\1\d{1,2}([T ]\d{1,2}:\d{2}.*)?|\d{1,2}([-/.])\d{1,2}\3(\d{4}|\d{2})( \d{1,2}:\d{2}.*)?"
@@ -21,9 +22,7 @@ def seems(words: Iterable[str]) -> str | None:
     words = [word.strip() for word in words if word.strip()]
     kinds = {
         "dates: give a number, such as days since a day": lambda word: DATE.fullmatch(word),
-        "whole numbers of 2**53 and more, which float64 cannot hold: leave out what only names a row": lambda word: (
-            WHOLE.fullmatch(word) and abs(int(word)) >= EXACT
-        ),
+        LARGE: lambda word: WHOLE.fullmatch(word) and abs(int(word)) >= EXACT,
         "numbers with commas or spaces in them: write 1234.5": lambda word: COMMAS.fullmatch(word),
         "numbers with a sign or unit: give the numbers alone": lambda word: SIGNS.fullmatch(word),
         "numbers and words: leave a cell empty where there is no number": lambda word: NUMBER.fullmatch(word),

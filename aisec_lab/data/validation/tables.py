@@ -22,7 +22,7 @@ from aisec_lab.data.validation.layout import (
     check_columns,
     check_names,
 )
-from aisec_lab.data.validation.seeming import doubtful, seems
+from aisec_lab.data.validation.seeming import LARGE, doubtful, seems
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,16 @@ class Table:
         return self._text is not None and self._text.decimal_comma
 
     def _changed(self, layout: Layout) -> dict[str, str]:
-        """Columns that hold words where the layout has numbers, or the other way round."""
-        changed = {}
+        """Columns that hold words where the layout has numbers, or the other way round, or too large numbers."""
+        changed, (first, _, _) = {}, next(self._batches(1000), (None, None, None))
         for name in (name for name in layout.columns if name in self._schema.names):
             kind, numbers = self._schema.field(name).type, name not in layout.words
             given = None
             if self._text is None:
                 if cells.is_number(kind) != numbers:
                     given = f"{'words' if numbers else 'numbers'} ({kind})"
+                elif numbers and first is not None and 2 * cells.numbers(first[name])[1].sum() > len(first):
+                    given = LARGE
             elif numbers:
                 values, bad = cells.numbers(self._text.begin[name], self._comma)
                 if bad.any() and (bad | np.isnan(values)).all():
