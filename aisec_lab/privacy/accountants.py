@@ -3,26 +3,25 @@
 import logging
 import math
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aisec_lab.privacy.composition import FINE, LEAST_DELTA, pld, rounding
 from aisec_lab.privacy.mechanisms import SampledGaussian, Statement
 
-if TYPE_CHECKING:
-    from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
-
-FINE, COARSE = 1e-4, 1e-3  # steps of the grid of privacy losses
-POINTS = 1e6  # about so many of them at most: beyond, the grid grows coarser, which is still an upper bound
-LEAST_DELTA = 1e-12  # below, rounding in the Fourier transforms is no longer small beside it
-PRV_ERROR = 1e-3  # of epsilon, that Opacus is asked to keep to
+PRV_ERROR, PRV_MOST = 1e-3, 1.0  # of epsilon, that Opacus is asked to keep to; where its grid would be too large
+RDP_LEAST = 1e-11  # Rényi divergence of order 2 of a step, below which rounding counts
+PRV_POINTS = 1e7  # of the grid at most
 
 
 def rdp(gaussians: Sequence[SampledGaussian], statements: Sequence[Statement], delta: float) -> float:
-    """Epsilon by Rényi divergences (Mironov et al., 2019, arXiv:1908.10530), in dp-accounting; statements are added."""
+    """Epsilon by Rényi divergences (Mironov et al., 2019, arXiv:1908.10530), in dp-accounting; statements are added.
+
+    A step that tells next to nothing counts as one that samples more, since the series of its divergence is lost in
+    rounding: dp-accounting would return an epsilon of 0 for any number of such steps.
+    """
     from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
     from dp_accounting.rdp import RdpAccountant
 
@@ -30,7 +29,8 @@ def rdp(gaussians: Sequence[SampledGaussian], statements: Sequence[Statement], d
         accountant = RdpAccountant()
         with _unsaid("Excluding this order"):  # an order less makes epsilon larger
             for each in gaussians:
-                accountant.compose(PoissonSampledDpEvent(each.q, GaussianDpEvent(each.sigma)), each.steps)
+                event = PoissonSampledDpEvent(_seen(each), GaussianDpEvent(each.sigma))
+                accountant.compose(event, each.steps)
         return accountant.get_epsilon(left)
 
     return _beside(statements, delta, spent if gaussians else None)
@@ -39,18 +39,34 @@ def rdp(gaussians: Sequence[SampledGaussian], statements: Sequence[Statement], d
 def prv(gaussians: Sequence[SampledGaussian], statements: Sequence[Statement], delta: float) -> float:
     """Epsilon by the privacy loss's distribution (Gopi et al., 2021, arXiv:2106.02848), in Opacus; statements added.
 
-    The mean is kept in discretising and the upper end of the error returned.
+    The mean is kept in discretising and the upper end of the error returned. The error grows, and at last the answer is
+    `inf`, where its grid would have more than ten million points.
     """
     from opacus.accountants import PRVAccountant
+    from opacus.accountants.analysis.prv import PoissonSubsampledGaussianPRV, compute_safe_domain_size
 
     def spent(left: float) -> float:
+        counts = [each.steps for each in gaussians]
+        left -= float(rounding(sum(counts), left))
+        if left <= 0:
+            return math.inf
         accountant = PRVAccountant()
         accountant.history = [(each.sigma, each.q, each.steps) for each in gaussians]
+        one = [PoissonSubsampledGaussianPRV(each.q, each.sigma) for each in gaussians]
         with np.errstate(divide="ignore"), warnings.catch_warnings():  # log(1 - q) at q = 1 is -inf, and right
             warnings.filterwarnings("ignore", "Optimal order")  # of the Rényi bound that only sets how wide it looks
-            return accountant.get_epsilon(left, eps_error=PRV_ERROR)
+            reach = compute_safe_domain_size(one, counts, PRV_ERROR, left / 1000)
+            finest = 2 * reach / PRV_POINTS * math.sqrt(sum(counts) * math.log(12_000 / left) / 2)
+            error = max(PRV_ERROR, finest)
+            return accountant.get_epsilon(left, eps_error=error) if error < PRV_MOST else math.inf
 
     return _beside(statements, delta, spent if gaussians else None)
+
+
+def _seen(step: SampledGaussian) -> float:
+    """Its q, or the larger one at which its Rényi divergence of order 2 is still a number beside 1."""
+    least = math.sqrt(RDP_LEAST / math.expm1(step.sigma**-2)) if step.sigma > 1 else 0.0
+    return max(step.q, min(1.0, least))
 
 
 def _beside(statements: Sequence[Statement], delta: float, spent: Callable[[float], float] | None) -> float:
@@ -65,42 +81,9 @@ def _beside(statements: Sequence[Statement], delta: float, spent: Callable[[floa
 def pld_epsilon(
     gaussians: Sequence[SampledGaussian], statements: Sequence[Statement], delta: float, grid: float = FINE
 ) -> float:
-    """Epsilon by `pld`."""
-    return pld(gaussians, statements, grid).get_epsilon_for_delta(delta)
-
-
-def pld(
-    gaussians: Sequence[SampledGaussian], statements: Sequence[Statement], grid: float
-) -> "PrivacyLossDistribution":
-    """The privacy loss's distribution, in dp-accounting; its epsilons and deltas are upper bounds.
-
-    Discretised so that the dots are connected (Doroshenko et al., 2022, arXiv:2207.04380); a statement counts as the
-    worst mechanism that keeps to it.
-
-    Args:
-        grid: distance of two losses; grows where there would be more than about a million.
-    """
-    from dp_accounting.pld import privacy_loss_distribution as plds
-    from dp_accounting.pld.common import DifferentialPrivacyParameters
-
-    grid = max(grid, _span(gaussians, statements) / POINTS)
-    total = plds.identity(grid)
-    for each in gaussians:
-        one = plds.from_gaussian_mechanism(each.sigma, sampling_prob=each.q, value_discretization_interval=grid)
-        total = total.compose(one.self_compose(each.steps))
-    for statement, count in Counter(statements).items():
-        promise = DifferentialPrivacyParameters(statement.epsilon, statement.delta)
-        total = total.compose(plds.from_privacy_parameters(promise, grid).self_compose(count))
-    return total
-
-
-def _span(gaussians: Sequence[SampledGaussian], statements: Sequence[Statement]) -> float:
-    """About the largest privacy loss that counts: of one step, and of all by their Rényi divergence of order 2."""
-    span = math.log(1 / LEAST_DELTA) + math.fsum(each.epsilon for each in statements)
-    for each in gaussians:
-        unsampled = math.log1p(-(each.q**2)) if each.q < 1 else -math.inf
-        span += each.steps * float(np.logaddexp(unsampled, 2 * math.log(each.q) + each.sigma**-2))
-    return max([span, *(each.sigma**-2 / 2 + 10 / each.sigma for each in gaussians)])
+    """Epsilon by `pld`, at the delta that rounding leaves."""
+    left = delta - float(rounding(sum(each.steps for each in gaussians) + len(statements), delta))
+    return pld(gaussians, statements, grid).get_epsilon_for_delta(left) if left > 0 else math.inf
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """What repeated looks at the same rows promise together: an upper bound on epsilon, and the noise for one."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aisec_lab.privacy.accountants import COARSE, FINE, LEAST_DELTA, pld, pld_epsilon, prv, rdp
+from aisec_lab.privacy.accountants import pld_epsilon, prv, rdp
+from aisec_lab.privacy.composition import COARSE, FINE, LEAST_DELTA, pld, rounding
 from aisec_lab.privacy.mechanisms import Mechanism, SampledGaussian, Statement, merged
 
 __all__ = [
@@ -49,10 +50,11 @@ def epsilons(
         delta: in [1e-12, 1).
         accountants: of "rdp" (Rényi moments; dp-accounting), "prv" (Opacus, with an error of 0.001 on the safe side)
             and "pld" (dp-accounting, pessimistic on a grid of 1e-4, coarser where that would be a million points).
+            However many steps there are, each takes seconds and some hundred megabytes.
 
     Returns:
-        By name; each an upper bound, `inf` where nothing is promised. "pld" composes statements with the rest, as
-        the worst mechanism that keeps to them; "rdp" and "prv" add them (basic composition).
+        By name; each an upper bound, `inf` where nothing is promised or can be shown. "pld" composes statements with
+        the rest, as the worst mechanism that keeps to them; "rdp" and "prv" add them (basic composition).
 
     Raises:
         ValueError: another accountant, or a delta outside.
@@ -63,14 +65,24 @@ def epsilons(
     if not LEAST_DELTA <= delta < 1:
         raise ValueError(f"delta must lie in [{LEAST_DELTA:g}, 1), got {delta}: below it rounding decides")
     gaussians, statements = merged(mechanisms)
-    if any(each.sigma == 0 for each in gaussians):
+    if not all(each.noisy for each in gaussians):
         return dict.fromkeys(accountants, math.inf)
-    return {name: float(methods[name](gaussians, statements, delta)) for name in accountants}
+    return {name: _epsilon_by(methods[name], tuple(gaussians), tuple(statements), delta) for name in accountants}
 
 
 def epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
     """The tightest of "rdp" and "pld" of `epsilons`, which are both proofs."""
     return min(epsilons(mechanisms, delta).values())
+
+
+@lru_cache(maxsize=256)  # a book asks for the same sum when it is charged, and to say what is spent
+def _epsilon_by(
+    method: Callable[..., float],
+    gaussians: tuple[SampledGaussian, ...],
+    statements: tuple[Statement, ...],
+    delta: float,
+) -> float:
+    return float(method(gaussians, statements, delta))
 
 
 @lru_cache  # a training asks when it starts, and again when it is accounted for
@@ -137,8 +149,9 @@ def delta_profile(mechanisms: Sequence[Mechanism], epsilons: ArrayLike) -> NDArr
     """
     gaussians, statements = merged(mechanisms)
     points = np.asarray(epsilons, dtype=np.float64)
-    if any(each.sigma == 0 for each in gaussians):
+    if not all(each.noisy for each in gaussians):
         return np.ones_like(points)
     losses = pld(gaussians, statements, FINE)
     deltas = [losses.get_delta_for_epsilon(float(point)) for point in points.flat]  # one by one: all at once cancels
-    return np.clip(np.array(deltas, dtype=np.float64), 0, 1).reshape(points.shape)
+    found = np.array(deltas, dtype=np.float64).reshape(points.shape)
+    return np.clip(found + rounding(sum(each.steps for each in gaussians) + len(statements), found), 0, 1)

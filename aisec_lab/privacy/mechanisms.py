@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LEAST_SIGMA = 1e-6  # at less noise an epsilon would be above 1e11, and float64 cannot hold what leads to it
+MOST_SIGMA = 1e9  # more noise counts as this much
+
 
 @dataclass(frozen=True)
 class SampledGaussian:
@@ -15,7 +18,7 @@ class SampledGaussian:
 
     Args:
         q: probability with which each row, independently of all others, is in a step's batch; in (0, 1].
-        sigma: noise multiplier, the noise's standard deviation over the clipping norm; 0 promises nothing.
+        sigma: noise multiplier, the noise's standard deviation over the clipping norm; below 1e-6 it promises nothing.
         steps: how many.
     """
 
@@ -31,6 +34,11 @@ class SampledGaussian:
         if not (isinstance(self.steps, int | np.integer) and self.steps >= 0):
             raise ValueError(f"steps must be an integer that is not negative, got {self.steps!r}")
         object.__setattr__(self, "steps", int(self.steps))  # numpy's, too, is then written as JSON
+
+    @property
+    def noisy(self) -> bool:
+        """Whether anything is promised at all."""
+        return self.sigma >= LEAST_SIGMA
 
 
 @dataclass(frozen=True)
@@ -64,4 +72,4 @@ def merged(mechanisms: Iterable[Mechanism]) -> tuple[list[SampledGaussian], list
             statements.append(each)
         elif each.steps:
             steps[each.q, each.sigma] = steps.get((each.q, each.sigma), 0) + each.steps
-    return [SampledGaussian(q, sigma, count) for (q, sigma), count in steps.items()], statements
+    return [SampledGaussian(q, min(sigma, MOST_SIGMA), count) for (q, sigma), count in steps.items()], statements

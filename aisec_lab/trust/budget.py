@@ -85,9 +85,10 @@ class BudgetBook:
     was chosen by what an earlier one told, only basic composition and that of Rényi divergences of one order are proven
     to keep a limit (Feldman & Zrnic, 2021, arXiv:2008.11193).
 
-    It is changed as a whole, by one writer at a time (`flock` on a file beside it), and is on the disk when a charge
-    returns. So charge first and release then: a kill between the two wastes budget and breaks no promise. Nothing
-    guards it against whoever may write the file; git and the ledger show who did.
+    It is changed as a whole, by one writer at a time (`flock` on a file beside it, which nobody holds while an epsilon
+    is computed), and is on the disk when a charge returns. So charge first and release then: a kill between the two
+    wastes budget and breaks no promise. Nothing guards it against whoever may write the file; git and the ledger show
+    who did.
     """
 
     path: Path
@@ -137,28 +138,15 @@ class BudgetBook:
             ValueError: no such account, other bytes, a name that was charged, or more than the limit: nothing is
                 written then.
         """
-        with self._locked() as accounts:
-            if dataset not in accounts:
-                raise ValueError(f"{dataset} has no budget, only {sorted(accounts)}: open one (`aisec budget open`)")
-            before = accounts[dataset]
-            if before.sha256 != sha256:
-                raise ValueError(
-                    f"{dataset} has sha256 {sha256[:12]}, its budget was opened for {before.sha256[:12]}: "
-                    "bring those bytes back, or open a budget under another name"
-                )
-            if charge.name in {each.name for each in before.charges}:
-                mend = "fresh noise needs a name of its own, the same result again no charge"
-                raise ValueError(f"{charge.name} was charged to {dataset}: {mend}")
-            charge = replace(charge, alone=epsilon(charge.mechanisms, before.delta))
-            after = replace(before, charges=(*before.charges, charge))
-            if after.exceeded:
-                limit = f"its limit {before.epsilon:g} at delta {before.delta:g}"
-                raise ValueError(
-                    f"{charge.name} would bring {dataset} from epsilon {before.spent:.4g} to {after.spent:.4g}, past "
-                    f"{limit}: nothing was written; add noise or take fewer steps"
-                )
-            self._write(accounts | {dataset: after})
-        return after
+        before = _chargeable(self.accounts(), dataset, sha256, charge)
+        while True:
+            after = _charged(before, dataset, charge)  # may take minutes: nobody waits for it
+            with self._locked() as accounts:
+                now = _chargeable(accounts, dataset, sha256, charge)
+                if now == before:
+                    self._write(accounts | {dataset: after})
+                    return after
+            before = now  # somebody was faster: add up again
 
     @contextmanager
     def _locked(self) -> Iterator[dict[str, Account]]:
@@ -175,6 +163,35 @@ class BudgetBook:
             os.fsync(folder)  # else a power cut could bring the older book back, after the release
         finally:
             os.close(folder)
+
+
+def _chargeable(accounts: Mapping[str, Account], dataset: str, sha256: str, charge: Charge) -> Account:
+    """The account that a charge is for; refused where it has none, has other bytes, or had this charge before."""
+    if dataset not in accounts:
+        raise ValueError(f"{dataset} has no budget, only {sorted(accounts)}: open one (`aisec budget open`)")
+    account = accounts[dataset]
+    if account.sha256 != sha256:
+        raise ValueError(
+            f"{dataset} has sha256 {sha256[:12]}, its budget was opened for {account.sha256[:12]}: "
+            "bring those bytes back, or open a budget under another name"
+        )
+    if charge.name in {each.name for each in account.charges}:
+        mend = "fresh noise needs a name of its own, the same result again no charge"
+        raise ValueError(f"{charge.name} was charged to {dataset}: {mend}")
+    return account
+
+
+def _charged(before: Account, dataset: str, charge: Charge) -> Account:
+    """The account after a charge; refused where it would be exceeded."""
+    charge = replace(charge, alone=epsilon(charge.mechanisms, before.delta))
+    after = replace(before, charges=(*before.charges, charge))
+    if after.exceeded:
+        limit = f"its limit {before.epsilon:g} at delta {before.delta:g}"
+        raise ValueError(
+            f"{charge.name} would bring {dataset} from epsilon {before.spent:.4g} to {after.spent:.4g}, past "
+            f"{limit}: nothing was written; add noise or take fewer steps"
+        )
+    return after
 
 
 def _written(account: Account) -> dict[str, Any]:

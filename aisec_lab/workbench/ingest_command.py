@@ -10,6 +10,9 @@ import click
 from aisec_lab.workbench.access_command import permit_path, role_option
 from aisec_lab.workbench.configuration import project_root
 
+FIRST = """\
+WARNING: a first delivery, held against nothing: whatever it holds was accepted, and is from now on what is expected.
+         Write down what each column may hold, and ingest again with --dictionary (README: What comes in)."""
 PATH = click.Path(path_type=Path, resolve_path=True)
 
 
@@ -22,6 +25,7 @@ PATH = click.Path(path_type=Path, resolve_path=True)
 @click.option("--first", is_flag=True, help="There is no accepted version, or none to be asked.")
 @click.option("--out", type=PATH, help="[default: scratch/ingest/NAME of the project]")
 @click.option("--label", default="label", show_default=True, help="The column with the class, in a first table.")
+@click.option("--dictionary", type=PATH, help="Of a first table's columns (.yaml or .csv): its rules stay.")
 @click.option(
     "--most-quarantined", default=0.05, show_default=True, help="Share of rows; above it nothing is accepted."
 )
@@ -34,16 +38,18 @@ def ingest(
     first: bool,
     out: Path | None,
     label: str,
+    dictionary: Path | None,
     most_quarantined: float,
     allow_drift: bool,
     role: str | None,
 ) -> None:
-    """Hold the file SOURCE (.npz, .parquet or .csv) against the last accepted version of the dataset NAME.
+    """Hold the file SOURCE against the last accepted version of the dataset NAME.
 
+    SOURCE ends in .npz, .parquet, .csv or .tsv, the last two also in .csv.gz and .tsv.gz.
     Under OUT lie then NAME/ (the accepted rows), quarantine.* (the others, with reasons), docs/index.html and
     verdict.json. Exit code 1 where nothing is accepted: OUT stays as it was, and OUT.stopped says why.
     """
-    from aisec_lab.data.validation import Ingestion, RefusedError, stopped_at
+    from aisec_lab.data.validation import Ingestion, RefusedError, read_dictionary, stopped_at
 
     root = project_root()
     os.chdir(root)
@@ -56,7 +62,8 @@ def ingest(
     permit_path(role, "write", out / name)
     settings = Ingestion(most_quarantined=most_quarantined, allow_drift=allow_drift)
     try:
-        verdict = settings(source, name, out, against=against, label=label)
+        rules = read_dictionary(dictionary) if dictionary else ()
+        verdict = settings(source, name, out, against=against, label=label, dictionary=rules)
     except RefusedError as error:
         click.echo(f"aisec: {source.name} refused, nothing written: {' '.join(str(error).split())}", err=True)
         sys.exit(1)
@@ -64,8 +71,10 @@ def ingest(
         click.echo(f"aisec: {verdict}: see {stopped_at(out) / 'docs' / 'index.html'}", err=True)
         sys.exit(1)
     click.echo(verdict)
-    for note in verdict.unchecked:
-        click.echo(f"note: not checked: {note}")
+    if not (against or dictionary):
+        click.secho(FIRST, bold=True, err=True)
+    for note in (*verdict.notes, *(f"not checked: {each}" for each in verdict.unchecked)):
+        click.echo(f"note: {note}")
     place, page = out / name, out / "docs" / "index.html"
     if not place.is_relative_to(root):
         click.echo(f"see {page}; a ledger records only what lies in the project")

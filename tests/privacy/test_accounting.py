@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from opacus.accountants import RDPAccountant
+from scipy.optimize import brentq
 from scipy.stats import norm
 
+from aisec_lab.privacy import composition
 from aisec_lab.privacy.accounting import (
     Mechanism,
     SampledGaussian,
@@ -69,6 +71,91 @@ def test_without_sampling_it_is_the_gaussian_mechanism(sigma: float, steps: int)
     points, narrow = np.array([0.0, 1.0, 4.0]), sigma / math.sqrt(steps)
     exact = norm.cdf(0.5 / narrow - points * narrow) - np.exp(points) * norm.cdf(-0.5 / narrow - points * narrow)
     holds(delta_profile([SampledGaussian(1, sigma, steps)], points), exact, above=1e-5)
+
+
+def exact_epsilon(mu: float, delta: float) -> float:
+    """Of a Gaussian mechanism whose sensitivity is `mu` of its standard deviations (eq. 6 as above)."""
+
+    def excess(epsilon: float) -> float:
+        beyond = math.exp(epsilon + norm.logcdf(-mu / 2 - epsilon / mu))
+        return float(norm.cdf(mu / 2 - epsilon / mu) - beyond) - delta
+
+    return float(brentq(excess, 0, 100, xtol=1e-12))
+
+
+class Long(NamedTuple):
+    """Steps that are together one Gaussian mechanism of sensitivity `mu`, and by how much "pld" may be above it."""
+
+    mu: float
+    q: float
+    steps: int
+    delta: float
+    above: float
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Long(1.0, 1, 4096, 1e-12, 0.05),  # here dp-accounting alone is below
+        Long(1.0, 1, 4097, 1e-5, 1e-5),
+        Long(0.1, 1, 100_000, 1e-5, 0.002),
+        Long(3.0, 1, 1_000_000, 1e-7, 1e-3),
+        Long(1.0, 1, 10_000_000, 1e-5, 0.005),
+        Long(0.003, 1, 10_000_000, 1e-5, 0.02),
+        Long(0.1, 0.01, 10_000_000, 1e-5, 0.005),  # at much noise a sample of the rows is a smaller sensitivity
+        Long(1.0, 1, 10**12, 1e-5, math.inf),  # no transform can tell
+        Long(0.1, 0.01, 10**16, 1e-5, math.inf),  # dp-accounting alone says 0, by Rényi moments
+    ],
+    ids=str,
+)
+def test_any_number_of_steps_is_bounded_from_above_in_seconds(case: Long) -> None:
+    """By each proof; and not far from above where the transforms can tell."""
+    exact = exact_epsilon(case.mu, case.delta)
+    step = SampledGaussian(case.q, case.q * math.sqrt(case.steps) / case.mu, case.steps)
+    found = epsilons([step], case.delta)
+    assert min(found.values()) >= exact * (1 - 1e-9), (found, exact)
+    assert math.isfinite(min(found.values()))
+    assert found["pld"] <= exact * (1 + case.above), (found, exact)
+
+
+@pytest.mark.parametrize("steps", [4097, 64**2 * 3 + 64 * 5, 100_000])
+def test_powers_are_what_one_transform_gives(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digits of zero and others; both directions of a sampled step, and a promise of others beside it."""
+    mechanisms = [SampledGaussian(0.1, 50.0, steps), Statement(0.5, 1e-7)]
+    points = np.array([0.0, 0.5, 1.5])
+    monkeypatch.setattr(composition, "LOSS", 1)  # the same grid
+    powers = delta_profile(mechanisms, points)
+    monkeypatch.setattr(composition, "AT_ONCE", steps)
+    np.testing.assert_allclose(powers, delta_profile(mechanisms, points), rtol=1e-7, atol=1e-12)
+
+
+def test_memory_grows_with_the_logarithm_of_the_steps() -> None:
+    """A window is as wide as the losses and not as the steps: a rare loss, and a vast sum of losses, too."""
+    for q, sigma, steps in (
+        (0.1, 50.0, 10_000_000),
+        (0.001, 1.0, 1_000_000),
+        (1.0, 1.0, 100_000),
+        (1.0, 0.01, 100_000),
+    ):
+        losses = composition.pld([SampledGaussian(q, sigma, steps)], [], composition.COARSE)
+        assert losses._pmf_remove.size < 2e6  # numbers of 8 bytes
+
+
+@pytest.mark.parametrize(
+    ("step", "low", "high"),
+    [
+        (SampledGaussian(0.1, 1e-7, 1), math.inf, math.inf),
+        (SampledGaussian(0.1, 1e-160, 3), math.inf, math.inf),  # dp-accounting alone says 0
+        (SampledGaussian(1, 0.01, 100_000), 1e5, 1e9),
+        (SampledGaussian(1, 1e200, 1), 0, 0.1),
+        (SampledGaussian(0.1, 1.0, 10**34), 1e20, math.inf),
+        (SampledGaussian(1e-300, 1.0, 5000), 0, 0.1),
+    ],
+    ids=str,
+)
+def test_what_float64_cannot_hold_is_still_an_upper_bound(step: SampledGaussian, low: float, high: float) -> None:
+    """Hardly any noise or step, and too much of either."""
+    assert low <= epsilon([step], 1e-5) <= high
 
 
 def test_promises_of_others_compose_as_the_worst_that_keep_to_them() -> None:

@@ -1,9 +1,10 @@
 """The budget book: what is written, what is refused, and two writers at once."""
 
+import fcntl
 import json
 import math
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,8 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from aisec_lab.privacy.accounting import SampledGaussian, Statement
+from aisec_lab.privacy.accounting import Mechanism, SampledGaussian, Statement
+from aisec_lab.trust import budget
 from aisec_lab.trust.budget import Account, BudgetBook, Charge
 
 ONE, TWO = "1" * 64, "2" * 64
@@ -170,6 +172,27 @@ def test_a_merge_that_spends_too_much_is_seen(book: BudgetBook) -> None:
     assert account.spent == pytest.approx(1.8, rel=1e-3)
     with pytest.raises(ValueError, match="past its limit"):
         book.charge("data/adult", ONE, release("more", 0.001))
+
+
+def test_nobody_waits_while_an_epsilon_is_computed(book: BudgetBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another charge is made meanwhile: it is counted, as is the one that was computed before it; the limit holds."""
+    computed, others = budget.epsilon, iter([release("second", 0.3), release("third", 0.3)])
+
+    def slow(mechanisms: Sequence[Mechanism], delta: float) -> float:
+        with book.path.with_name(f".{book.path.name}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where somebody holds it
+        if len(mechanisms) > 1 and (other := next(others, None)):
+            monkeypatch.setattr(budget, "epsilon", computed)
+            book.charge("data/adult", ONE, other)
+            monkeypatch.setattr(budget, "epsilon", slow)
+        return computed(mechanisms, delta)
+
+    book.charge("data/adult", ONE, release("first", 0.3))
+    monkeypatch.setattr(budget, "epsilon", slow)
+    with pytest.raises(ValueError, match=r"late would bring data/adult from epsilon 0\.8999 to 1\.2, past"):
+        book.charge("data/adult", ONE, release("late", 0.3))
+    assert [charge.name for charge in book.accounts()["data/adult"].charges] == ["first", "second", "third"]
+    assert book.charge("data/adult", ONE, release("small", 0.1)).spent == pytest.approx(1.0, rel=1e-3)
 
 
 def spend(book: BudgetBook, writer: str, start: object, done: object) -> None:

@@ -98,3 +98,24 @@ def test_who_may_not_write_data_may_not_ingest_into_them(project: Path) -> None:
     output = aisec("ingest", "in.npz", "breast_cancer", "--out", "data/new", "--role", "researcher", code=2)
     assert output.startswith("aisec: researcher may not write data/new")
     assert not (project / "data/new").exists()
+
+
+def test_a_first_delivery_is_taken_as_it_comes_and_that_is_said(project: Path) -> None:
+    """Loudly, and not where a dictionary says what may come; its rules then hold."""
+    rows = [f"{30 + i % 40};{i * 7 % 50},5;{'yes' if i % 2 else 'no'}" for i in range(100)]
+    (project / "in.TSV").write_text("\n".join(["age;score;label", *rows]) + "\n")
+    output = aisec("ingest", "in.TSV", "people")
+    assert "WARNING: a first delivery, held against nothing: whatever it holds was accepted" in output
+    assert "ingest again with --dictionary (README" in output
+    assert "note: cells are separated by semicolons" in output
+    assert "note: numbers have decimal commas" in output
+    (project / "people.csv").write_text(
+        "column,type,unit,min,max,values\nage,integer,years,0,60,\nscore,number,,,,\nlabel,category,,,,no|yes\n"
+    )
+    output = aisec("ingest", "in.TSV", "people", "--dictionary", "people.csv", "--most-quarantined", "0.5")
+    assert "WARNING" not in output
+    assert " out of range" in output.splitlines()[0]
+    assert "note: not checked: ranges" not in output
+    output = aisec("ingest", "in.npz", "breast_cancer", "--dictionary", "people.csv", code=2)
+    assert "a dictionary is for a first delivery" in output
+    assert "no dictionary at" in aisec("ingest", "in.TSV", "people", "--dictionary", "absent.csv", code=2)

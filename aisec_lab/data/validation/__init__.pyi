@@ -1,7 +1,17 @@
 from .checks import Checks
+from .dictionary import Field, read_dictionary
 from .ingestion import Ingestion, stopped_at
 from .layout import RefusedError
 from .reference import Reference
 from .verdict import Verdict
 
-__all__ = ["Checks", "Ingestion", "Reference", "RefusedError", "Verdict", "stopped_at"]
+__all__ = [
+    "Checks",
+    "Field",
+    "Ingestion",
+    "Reference",
+    "RefusedError",
+    "Verdict",
+    "read_dictionary",
+    "stopped_at",
+]

@@ -49,6 +49,10 @@ class Arrays:
         classes = tuple(str(number) for number in range(int(most) + 1))
         return Layout(columns, {}, "y", classes, shape, images=True)
 
+    def remarks(self, layout: Layout) -> list[str]:
+        """None: arrays have types."""
+        return []
+
     def chunks(self, layout: Layout) -> Iterator[Chunk]:
         """Pixels in [0, 1]; `content` holds nothing but the row's number, as the arrays are there."""
         if self.x.shape[1:] != layout.shape:

@@ -21,16 +21,21 @@ def is_words(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)
 
 
-def numbers(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+def numbers(cells: pa.Array, decimal_comma: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Numbers (n,), float64, NaN where there is none, and which cells hold something else, (n,), bool.
 
-    A whole number that float64 need not hold exactly is something else: two of them could become one.
+    A whole number that float64 need not hold exactly is something else: two of them could become one. With a decimal
+    comma so is a number with a point, which may stand between thousands.
     """
     if is_number(cells.type):
         values = cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         return values, (np.abs(values) >= EXACT) & pa.types.is_integer(cells.type)
     cells = _without(cells, EMPTY)
     missing = cells.is_null().to_numpy(zero_copy_only=False)
+    points = np.zeros(len(cells), bool)
+    if decimal_comma:
+        points = pc.match_substring(cells, ".").fill_null(False).to_numpy(zero_copy_only=False)
+        cells = pc.replace_substring(cells, ",", ".")
     try:
         values = cells.cast(pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False)
         bad = np.zeros(len(cells), bool)
@@ -39,7 +44,7 @@ def numbers(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         bad = np.isnan(values) & ~missing
     large = np.flatnonzero(np.abs(values) >= EXACT)
     bad[large] = [cell.strip().lstrip(b"+-").isdigit() for cell in cells.take(pa.array(large)).to_pylist()]
-    return values, bad
+    return np.where(points, np.nan, values), bad | points
 
 
 def texts(cells: pa.Array) -> tuple[pa.Array, np.ndarray]:

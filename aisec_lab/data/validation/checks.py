@@ -13,6 +13,7 @@ from aisec_lab.data.validation.layout import Chunk, Layout, RefusedError, compar
 from aisec_lab.data.validation.reasons import COLUMN, Reason, Reasons
 from aisec_lab.data.validation.reference import Reference
 from aisec_lab.data.validation.rows import LEAST, Extremes, Outliers
+from aisec_lab.data.validation.seeming import doubtful
 from aisec_lab.data.validation.suite import RowSuite
 
 STRANGE = Reason.EXTREME | Reason.OUTLIER
@@ -68,7 +69,7 @@ class Checks:
         scratch: Path,
     ) -> tuple[list[Shift], list[str]]:
         extremes = Extremes(reference, self.extreme) if reference else None
-        few = reference is not None and len(reference.sample) < LEAST
+        few = reference is not None and len(reference.whole) < LEAST
         outliers = Outliers(reference, self.outliers) if reference and not few else None
         drift, repeats = Drift(reference) if reference else None, Repeats(scratch, len(layout.columns))
         kept: list[tuple[np.ndarray, ...]] | None = []
@@ -93,10 +94,15 @@ class Checks:
             raise RefusedError("no rows")
         for again in repeats.found():
             reasons.add(again, Reason.DUPLICATE)
-        unchecked = [] if reference else ["ranges, extreme values, outliers, drift: there is no accepted version"]
+        unchecked = []
+        if not reference:
+            ranges = "" if layout.limits else "ranges, "
+            unchecked.append(f"{ranges}extreme values, outliers, drift: there is no accepted version")
         if few:
             unchecked.append(f"outliers: there are fewer than {LEAST} accepted rows")
-        if kept is None:
+        if seem := doubtful(layout):
+            unchecked.append(f"near-duplicates, labels: {', '.join(seem)} may be no words, so distances mean little")
+        elif kept is None:
             unchecked.append(f"near-duplicates, labels: there are more than {self.most_compared} rows")
         else:
             unchecked += self._compare(kept, layout, reasons)

@@ -83,7 +83,10 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def _borders(column: np.ndarray) -> np.ndarray:
+    column = column[~np.isnan(column)]  # an empty cell, where it may be, is counted in the last bin
     values = np.unique(column)
+    if not len(values):
+        return np.array([np.inf])
     if len(values) < FEW:
         return values
     return np.unique(np.quantile(column, np.linspace(0, 1, BINS + 1), method="inverted_cdf"))

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -9,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from aisec_lab.data.validation.arrays import Arrays
 from aisec_lab.data.validation.checks import Checks
+from aisec_lab.data.validation.dictionary import Field, layout_of
 from aisec_lab.data.validation.docs import write_docs
 from aisec_lab.data.validation.drift import Shift
 from aisec_lab.data.validation.layout import RefusedError, Source
@@ -20,6 +22,7 @@ from aisec_lab.data.validation.tables import Table
 from aisec_lab.data.validation.verdict import Verdict
 from aisec_lab.files import sha256_of, write_json
 
+TEXTS = (".csv", ".tsv")
 SHOWN = 20  # columns that drifted, on the page of the whole file
 
 
@@ -35,11 +38,12 @@ class Ingestion:
         checks: of each row.
 
     Args of the call:
-        source: an `.npz`, `.parquet` or `.csv` file.
+        source: an `.npz` or `.parquet` file, or a text file of separated values: `.csv`, `.tsv`, each also `.gz`.
         name: of the dataset.
         out: folder that is made, or that a former ingestion left and that is replaced.
         against: folder of the last accepted version; None where there is none.
         label: the column of a table with the class, where no accepted version says it.
+        dictionary: of the columns of a first table; its rules go with the version, for all that follow.
 
     Returns:
         The verdict. At `out` lie then `name/` (the accepted rows as a dataset), `quarantine.*`, `docs/` and
@@ -48,7 +52,8 @@ class Ingestion:
     Raises:
         RefusedError: no row of the file can be judged, or the accepted version is of the other kind.
         FileNotFoundError, FileExistsError: no source or accepted version; something else at `out`.
-        ValueError: what is read lies where it would be replaced.
+        ValueError: what is read lies where it would be replaced; a dictionary where a version was accepted, or without
+            the label's classes.
     """
 
     most_quarantined: float = 0.05
@@ -63,23 +68,35 @@ class Ingestion:
                 raise ValueError(f"{setting} must lie in [0, 1], got {getattr(self, setting)}")
 
     def __call__(
-        self, source: Path, name: str, out: Path, *, against: Path | None = None, label: str = "label"
+        self,
+        source: Path,
+        name: str,
+        out: Path,
+        *,
+        against: Path | None = None,
+        label: str = "label",
+        dictionary: Sequence[Field] = (),
     ) -> Verdict:
         _check(source, name, out, against)
+        if dictionary and against:
+            raise ValueError(f"a dictionary is for a first delivery: {against} has rules, and its own would be lost")
+        written = layout_of(dictionary, label) if dictionary else None
         reference = Reference.read(against) if against else None
         out.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{out.name}.", suffix=".part", dir=out.parent) as part:
             beside, scratch = Path(part) / "beside", Path(part) / "scratch"
             beside.mkdir()
             scratch.mkdir()
-            incoming = scratch / f"incoming{source.suffix}"
+            incoming = scratch / f"incoming{''.join(source.suffixes[-2:])}"
             shutil.copyfile(source, incoming)  # read twice: what is written must be what was checked
             sha256 = sha256_of(incoming)
             rows = opened(incoming, reference.layout.label if reference else label)
             if reference and reference.table != isinstance(rows, Table):
                 kept, ends = ("rows.parquet", ".parquet or .csv") if reference.table else ("train.npz", ".npz")
                 raise RefusedError(f"the accepted version is kept as {kept}: give a {ends} file")
-            layout = reference.layout if reference else rows.layout()
+            if written and not isinstance(rows, Table):
+                raise RefusedError("a dictionary is for tables: give a .parquet or .csv file")
+            layout = reference.layout if reference else written or rows.layout()
             chunks = rows.chunks(layout)
             first = next(chunks, None)  # what makes the whole file unreadable is said before seconds of set-up
             reasons = Reasons(scratch / "reasons")
@@ -88,7 +105,7 @@ class Ingestion:
                 chain([] if first is None else [first], chunks), layout, reference, suite, reasons, scratch
             )
             moved = [s for s in shifts if s.p < self.alpha and s.distance > self.smallest_shift]
-            verdict = self._verdict(name, sha256, reference, reasons, moved, unchecked)
+            verdict = self._verdict(name, sha256, reference, reasons, moved, unchecked, rows.remarks(layout))
 
             accepted = None if verdict.stopped else beside / name
             if accepted:
@@ -120,6 +137,7 @@ class Ingestion:
         reasons: Reasons,
         moved: list[Shift],
         unchecked: list[str],
+        notes: list[str],
     ) -> Verdict:
         quarantined, counts = counted(reasons)
         share, stopped = quarantined / reasons.rows, None
@@ -131,16 +149,18 @@ class Ingestion:
             stopped = f"{len(moved)} {have} drifted, {most.column} by {most.distance:.2f}"
         drifted = {shift.column: {"distance": shift.distance, "p": shift.p} for shift in moved}
         sha_before = reference.sha256 if reference else None
-        return Verdict(name, sha256, sha_before, reasons.rows, quarantined, counts, drifted, tuple(unchecked), stopped)
+        said = tuple(unchecked), tuple(notes)
+        return Verdict(name, sha256, sha_before, reasons.rows, quarantined, counts, drifted, *said, stopped)
 
 
 def opened(path: Path, label: str) -> Source:
     """A file by the end of its name; `RefusedError` where it can be none of those."""
-    if path.suffix == ".npz":
+    name = path.name.lower()
+    if name.endswith(".npz"):
         return Arrays.read(path)
-    if path.suffix in (".parquet", ".csv"):
+    if name.removesuffix(".gz").endswith(TEXTS) or name.endswith(".parquet"):
         return Table(path, label)
-    raise RefusedError(f"{path.name}: an incoming file ends in .npz, .parquet or .csv")
+    raise RefusedError(f"{path.name}: an incoming file ends in .npz, .parquet or .csv, or in .tsv, .csv.gz or .tsv.gz")
 
 
 def stopped_at(out: Path) -> Path:

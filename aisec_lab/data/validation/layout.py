@@ -1,7 +1,8 @@
 """What the rows of a dataset are made of, and how they come: in chunks, as numbers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 CELLS = 5_000_000  # of a chunk: the memory that an ingestion takes is some copies of this many numbers
 MOST_WORDS = 1000  # different ones in a column; more is free text
+SAID = 20  # columns that an error names
 UNKNOWN, MISSING = -1, -2  # a label that the accepted version does not have, and none
 
 
@@ -27,6 +29,10 @@ class Layout:
         classes: the K names.
         shape: of one input.
         images: whether the columns are pixels, of which none has a name or a rule of its own.
+        limits: of columns of numbers, the lowest and highest that are allowed, by a data dictionary.
+        nullable: columns whose cells may be empty.
+        whole: columns whose numbers are whole.
+        units: of columns of numbers, for people to read.
     """
 
     columns: tuple[str, ...]
@@ -35,6 +41,10 @@ class Layout:
     classes: tuple[str, ...]
     shape: tuple[int, ...]
     images: bool = False
+    limits: dict[str, tuple[float, float]] = field(default_factory=dict)
+    nullable: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+    units: dict[str, str] = field(default_factory=dict)
 
     @property
     def chunk_rows(self) -> int:
@@ -77,6 +87,10 @@ class Source(Protocol):
         """Its rows in order, read by a layout; `RefusedError` where they do not have it."""
         ...
 
+    def remarks(self, layout: Layout) -> list[str]:
+        """How the file was read, where people may think otherwise."""
+        ...
+
 
 def check_names(found: tuple[str, ...]) -> None:
     """Refuse columns that nobody has named, or that have one name."""
@@ -86,19 +100,38 @@ def check_names(found: tuple[str, ...]) -> None:
         raise RefusedError(f"columns {repeated} are there twice: name each once")
 
 
-def check_columns(found: tuple[str, ...], layout: Layout) -> None:
-    """Refuse other columns than the layout's and its label; their order is free."""
+def check_columns(found: tuple[str, ...], layout: Layout, changed: dict[str, str]) -> None:
+    """Refuse another schema than the layout's, column by column; the order of columns is free.
+
+    Args:
+        found: names of the columns, with the label's.
+        layout: what they should be.
+        changed: what has happened to columns that are there.
+    """
     expected = (*layout.columns, layout.label)
     absent, more = ([name for name in one if name not in two] for one, two in ((expected, found), (found, expected)))
-    if absent or more:
-        raise RefusedError(f"columns {absent} are missing and {more} are new: give the accepted ones")
+    says = []
+    for name in absent:
+        alike = [new for new in more if _plain(new) == _plain(name)] or get_close_matches(name, more, 1, 0.8)
+        says.append(f"{name!r} is missing" + (f" ({alike[0]!r} is new: rename it?)" if alike else ""))
+    says += [f"{name!r} is new" for name in more]
+    says += [f"{name!r} {change}" for name, change in changed.items()]
+    if says:
+        raise RefusedError(
+            f"not the accepted columns: {'; '.join(says[:SAID])}{'; …' * (len(says) > SAID)}: mend the file, or ingest "
+            "another schema under another name"
+        )
+
+
+def _plain(name: str) -> str:
+    return "".join(sign for sign in name.casefold() if sign.isalnum())
 
 
 def comparable(layout: Layout, x: np.ndarray) -> np.ndarray:
     """Rows (N, D) as (N, F), between which distances mean something.
 
     Pixels stay as they are; numbers of a table get mean 0 and standard deviation 1; words are coded one-hot, two of
-    them 1 apart.
+    them 1 apart. A cell that may be empty, and is, lies at the mean.
     """
     if layout.images:
         return x
@@ -108,5 +141,6 @@ def comparable(layout: Layout, x: np.ndarray) -> np.ndarray:
         if name in layout.words:
             parts.append((column[:, None] == np.arange(len(layout.words[name]))) / np.sqrt(2))
         else:
-            parts.append(((column - column.mean()) / (column.std() or 1))[:, None])
+            mean, spread = (np.nanmean(column), np.nanstd(column)) if np.isfinite(column).any() else (0.0, 1.0)
+            parts.append(np.nan_to_num((column - mean) / (spread or 1))[:, None])  # an empty cell is as the mean
     return np.concatenate(parts, axis=1)

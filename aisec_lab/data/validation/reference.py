@@ -40,6 +40,11 @@ class Reference:
     table: bool
 
     @property
+    def whole(self) -> np.ndarray:
+        """The rows of the sample in which no cell is empty."""
+        return self.sample[~np.isnan(self.sample).any(1)] if self.layout.nullable else self.sample
+
+    @property
     def rows(self) -> int:
         """How many rows the version has."""
         return int(self.class_counts.sum())
@@ -66,6 +71,10 @@ class Reference:
                 table["label"],
                 tuple(card["classes"]),
                 tuple(card["shape"]),
+                limits={name: (limits[0], limits[1]) for name, limits in table.get("limits", {}).items()},
+                nullable=tuple(table.get("nullable", ())),
+                whole=tuple(table.get("whole", ())),
+                units=table.get("units", {}),
             )
             return cls.of(Table(file, layout.label), layout, sum(card["class_counts"]["train"]), card["sha256"])
         if "train" not in card["arrays_sha256"]:
@@ -83,28 +92,36 @@ class Reference:
         low, high = np.full(len(layout.columns), np.inf), np.full(len(layout.columns), -np.inf)
         step = -(-rows // SAMPLE)
         for chunk in source.chunks(layout):
-            low, high = np.fmin(low, chunk.x.min(0)), np.fmax(high, chunk.x.max(0))
+            low, high = np.fmin(low, np.fmin.reduce(chunk.x)), np.fmax(high, np.fmax.reduce(chunk.x))
             counts += np.bincount(chunk.y, minlength=len(counts))
             parts.append(chunk.x[chunk.rows % step == 0])
         return cls(layout, np.concatenate(parts), low, high, _allowed(layout, low, high), counts, sha256, table)
 
 
 def allowed_of(layout: Layout) -> np.ndarray:
-    """(2, D): the limits where nothing was accepted yet: pixels in [0, 1], words that are known, and finite numbers."""
+    """(2, D): the limits where nothing was accepted yet: pixels in [0, 1], words that are known, and finite numbers.
+
+    Or what a data dictionary says.
+    """
     wide = np.finfo(np.float64).max
+    given = {name: (max(low, -wide), min(high, wide)) for name, (low, high) in layout.limits.items()}
     most = {name: max(0.0, len(words) - 1.0) for name, words in layout.words.items()}
     limits = [
-        (0.0, 1.0) if layout.images else (0.0, most[name]) if name in most else (-wide, wide) for name in layout.columns
+        (0.0, 1.0) if layout.images else (0.0, most[name]) if name in most else given.get(name, (-wide, wide))
+        for name in layout.columns
     ]
     return np.array(limits).T
 
 
 def _allowed(layout: Layout, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Limits for what follows an accepted version; a column within [0, 1] is taken for a share, and stays one."""
+    """Limits for what follows an accepted version; a column within [0, 1] is taken for a share, and stays one.
+
+    What a data dictionary says stays as well.
+    """
     limits = allowed_of(layout)
     if layout.images:
         return limits
-    number = np.array([name not in layout.words for name in layout.columns])
+    number = np.array([name not in layout.words and name not in layout.limits for name in layout.columns])
     share = number & (low >= 0) & (high <= 1)
     reach = SLACK * (high - low)
     limits[:, number] = np.stack([low - reach, high + reach])[:, number]

@@ -1,5 +1,7 @@
 """What no rule of one column finds in a row: values and combinations unlike those of the accepted version."""
 
+import warnings
+
 import numpy as np
 from scipy.linalg import solve_triangular
 from sklearn.covariance import ledoit_wolf
@@ -25,8 +27,10 @@ class Extremes:
 
     def __init__(self, reference: Reference, limit: float) -> None:
         layout, sample = reference.layout, reference.sample
-        median = np.median(sample, 0)
-        scale = NORMAL * np.median(np.abs(sample - median), 0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a column that is all empty
+            median = np.nanmedian(sample, 0)
+            scale = NORMAL * np.nanmedian(np.abs(sample - median), 0)
         number = [name not in layout.words and not layout.images for name in layout.columns]
         reach = np.where((scale > 0) & number, limit * scale, np.inf)
         self.low, self.high = np.minimum(reference.low, median - reach), np.maximum(reference.high, median + reach)
@@ -52,7 +56,7 @@ class Outliers:
     """
 
     def __init__(self, reference: Reference, share: float) -> None:
-        sample = reference.sample
+        sample = reference.whole
         if len(sample) < LEAST:
             raise ValueError(f"outliers are measured against at least {LEAST} accepted rows, got {len(sample)}")
         distances = []

@@ -101,6 +101,9 @@ def write_card(
     }
     if table:
         card["table"] = {"columns": list(layout.columns), "words": layout.words, "label": layout.label}
+        for said in ("limits", "nullable", "whole", "units"):  # by a data dictionary
+            if given := getattr(layout, said):
+                card["table"][said] = given
         card["sha256"] = sha256_of(accepted / "rows.parquet")
     else:
         with np.load(accepted / "train.npz") as arrays:

@@ -78,7 +78,8 @@ class RowSuite:
         for start in range(0, len(columns), GROUP):
             suite = gx.ExpectationSuite(f"{name}: columns from {start}")
             for column in columns[start : start + GROUP]:
-                suite.add_expectation(rules.ExpectColumnValuesToNotBeNull(column=column))
+                if column not in layout.nullable:
+                    suite.add_expectation(rules.ExpectColumnValuesToNotBeNull(column=column))
                 if column == layout.label:
                     classes = list(range(len(layout.classes)))
                     suite.add_expectation(rules.ExpectColumnValuesToBeInSet(column=column, value_set=classes))

@@ -1,19 +1,17 @@
-"""Rows of a Parquet or CSV table."""
+"""Rows of a Parquet table, or of one of separated values."""
 
 from collections.abc import Iterator
-from csv import Error as HeaderError
-from csv import reader
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv, parquet
+from pyarrow import parquet
 
 from aisec_lab.data.validation import cells
+from aisec_lab.data.validation.delimited import Batch, Delimited
 from aisec_lab.data.validation.layout import (
     MISSING,
     MOST_WORDS,
@@ -24,14 +22,12 @@ from aisec_lab.data.validation.layout import (
     check_columns,
     check_names,
 )
-from aisec_lab.data.validation.text_blocks import blocks
-
-Batch = tuple[pa.RecordBatch, np.ndarray, tuple[tuple[int, str], ...]]  # rows, their numbers, and those that are none
+from aisec_lab.data.validation.seeming import LARGE, doubtful, seems
 
 
 @dataclass(frozen=True)
 class Table:
-    """A `.parquet` or `.csv` file whose column `label` holds the class; the first line of a CSV names the columns."""
+    """A Parquet file, or one of separated values as `Delimited` has it, whose column `label` holds the class."""
 
     path: Path
     label: str = "label"
@@ -55,7 +51,9 @@ class Table:
             for name, words in seen.items():
                 words |= set(pc.unique(cells.texts(batch[name])[0]).drop_null().to_pylist())
                 if len(words) > MOST_WORDS:
-                    raise RefusedError(f"column {name} holds over {MOST_WORDS} different words: text, no category")
+                    seem = seems(words)
+                    what = f"these look like {seem}" if seem else "text is no category: leave it out"
+                    raise RefusedError(f"column {name} holds over {MOST_WORDS} different words, {what}")
         found = {name: tuple(sorted(words, key=_by_number)) for name, words in seen.items()}
         classes = found.pop(self.label)
         if not classes:
@@ -64,15 +62,7 @@ class Table:
 
     def chunks(self, layout: Layout) -> Iterator[Chunk]:
         """Its rows by a layout; a column of words where it has numbers, or the other way round, is refused."""
-        schema = self._schema
-        check_columns(tuple(schema.names), layout)
-        for name in layout.columns:
-            kind = schema.field(name).type
-            if self.path.suffix == ".parquet" and cells.is_number(kind) == (name in layout.words):
-                raise RefusedError(
-                    f"column {name} has type {kind}, in the accepted version "
-                    f"{'words' if name in layout.words else 'numbers'}: convert it"
-                )
+        check_columns(tuple(self._schema.names), layout, self._changed(layout))
         for batch, rows, malformed in self._batches(layout.chunk_rows):
             x, unreadable = np.empty((len(batch), len(layout.columns)), order="F"), np.zeros(len(batch), bool)
             for place, name in enumerate(layout.columns):
@@ -81,26 +71,57 @@ class Table:
                     codes = cells.places(words, layout.words[name])
                     x[:, place] = np.where(codes == MISSING, np.nan, codes)
                 else:
-                    x[:, place], bad = cells.numbers(batch[name])
+                    x[:, place], bad = cells.numbers(batch[name], self._comma)
+                    if name in layout.whole:
+                        bad = bad | (np.isfinite(x[:, place]) & (x[:, place] % 1 != 0))
                 unreadable |= bad
             words, bad = cells.texts(batch[layout.label])
             y = cells.places(words, layout.classes)
             y[bad] = UNKNOWN
             yield Chunk(rows, x, y, unreadable | bad, batch, malformed)
 
+    def remarks(self, layout: Layout) -> list[str]:
+        """How its text is written, and which columns of words look like something else."""
+        said = self._text.said if self._text else []
+        seem = doubtful(layout).items()
+        return said + [f"column {name} is read as words, which look like {kind}" for name, kind in seem]
+
     @cached_property
-    def _begin(self) -> pa.RecordBatch:
-        """The first rows of a CSV, of the first block that has some."""
-        batches = (batch for batch, _, _ in self._csv())
-        first = next(batches, None)
-        if first is None:
-            raise RefusedError("no rows: the file is empty")
-        return next((batch for batch in chain([first], batches) if len(batch)), first)[:1000]
+    def _text(self) -> Delimited | None:
+        return None if self.path.suffix.lower() == ".parquet" else Delimited(self.path)
+
+    @property
+    def _comma(self) -> bool:
+        return self._text is not None and self._text.decimal_comma
+
+    def _changed(self, layout: Layout) -> dict[str, str]:
+        """Columns that hold words where the layout has numbers, or the other way round, or too large numbers."""
+        changed, (first, _, _) = {}, next(self._batches(1000), (None, None, None))
+        for name in (name for name in layout.columns if name in self._schema.names):
+            kind, numbers = self._schema.field(name).type, name not in layout.words
+            given = None
+            if self._text is None:
+                if cells.is_number(kind) != numbers:
+                    given = f"{'words' if numbers else 'numbers'} ({kind})"
+                elif numbers and first is not None and 2 * cells.numbers(first[name])[1].sum() > len(first):
+                    given = LARGE
+            elif numbers:
+                values, bad = cells.numbers(self._text.begin[name], self._comma)
+                if bad.any() and (bad | np.isnan(values)).all():
+                    words = [
+                        cell.decode(errors="replace")
+                        for cell in self._text.begin[name].filter(pa.array(bad)).to_pylist()
+                    ]
+                    seem = seems(words)
+                    given = f"{words[0]!r} and the like" + (f", which look like {seem}" if seem else "")
+            if given:
+                changed[name] = f"holds {given}, where {'numbers' if numbers else 'words'} are accepted"
+        return changed
 
     @cached_property
     def _schema(self) -> pa.Schema:
-        if self.path.suffix == ".csv":
-            return self._begin.schema
+        if self._text:
+            return self._text.begin.schema
         try:
             schema = parquet.read_schema(self.path)
         except (pa.ArrowException, OSError) as error:
@@ -109,18 +130,19 @@ class Table:
             raise RefusedError(f"no Parquet file, or a damaged one ({error})") from error
         for field in schema:
             if not cells.is_number(field.type) and not cells.is_words(field.type):
-                raise RefusedError(f"column {field.name} has type {field.type}: numbers and words are accepted")
+                mend = "such as days since a day" if pa.types.is_temporal(field.type) else "or words"
+                raise RefusedError(f"column {field.name} has type {field.type}: give numbers, {mend}")
         return schema
 
     def _is_number(self, schema: pa.Schema, name: str) -> bool:
-        if self.path.suffix == ".parquet":
+        if not self._text:
             return cells.is_number(schema.field(name).type)
-        values, bad = cells.numbers(self._begin[name])
+        values, bad = cells.numbers(self._text.begin[name], self._comma)
         return bool(2 * bad.sum() < len(bad) and not np.isnan(values).all())
 
     def _batches(self, size: int) -> Iterator[Batch]:
-        if self.path.suffix == ".csv":
-            for batch, rows, malformed in self._csv():
+        if self._text:
+            for batch, rows, malformed in self._text.batches():
                 borders = [-1, *rows[size::size].tolist(), np.inf]  # a row that is none goes where it stands
                 for place, start in enumerate(range(0, max(1, len(batch)), size)):
                     part, (low, high) = slice(start, start + size), borders[place : place + 2]
@@ -135,55 +157,6 @@ class Table:
                     start += len(batch)
         except (pa.ArrowException, OSError) as error:
             raise RefusedError(f"damaged after row {start} ({error})") from error
-
-    def _csv(self) -> Iterator[Batch]:
-        """Cells as bytes: what cannot be read is a matter of a row, not of the file."""
-        names: list[str] | None = None
-        start = 0
-        try:
-            for block in blocks(self.path):
-                wrong: list[tuple[int, str]] = []
-
-                def keep(row: csv.InvalidRow, wrong: list[tuple[int, str]] = wrong) -> str:
-                    wrong.append((row.number, row.text))
-                    return "skip"
-
-                if names is None:
-                    line, _, block = block.partition(b"\n")
-                    header = reader([line.decode("utf-8-sig").strip()], skipinitialspace=True)
-                    names = [name.strip() for name in next(header, [""])] or [""]
-                if not block:
-                    continue
-                table = csv.read_csv(
-                    pa.BufferReader(block),
-                    csv.ReadOptions(use_threads=False, column_names=names, block_size=len(block) + 1),
-                    csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep),
-                    csv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False),
-                ).combine_chunks()
-                numbers = np.delete(np.arange(table.num_rows + len(wrong)), [row for row, _ in _from_zero(wrong)])
-                malformed = tuple((start + row, text) for row, text in _from_zero(wrong))
-                end = table.num_rows + len(wrong)
-                if block.count(b'"') % 2 and _is_broken(table, wrong, end):
-                    raise RefusedError(f"row {start + end - 1}: a quotation mark was not closed")
-                batch = table.to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], table.schema)
-                yield batch, start + numbers, malformed
-                start += end
-        except RefusedError:
-            raise
-        except (pa.ArrowException, HeaderError, ValueError) as error:
-            raise RefusedError(f"no CSV, or a damaged one, after row {start} ({error})") from error
-
-
-def _from_zero(wrong: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    """pyarrow counts the rows of a block from 1."""
-    return [(number - 1, text) for number, text in wrong]
-
-
-def _is_broken(table: pa.Table, wrong: list[tuple[int, str]], rows: int) -> bool:
-    """Whether a line break stands in the last row of a block, with more behind it."""
-    if wrong and wrong[-1][0] == rows:
-        return "\n" in wrong[-1][1].rstrip()
-    return any(b"\n" in (column[-1].as_py() or b"").rstrip() for column in table.columns)
 
 
 def _by_number(word: str) -> tuple[bool, float, str]:

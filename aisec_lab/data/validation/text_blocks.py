@@ -1,10 +1,22 @@
-"""A text file of comma-separated values in pieces of whole rows."""
+"""A text file of separated values, packed by gzip or not, in pieces of whole rows."""
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
+
+from aisec_lab.data.validation.layout import RefusedError
 
 BLOCK = 2**26  # bytes; smaller ones cost more, as every chunk does
 MOST_BLOCKS = 2  # without an end of a row in them: then a quotation mark is open, or it is no table
+
+GZIP = b"\x1f\x8b"
+OTHERS = {  # first bytes of what is no text
+    b"\xff\xfe": "UTF-16: save it as UTF-8",
+    b"\xfe\xff": "UTF-16: save it as UTF-8",
+    b"PK\x03\x04": "a zip archive or a workbook: unpack it, or save its sheet as CSV",
+    b"PAR1": "Parquet: name it .parquet",
+}
 
 
 def blocks(path: Path) -> Iterator[bytes]:
@@ -13,11 +25,14 @@ def blocks(path: Path) -> Iterator[bytes]:
     A line break between quotation marks belongs to its cell.
 
     Raises:
+        RefusedError: no text, or lines that end as on old Macs.
         ValueError: no end of a row within some pieces.
     """
     rest = b""
-    with path.open("rb") as file:
+    with _opened(path) as file:
         while piece := file.read(BLOCK):
+            if b"\r" in piece and b"\n" not in piece + rest:
+                raise RefusedError(r"lines end in CR alone, as on old Macs: write LF (`tr '\r' '\n' < old > new`)")
             rest += piece
             cut = _end_of_row(rest)
             if cut:
@@ -27,6 +42,17 @@ def blocks(path: Path) -> Iterator[bytes]:
                 raise ValueError(f"no row ends within {len(rest)} bytes: a quotation mark was not closed, or no table")
     if rest:
         yield rest
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """A text file for reading, unpacked where it begins as gzip does, whatever its name."""
+    with path.open("rb") as file:
+        begin = file.read(4)
+    for first, what in OTHERS.items():
+        if begin.startswith(first):
+            raise RefusedError(f"no text, but {what}")
+    opened: Any = gzip.open if begin.startswith(GZIP) else open
+    return opened(path, "rb")
 
 
 def _end_of_row(block: bytes) -> int:

@@ -17,6 +17,7 @@ class Verdict:
         reasons: how many rows each reason speaks against; a row may have several.
         drifted: distance and corrected p of each column that has moved.
         unchecked: what was not looked at, and why.
+        notes: how the file was read, where people may think otherwise.
         stopped: why nothing is accepted; None where the others are.
     """
 
@@ -28,6 +29,7 @@ class Verdict:
     reasons: dict[str, int]
     drifted: dict[str, dict[str, float]]
     unchecked: tuple[str, ...]
+    notes: tuple[str, ...]
     stopped: str | None
 
     @property

@@ -11,8 +11,9 @@ from aisec_lab.attacks.poisoning.federated import Malicious
 from aisec_lab.data import Dataset
 from aisec_lab.models import logits_of
 from aisec_lab.models.layers import Architecture
-from aisec_lab.privacy.accountants import COARSE, pld_epsilon
+from aisec_lab.privacy.accountants import pld_epsilon
 from aisec_lab.privacy.accounting import SampledGaussian
+from aisec_lab.privacy.composition import COARSE
 from aisec_lab.privacy.federated.federation import Federated, Federation
 from aisec_lab.privacy.federated.local import Local
 from aisec_lab.privacy.mechanisms import merged
@@ -83,7 +84,7 @@ def epsilon_by_round(spent: Sequence[SampledGaussian], delta: float) -> list[flo
     found = []
     for rounds in range(1, len(spent) + 1):
         gaussians, statements = merged(spent[:rounds])
-        noisy = all(each.sigma > 0 for each in gaussians)
+        noisy = all(each.noisy for each in gaussians)
         found.append(float(pld_epsilon(gaussians, statements, delta, COARSE)) if noisy else float("inf"))
     return found
 
