@@ -34,6 +34,7 @@ class InBatches:
         for rows, classes in zip(x.split(self.batch_size), y.split(self.batch_size), strict=True):
             generator.set_state(state)
             parts.append(self.attack(model, rows, classes, generator=generator))
-        if isinstance(parts[0], Found):
-            return Found(torch.cat([part.x_adv for part in parts]), torch.cat([part.distance for part in parts]))
-        return torch.cat(parts)
+        found = [part for part in parts if isinstance(part, Found)]
+        if found:
+            return Found(torch.cat([part.x_adv for part in found]), torch.cat([part.distance for part in found]))
+        return torch.cat([part for part in parts if isinstance(part, Tensor)])
