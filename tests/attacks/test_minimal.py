@@ -81,7 +81,7 @@ def exact(ball, slopes, leads, x):
     low, high = 0.0, float(SIZE)
     if not enough(high):
         return math.inf
-    for _ in range(40):
+    for _ in range(50):
         middle = (low + high) / 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
