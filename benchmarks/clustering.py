@@ -1,8 +1,7 @@
 """Which reduction activation clustering should use: `python -m benchmarks.clustering` (three minutes of one core).
 
 Poisoned models of digits, four networks, three triggers, two rates and two seeds that no study and no test has, are
-clustered with each reduction. It writes `clustering.csv`, a row for each model and reduction, from which the default
-was chosen.
+clustered with each reduction. It writes `clustering.csv`, a row for each model and reduction.
 """
 
 from collections.abc import Iterator

@@ -24,7 +24,7 @@ SANITIZERS = [
     SpectralSignatures(),
     SpectralSignatures(expected=0.1),
     ActivationClustering(dims=4),
-    ActivationClustering(dims=4, reduction="pca"),
+    ActivationClustering(dims=4, reduction="ica"),
     Untangling(),
     NeighbourAgreement(learned=True),
     NeighbourAgreement(),
@@ -72,7 +72,7 @@ def rates(verdict, where):
     [
         Untangling(),
         ActivationClustering(dims=6),
-        ActivationClustering(dims=6, reduction="pca"),
+        ActivationClustering(dims=6, reduction="ica"),
         SpectralSignatures(),
     ],
     ids=repr,

@@ -31,7 +31,7 @@ class IBAU:
     the other half alone would cost the accuracy that the repair shall keep.
 
     Statistics of batch norms follow the weights, by a pass over each round's clean rows. Left as they were, they would
-    belong to other weights: in a network of six such layers that cost 12 points of accuracy instead of 4.
+    belong to other weights, which costs accuracy, the more of such layers there are the more.
 
     Args:
         eps: radius of the ball of perturbations; the perturbed image is cut to [0, 1].

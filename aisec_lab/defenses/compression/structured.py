@@ -18,7 +18,8 @@ class StructuredPruning:
     """Take out the channels with the smallest filters, train the rest (Li et al., 2017, arXiv:1608.08710, section 3).
 
     The size of a filter is the sum of its absolute weights; all layers are judged before any is cut. Where channels are
-    normalised in groups, whole groups go, so that the others are normalised as before.
+    normalised in groups, whole groups go, so that the others are normalised as before. Layers with numbers for each
+    channel are cut too: batch, group and instance norms, `PReLU`, and `Normalised`.
 
     Args:
         share: of the channels of each layer that goes; one channel, or group, always stays.

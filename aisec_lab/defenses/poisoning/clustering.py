@@ -29,7 +29,11 @@ class ActivationClustering:
 
     Args:
         dims: components; all features where there are no more than that.
-        reduction: "ica" for the paper's independent components, "pca" for principal ones.
+        reduction: "pca" for principal components, "ica" for the paper's independent ones: all of one variance, so that
+            a direction of noise counts as much as the one in which poison lies. On 48 models that no study has
+            (`benchmarks/clustering.csv`): where 4 % of all rows are poisoned, "pca" finds 496 of 768 and flags 9.4 % of
+            the clean ones, "ica" 136 and 3.2 %; where 10 % are, half of the class, 357 and 9.7 %, and 296 and 3.3 %, of
+            1920. Seven of the 48 had no independent components.
         size: a smaller cluster with at least this share of its class is not suspicious.
         silhouette: nor is one in a class whose mean silhouette score is at most this.
 
@@ -40,11 +44,11 @@ class ActivationClustering:
         the smaller and the larger cluster; 0 in a class that cannot be split.
 
     Raises:
-        ValueError: no model, settings outside their range.
+        ValueError: no model, settings outside their range; NoComponentsError, independent components do not exist.
     """
 
     dims: int = 10
-    reduction: Literal["ica", "pca"] = "ica"
+    reduction: Literal["pca", "ica"] = "pca"
     size: float = 0.35
     silhouette: float = 0.1
 
