@@ -12,7 +12,7 @@ from scipy import stats
 
 from aisec_lab.data.validation import cells, duplicates, text_blocks
 from aisec_lab.data.validation.arrays import Arrays
-from aisec_lab.data.validation.drift import Drift, holm
+from aisec_lab.data.validation.drift import Drift, chi_squared, holm
 from aisec_lab.data.validation.duplicates import Repeats, near_repeats
 from aisec_lab.data.validation.labels import mislabelled
 from aisec_lab.data.validation.layout import UNKNOWN, Layout, RefusedError
@@ -101,6 +101,19 @@ def test_drift_meets_the_tests_of_scipy(normal: Reference) -> None:
     assert shifts["word"].distance == pytest.approx(abs(x[:, 3].mean() - normal.sample[:, 3].mean()))
     assert max(shifts["a"].p, shifts["word"].p) < 1e-10
     assert min(shifts[name].p for name in ("c", "label")) > 0.01
+
+
+@pytest.mark.parametrize(("before", "now", "words"), [(5000, 50, 100), (500, 20, 10), (300, 300, 3), (40, 40, 30)])
+@pytest.mark.parametrize("power", [0.0, 1.5])
+def test_rare_words_do_not_accuse_an_honest_file(before: int, now: int, words: int, power: float) -> None:
+    """Of 2,000 files hardly more than 1 % at the level of 1 %, though most words are expected less than once."""
+    random, share = np.random.default_rng(0), np.arange(1, words + 1) ** -power
+    counts = [(random.multinomial(n, share / share.sum(), 2000)) for n in (before, now)]
+    p = np.array([chi_squared(*pair)[1] for pair in zip(*counts, strict=True)])
+    assert stats.binomtest(int((p <= 0.01).sum()), 2000, 0.01, alternative="greater").pvalue > 1e-3
+    moved = random.multinomial(now, share[::-1] / share.sum(), 1)[0]
+    moved[-1] += now
+    assert chi_squared(counts[0][0], moved)[1] < 1e-3, "one word is half of all rows"
 
 
 def test_drift_accuses_honest_files_as_rarely_as_asked(normal: Reference) -> None:

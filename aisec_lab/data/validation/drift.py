@@ -8,6 +8,7 @@ from scipy import stats
 from aisec_lab.data.validation.reference import Reference
 
 BINS = 100  # of a column of numbers
+EXPECTED = 5  # times, at least, that a cell of chi-squared is expected in either version (Cochran, 1954)
 FEW = 20  # different numbers: they are compared one by one, as words are
 
 
@@ -30,7 +31,7 @@ class Drift:
     """Counts incoming values in bins of the accepted version's, and compares; memory does not grow with the rows.
 
     Kolmogorov-Smirnov is taken at the borders of the bins, which makes it no larger than it is: the test is
-    conservative. Words and labels are compared by chi-squared.
+    conservative. Words and labels are compared by chi-squared, rare ones taken together.
 
     Args:
         reference: the accepted version.
@@ -55,10 +56,10 @@ class Drift:
     def shifts(self) -> list[Shift]:
         """One for each column, and the last for the label."""
         found = [
-            _chi_squared(before, now) if few else _kolmogorov_smirnov(before, now)
+            chi_squared(before, now) if few else _kolmogorov_smirnov(before, now)
             for before, now, few in zip(self._before, self._now, self._few, strict=True)
         ]
-        found.append(_chi_squared(self.reference.class_counts, self._labels))
+        found.append(chi_squared(self.reference.class_counts, self._labels))
         layout = self.reference.layout
         names = (*layout.columns, layout.label)
         corrected = holm(np.array([p for _, p in found]))
@@ -100,10 +101,37 @@ def _kolmogorov_smirnov(before: np.ndarray, now: np.ndarray) -> tuple[float, flo
     return distance, float(stats.kstwobign.sf(distance * np.sqrt(n * m / (n + m))))
 
 
-def _chi_squared(before: np.ndarray, now: np.ndarray) -> tuple[float, float]:
+def chi_squared(before: np.ndarray, now: np.ndarray) -> tuple[float, float]:
+    """How far counts (C,) of words have moved, and the p-value of "they have not".
+
+    Args:
+        before, now: of the same words, in two files.
+
+    Returns:
+        The total variation, 0 to 1, and the p-value of chi-squared, rare words taken together; 1 where nothing is left
+        to compare.
+    """
     n, m = before.sum(), now.sum()
-    seen = before + now > 0
-    if not n or not m or seen.sum() < 2:
+    table = np.stack([before, now])[:, before + now > 0]
+    if not n or not m:
         return 0.0, 1.0
-    distance = float(np.abs(before / n - now / m).sum() / 2)
-    return distance, float(stats.chi2_contingency(np.stack([before, now])[:, seen], correction=False).pvalue)
+    pooled = _pooled(table)
+    p = stats.chi2_contingency(pooled, correction=False).pvalue if pooled.shape[1] > 1 else 1.0
+    return float(np.abs(before / n - now / m).sum() / 2), float(p)
+
+
+def _pooled(table: np.ndarray) -> np.ndarray:
+    """Two rows of counts (2, C), rare cells taken together: else chi-squared is far too sure.
+
+    From the rarest up, cells come together until each is expected `EXPECTED` times or more in the smaller row.
+    """
+    table = table[:, np.argsort(table.sum(0), kind="stable")]
+    expected = table.sum(0) * table.sum(1).min() / table.sum()
+    groups, size = np.zeros(len(expected), dtype=int), 0.0
+    for place, more in enumerate(expected[:-1]):
+        size += more
+        groups[place + 1] = groups[place] + (size >= EXPECTED)
+        size *= size < EXPECTED
+    if size + expected[-1] < EXPECTED and groups[-1]:  # the last group alone is too small
+        groups[groups == groups[-1]] -= 1
+    return np.stack([np.bincount(groups, weights=row) for row in table])
