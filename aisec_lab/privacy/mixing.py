@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.models import Objective, in_training
+from aisec_lab.models import Objective, copied, in_training
 from aisec_lab.privacy.clipping import Flat
 from aisec_lab.privacy.gradients import trained
 from aisec_lab.privacy.made_up import Batch, draws, exchanged, halves
@@ -129,7 +129,7 @@ def probed(model: nn.Module) -> nn.Module:
     if not trained(model):
         raise ValueError("all weights are frozen: there is nothing to train")
     try:
-        return in_training(copy.deepcopy(model))
+        return in_training(copied(model))
     except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"{type(model).__name__} cannot be copied ({error}): layers of torch.nn.utils that compute a weight in a "

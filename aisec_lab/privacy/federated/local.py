@@ -1,6 +1,5 @@
 """What a client does with the weights that it is sent."""
 
-import copy
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from torch.nn.utils import parameters_to_vector
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
-from aisec_lab.models import Fit, in_training
+from aisec_lab.models import Fit, copied, in_training
 from aisec_lab.models.fit import Losses, Step, plain, shuffled
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.dp_sgd import DPSGD
@@ -76,7 +75,7 @@ class Local:
 
     def update(self, model: nn.Module, dataset: Dataset, *, rounds: int, generator: torch.Generator) -> Tensor:
         """What a call returns, for a model that has been checked."""
-        model = in_training(copy.deepcopy(model))
+        model = in_training(copied(model))
         sent = [weight.detach().clone() for weight in model.parameters()]
         optimizer = torch.optim.SGD(model.parameters(), lr=self.learning_rate)
         draw, objective = (shuffled, Standard()) if self.privacy is None else (poisson, self.privacy.objective)
