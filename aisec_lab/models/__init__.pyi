@@ -3,13 +3,13 @@ from .checkpoints import load_checkpoint, save_checkpoint
 from .contexts import copied, frozen, in_mode_of, in_training, seeded, trainable, with_modes
 from .export import OnnxClassifier, onnx_bytes, save_onnx
 from .fit import Course, Fit, Objective, Probe, Step, in_turn, plain
-from .gradient import gradient, leaf, refuse_constant
 from .language import Characters, NeuralNGram, text_bits
 from .layers import Architecture, Normalised, TwoLogits, refuse_computed, refuse_opaque
 from .parallel import fit_in_parallel
 from .passes import Counted, called, device_of, logits_of
 from .regression import KernelRidge, Ridge
 from .scattering import Scattering, ScatteringLinear, ThroughScattering
+from .slopes import gradient, leaf, refuse_constant
 from .stack import Stack
 from .stacked import fit_together
 from .svm import SVM

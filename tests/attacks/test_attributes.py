@@ -178,7 +178,7 @@ def test_what_makes_no_sense_is_refused(memorised):
         (lambda: Sensitive.of(train, "seks"), "choose from \\['age', 'pay', 'sex'\\]"),
         (lambda: Sensitive((0,), torch.zeros(1, 1), ("one",)), "two candidates at least"),
         (lambda: Sensitive((0,), torch.zeros(2, 2), ("a", "b")), "two candidates at least"),
-        (lambda: ConfidenceScores()(model, 3 * x, y, sex), "pixels must lie in"),
+        (lambda: ConfidenceScores()(model, 3 * x, y, sex), "inputs must lie in"),
         (lambda: ConfidenceScores()(model, x, y + 2, sex), "classes must lie in 0..1"),
         (
             lambda: MostProbable()(model, x, y, sex, prior=half[:1], confusion=torch.eye(2)),

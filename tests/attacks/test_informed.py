@@ -180,7 +180,7 @@ def test_what_makes_no_sense_is_refused():
         (lambda: Likelihood(q=0), "q must lie in"),
         (lambda: Likelihood(sigma=0), "use InnerProducts"),
         (lambda: InnerProducts(0), "max_grad_norm be positive"),
-        (lambda: InnerProducts()(model, [Look({}, x[0])], 2 * x, y), "pixels must lie in"),
+        (lambda: InnerProducts()(model, [Look({}, x[0])], 2 * x, y), "inputs must lie in"),
         (lambda: InnerProducts()(model, [], x, y), "at least one step"),
         (lambda: InnerProducts()(model, [Look({}, x[0])], x, y + 5), "classes must lie in 0..1"),
     ]

@@ -219,7 +219,7 @@ def test_what_cannot_be_certified_is_refused(line):
     with pytest.raises(ValueError, match="training mode"):
         certify(nn.Sequential(line[0]).train(), x, sigma=1, generator=seed(0))
     line[0].eval()
-    with pytest.raises(ValueError, match=r"pixels must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"inputs must lie in \[0, 1\]"):
         certify(line[0], 2 * x + 1, sigma=1, generator=seed(0))
     with pytest.raises(ValueError, match="logits are NaN"):
         certify(nn.Sequential(line[0], nn.Softplus(), Nothing()).eval(), x, sigma=1, generator=seed(0))

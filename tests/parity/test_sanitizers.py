@@ -60,7 +60,7 @@ def test_clusters_are_those_of_art(c: int, learned: Learned) -> None:
     to both. Two runs of k-means may end in different groups where a class has none: they are compared by what they
     minimise, ours with ten starts, ART's with one.
     """
-    reduced = components(learned[2][c], 10, seed=0)
+    reduced = components(learned[2][c], 10, "ica", seed=0)
     assert reduced.shape == (len(learned[2][c]), 10)
     before = np.random.get_state()
     try:
@@ -89,12 +89,12 @@ def test_the_cluster_that_is_flagged_is_the_one_that_art_calls_poison(learned: L
     the silhouette score fails where the score is low, and leaves the larger cluster's verdict unset where it is high.
     """
     dataset, model, classes = learned
-    sanitizer = ActivationClustering(size=0.5, silhouette=-1)
+    sanitizer = ActivationClustering(size=0.5, silhouette=-1, reduction="ica")
     flagged = sanitizer(dataset, model=model, generator=torch.Generator().manual_seed(0)).flagged
     seeds = torch.Generator().manual_seed(0)
     for c, seen in enumerate(classes):
         seed = int(torch.randint(2**31, (), generator=seeds))
-        small = two_means(components(seen, 10, seed), seed)[1].numpy()
+        small = two_means(components(seen, 10, "ica", seed), seed)[1].numpy()
         (clean,), _, _ = ClusteringAnalyzer().analyze_by_size([small.astype(int)])
         assert small.mean() <= 0.5
         wanted = (clean == 0) & (small.mean() < 0.5)  # of two equal ones none is the smaller, and none is flagged

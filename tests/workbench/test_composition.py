@@ -19,7 +19,7 @@ from aisec_lab.workbench.configuration import composed
 from tests.clone import ROOT, Clone
 
 FILES = sorted((ROOT / "configs").rglob("*/*.yaml"))
-OTHER_NORM = dict.fromkeys(("boundary", "carlini_wagner", "ddn"), "l2")  # attacks that know no other
+OTHER_NORM = dict.fromkeys(("boundary", "carlini_wagner", "ddn"), "l2") | {"ead": "l1"}  # attacks that know no other
 composes = pytest.mark.xdist_group("probes")  # what takes seconds to compose is composed by one worker
 
 

@@ -1,6 +1,7 @@
 """The geometry of a threat: how large a perturbation may be, and in which norm, the box [0, 1] included."""
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Self
@@ -74,14 +75,15 @@ class Ball(ABC):
 
 @dataclass(frozen=True)
 class Linf(Ball):
-    """No coordinate changes by more than eps, at most 1, the width of the box."""
+    """No coordinate changes by more than eps; a warning where that is more than 1, the width of the box."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.eps > 1:
-            raise ValueError(
-                f"eps of Linf is a share of the box [0, 1] and at most 1, got {self.eps}: "
-                "of images in 0..255 write Linf(8 / 255) for 8"
+            warnings.warn(
+                f"eps of Linf is a share of the box [0, 1], and {self.eps:g} is wider than that, so that nothing is "
+                "robust: for 8 of 0..255 write Linf(8 / 255)",
+                stacklevel=3,
             )
 
     def size(self, delta: Tensor) -> Tensor:
@@ -191,13 +193,14 @@ class L0(Ball):
         return boxed(x, mask * (noise.uniform(x.shape[1:], 1) - x))
 
 
-def check_ball(attack: str, ball: object, *kinds: type[Ball]) -> None:
+def check_ball(attack: str, ball: object, *kinds: type[Ball], instead: str = "") -> None:
     """Refuse a ball that an attack does not know, and what is none.
 
     Args:
         attack: its name.
         ball: what it was given.
         kinds: the balls that it knows; all of them if none is named.
+        instead: what knows the others.
 
     Raises:
         ValueError: another one.
@@ -206,5 +209,9 @@ def check_ball(attack: str, ball: object, *kinds: type[Ball]) -> None:
         return
     known = [kind.__name__ for kind in kinds or (Linf, L2, L1, L0)]
     listed = " and ".join(filter(None, (", ".join(known[:-1]), known[-1])))
-    given = ball.name if isinstance(ball, Ball) else f"{ball!r}: a ball is made as Linf(8 / 255)"
+    given = (
+        f"{ball.name}{instead and f': use {instead}'}"
+        if isinstance(ball, Ball)
+        else f"{ball!r}: a ball is made as Linf(8 / 255)"
+    )
     raise ValueError(f"{attack} knows the ball{'s' if known[1:] else ''} {listed}, not {given}")

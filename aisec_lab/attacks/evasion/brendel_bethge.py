@@ -43,7 +43,7 @@ class BrendelBethge:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
-        check_ball("BrendelBethge", self.ball, Linf, L2, L1)
+        check_ball("BrendelBethge", self.ball, Linf, L2, L1, instead="FMN")
         if self.steps < 1 or not self.step_size > 0 or not 0 <= self.momentum < 1:
             raise ValueError(f"steps and step_size must be positive and momentum in [0, 1): {self}")
 

@@ -35,7 +35,7 @@ class EAD:
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
-        check_ball("EAD", self.ball, L1)
+        check_ball("EAD", self.ball, L1, instead="CarliniWagner in L2, or FMN")
         if self.steps < 1 or self.searches < 1 or not min(self.step_size, self.beta, self.first_c) > 0:
             raise ValueError(f"steps, searches, step_size, beta and first_c must be positive: {self}")
 

@@ -118,6 +118,6 @@ class TargetedFAB:
 
 def _refuse(ball: Ball, steps: int, classes: int) -> None:
     """Refuse settings that FAB cannot have."""
-    check_ball("FAB", ball, Linf, L2, L1)
+    check_ball("FAB", ball, Linf, L2, L1, instead="FMN")
     if steps < 1 or classes < 1:
         raise ValueError(f"steps, and classes looked at, must be positive: {steps}, {classes}")
