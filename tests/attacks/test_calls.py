@@ -204,6 +204,7 @@ SHORT = [
 ]
 LONG = [
     lambda: PGD(Linf(0.1)),
+    lambda: PGD(Linf(0.1), steps=1, early_stop=False),  # for training
     lambda: PGD(Linf(0.1), steps=10, random_start=False),
     lambda: MIFGSM(Linf(0.1)),
     lambda: Sponge(Linf(0.1)),

@@ -86,8 +86,9 @@ class PGD:
         check_ball("PGD", self.ball)
         if self.steps < 1 or self.restarts < 1 or not self.step_size > 0:
             raise ValueError(f"steps, restarts and step_size must be positive: {self}")
-        fewest = FROM_ANYWHERE if self.random_start else FROM_CENTRE
-        warn_of_short_steps("PGD", self.steps, self.step_size, fewest=fewest)
+        if self.early_stop:  # without, it is for training, where a weak attack may be meant
+            fewest = FROM_ANYWHERE if self.random_start else FROM_CENTRE
+            warn_of_short_steps("PGD", self.steps, self.step_size, fewest=fewest)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = admit(model, x, y, generator, soft=not self.early_stop, real=of_numbers(self.goal, self.loss))
