@@ -132,8 +132,8 @@ def probed(model: nn.Module) -> nn.Module:
         return in_training(copied(model))
     except (RuntimeError, TypeError) as error:
         raise ValueError(
-            f"{type(model).__name__} cannot be copied ({error}): layers of torch.nn.utils that compute a weight in a "
-            "hook have a successor in torch.nn.utils.parametrizations"
+            f"{type(model).__name__} cannot be copied, and is tried on a copy ({error}): let it hold no tensor with a "
+            "graph and nothing such as an open file or a lock"
         ) from error
 
 

@@ -2,6 +2,8 @@
 
 import copy
 import random
+import threading
+from functools import partial
 
 import numpy
 import pytest
@@ -9,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import prune
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
@@ -429,11 +432,23 @@ def test_words_are_tried_with_other_words():
         refuse_mixing(nn.Sequential(nn.Embedding(6, 4), Mean(), nn.Flatten(), nn.Linear(12, 2)), words, 8)
 
 
-@pytest.mark.parametrize("old", [nn.utils.weight_norm, nn.utils.spectral_norm])
-def test_a_model_that_cannot_be_copied_is_told_its_successor(old):
-    model = nn.Sequential(old(nn.Linear(4, 3)))
+@pytest.mark.parametrize("hook", [nn.utils.weight_norm, partial(prune.l1_unstructured, name="weight", amount=0.5)])
+def test_weights_that_hooks_compute_keep_rows_apart(hook):
+    """The last pass has left a weight with its graph, of which torch makes no copy."""
+    model = nn.Sequential(layer := nn.Linear(4, 3))
+    hook(layer)
     model(torch.rand(2, 4))
-    with pytest.raises(ValueError, match=r"torch\.nn\.utils\.parametrizations|changes in a forward pass"):
+    refuse_mixing(model, torch.rand(2, 4), 8)
+
+
+def test_what_a_pass_changes_or_nobody_can_copy_is_refused():
+    """The vectors of spectral norm; a lock."""
+    model = nn.Sequential(nn.utils.spectral_norm(nn.Linear(4, 3)))
+    with pytest.raises(ValueError, match="changes in a forward pass"):
+        refuse_mixing(model, torch.rand(2, 4), 8)
+    model = nn.Sequential(nn.Linear(4, 3))
+    model.lock = threading.Lock()
+    with pytest.raises(ValueError, match=r"cannot be copied, and is tried on a copy \(cannot pickle .*lock"):
         refuse_mixing(model, torch.rand(2, 4), 8)
 
 
