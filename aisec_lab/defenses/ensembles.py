@@ -24,7 +24,7 @@ class Members(nn.Module):
         if not members:
             raise ValueError(f"{type(self).__name__} has at least one member, got none")
         self.members = nn.ModuleList(members)
-        self.training = members[0].training
+        self.training = self.members.training = members[0].training
 
 
 class Averaged(Members):

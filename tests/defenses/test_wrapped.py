@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from aisec_lab.attacks import PGD, Linf
 from aisec_lab.defenses import (
     JPEG,
+    Averaged,
     BitDepth,
     LabelsOnly,
     MedianFilter,
@@ -40,6 +42,14 @@ def test_each_part_keeps_its_mode(defense, training):
     own = set(model.modules())
     assert modes(model) == before
     assert {module.training for module in wrapped.modules() if module not in own} == {training}
+
+
+def test_an_ensemble_of_models_that_are_used_can_be_attacked():
+    """It is in the mode of its members, the list that holds them included."""
+    members = [nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).eval() for _ in range(2)]
+    x, generator = torch.rand(3, 1, 8, 8), torch.Generator().manual_seed(0)
+    z = PGD(Linf(0.1))(Averaged(members), x, torch.zeros(3, dtype=torch.int64), generator=generator)
+    assert z.shape == x.shape
 
 
 def test_running_a_model_restores_each_part():
