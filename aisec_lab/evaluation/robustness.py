@@ -1,19 +1,18 @@
 """What an attack does to a model, row by row, and the worst case over attacks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks import Attack, Ball, Found, MinimumNorm, Targeted
+from aisec_lab.attacks import Attack, Ball, Found, InBatches, MinimumNorm, Targeted
 from aisec_lab.data import Dataset
 from aisec_lab.evaluation.table import rate
 from aisec_lab.models import Counted, device_of, logits_of, seeded
 
-T = TypeVar("T")
 BATCH = 250  # rows attacked at a time; outcomes may depend on it in the last bits, so nobody varies it
 FRESH = 2**31  # seed of the draws that score a random model, apart from those that an attack has seen
 REJECTED = -1  # in place of a class, where a model with a reject option takes it
@@ -44,13 +43,13 @@ def attacked(attack: Attack, model: nn.Module, dataset: Dataset, *, seed: int) -
         ValueError: an attack with the goal `Targeted`, which would take the true classes for its targets; a
             minimum-norm attack.
     """
-    x_adv, counted = _by_batch(attack, model, dataset, seed)
-    if isinstance(x_adv[0], Found):
+    x_adv, counted = _in_batches(attack, model, dataset, seed)
+    if isinstance(x_adv, Found):
         raise ValueError(
             f"{type(attack).__name__} looks for the smallest perturbation, and none of a given size: use `nearest` and "
             "`curve_of_distances`, or Within(ball, attack)"
         )
-    return torch.cat([part.cpu() for part in x_adv]), counted
+    return x_adv.cpu(), counted
 
 
 def nearest(attack: MinimumNorm, model: nn.Module, dataset: Dataset, *, seed: int) -> tuple[Found, Counted]:
@@ -64,12 +63,14 @@ def nearest(attack: MinimumNorm, model: nn.Module, dataset: Dataset, *, seed: in
         What was found, on the CPU, and the passes that it cost.
 
     Raises:
-        ValueError: as for `attacked`.
+        ValueError: an attack with the goal `Targeted`, or one that looks for no smallest perturbation.
     """
-    found, counted = _by_batch(attack, model, dataset, seed)
-    return Found(
-        torch.cat([part.x_adv.cpu() for part in found]), torch.cat([part.distance.cpu() for part in found])
-    ), counted
+    found, counted = _in_batches(attack, model, dataset, seed)
+    if not isinstance(found, Found):
+        raise ValueError(
+            f"{type(attack).__name__} looks for a perturbation of a given size, not for the smallest: use `attacked`"
+        )
+    return Found(found.x_adv.cpu(), found.distance.cpu()), counted
 
 
 def curve_of_distances(distance: Tensor, levels: Iterable[float], **cell: Any) -> list[dict[str, Any]]:
@@ -94,7 +95,9 @@ def curve_of_distances(distance: Tensor, levels: Iterable[float], **cell: Any) -
     ]
 
 
-def _by_batch(attack: Callable[..., T], model: nn.Module, dataset: Dataset, seed: int) -> tuple[list[T], Counted]:
+def _in_batches(
+    attack: Attack | MinimumNorm, model: nn.Module, dataset: Dataset, seed: int
+) -> tuple[Tensor | Found, Counted]:
     if getattr(attack, "goal", None) == Targeted():
         raise ValueError(
             f"{type(attack).__name__} with the goal Targeted takes the classes that it is given for its targets, and a "
@@ -102,13 +105,9 @@ def _by_batch(attack: Callable[..., T], model: nn.Module, dataset: Dataset, seed
         )
     counted = Counted(model)
     device = device_of(model, dataset.x)
-    batches = zip(dataset.x.split(BATCH), dataset.y.split(BATCH), strict=True)
+    x, y, generator = dataset.x.to(device), dataset.y.to(device), torch.Generator().manual_seed(seed)
     with seeded(counted, torch.Generator().manual_seed(seed)):
-        found = [
-            attack(counted, x.to(device), y.to(device), generator=torch.Generator().manual_seed(seed))
-            for x, y in batches
-        ]
-    return found, counted
+        return InBatches(attack, BATCH)(counted, x, y, generator=generator), counted
 
 
 def classes_of(model: nn.Module, x: Tensor, classes: int) -> Tensor:

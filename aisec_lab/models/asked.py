@@ -26,7 +26,7 @@ def asked(model: nn.Module) -> Iterator[nn.Module]:
     Raises:
         ValueError: a TorchScript module by itself, which takes no hooks.
     """
-    if isinstance(model, torch.jit._script.RecursiveScriptModule):
+    if isinstance(model, torch.jit.RecursiveScriptModule):  # type: ignore[attr-defined]
         raise ValueError("no hook that looks at answers fits a TorchScript module: use nn.Sequential(model).eval()")
     with ExitStack() as hooks:
         hooks.enter_context(frozen(model))

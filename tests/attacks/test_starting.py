@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from aisec_lab.attacks import FMN, L0, L1, L2, Boundary, BrendelBethge, HopSkipJump, Linf, Targeted
+from aisec_lab.attacks import FMN, L0, L1, L2, Boundary, BrendelBethge, GeoDA, HopSkipJump, Linf, Targeted
 from aisec_lab.attacks.evasion.trust_region import FULL, step_onto
 from aisec_lab.models import Counted
 
@@ -15,6 +15,7 @@ ATTACKS = {
     "FMN": FMN(Linf(0), steps=15),
     "HopSkipJump": HopSkipJump(L2(0), queries=150),
     "Boundary": Boundary(queries=150),
+    "GeoDA": GeoDA(queries=150),
 }
 each = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 
@@ -75,7 +76,7 @@ def test_a_start_that_is_none_is_refused_in_one_line(attack, cnn, rows, seed):
         assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("attack", [ATTACKS["HopSkipJump"], ATTACKS["Boundary"]], ids=repr)
+@pytest.mark.parametrize("attack", [ATTACKS["HopSkipJump"], ATTACKS["Boundary"], ATTACKS["GeoDA"]], ids=repr)
 def test_a_start_is_one_query_and_no_second_argument(attack, cnn, rows, seed):
     """The budget holds with it."""
     x, y, start = rows

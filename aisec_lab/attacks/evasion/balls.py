@@ -209,9 +209,7 @@ def check_ball(attack: str, ball: object, *kinds: type[Ball], instead: str = "")
         return
     known = [kind.__name__ for kind in kinds or (Linf, L2, L1, L0)]
     listed = " and ".join(filter(None, (", ".join(known[:-1]), known[-1])))
-    given = (
-        f"{ball.name}{instead and f': use {instead}'}"
-        if isinstance(ball, Ball)
-        else f"{ball!r}: a ball is made as Linf(8 / 255)"
-    )
-    raise ValueError(f"{attack} knows the ball{'s' if known[1:] else ''} {listed}, not {given}")
+    given, mend = repr(ball), ": a ball is made as Linf(8 / 255)"
+    if isinstance(ball, Ball):
+        given, mend = ball.name, f": use {instead}" if instead else ""
+    raise ValueError(f"{attack} knows the ball{'s' if known[1:] else ''} {listed}, not {given}{mend}")

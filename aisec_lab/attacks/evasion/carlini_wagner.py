@@ -1,6 +1,7 @@
 """The attack of Carlini and Wagner in L2: length and margin in one objective, their balance by bisection."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from aisec_lab.attacks.evasion.balls import L2, check_ball
 from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.minimal import Smallest
+from aisec_lab.attacks.evasion.minimal import Smallest, search_c
 from aisec_lab.attacks.evasion.projections import per_row
 from aisec_lab.attacks.evasion.search import ascent
 from aisec_lab.models.asked import asked
@@ -45,12 +46,7 @@ class CarliniWagner:
         x = admit(model, x, y, generator)
         with asked(model):
             found = Smallest(model, x, y, self.goal, self.ball)
-            c = torch.full_like(found.distance, self.first_c)
-            low, high = torch.zeros_like(c), torch.full_like(c, torch.inf)
-            for _ in range(self.searches):
-                won = self._minimise(model, found, c)
-                low, high = torch.where(won, low, c), torch.where(won, c, high)
-                c = torch.where(high.isfinite(), (low + high) / 2, 10 * c)
+            search_c(found.distance, self.first_c, self.searches, partial(self._minimise, model, found))
             return found.result(model)
 
     def _minimise(self, model: nn.Module, found: Smallest, c: Tensor) -> Tensor:

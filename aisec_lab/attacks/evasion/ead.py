@@ -1,6 +1,7 @@
 """EAD: the attack of Carlini and Wagner with an L1 term, by iterative shrinkage."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from aisec_lab.attacks.evasion.balls import L1, L2, Ball, check_ball
 from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.minimal import Smallest
+from aisec_lab.attacks.evasion.minimal import Smallest, search_c
 from aisec_lab.attacks.evasion.projections import boxed, per_row
 from aisec_lab.attacks.evasion.search import ascent
 from aisec_lab.models.asked import asked
@@ -43,12 +44,7 @@ class EAD:
         x = admit(model, x, y, generator)
         with asked(model):
             found = Sparsest(model, x, y, self.goal, self.ball, self.beta if self.elastic_net else None)
-            c = torch.full_like(found.distance, self.first_c)
-            low, high = torch.zeros_like(c), torch.full_like(c, torch.inf)
-            for _ in range(self.searches):
-                won = self._minimise(model, found, c)
-                low, high = torch.where(won, low, c), torch.where(won, c, high)
-                c = torch.where(high.isfinite(), (low + high) / 2, 10 * c)
+            search_c(found.distance, self.first_c, self.searches, partial(self._minimise, model, found))
             return found.result(model)
 
     def _minimise(self, model: nn.Module, found: "Sparsest", c: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.basis import Basis, Pixels
 from aisec_lab.attacks.evasion.door import admit
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.nearest import Nearest, Searched, candidates, start
+from aisec_lab.attacks.evasion.nearest import Nearest, Searched, begin
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.paths import bisect, bracket, halve, halvings
 from aisec_lab.attacks.evasion.polls import towards_wins
@@ -35,6 +35,7 @@ class GeoDA:
             of which only the highest is looked at.
         x, y: clean inputs (N, *input) and their true classes (N,), int64; with the goal `Targeted`, the targets.
         generator: source of all noise.
+        start: points that have won (N, *input), one for each row, such as another attack's; looked at once.
         starts: inputs (M, *input) to start from, such as some of each target class; without them it is uniform noise.
 
     Returns:
@@ -59,13 +60,20 @@ class GeoDA:
             raise ValueError(f"queries must be at least 2, samples and sigma positive: {self}")
 
     def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, starts: Tensor | None = None
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        *,
+        generator: torch.Generator,
+        start: Tensor | None = None,
+        starts: Tensor | None = None,
     ) -> Searched:
         x = admit(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
             found = Nearest(model, x, y, self.goal, self.ball, self.queries)
-            rows, z = start(found, candidates(noise, x, starts), TRIES)
+            rows, z = begin(found, noise, start, starts, TRIES)
             z = halve(found, rows, z, HALVINGS)
             normal = torch.zeros_like(z)
             t = 0

@@ -56,7 +56,7 @@ class Half:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = admit(model, x, y, generator)
         attack, rounded = self.attack(self.ball), Rounded(model)
-        margin = getattr(attack, "goal", Untargeted()).margin
+        margin = self.goal.margin
         x_adv = attack(rounded, x, y, generator=generator)
         with asked(model), torch.no_grad():
             false = (margin(rounded(x_adv), y) < 0) & ~(margin(model(x_adv), y) < 0)

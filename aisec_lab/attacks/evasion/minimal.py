@@ -1,6 +1,7 @@
 """What every gradient search for the smallest perturbation keeps, and what it gives back."""
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -101,6 +102,22 @@ class Smallest(Best):
                     delta = boxed(x, (1 + stretch) * (self.x_adv[lost] - x))
                     self.x_adv[lost], self.distance[lost] = x + delta, self.ball.size(x + delta - x)
         return Found(self.x_adv, self.distance)
+
+
+def search_c(distance: Tensor, first_c: float, searches: int, minimise: Callable[[Tensor], Tensor]) -> None:
+    """The binary search for c, the weight of the margin beside the size (Carlini & Wagner, 2017, section V-B).
+
+    Args:
+        distance: one number for each row (N,), in whose precision it searches.
+        first_c: the first weight of every row.
+        searches: how many are tried.
+        minimise: looks for points at weights (N,), and says for which rows one has won (N,).
+    """
+    c, low, high = (torch.full_like(distance, value) for value in (first_c, 0.0, torch.inf))
+    for _ in range(searches):
+        won = minimise(c)
+        low, high = torch.where(won, low, c), torch.where(won, c, high)
+        c = torch.where(high.isfinite(), (low + high) / 2, 10 * c)
 
 
 def likeliest(logits: Tensor, y: Tensor, number: int) -> Tensor:
