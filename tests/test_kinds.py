@@ -17,7 +17,7 @@ from aisec_lab.attacks import Knockoff, LabelOnly, MIFace, Oracle
 from aisec_lab.data import Dataset, Splits
 from aisec_lab.defenses import Key, Standard
 from aisec_lab.models import CNN, MLP, Fit, logits_of, onnx_bytes
-from tests.attacks.test_asked import KINDS, NO_ANSWER, OLD, Answer, Written, seed
+from tests.odd_models import KINDS, NO_ANSWER, OLD, Answer, Written, seed
 
 FIT = Fit(epochs=1, batch_size=16)
 SMALL = MLP((8,))

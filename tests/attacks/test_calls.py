@@ -39,8 +39,8 @@ from aisec_lab.attacks import (
 from aisec_lab.attacks.inference.inversion import PriorInversion
 from aisec_lab.data import Dataset
 from aisec_lab.evaluation import attacked, nearest, security_curve
-from aisec_lab.models import CNN
-from tests.attacks.test_asked import ATTACKS, found, seed
+from tests.attacks.every_attack import ATTACKS, found
+from tests.odd_models import seed, small_model, small_rows
 
 BY_ANSWERS = {
     "Square",
@@ -59,14 +59,12 @@ BY_GRADIENT = sorted(ATTACKS.keys() - BY_ANSWERS)
 
 @pytest.fixture(scope="module")
 def plain():
-    return CNN(width=4, hidden=8)((1, 8, 8), 4, generator=seed(0)).eval()
+    return small_model()
 
 
 @pytest.fixture(scope="module")
 def rows(plain):
-    x = torch.rand(6, 1, 8, 8, generator=seed(1))
-    with torch.no_grad():
-        return x, plain(x).argmax(1)
+    return small_rows(plain)
 
 
 @pytest.fixture(scope="module")

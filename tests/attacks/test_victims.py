@@ -46,19 +46,9 @@ from aisec_lab.attacks.inference.shadow_classifier import ShadowClassifier
 from aisec_lab.data import Dataset
 from aisec_lab.evaluation import fidelity, transfer
 from aisec_lab.models import MLP, Fit, TwoLogits, logits_of
+from tests.odd_models import Answer
 
 COPY = Knockoff(MLP((32,)), 200, Fit(epochs=8, batch_size=32, learning_rate=0.02))
-
-
-class Answer(nn.Module):
-    """A victim whose answer is what a function makes of logits."""
-
-    def __init__(self, model, change):
-        super().__init__()
-        self.model, self.change, self.training = model, change, False
-
-    def forward(self, x):
-        return self.change(self.model(x))
 
 
 def softmaxed(model):

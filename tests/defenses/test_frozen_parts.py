@@ -213,8 +213,10 @@ def test_what_is_entangled_is_what_is_called_before_the_last(rows):
 
 @pytest.mark.parametrize("training", [AWP(), Free(Linf(0.1), 2)], ids=["AWP", "free"])
 def test_a_weight_that_is_never_used_is_no_obstacle(training, rows):
-    followed(Guided(STANDARD, training))(Spare(), rows)
-    IBAU(rounds=1)(Spare().eval(), rows, generator=seed(0))
+    for learn in (followed(Guided(STANDARD, training)), repaired(IBAU(rounds=1))):
+        model = Spare().eval()
+        after = learn(model, rows)
+        assert not torch.equal(after.first.weight, model.first.weight)
 
 
 HOOKED = {

@@ -33,6 +33,7 @@ from aisec_lab.defenses.ownership.watermark import Marked
 from aisec_lab.defenses.ownership.weight_fingerprint import WeightFingerprint
 from aisec_lab.defenses.ownership.weights import WeightMark
 from aisec_lab.models import CNN, MLP, Fit, TwoLogits, logits_of
+from tests.odd_models import Answer
 
 SHORT, NETWORK = Fit(epochs=1), MLP((16,))
 
@@ -43,17 +44,6 @@ def seed(number):
 
 def network(shape, classes=10, number=0):
     return CNN(width=4, hidden=16)(shape, classes, generator=seed(number)).eval()
-
-
-class Answer(nn.Module):
-    """A suspect whose answer is what a function makes of logits."""
-
-    def __init__(self, model, change):
-        super().__init__()
-        self.model, self.change, self.training = model, change, False
-
-    def forward(self, x):
-        return self.change(self.model(x))
 
 
 @pytest.fixture(scope="module")
