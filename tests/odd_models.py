@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
@@ -12,6 +13,12 @@ OLD = pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`:FutureWarn
 
 def seed(number):
     return torch.Generator().manual_seed(number)
+
+
+def rows_of_logits(bound, most):
+    """A strategy for 2 to `most` logits of at most `bound` that nobody takes for probabilities, which are refused."""
+    rows = st.lists(st.floats(-bound, bound), min_size=2, max_size=most)
+    return rows.filter(lambda row: min(row) < 0 or abs(sum(row) - 1) > 0.01)
 
 
 def small_model():

@@ -23,6 +23,7 @@ from aisec_lab.attacks.inference.signals import Confidence, Entropy, Loss, Modif
 from aisec_lab.data import Dataset
 from aisec_lab.models import MLP, Fit
 from aisec_lab.models.stacked import Stack, fit_together
+from tests.odd_models import rows_of_logits
 
 INSTALLED = "aisec-legacy" in KernelSpecManager().find_kernel_specs()
 ATTACKS = [LiRA(), LiRA(pooled=0), OfflineLiRA(), OfflineLiRA(pooled=0), RMIA(), RMIA(2.0), OfflineRMIA(0.6)]
@@ -48,7 +49,7 @@ def exact(signal, row, y):
 
 
 @pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: type(signal).__name__)
-@given(row=st.lists(st.floats(-150, 150), min_size=2, max_size=5), y=st.integers(0, 4))
+@given(row=rows_of_logits(150, 5), y=st.integers(0, 4))
 @settings(max_examples=60, deadline=None)
 def test_a_signal_is_its_definition_however_confident_the_answer(signal, row, y):
     """Where 1 - p would round to 0, or p underflow in float32, too; for several models as for each."""
@@ -79,6 +80,7 @@ def test_confident_answers_are_told_apart():
         (torch.zeros(3, 1), torch.zeros(3).long(), "with C >= 2"),
         (torch.zeros(3, 4), torch.zeros(2).long(), r"got \(3, 4\) and \(2,\)"),
         (torch.tensor([[0.0, -torch.inf]]), torch.zeros(1).long(), "must be finite"),
+        (torch.tensor([[0.25, 0.75]]), torch.zeros(1).long(), "no logits"),
         (torch.zeros(1, 2), torch.tensor([2]), r"must lie in 0\.\.1, got 2\.\.2"),
     ],
 )

@@ -20,6 +20,7 @@ from aisec_lab.defenses.outputs.perturbed import Deceptive, OutputNoise, Reverse
 from aisec_lab.defenses.outputs.poisoning import LEAD, Poisoned, PredictionPoisoning, corners, deviation
 from aisec_lab.models import MLP, Fit, logits_of
 from aisec_lab.models.layers import FLOOR
+from tests.odd_models import rows_of_logits
 
 WRONG = AdaptiveMisinformation(MLP((32,)), Fit(epochs=6, batch_size=32, learning_rate=0.01), threshold=0.8)
 KEEPING = [
@@ -89,7 +90,7 @@ def test_the_mode_is_that_of_the_model_and_nothing_of_it_changes(defense, splits
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-@given(st.integers(1, 8), st.lists(st.floats(-20, 20, width=32), min_size=2, max_size=7))
+@given(st.integers(1, 8), rows_of_logits(20, 7))
 def test_the_k_largest_stay_and_the_others_share_evenly(k: int, row: list[float]):
     """Probability by probability; the winner stays, ties and all, and the answer sums to 1."""
     logits = torch.tensor([row], dtype=torch.float64)
