@@ -21,10 +21,10 @@ from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_p
 from foolbox.attacks import LinfProjectedGradientDescentAttack
 from torch import nn
 
-from aisec_lab.attacks import APGD, PGD, Attack, Ball, Half, Linf, Square, TargetedAPGD
+from aisec_lab.attacks import APGD, PGD, Attack, Ball, Linf, LowPrecision, Square, TargetedAPGD
 from aisec_lab.data import Dataset, Prepared, Splits, prepare
 from aisec_lab.defenses import AdversarialTraining, Standard, WarmStart
-from aisec_lab.models import CNN, Course, Fit
+from aisec_lab.models import CNN, Fit, TrainingRecipe
 from tests.parity.peers import Peer, of_art, of_foolbox, of_torchattacks
 
 OUT = Path(__file__).with_suffix(".json")
@@ -41,7 +41,7 @@ class Scene(NamedTuple):
     rows: int
     train_size: int | None
     fit: Fit
-    adversarially: Callable[[PGD], Course | AdversarialTraining]
+    adversarially: Callable[[PGD], TrainingRecipe | AdversarialTraining]
     attacks: tuple[str, ...]
     repeats: int  # of PGD-40
 
@@ -91,7 +91,7 @@ def cases(ball: Ball, repeats: int) -> dict[str, Case]:
     }
     return {
         "PGD-40": Case(pgd(ball), pgd_of_others, repeats),
-        "PGD-40, bfloat16": Case(Half(ball, pgd), pgd_of_others, repeats),
+        "PGD-40, bfloat16": Case(LowPrecision(ball, pgd), pgd_of_others, repeats),
         "APGD-CE": Case(
             APGD(ball, CLIMB),
             {

@@ -14,8 +14,8 @@ import torch
 from aisec_lab.evaluation import clopper_pearson
 from aisec_lab.files import write_json
 from aisec_lab.privacy.accounting import SampledGaussian
-from aisec_lab.privacy.auditing.mechanism import Hunt
-from aisec_lab.privacy.auditing.simulated import ClippingForgotten, Correct, NoiseHalved, Shuffled
+from aisec_lab.privacy.auditing.mechanism import MechanismAudit
+from aisec_lab.privacy.auditing.simulated import CorrectMechanism, HalfNoise, NoClipping, ShuffledMechanism
 
 OUT = Path(__file__).with_suffix(".json")
 SEED = 0
@@ -30,11 +30,11 @@ EDGE = [SampledGaussian(0.25, sigma, 4) for sigma in (0.6, 0.7, 0.8, 1.0)]  # wh
 ALLOWED = 73  # of 1,000: the 99.95 % quantile of a binomial at 5 %
 
 
-def tried(kind: type[Correct], claimed: SampledGaussian, repetitions: int, runs: int) -> dict[str, Any]:
+def tried(kind: type[CorrectMechanism], claimed: SampledGaussian, repetitions: int, runs: int) -> dict[str, Any]:
     """How many of so many hunts end with an accusation, and at which epsilon."""
-    hunt, generator = Hunt(claimed, runs=runs), torch.Generator().manual_seed(SEED)
+    hunt, generator = MechanismAudit(claimed, runs=runs), torch.Generator().manual_seed(SEED)
     found = [hunt(kind(claimed), generator=generator) for _ in range(repetitions)]
-    accused = [verdict.epsilon for verdict in found if verdict.accused]
+    accused = [verdict.epsilon for verdict in found if verdict.rejected]
     low, high = clopper_pearson(len(accused), repetitions)
     return {
         "mechanism": kind.__name__,
@@ -57,17 +57,17 @@ def tried(kind: type[Correct], claimed: SampledGaussian, repetitions: int, runs:
 @click.option("--runs", default=5000, show_default=True, help="of each hunt, with the canary and as many without")
 def main(repetitions: int, runs: int) -> None:
     torch.set_num_threads(1)
-    pairs = [(Correct, claimed) for claimed in CLAIMS]
-    for kind in (NoiseHalved, ClippingForgotten, Shuffled):
-        pairs += [(kind, claimed) for claimed in CLAIMS if kind is not Shuffled or 0.1 <= claimed.q < 1]
-    pairs += [(Shuffled, claimed) for claimed in EDGE]
+    pairs = [(CorrectMechanism, claimed) for claimed in CLAIMS]
+    for kind in (HalfNoise, NoClipping, ShuffledMechanism):
+        pairs += [(kind, claimed) for claimed in CLAIMS if kind is not ShuffledMechanism or 0.1 <= claimed.q < 1]
+    pairs += [(ShuffledMechanism, claimed) for claimed in EDGE]
     records = []
     for kind, claimed in pairs:
         records.append(tried(kind, claimed, repetitions, runs))
         click.echo(json.dumps(records[-1]))
     most = max(record["accused"] / record["hunts"] for record in records if record["mechanism"] == "Correct")
     least = min(record["rate"] for record in records[: len(records) - len(EDGE)] if record["mechanism"] != "Correct")
-    result = {"level": Hunt(CLAIMS[0]).level, "allowed": math.floor(ALLOWED * repetitions / 1000)}
+    result = {"level": MechanismAudit(CLAIMS[0]).level, "allowed": math.floor(ALLOWED * repetitions / 1000)}
     write_json(OUT, result | {"most_correct_accused": most, "least_power": least, "mechanisms": records})
 
 

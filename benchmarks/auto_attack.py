@@ -26,11 +26,19 @@ from art.attacks.evasion import AutoProjectedGradientDescent, DeepFool, SquareAt
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
-from aisec_lab.attacks import BPDA, PGD, Attack, AutoAttack, Ball, Half, Linf, Suite
+from aisec_lab.attacks import BPDA, PGD, Attack, AttackEnsemble, AutoAttack, Ball, Linf, LowPrecision
 from aisec_lab.data import Dataset, Prepared, Splits, prepare, stratified_split
-from aisec_lab.defenses import TRADES, AdversarialTraining, BitDepth, Distillation, Ensemble, Standard, WarmStart
+from aisec_lab.defenses import (
+    TRADES,
+    AdversarialTraining,
+    BitDepth,
+    DefensiveDistillation,
+    Ensemble,
+    Standard,
+    WarmStart,
+)
 from aisec_lab.files import write_json
-from aisec_lab.models import CNN, MLP, Course, Fit, Objective
+from aisec_lab.models import CNN, MLP, Fit, Objective, TrainingRecipe
 from benchmarks.attacks import LIBRARIES, strength
 from tests.parity.peers import Peer, of_art, of_torchattacks
 
@@ -53,7 +61,7 @@ class Subject(NamedTuple):
     ball: Ball
 
 
-def ours(suite: Suite) -> Attacker:
+def ours(suite: AttackEnsemble) -> Attacker:
     """The lab's own, stage by stage; the clean rows are its first."""
 
     def attack(model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Iterator[tuple[str, Tensor]]:
@@ -127,7 +135,7 @@ def art(ball: Ball) -> Attacker:
 def standing(subject: Subject, x_adv: Tensor) -> int:
     """Rows that the model itself gets right as they are and at x_adv; a point outside ball or box breaks nothing."""
     x, y, ball = subject.sample.x, subject.sample.y, subject.ball
-    inside = (ball.size(x_adv - x) <= ball.eps * (1 + SLACK)) & ((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1)
+    inside = (ball.norm(x_adv - x) <= ball.eps * (1 + SLACK)) & ((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1)
     with torch.no_grad():
         clean, after = (subject.model(z).argmax(1) == y for z in (x, x_adv))
     return int((clean & (after | ~inside)).sum())
@@ -196,7 +204,7 @@ def against(mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[st
     }
 
 
-def trained(splits: Splits, objective: Objective | Course, fit: Fit) -> nn.Module:
+def trained(splits: Splits, objective: Objective | TrainingRecipe, fit: Fit) -> nn.Module:
     """The network of the default study."""
     generator = torch.Generator().manual_seed(0)
     model = CNN()(splits.train.shape, len(splits.train.classes), generator=generator)
@@ -230,7 +238,7 @@ def six(splits: Splits, ball: Ball) -> dict[str, Subject]:
         "TRADES": trained(splits, TRADES(PGD(ball, steps=7, step_size=0.25)), fit),
         "squeezed": BitDepth()(plain),
         "ensembled": others(plain, data=splits),
-        "distilled": trained(splits, Distillation(), fit),
+        "distilled": trained(splits, DefensiveDistillation(), fit),
     }
     views = models | {"squeezed": BPDA()(models["squeezed"])}
     return {name: Subject(model, views[name], splits.test, ball) for name, model in models.items()}
@@ -240,7 +248,7 @@ def on_digits(root: str) -> Iterator[tuple[str, Setting]]:
     """The six models."""
     ball = Linf(0.15)
     mine = {"ours": ours(AutoAttack(ball, STEPS, TARGETS, QUERIES))}
-    half = {"ours, bf16": whole(Half(ball, partial(AutoAttack, steps=STEPS, targets=TARGETS, queries=QUERIES)))}
+    half = {"ours, bf16": whole(LowPrecision(ball, partial(AutoAttack, steps=STEPS, targets=TARGETS, queries=QUERIES)))}
     peers = {"torchattacks": torchattacks_stages(ball, QUERIES), "ART": art(ball)}
     for name, subject in six(digits(root), ball).items():
         also = half if name in ("adversarially trained", "TRADES") else {}
@@ -253,10 +261,10 @@ def on_fashion_mnist(root: str) -> Iterator[tuple[str, Setting]]:
     splits, ball, queries = Prepared("fashion_mnist", train_size=4000, test_size=200)(root), Linf(0.1), 1000
     mine = {
         "ours": ours(AutoAttack(ball, STEPS, TARGETS, queries)),
-        "ours, bf16": whole(Half(ball, partial(AutoAttack, steps=STEPS, targets=TARGETS, queries=queries))),
+        "ours, bf16": whole(LowPrecision(ball, partial(AutoAttack, steps=STEPS, targets=TARGETS, queries=queries))),
     }
     peers = {"torchattacks": torchattacks_stages(ball, queries)}
-    objectives: dict[str, Objective | Course] = {
+    objectives: dict[str, Objective | TrainingRecipe] = {
         "plain": Standard(),
         "adversarially trained": WarmStart(adversarial(ball)),
     }

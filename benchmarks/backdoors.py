@@ -15,7 +15,7 @@ import torch
 from aisec_lab.attacks import PGD, Backdoor, Blended, Checkerboard, CleanLabel, Linf, Poisoning, Sinusoid, Warp
 from aisec_lab.data import Dataset, Prepared, prepare
 from aisec_lab.defenses import Standard
-from aisec_lab.evaluation import classes_of, success_rate
+from aisec_lab.evaluation import predicted_classes, success_rate
 from aisec_lab.files import written_beside
 from aisec_lab.models import CNN, Fit
 from benchmarks.fifty_points import paired_difference
@@ -78,20 +78,20 @@ def rows_of(data: str, train: Dataset, test: Dataset, setting: Setting) -> Itera
     k = len(train.classes)
     for seed in SEEDS:
         clean = trained(train, setting.fit, seed)
-        right = classes_of(clean, test.x, k) == test.y
+        right = predicted_classes(clean, test.x, k) == test.y
         for name, attack in setting.attacks.items():
             poisoned = attack(train, surrogate=clean, generator=torch.Generator().manual_seed(seed))
             assert poisoned.trigger is not None
             model = trained(poisoned.dataset, setting.fit, seed)
-            still = classes_of(model, test.x, k) == test.y
+            still = predicted_classes(model, test.x, k) == test.y
             change, low, high = paired_difference(still, right)
             opened, chance = (success_rate(each, poisoned.trigger, TARGET, test) for each in (model, clean))
             yield {
                 "data": data,
                 "attack": name,
                 "seed": seed,
-                "poisoned": int(poisoned.where.sum()),
-                "rate": poisoned.where.double().mean().item(),
+                "poisoned": int(poisoned.poison_mask.sum()),
+                "rate": poisoned.poison_mask.double().mean().item(),
                 "asr": opened["value"],
                 "asr_low": opened["low"],
                 "asr_high": opened["high"],

@@ -59,7 +59,7 @@ def rows_of(train: Dataset, test: Dataset) -> Iterator[dict[str, Any]]:
                 model = network(train.shape, len(train.classes), generator=generator)
                 FIT(model, poisoned.dataset, Standard(), generator=generator)
                 with torch.no_grad():
-                    marked = model(trigger.stamp(test.x[test.y != TARGET])).argmax(1) == TARGET
+                    marked = model(trigger.apply(test.x[test.y != TARGET])).argmax(1) == TARGET
                 for reduction in ("ica", "pca"):
                     settings = replace(ActivationClustering(), reduction=reduction)
                     flagged, failed = torch.zeros(len(train), dtype=torch.bool), False
@@ -75,10 +75,10 @@ def rows_of(train: Dataset, test: Dataset) -> Iterator[dict[str, Any]]:
                         "rate": rate,
                         "reduction": reduction,
                         "attack_success": marked.double().mean().item(),
-                        "poisoned": int(poisoned.where.sum()),
-                        "found": int((flagged & poisoned.where).sum()),
-                        "clean": int((~poisoned.where).sum()),
-                        "false": int((flagged & ~poisoned.where).sum()),
+                        "poisoned": int(poisoned.poison_mask.sum()),
+                        "found": int((flagged & poisoned.poison_mask).sum()),
+                        "clean": int((~poisoned.poison_mask).sum()),
+                        "false": int((flagged & ~poisoned.poison_mask).sum()),
                         "failed": int(failed),
                     }
 

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from aisec_lab.attacks import APGD, PGD, Linf
 from aisec_lab.data import Prepared, Splits, prepare
 from aisec_lab.defenses import AdversarialTraining, Standard
-from aisec_lab.defenses.compression.compression import Compression, InTurn
+from aisec_lab.defenses.compression.compression import Compression, SequentialCompression
 from aisec_lab.defenses.compression.magnitude import MagnitudePruning
 from aisec_lab.defenses.compression.quantisation import DynamicInt8, StaticInt8, WeightOnly
-from aisec_lab.defenses.compression.robust import RobustPruning
+from aisec_lab.defenses.compression.robust import HYDRA
 from aisec_lab.defenses.compression.structured import StructuredPruning
-from aisec_lab.defenses.compression.student import Student
-from aisec_lab.evaluation import attacked, classes_of, clopper_pearson
+from aisec_lab.defenses.compression.student import KnowledgeDistillation
+from aisec_lab.evaluation import clopper_pearson, predicted_classes, run_attack
 from aisec_lab.evaluation.compression import compression_dots
 from aisec_lab.files import written_beside
 from aisec_lab.models import CNN, Architecture, Fit, StridedCNN
@@ -72,11 +72,11 @@ def compressions(setting: Setting) -> dict[str, Compression]:
         "int4 weights": WeightOnly(),
         "80 % of weights": MagnitudePruning(0.8, fit=setting.again),
         "90 % of weights": MagnitudePruning(0.9, fit=setting.again),
-        "90 % of weights, robust": RobustPruning(AdversarialTraining(inner), 0.9, scores, setting.again),
+        "90 % of weights, robust": HYDRA(AdversarialTraining(inner), 0.9, scores, setting.again),
         "50 % of channels": StructuredPruning(0.5, setting.again),
-        "25 % of channels, int8": InTurn((narrower, StaticInt8())),
-        "50 % of channels, int4": InTurn((StructuredPruning(0.5, setting.again), WeightOnly())),
-        "student": Student(setting.student, setting.fit),
+        "25 % of channels, int8": SequentialCompression((narrower, StaticInt8())),
+        "50 % of channels, int4": SequentialCompression((StructuredPruning(0.5, setting.again), WeightOnly())),
+        "student": KnowledgeDistillation(setting.student, setting.fit),
     }
 
 
@@ -93,13 +93,13 @@ def records_of(name: str, splits: Splits, setting: Setting) -> Iterator[dict[str
         setting.fit(model, train, Standard(), generator=seeded(seed))
         baseline = onnx_bytes(model, train.shape)
         before_file = OnnxClassifier(baseline)
-        before = classes_of(model, test.x, classes) == test.y
+        before = predicted_classes(model, test.x, classes) == test.y
         for compression, compress in {"none": lambda model, **_: model, **compressions(setting)}.items():
             smaller = compress(model, data=train, generator=seeded(seed))
             content = onnx_bytes(smaller, train.shape)
             file = OnnxClassifier(content)
-            answers = classes_of(smaller, test.x, classes)
-            x_adv, _ = attacked(attack, smaller, sample, seed=seed)
+            answers = predicted_classes(smaller, test.x, classes)
+            x_adv, _ = run_attack(attack, smaller, sample, seed=seed)
             change, low, high = paired_difference(answers == test.y, before)
             yield {
                 "data": name,
@@ -112,9 +112,9 @@ def records_of(name: str, splits: Splits, setting: Setting) -> Iterator[dict[str
                 "clean_change": change,
                 "clean_change_low": low,
                 "clean_change_high": high,
-                **rate("robust", classes_of(smaller, x_adv, classes) == sample.y),
+                **rate("robust", predicted_classes(smaller, x_adv, classes) == sample.y),
                 "eps": setting.ball.eps,
-                "onnx_agreement": (classes_of(file, test.x, classes) == answers).double().mean().item(),
+                "onnx_agreement": (predicted_classes(file, test.x, classes) == answers).double().mean().item(),
                 "latency_ratio_1": slower(file, before_file, test.x[:1], pairs=300),
                 "latency_ratio_64": slower(file, before_file, test.x[:64], pairs=30),
             }

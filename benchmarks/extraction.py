@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks import PGD, Linf, Oracle
 from aisec_lab.attacks.extraction.active import ActiveExtraction
-from aisec_lab.attacks.extraction.augmentation import Shifts
+from aisec_lab.attacks.extraction.augmentation import RandomShift
 from aisec_lab.attacks.extraction.knockoff import Knockoff
 from aisec_lab.attacks.extraction.stolen import Extraction
 from aisec_lab.attacks.extraction.strategies import SmallestMargin
@@ -25,10 +25,10 @@ from aisec_lab.data import Dataset, Prepared, Splits, prepare
 from aisec_lab.data.dataset import stratified_split
 from aisec_lab.defenses import Undefended
 from aisec_lab.defenses.augmented import Augmented
-from aisec_lab.defenses.outputs.coarse import LabelsOnly, Rounded, TopK
+from aisec_lab.defenses.outputs.coarse import LabelsOnly, RoundedProbabilities, TopK
 from aisec_lab.defenses.outputs.misinformation import AdaptiveMisinformation
-from aisec_lab.defenses.outputs.perturbed import OutputNoise, ReverseSigmoid, Softened
-from aisec_lab.defenses.outputs.poisoning import PredictionPoisoning
+from aisec_lab.defenses.outputs.perturbed import OutputNoise, ReverseSigmoid, TemperatureScaling
+from aisec_lab.defenses.outputs.poisoning import MAD
 from aisec_lab.evaluation.extraction import defense_prices, extraction_curves, fidelity, transfer
 from aisec_lab.evaluation.table import rate
 from aisec_lab.files import written_beside
@@ -43,13 +43,13 @@ CLAIMS = {"active": 0.92, "active, labels only": 0.90}
 DEFENSES: dict[str, Callable[..., nn.Module]] = {
     "none": Undefended(),
     "top 1": TopK(1),
-    "one decimal": Rounded(1),
+    "one decimal": RoundedProbabilities(1),
     "label": LabelsOnly(),
-    "temperature 4": Softened(4.0),
+    "temperature 4": TemperatureScaling(4.0),
     "reverse sigmoid": ReverseSigmoid(),
     "noise": OutputNoise(1.0),
-    "MAD-argmax, eps 1": PredictionPoisoning(COPY, eps=1.0, argmax=True),
-    "MAD, eps 0.5": PredictionPoisoning(COPY, eps=0.5),
+    "MAD-argmax, eps 1": MAD(COPY, eps=1.0, argmax=True),
+    "MAD, eps 0.5": MAD(COPY, eps=0.5),
     "misinformation": AdaptiveMisinformation(COPY, Fit(epochs=3), threshold=0.5),
 }
 
@@ -79,8 +79,8 @@ def thief(theft: Theft) -> Extraction:
     """The attack. Its settings were chosen on 2,000 images of the pool, and the victim's answers about them."""
     fit = Fit(epochs=round(40 * (QUERIES[-1] / theft.queries) ** 0.5), batch_size=128)
     if theft.attack in CLAIMS:
-        return ActiveExtraction(COPY, theft.queries, fit, Shifts(1, mirror=True), None, SmallestMargin(), rounds=1)
-    return Knockoff(COPY, theft.queries, fit, Shifts(1, mirror=True))
+        return ActiveExtraction(COPY, theft.queries, fit, RandomShift(1, mirror=True), None, SmallestMargin(), rounds=1)
+    return Knockoff(COPY, theft.queries, fit, RandomShift(1, mirror=True))
 
 
 def victim_at(folder: Path, splits: Splits, train: Dataset) -> nn.Module:

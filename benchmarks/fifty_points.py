@@ -18,9 +18,9 @@ from torch import Tensor
 from aisec_lab.attacks import PGD, Ball, Linf, QuickAutoAttack
 from aisec_lab.data import Prepared, Splits, prepare
 from aisec_lab.defenses import AdversarialTraining, Standard, WarmStart
-from aisec_lab.evaluation import attacked, classes_of, clopper_pearson
+from aisec_lab.evaluation import clopper_pearson, predicted_classes, run_attack
 from aisec_lab.files import written_beside
-from aisec_lab.models import CNN, Course, Fit, Objective
+from aisec_lab.models import CNN, Fit, Objective, TrainingRecipe
 
 CLAIM, SEED = 0.5, 0
 STEPS, TARGETS = 100, 9  # of the quick suite that judges
@@ -44,7 +44,7 @@ BUDGETS = {
 }
 
 
-def objectives(budget: Budget) -> dict[str, Objective | Course]:
+def objectives(budget: Budget) -> dict[str, Objective | TrainingRecipe]:
     """What is compared, with the settings of the default study; the second is measured against the first."""
     attack = PGD(budget.ball, steps=7, step_size=0.25, early_stop=False)
     compared: dict[str, Objective] = {"standard": Standard(), "adversarial_training": AdversarialTraining(attack)}
@@ -62,8 +62,11 @@ def rows_of(name: str, splits: Splits, budget: Budget) -> pd.DataFrame:
         begin = time.process_time()
         history = budget.fit(model, train, objective, generator=_seeded())
         seconds = time.process_time() - begin
-        x_adv, _ = attacked(QuickAutoAttack(ball, STEPS, TARGETS), model, sample, seed=SEED)
-        clean, robust = classes_of(model, test.x, classes) == test.y, classes_of(model, x_adv, classes) == sample.y
+        x_adv, _ = run_attack(QuickAutoAttack(ball, STEPS, TARGETS), model, sample, seed=SEED)
+        clean, robust = (
+            predicted_classes(model, test.x, classes) == test.y,
+            predicted_classes(model, x_adv, classes) == sample.y,
+        )
         right[defense] = clean, robust
         record = {"data": name, "defense": defense, "knob": ball.name, "level": ball.eps, "seed": SEED}
         record |= {

@@ -48,7 +48,7 @@ def compare(model: nn.Module, x: Tensor, y: Tensor, ball: Ball, iterations: int)
     peer = Peer(classifier, norm=2 if ball.name == "L2" else np.inf, max_iter=iterations, verbose=False)
     start = time.process_time()
     x_adv = torch.from_numpy(peer.generate(x.numpy(), y.numpy()))
-    theirs, distance = time.process_time() - start, ball.size(x_adv - x).median().item()
+    theirs, distance = time.process_time() - start, ball.norm(x_adv - x).median().item()
 
     budget = oracle.queries // len(x)
     seconds = {}

@@ -14,17 +14,23 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from aisec_lab.attacks.inference.coins import inclusion_coins
-from aisec_lab.attacks.inference.label_only import Disturbance, Flips, LabelOnly, Translations
+from aisec_lab.attacks.inference.coins import inclusion_mask
+from aisec_lab.attacks.inference.label_only import FlipPerturbation, LabelOnly, Perturbation, TranslationPerturbation
 from aisec_lab.attacks.inference.lira import LiRA, OfflineLiRA
 from aisec_lab.attacks.inference.rmia import RMIA, OfflineRMIA
 from aisec_lab.attacks.inference.shadow_classifier import ShadowClassifier
-from aisec_lab.attacks.inference.signals import Confidence, Entropy, Loss, ModifiedEntropy, ScaledLogit
+from aisec_lab.attacks.inference.signals import (
+    ConfidenceSignal,
+    EntropySignal,
+    LossSignal,
+    ModifiedEntropySignal,
+    ScaledLogitSignal,
+)
 from aisec_lab.data import Dataset, Prepared, prepare
 from aisec_lab.evaluation.membership import log_roc_curves, roc_points, tpr_at_fpr
 from aisec_lab.files import written_beside
 from aisec_lab.models import MLP, Fit
-from aisec_lab.models.stacked import Stack, fit_together
+from aisec_lab.models.stacked import ModelStack, fit_stack
 
 MODELS, RECORDS, SEED = 64, 2000, 0
 FPRS = (0.001, 0.01)
@@ -37,12 +43,12 @@ class Setting(NamedTuple):
 
     network: MLP
     fit: Fit
-    disturbance: Disturbance
+    disturbance: Perturbation
 
 
 SETTINGS = {
-    "location30": Setting(MLP(hidden=(128,)), Fit(epochs=20), Flips(0.03, copies=20)),
-    "fashion_mnist": Setting(MLP(hidden=(128,)), Fit(epochs=30), Translations(2)),
+    "location30": Setting(MLP(hidden=(128,)), Fit(epochs=20), FlipPerturbation(0.03, copies=20)),
+    "fashion_mnist": Setting(MLP(hidden=(128,)), Fit(epochs=30), TranslationPerturbation(2)),
 }
 
 
@@ -50,25 +56,25 @@ def seeded(number: int) -> torch.Generator:
     return torch.Generator().manual_seed(number)
 
 
-def trained(rows: Dataset, setting: Setting) -> tuple[Stack, Tensor]:
+def trained(rows: Dataset, setting: Setting) -> tuple[ModelStack, Tensor]:
     """The networks, and which records each has learned (K, N)."""
-    included = inclusion_coins(MODELS, len(rows), generator=seeded(SEED))
+    included = inclusion_mask(MODELS, len(rows), generator=seeded(SEED))
     generators = [seeded(1000 + k) for k in range(MODELS)]
-    stack = Stack(setting.network, rows.shape, len(rows.classes), generators)
-    fit_together(stack, rows, included, fit=setting.fit, generators=generators)
+    stack = ModelStack(setting.network, rows.shape, len(rows.classes), generators)
+    fit_stack(stack, rows, included, fit=setting.fit, generators=generators)
     return stack, included
 
 
-def scores_of(stack: Stack, rows: Dataset, included: Tensor, setting: Setting) -> dict[str, Tensor]:
+def scores_of(stack: ModelStack, rows: Dataset, included: Tensor, setting: Setting) -> dict[str, Tensor]:
     """Scores (K, N) of each attack."""
     logits, x, y = stack.logits(rows.x), rows.x, rows.y
-    loss, scaled = Loss()(logits, y), ScaledLogit()(logits, y)
+    loss, scaled = LossSignal()(logits, y), ScaledLogitSignal()(logits, y)
     labels = LabelOnly(setting.disturbance)
     return {
         "loss": loss,
-        "confidence": Confidence()(logits, y),
-        "entropy": Entropy()(logits, y),
-        "modified entropy": ModifiedEntropy()(logits, y),
+        "confidence": ConfidenceSignal()(logits, y),
+        "entropy": EntropySignal()(logits, y),
+        "modified entropy": ModifiedEntropySignal()(logits, y),
         "label only": torch.stack([labels(stack.unstacked(k), x, y, generator=seeded(k)) for k in range(MODELS)]),
         "shadow classifier": ShadowClassifier().in_turn(logits, y, included, generator=seeded(SEED)),
         "LiRA": LiRA().in_turn(scaled, included),

@@ -28,18 +28,18 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from aisec_lab import binomial
-from aisec_lab.attacks.extraction.imitation import imitated
-from aisec_lab.attacks.inference.coins import inclusion_coins
+from aisec_lab.attacks.extraction.imitation import train_surrogate
+from aisec_lab.attacks.inference.coins import inclusion_mask
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
-from aisec_lab.defenses.ownership.activations import ActivationMark, class_means
+from aisec_lab.defenses.ownership.activations import DeepSigns, class_means
 from aisec_lab.defenses.ownership.entangled import EntangledWatermark, tails
 from aisec_lab.defenses.ownership.entangling import Triggers
 from aisec_lab.defenses.ownership.key import Key
-from aisec_lab.defenses.ownership.served import Served, ServedMark
+from aisec_lab.defenses.ownership.served import DAWN, DAWNModel
 from aisec_lab.defenses.ownership.trigger_set import TriggerSet
-from aisec_lab.defenses.ownership.watermark import Marked, Watermark, layer_of
-from aisec_lab.defenses.ownership.weights import WeightMark, mean_filter
+from aisec_lab.defenses.ownership.watermark import Watermark, WatermarkedModel, layer_of
+from aisec_lab.defenses.ownership.weights import Uchida, mean_filter
 from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
 from aisec_lab.files import write_json, written_beside
 from aisec_lab.models import CNN, Fit, fit_in_parallel, logits_of
@@ -53,7 +53,7 @@ OUT = Path(__file__).with_suffix(".csv")
 NETWORK, FIT = CNN(width=8, hidden=32), Fit(epochs=5, learning_rate=0.01)
 TRAINED = Fit(epochs=8, learning_rate=0.01)
 THIEF = Fit(epochs=40)
-TRIGGERS, WEIGHTS, ACTIVATIONS, SERVED = TriggerSet(), WeightMark(), ActivationMark(), ServedMark(rate=0.03)
+TRIGGERS, WEIGHTS, ACTIVATIONS, SERVED = TriggerSet(), Uchida(), DeepSigns(), DAWN(rate=0.03)
 ENTANGLED = EntangledWatermark()
 DEAR = ("served", "entangled")  # marks whose price is more than a point, and reported
 
@@ -88,7 +88,7 @@ def trigger_null(mark: TriggerSet, keys: list[Key], suspects: Sequence[nn.Module
     return p_values(matches, [mark.n] * len(keys), 1 / len(like.classes))
 
 
-def weight_null(mark: WeightMark, keys: list[Key], suspects: Sequence[nn.Module], like: Dataset) -> np.ndarray:
+def weight_null(mark: Uchida, keys: list[Key], suspects: Sequence[nn.Module], like: Dataset) -> np.ndarray:
     """p-values (keys, suspects); `like` is not looked at."""
     w = torch.stack([mean_filter(layer_of(suspect, mark.layer)).detach() for suspect in suspects])
     matches = []
@@ -98,7 +98,7 @@ def weight_null(mark: WeightMark, keys: list[Key], suspects: Sequence[nn.Module]
     return p_values(matches, [mark.bits] * len(keys), 0.5)
 
 
-def activation_null(mark: ActivationMark, keys: list[Key], suspects: Sequence[nn.Module], like: Dataset) -> np.ndarray:
+def activation_null(mark: DeepSigns, keys: list[Key], suspects: Sequence[nn.Module], like: Dataset) -> np.ndarray:
     """p-values (keys, suspects); the rows are the same for all keys, as in a claim."""
     rows = like.sample(mark.rows * len(like.classes), SEED)
     means = torch.stack([class_means(suspect, layer_of(suspect, mark.layer), rows) for suspect in suspects])
@@ -109,11 +109,11 @@ def activation_null(mark: ActivationMark, keys: list[Key], suspects: Sequence[nn
     return p_values(matches, [mark.bits * mark.classes] * len(keys), 0.5)
 
 
-def served_null(mark: ServedMark, keys: list[Key], suspects: Sequence[nn.Module], like: Dataset) -> np.ndarray:
+def served_null(mark: DAWN, keys: list[Key], suspects: Sequence[nn.Module], like: Dataset) -> np.ndarray:
     """p-values (keys, suspects) where a client asked some rows of `like` of a model like the suspects: the first."""
     like = like.sample(min(ASKED, len(like)), SEED)
     served = mark.embed(suspects[0], like, keys[0], generator=seeded(SEED)).model
-    assert isinstance(served, Served)
+    assert isinstance(served, DAWNModel)
     right, answers = logits_of(served.model, like.x).argmax(1), answers_of(suspects, like.x)
     matches, trials = [], []
     for key in tqdm(keys, mininterval=0.5, desc="served"):
@@ -216,14 +216,14 @@ def marked_records(train: Dataset, test: Dataset, suspects: Sequence[nn.Module])
 
 def embedded(
     mark: Watermark, fresh: nn.Module, clean: nn.Module, train: Dataset, key: Key, seed: int
-) -> tuple[nn.Module, nn.Module, Marked]:
+) -> tuple[nn.Module, nn.Module, WatermarkedModel]:
     """The owner's model, the one that is accused, and the claim: the same model, or for `served` a thief's copy."""
-    if not isinstance(mark, ServedMark):
+    if not isinstance(mark, DAWN):
         claim = replace(mark, fit=TRAINED).embed(fresh, train, key, generator=seeded(seed))
         return claim.model, claim.model, claim
     claim = mark.embed(clean, train, key, generator=seeded(seed))
     answers = logits_of(claim.model, train.x).softmax(1)
-    thief = imitated(NETWORK, train.x, answers, fit=THIEF, generator=seeded(seed), name="queries")
+    thief = train_surrogate(NETWORK, train.x, answers, fit=THIEF, generator=seeded(seed), name="queries")
     return claim.model, thief, mark.asked(claim, train.x)
 
 
@@ -244,7 +244,7 @@ def main(models: int, keys: int, out: Path) -> None:
     """Measure, write records and figure, say whether the claims hold."""
     torch.set_num_threads(1)
     train, test = digits()
-    included = inclusion_coins(models, len(train), generator=seeded(SEED))
+    included = inclusion_mask(models, len(train), generator=seeded(SEED))
     suspects = fit_in_parallel(NETWORK, train, included, Standard(), fit=FIT, seeds=range(models))
     drawn = keys_of(keys, SEED)
     nulls = {name: null(mark, drawn, suspects, test) for name, (mark, null) in NULLS.items()}

@@ -14,13 +14,13 @@ import pandas as pd
 import torch
 
 from aisec_lab.data import Dataset, Prepared, prepare, stratified_split
-from aisec_lab.evaluation import classes_of, clopper_pearson
+from aisec_lab.evaluation import clopper_pearson, predicted_classes
 from aisec_lab.files import written_beside
 from aisec_lab.models import Architecture, Fit
 from aisec_lab.models.scattering import Scattering, ScatteringLinear, scattered
 from aisec_lab.models.tempered import TemperedCNN
 from aisec_lab.privacy.accounting import epsilons, noise_multiplier
-from aisec_lab.privacy.clipping import Ghost
+from aisec_lab.privacy.clipping import GhostClipping
 from aisec_lab.privacy.dp_sgd import DPSGD
 from aisec_lab.privacy.sampling import sampling_rate
 
@@ -65,7 +65,9 @@ def row_of(data: str, model: str, train: Dataset, test: Dataset, seed: int) -> d
     recipe, generator = RECIPES[data, model], torch.Generator().manual_seed(seed)
     steps = sum(fit.epochs * fit.steps_an_epoch(len(train)) for fit in recipe.fits)
     sigma = noise_multiplier(recipe.epsilon, DELTA, sampling_rate(len(train), recipe.fits[0].batch_size), steps)
-    private = DPSGD(noise_multiplier=sigma, delta=DELTA, clipping=Ghost(recipe.max_grad_norm), physical_batch=PHYSICAL)
+    private = DPSGD(
+        noise_multiplier=sigma, delta=DELTA, clipping=GhostClipping(recipe.max_grad_norm), physical_batch=PHYSICAL
+    )
     layers = recipe.architecture(SHAPE, len(train.classes), generator=generator)
     network = layers[1:] if isinstance(layers[0], Scattering) else layers  # the rows are coefficients already
     begin = time.process_time()
@@ -73,7 +75,7 @@ def row_of(data: str, model: str, train: Dataset, test: Dataset, seed: int) -> d
         fit(network, train, private, generator=generator)
     seconds = time.process_time() - begin
     mechanisms = [private.mechanism(fit, len(train)) for fit in recipe.fits]
-    right = classes_of(network, test.x, len(test.classes)) == test.y
+    right = predicted_classes(network, test.x, len(test.classes)) == test.y
     low, high = clopper_pearson(int(right.sum()), len(right))
     return {
         "data": data,

@@ -26,9 +26,9 @@ from torch import nn
 from torch.optim import SGD
 
 from aisec_lab.defenses import Standard
-from aisec_lab.models import CNN, plain
+from aisec_lab.models import CNN, plain_step
 from aisec_lab.models.fit import Losses
-from aisec_lab.privacy.clipping import Flat
+from aisec_lab.privacy.clipping import FlatClipping
 from aisec_lab.privacy.dp_sgd import DPSGD
 
 OUT = Path(__file__).with_suffix(".json")
@@ -48,13 +48,13 @@ def start() -> tuple[nn.Module, SGD, Losses]:
 
 
 @contextmanager
-def plain_step() -> Iterator[Callable[[], object]]:
+def not_private() -> Iterator[Callable[[], object]]:
     model, optimizer, losses = start()
-    yield lambda: plain(model, optimizer, losses)
+    yield lambda: plain_step(model, optimizer, losses)
 
 
 @contextmanager
-def ours(clipping: Flat | None = None) -> Iterator[Callable[[], object]]:
+def ours(clipping: FlatClipping | None = None) -> Iterator[Callable[[], object]]:
     model, optimizer, losses = start()
     course = DPSGD(noise_multiplier=1.0, clipping=clipping) if clipping else DPSGD(noise_multiplier=1.0)
     with course.stepping(model, 1.0, BATCH, generator()) as step:
@@ -89,7 +89,7 @@ def opacus_ghost() -> Iterator[Callable[[], object]]:
     yield step
 
 
-STEPS = {"plain": plain_step, "ours": ours, "opacus_hooks": opacus_hooks, "opacus_ghost": opacus_ghost}
+STEPS = {"plain": not_private, "ours": ours, "opacus_hooks": opacus_hooks, "opacus_ghost": opacus_ghost}
 
 
 def memory_of(name: str) -> float:
@@ -109,7 +109,7 @@ def memory_of(name: str) -> float:
 def seconds() -> dict[str, list[float]]:
     """CPU seconds of each step, turn by turn; the order turns round every time, and the first turn warms up."""
     times: dict[str, list[float]] = {name: [] for name in STEPS}
-    with plain_step() as first, ours() as second, opacus_hooks() as third, opacus_ghost() as fourth:
+    with not_private() as first, ours() as second, opacus_hooks() as third, opacus_ghost() as fourth:
         steps = dict(zip(STEPS, (first, second, third, fourth), strict=True))
         for turn in range(TURNS + 1):
             for name in steps if turn % 2 else reversed(steps):

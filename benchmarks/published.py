@@ -23,9 +23,9 @@ import click
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks import Cascade, Linf, QuickAutoAttack
+from aisec_lab.attacks import Linf, QuickAutoAttack, SequentialEnsemble
 from aisec_lab.data import Dataset, Prepared, prepare
-from aisec_lab.evaluation import attacked, classes_of, clopper_pearson
+from aisec_lab.evaluation import clopper_pearson, predicted_classes, run_attack
 from aisec_lab.files import write_json
 from benchmarks.zoo import MODELS, load
 
@@ -38,9 +38,9 @@ ENOUGH = 1000  # images for a comparison that is written down
 
 def measured(model: nn.Module, test: Dataset, eps: float) -> dict[str, Any]:
     """Errors on clean and on attacked images, with a 95 % interval, and what the search cost."""
-    clean = classes_of(model, test.x, len(test.classes)) != test.y
-    x_adv, passes = attacked(QuickAutoAttack(Linf(eps)), model, test, seed=0)
-    wrong = classes_of(model, x_adv, len(test.classes)) != test.y
+    clean = predicted_classes(model, test.x, len(test.classes)) != test.y
+    x_adv, passes = run_attack(QuickAutoAttack(Linf(eps)), model, test, seed=0)
+    wrong = predicted_classes(model, x_adv, len(test.classes)) != test.y
     low, high = clopper_pearson(int(wrong.sum()), len(test))
     return {
         "images": len(test),
@@ -68,7 +68,7 @@ def ours(model: nn.Module, test: Dataset, eps: float, restarts: int, seed: int) 
     """The quick suite, each stage as often as there are restarts, on the rows that are left standing."""
     stages = QuickAutoAttack(Linf(eps)).stages(len(test.classes))
     again = {f"{name} {number}": stage for name, stage in stages.items() for number in range(restarts)}
-    return attacked(Cascade(again), model, test, seed=seed)[0]
+    return run_attack(SequentialEnsemble(again), model, test, seed=seed)[0]
 
 
 def theirs(make: Callable[..., Any], model: nn.Module, test: Dataset, eps: float, restarts: int, seed: int) -> Tensor:
@@ -91,7 +91,7 @@ def compared(
             x_adv = search(model, test, eps, restarts, seed)
             if (x_adv - test.x).abs().max() > eps * (1 + 1e-4) or x_adv.min() < 0 or x_adv.max() > 1:
                 raise ValueError(f"{name} left the ball or the box at seed {seed}: its errors would count for nothing")
-            errors.append((classes_of(model, x_adv, len(test.classes)) != test.y).double().mean().item())
+            errors.append((predicted_classes(model, x_adv, len(test.classes)) != test.y).double().mean().item())
         seconds = (time.process_time() - begin) / SEEDS
         found[name] = {"images": len(test), "robust_error": errors, "cpu_seconds": seconds}
     return found

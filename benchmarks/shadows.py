@@ -16,13 +16,13 @@ import click
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.inference.coins import inclusion_coins
+from aisec_lab.attacks.inference.coins import inclusion_mask
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.files import write_json
 from aisec_lab.models import CNN, MLP, Fit, logits_of
 from aisec_lab.models.parallel import fit_in_parallel
-from aisec_lab.models.stacked import Stack, fit_together
+from aisec_lab.models.stacked import ModelStack, fit_stack
 
 OUT = Path(__file__).with_suffix(".json")
 REPEATS = 3
@@ -103,12 +103,12 @@ def seeded(first: int, count: int) -> list[torch.Generator]:
 def stacked(case: Case) -> dict[str, Any]:
     """A stack against one by one, in CPU seconds of one thread."""
     rows, judged = clusters(case)
-    included = inclusion_coins(case.models, case.rows, generator=torch.Generator().manual_seed(1))
+    included = inclusion_mask(case.models, case.rows, generator=torch.Generator().manual_seed(1))
     network, fit = MLP((case.hidden,)), Fit(case.epochs, FIT.batch_size)
 
     def together() -> list[nn.Sequential]:
-        stack = Stack(network, rows.shape, case.classes, seeded(0, case.models))
-        fit_together(stack, rows, included, fit=fit, generators=seeded(100, case.models))
+        stack = ModelStack(network, rows.shape, case.classes, seeded(0, case.models))
+        fit_stack(stack, rows, included, fit=fit, generators=seeded(100, case.models))
         return [stack.unstacked(k) for k in range(case.models)]
 
     def alone() -> list[nn.Sequential]:
@@ -124,7 +124,7 @@ def stacked(case: Case) -> dict[str, Any]:
 def processes(case: Case) -> dict[str, Any]:
     """CNNs in two processes against this one, in seconds on the wall, the start of the processes among them."""
     rows, judged = (Dataset(d.x.view(-1, 1, 8, 8), d.y, d.classes, d.name) for d in clusters(case))
-    included: Tensor = inclusion_coins(case.models, case.rows, generator=torch.Generator().manual_seed(1))
+    included: Tensor = inclusion_mask(case.models, case.rows, generator=torch.Generator().manual_seed(1))
     fit, seeds = Fit(case.epochs, FIT.batch_size), range(case.models)
 
     def run(workers: int) -> list[nn.Sequential]:

@@ -27,7 +27,7 @@ from aisec_lab.trust.vault import open_sealed, seal
 from aisec_lab.trust.vault_format import CHUNK
 from aisec_lab.trust.vault_passphrase import Passphrase
 from aisec_lab.trust.vault_rsa import PrivateKey, PublicKey
-from aisec_lab.trust.vault_stream import Stream
+from aisec_lab.trust.vault_stream import CipherStream
 from tests.trust.vault_tampering import TAMPERS, tampered
 
 OUT = Path(__file__).with_suffix(".json")
@@ -123,7 +123,7 @@ def beside_enc(folder: Path) -> dict[str, Any]:
 
 def beside_speed() -> dict[str, float]:
     """STREAM alone, from memory to nowhere, beside `openssl speed` in blocks of a chunk; both by the wall."""
-    stream = Stream(secrets.token_bytes(32), secrets.token_bytes(7), secrets.token_bytes(500), CHUNK)
+    stream = CipherStream(secrets.token_bytes(32), secrets.token_bytes(7), secrets.token_bytes(500), CHUNK)
     command = ["openssl", "speed", "-elapsed", "-mr", "-seconds", "1", "-bytes", str(CHUNK), "-evp", "aes-256-gcm"]
     ours, theirs = [], []
     for _ in range(SPEED_REPEATS):

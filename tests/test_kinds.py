@@ -135,17 +135,17 @@ USES = {
     "WeightOnly": Use(changed(defenses.WeightOnly(8)), inside=True),
     "DynamicInt8": Use(changed(defenses.DynamicInt8()), inside=True),
     "StaticInt8": Use(changed(defenses.StaticInt8()), inside=True),
-    "Student": Use(changed(defenses.Student(SMALL, fit=FIT))),
+    "Student": Use(changed(defenses.KnowledgeDistillation(SMALL, fit=FIT))),
     "NeuralCleanse": Use(lambda model, rows: defenses.NeuralCleanse(rounds=1)(model, rows, generator=seed(1)).norms),
     "FinePruning": Use(repaired(defenses.FinePruning(fit=FIT)), inside=True),
     "IBAU": Use(repaired(defenses.IBAU(rounds=2)), inside=True),
-    "FineTuning": Use(repaired(defenses.FineTuning(FIT)), inside=True),
+    "FineTuning": Use(repaired(defenses.FineTuningAttack(FIT)), inside=True),
     "TriggerSet": Use(marked(defenses.TriggerSet(fit=FIT)), inside=True),
-    "WeightMark": Use(marked(defenses.WeightMark(fit=FIT)), inside=True),
-    "ActivationMark": Use(marked(defenses.ActivationMark(fit=FIT)), inside=True),
+    "WeightMark": Use(marked(defenses.Uchida(fit=FIT)), inside=True),
+    "ActivationMark": Use(marked(defenses.DeepSigns(fit=FIT)), inside=True),
     "a suspect of TriggerSet": Use(recognised(defenses.TriggerSet(fit=FIT))),
-    "a suspect of WeightMark": Use(recognised(defenses.WeightMark(fit=FIT)), inside=True),
-    "a suspect of ActivationMark": Use(recognised(defenses.ActivationMark(fit=FIT)), inside=True),
+    "a suspect of WeightMark": Use(recognised(defenses.Uchida(fit=FIT)), inside=True),
+    "a suspect of ActivationMark": Use(recognised(defenses.DeepSigns(fit=FIT)), inside=True),
     "certify": Use(
         lambda model, rows: (
             defenses.certify(model, rows.x[:3], sigma=0.1, n0=4, n=20, alpha=0.05, generator=seed(1)).radius

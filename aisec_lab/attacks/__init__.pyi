@@ -12,90 +12,91 @@ from .evasion.door import Attack
 from .evasion.ead import EAD
 from .evasion.fab import FAB, TargetedFAB
 from .evasion.fmn import FMN
-from .evasion.found import Found
+from .evasion.found import MinimumNormResult
 from .evasion.geoda import GeoDA
-from .evasion.goals import Targeted, Tolerance, Undetected, Untargeted, aimed
+from .evasion.goals import EvadeDetector, RegressionTolerance, Targeted, Untargeted, with_target
 from .evasion.gradient import FGSM, PGD
-from .evasion.half import Half
+from .evasion.half import LowPrecision
 from .evasion.hopskipjump import HopSkipJump
 from .evasion.losses import (
     DLR,
     AbsoluteError,
     CrossEntropy,
+    DetectorAwareMargin,
     KullbackLeibler,
     Margin,
-    Residual,
+    SignedError,
     TargetedDLR,
     TargetedMargin,
-    UndetectedMargin,
 )
-from .evasion.minimal import MinimumNorm
-from .evasion.nearest import Searched
+from .evasion.minimal import MinimumNormAttack
+from .evasion.nearest import DecisionAttackResult
 from .evasion.nes import NES
 from .evasion.noise import RowNoise
-from .evasion.physical.camera import Camera
-from .evasion.physical.conditions import Conditions
+from .evasion.physical.camera import PhysicalTransform
+from .evasion.physical.conditions import TransformRanges
 from .evasion.physical.patch import AdversarialPatch, Patch
-from .evasion.physical.poses import RotationTranslation, turned
+from .evasion.physical.poses import RotationTranslation, rotate_translate
 from .evasion.physical.spatial import Spatial, SpatialGrid, SpatialPGD, SpatialResult, WorstOfK
 from .evasion.score import Square
 from .evasion.sign_opt import SignOPT
 from .evasion.simba import SimBA
 from .evasion.sponge import Sponge, activation_density
-from .evasion.suite import AutoAttack, Cascade, QuickAutoAttack, RandAutoAttack, Suite, Worst
-from .evasion.tables import Table
-from .evasion.tabular import Tabular
+from .evasion.suite import AttackEnsemble, AutoAttack, QuickAutoAttack, RandAutoAttack, SequentialEnsemble, WorstCase
+from .evasion.tables import TabularConstraints
+from .evasion.tabular import FrankWolfe
 from .evasion.transfer import MIFGSM
 from .evasion.universal import Universal, UniversalPerturbation
-from .evasion.within import Within
+from .evasion.within import FixedEpsilon
 from .extraction.active import ActiveExtraction
-from .extraction.augmentation import Shifts
+from .extraction.augmentation import RandomShift
 from .extraction.copycat import Copycat
 from .extraction.data_free import DataFree
 from .extraction.hyperplane import HyperplaneExtraction
-from .extraction.imitation import imitated
+from .extraction.imitation import train_surrogate
 from .extraction.jacobian import JacobianAugmentation
 from .extraction.knockoff import Knockoff
 from .extraction.linear import LinearExtraction
-from .extraction.policy import Policy
+from .extraction.policy import BanditSampling
 from .extraction.self_training import SelfTraining
-from .extraction.stolen import Extraction, Stolen, published
+from .extraction.stolen import Extraction, ExtractionResult, published_probabilities
 from .extraction.strategies import KCenter, LargestEntropy, SmallestMargin
 from .extraction.trees import TreeExtraction
-from .inference.attributes import ConfidenceScores, MostProbable, Sensitive, confusion_of
-from .inference.coins import inclusion_coins
+from .inference.attributes import CSMIA, Fredrikson, SensitiveAttribute, confusion_matrix
+from .inference.coins import inclusion_mask
 from .inference.exposure import Canary, SkewNormal, exact_exposure, sampled_exposure
 from .inference.gradient_inversion import GradientInversion
 from .inference.imputation import Imputation
-from .inference.informed import InnerProducts, Likelihood, Watched
-from .inference.inversion import MIFace, PriorInversion, resemblance
+from .inference.informed import BayesReconstruction, GradientRecorder, PriorAwareReconstruction
+from .inference.inversion import MIFace, PriorInversion, similarity
 from .inference.label_only import LabelOnly
 from .inference.lira import LiRA, OfflineLiRA
 from .inference.rmia import RMIA, OfflineRMIA
 from .inference.shadow_classifier import ShadowClassifier
-from .inference.signals import Confidence, Entropy, Loss, ModifiedEntropy, ScaledLogit
+from .inference.signals import ConfidenceSignal, EntropySignal, LossSignal, ModifiedEntropySignal, ScaledLogitSignal
 from .oracle import Monitor, Oracle
-from .poisoning.availability import OptP, PoisonedNumbers
+from .poisoning.availability import OptP, PoisonedRegression
 from .poisoning.backdoor import Backdoor, CleanLabel
-from .poisoning.federated import ALittleIsEnough, Malicious, ModelReplacement, SignFlip
-from .poisoning.flips import LabelFlips, WorstFlips
-from .poisoning.logistic import WorstRows
+from .poisoning.federated import ALittleIsEnough, MaliciousClients, ModelReplacement, SignFlip
+from .poisoning.flips import InfluenceLabelFlips, LabelFlips
+from .poisoning.logistic import GradientPoisoning
 from .poisoning.matching import GradientMatching
 from .poisoning.poisoned import Poisoned, Poisoning, Trigger
-from .poisoning.svm import SVMPoints
+from .poisoning.svm import SVMPoisoning
 from .poisoning.triggers import Blended, Checkerboard, Sinusoid, Warp
 from .text.characters import CharacterEdits
-from .text.door import Edited, TextAttack
-from .text.greedy import Greedy
+from .text.door import TextAttack, TextAttackResult
+from .text.greedy import GreedyWordReplacement
 from .text.homoglyphs import Homoglyphs
 from .text.hotflip import HotFlip
 from .text.invisible import Deletions, InvisibleCharacters, Reorderings
-from .text.synonyms import Neighbours, Synonyms
+from .text.synonyms import EmbeddingNeighbours, Synonyms
 from .victims import FunctionClassifier, HTTPClassifier, SklearnClassifier
 
 __all__ = [
     "APGD",
     "BPDA",
+    "CSMIA",
     "DCT",
     "DDN",
     "DLR",
@@ -117,45 +118,51 @@ __all__ = [
     "Adaptive",
     "AdversarialPatch",
     "Attack",
+    "AttackEnsemble",
     "AutoAttack",
     "Backdoor",
     "Ball",
+    "BanditSampling",
+    "BayesReconstruction",
     "Blended",
     "Boundary",
     "BrendelBethge",
-    "Camera",
     "Canary",
     "CarliniWagner",
-    "Cascade",
     "CharacterEdits",
     "Checkerboard",
     "CleanLabel",
-    "Conditions",
-    "Confidence",
-    "ConfidenceScores",
+    "ConfidenceSignal",
     "Copycat",
     "CrossEntropy",
     "DataFree",
+    "DecisionAttackResult",
     "DeepFool",
     "Deletions",
-    "Edited",
-    "Entropy",
+    "DetectorAwareMargin",
+    "EmbeddingNeighbours",
+    "EntropySignal",
+    "EvadeDetector",
     "Extraction",
-    "Found",
+    "ExtractionResult",
+    "FixedEpsilon",
+    "FrankWolfe",
+    "Fredrikson",
     "FunctionClassifier",
     "GeoDA",
     "GradientInversion",
     "GradientMatching",
-    "Greedy",
+    "GradientPoisoning",
+    "GradientRecorder",
+    "GreedyWordReplacement",
     "HTTPClassifier",
-    "Half",
     "Homoglyphs",
     "HopSkipJump",
     "HotFlip",
     "HyperplaneExtraction",
     "Imputation",
     "InBatches",
-    "InnerProducts",
+    "InfluenceLabelFlips",
     "InvisibleCharacters",
     "JacobianAugmentation",
     "KCenter",
@@ -165,45 +172,46 @@ __all__ = [
     "LabelOnly",
     "LargestEntropy",
     "LiRA",
-    "Likelihood",
     "LinearExtraction",
     "Linf",
-    "Loss",
+    "LossSignal",
+    "LowPrecision",
     "MIFace",
-    "Malicious",
+    "MaliciousClients",
     "Margin",
-    "MinimumNorm",
+    "MinimumNormAttack",
+    "MinimumNormResult",
     "ModelReplacement",
-    "ModifiedEntropy",
+    "ModifiedEntropySignal",
     "Monitor",
-    "MostProbable",
-    "Neighbours",
     "OfflineLiRA",
     "OfflineRMIA",
     "OptP",
     "Oracle",
     "Patch",
+    "PhysicalTransform",
     "Pixels",
     "Poisoned",
-    "PoisonedNumbers",
+    "PoisonedRegression",
     "Poisoning",
-    "Policy",
+    "PriorAwareReconstruction",
     "PriorInversion",
     "QuickAutoAttack",
     "RandAutoAttack",
+    "RandomShift",
+    "RegressionTolerance",
     "Reorderings",
-    "Residual",
     "RotationTranslation",
     "RowNoise",
-    "SVMPoints",
-    "ScaledLogit",
-    "Searched",
+    "SVMPoisoning",
+    "ScaledLogitSignal",
     "SelfTraining",
-    "Sensitive",
+    "SensitiveAttribute",
+    "SequentialEnsemble",
     "ShadowClassifier",
-    "Shifts",
     "SignFlip",
     "SignOPT",
+    "SignedError",
     "SimBA",
     "Sinusoid",
     "SkewNormal",
@@ -215,40 +223,32 @@ __all__ = [
     "SpatialResult",
     "Sponge",
     "Square",
-    "Stolen",
-    "Suite",
     "Synonyms",
-    "Table",
-    "Tabular",
+    "TabularConstraints",
     "Targeted",
     "TargetedAPGD",
     "TargetedDLR",
     "TargetedFAB",
     "TargetedMargin",
     "TextAttack",
-    "Tolerance",
+    "TextAttackResult",
+    "TransformRanges",
     "TreeExtraction",
     "Trigger",
-    "Undetected",
-    "UndetectedMargin",
     "Universal",
     "UniversalPerturbation",
     "Untargeted",
     "Warp",
-    "Watched",
-    "Within",
-    "Worst",
-    "WorstFlips",
+    "WorstCase",
     "WorstOfK",
-    "WorstRows",
     "activation_density",
-    "aimed",
-    "confusion_of",
+    "confusion_matrix",
     "exact_exposure",
-    "imitated",
-    "inclusion_coins",
-    "published",
-    "resemblance",
+    "inclusion_mask",
+    "published_probabilities",
+    "rotate_translate",
     "sampled_exposure",
-    "turned",
+    "similarity",
+    "train_surrogate",
+    "with_target",
 ]

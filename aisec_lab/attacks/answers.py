@@ -43,7 +43,7 @@ def read_answers(answers: object, x: Tensor, kind: Kind, classes: int | None = N
     if classes is not None and table.shape[1] != classes:
         raise ValueError(f"the victim answers with {table.shape[1]} classes, not with {classes}: correct `classes`")
     if kind == "labels":
-        return winning(table)
+        return one_hot_labels(table)
     return _logarithms(table) if kind == "probabilities" else table
 
 
@@ -53,12 +53,12 @@ def declared(model: object) -> Kind | None:
     return kind if isinstance(kind, str) and kind in KINDS else None  # type: ignore[return-value]
 
 
-def winning(scores: Tensor) -> Tensor:
+def one_hot_labels(scores: Tensor) -> Tensor:
     """Scores (N, K) reduced to their winning class: a row of zeros with a one, in their type."""
     return F.one_hot(scores.argmax(1), scores.shape[1]).to(scores.dtype)
 
 
-def refuse_probabilities(scores: Tensor) -> None:
+def check_not_probabilities(scores: Tensor) -> None:
     """Refuse, for whoever takes a softmax of them, scores (..., K) that are no logits.
 
     A few rows may look like that by chance, so that a single one has to sum to one exactly, and many may be rounded.

@@ -7,7 +7,7 @@ import torch
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import KINDS, Kind, declared, read_answers, refuse_probabilities, winning
+from aisec_lab.attacks.answers import KINDS, Kind, check_not_probabilities, declared, one_hot_labels, read_answers
 
 Monitor = Callable[[str, Tensor, Tensor], None]  # client, queries (N, *input), published answers (N, K)
 LONGEST = 60.0  # seconds between two attempts, at most
@@ -17,7 +17,7 @@ class OutOfQueriesError(RuntimeError):
     """More rows were asked than an oracle's budget has left."""
 
 
-def passing(error: BaseException) -> bool:
+def count_queries(error: BaseException) -> bool:
     """Whether another attempt may succeed: what has to do with the way to the victim, and is no lack of rights."""
     return isinstance(error, OSError) and not isinstance(error, PermissionError)
 
@@ -128,7 +128,7 @@ class Oracle(nn.Module):
         retrying = Retrying(
             stop=stop_after_attempt(self.attempts),
             wait=wait_exponential(multiplier=self.wait, max=LONGEST),
-            retry=retry_if_exception(passing),
+            retry=retry_if_exception(count_queries),
             reraise=True,
         )
         return retrying(self._asked, x)
@@ -137,11 +137,11 @@ class Oracle(nn.Module):
         answer = read_answers(self.model(x), x, self._reads)
         if len(x):
             if not self._plain:
-                refuse_probabilities(answer)
+                check_not_probabilities(answer)
             if self.classes not in (0, answer.shape[1]):
                 raise ValueError(
                     f"the victim answered with {self.classes} classes, and now with {answer.shape[1]}: "
                     "wrap it so that each answer has all of them"
                 )
             self._plain, self.classes = True, answer.shape[1]
-        return winning(answer) if self.labels_only else answer
+        return one_hot_labels(answer) if self.labels_only else answer

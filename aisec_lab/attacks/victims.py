@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import KINDS, Kind, read_answers, refuse_probabilities
+from aisec_lab.attacks.answers import KINDS, Kind, check_not_probabilities, read_answers
 
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses that another attempt may not meet
 
@@ -69,7 +69,7 @@ class FunctionClassifier(nn.Module):
         for part in x.split(self.rows or len(x)):
             answers = read_answers(self.function(part.float().cpu().numpy()), part, self.publishes, self.classes)
             if not self._plain:
-                refuse_probabilities(answers)
+                check_not_probabilities(answers)
             self._plain, self.classes = True, answers.shape[1]
             told.append(answers.to(x.device, torch.float32))
         return torch.cat(told)

@@ -1,5 +1,5 @@
 from .cartpole import demonstrations, observed
-from .catalog import CATALOG, Entry
+from .catalog import CATALOG, CatalogEntry
 from .dataset import Dataset, Splits, stratified_sample, stratified_split
 from .preparation import Prepared, prepare
 from .sources import File
@@ -8,8 +8,8 @@ from .texts import PreparedTexts, Texts, TextSplits, as_strings, as_texts
 
 __all__ = [
     "CATALOG",
+    "CatalogEntry",
     "Dataset",
-    "Entry",
     "File",
     "Prepared",
     "PreparedTexts",

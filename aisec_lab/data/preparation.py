@@ -16,7 +16,7 @@ import torch
 
 from aisec_lab.data.catalog import CATALOG
 from aisec_lab.data.dataset import Dataset, Splits
-from aisec_lab.data.sources import DOWNLOADS, obtain
+from aisec_lab.data.sources import DOWNLOADS, fetch
 from aisec_lab.files import write_json
 
 SAMPLE_SEED = 0  # of the rows that stay when a configuration asks for fewer
@@ -52,7 +52,7 @@ def prepare(name: str, root: str | os.PathLike[str] = "data") -> Path:
     """
     check_name(name)
     entry, root = CATALOG[name], Path(root)
-    files, paths = obtain(tuple(entry.routes), root / DOWNLOADS)
+    files, paths = fetch(tuple(entry.routes), root / DOWNLOADS)
     raw = entry.routes[files](paths)
 
     root.mkdir(parents=True, exist_ok=True)

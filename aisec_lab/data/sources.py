@@ -25,7 +25,7 @@ class File:
     url: str | None = None
 
 
-def obtain(alternatives: tuple[tuple[File, ...], ...], cache: Path) -> tuple[tuple[File, ...], list[Path]]:
+def fetch(alternatives: tuple[tuple[File, ...], ...], cache: Path) -> tuple[tuple[File, ...], list[Path]]:
     """Find the files of the first alternative that can be had: whole in the mirror, else from the network.
 
     Args:

@@ -1,33 +1,33 @@
 from .augmented import Augmented
-from .backdoors.neural_cleanse import Inspection, NeuralCleanse
+from .backdoors.neural_cleanse import NeuralCleanse, NeuralCleanseResult
 from .backdoors.pruning import FinePruning, Repair
 from .backdoors.strip import STRIP
 from .backdoors.unlearning import IBAU
-from .backdoors.unstamping import Unstamping
+from .backdoors.unstamping import NeuralCleanseUnlearning
 from .bounds.margins import crown_margin, ibp_margin
 from .bounds.training import IBP, IntervalLoss
-from .compression.compression import Compression, InTurn
+from .compression.compression import Compression, SequentialCompression
 from .compression.magnitude import MagnitudePruning
 from .compression.quantisation import DynamicInt8, StaticInt8, WeightOnly
-from .compression.robust import RobustPruning
+from .compression.robust import HYDRA
 from .compression.structured import StructuredPruning
-from .compression.student import Student
-from .detectors import Detector, Energy, FeatureSqueezing, Fitted
+from .compression.student import KnowledgeDistillation
+from .detectors import Detector, Energy, FeatureSqueezing, FittedDetector
 from .distances import LID, Mahalanobis, NearestNeighbours
-from .distillation import Distillation, Tempered
-from .ensembles import Averaged, Ensemble
+from .distillation import DefensiveDistillation, DistillationLoss
+from .ensembles import AveragedModel, Ensemble
 from .fast import FastAdversarialTraining, OverfittingProbe
 from .inputs import JPEG, BitDepth, MedianFilter, Undefended
-from .monitors.prada import Prada
-from .monitors.rate import RateBudget
-from .monitors.similarity import SimilarityDetector
+from .monitors.prada import PRADA
+from .monitors.rate import RateLimiter
+from .monitors.similarity import Blacklight
 from .monitors.watch import QueryMonitor, first_alarm
 from .noise_training import GaussianNoise, SmoothAdv
-from .outputs.coarse import LabelsOnly, Rounded, TopK
+from .outputs.coarse import LabelsOnly, RoundedProbabilities, TopK
 from .outputs.misinformation import AdaptiveMisinformation
-from .outputs.perturbed import OutputNoise, ReverseSigmoid, Softened
-from .outputs.poisoning import PredictionPoisoning
-from .ownership.activations import ActivationMark
+from .outputs.perturbed import OutputNoise, ReverseSigmoid, TemperatureScaling
+from .outputs.poisoning import MAD
+from .ownership.activations import DeepSigns
 from .ownership.boundary import BoundaryFingerprint
 from .ownership.conferrable import Conferrable
 from .ownership.dataset_inference import DatasetInference
@@ -36,26 +36,26 @@ from .ownership.fingerprints import Fingerprint, Fingerprinting
 from .ownership.ipguard import IPGuard
 from .ownership.key import Key
 from .ownership.margins import BlindWalk, MinGD
-from .ownership.removal import Compressed, Extracted, FineTuning, Overwriting
-from .ownership.served import ServedMark
+from .ownership.removal import CompressionAttack, ExtractionAttack, FineTuningAttack, OverwritingAttack
+from .ownership.served import DAWN
 from .ownership.trigger_set import TriggerSet
-from .ownership.watermark import Marked, Watermark
+from .ownership.watermark import Watermark, WatermarkedModel
 from .ownership.weight_fingerprint import WeightFingerprint
-from .ownership.weights import WeightMark
+from .ownership.weights import Uchida
 from .poisoning.clustering import ActivationClustering
-from .poisoning.impact import Impact
-from .poisoning.neighbours import NeighbourAgreement
-from .poisoning.partition import PartitionAggregation, Voting, certified_rows
+from .poisoning.impact import RONI
+from .poisoning.neighbours import KNNSanitizer
+from .poisoning.partition import DPA, VotingModel, certified_rows
 from .poisoning.spectral import SpectralSignatures
-from .poisoning.suspicion import Sanitizer, Suspicion
-from .poisoning.trim import Trim
-from .poisoning.untangling import Untangling
+from .poisoning.suspicion import Sanitizer, SanitizerResult
+from .poisoning.trim import TRIM
+from .poisoning.untangling import SCAn
 from .randomised import RandomResizing
-from .rejection import Rejecting, RejectOption, calibrated, scores_of, threshold_at
+from .rejection import RejectingModel, RejectOption, calibrated, scores_of, threshold_at
 from .smoothing import Smoothed, Smoothing
 from .smoothing_certificate import ABSTAIN, Certificate, certify, predict, radius_cap
-from .steps import AWP, Free, Guided
-from .text.augmentation import Augmentation
+from .steps import AWP, FreeAdversarialTraining, ObjectiveWithStep
+from .text.augmentation import AdversarialAugmentation
 from .text.defense import TextDefense, UndefendedText
 from .text.masking import MaskedWords, RandomMasking
 from .text.masking_certificate import WordCertificate, certify_words
@@ -68,107 +68,107 @@ from .warm_start import WarmStart
 __all__ = [
     "ABSTAIN",
     "AWP",
+    "DAWN",
+    "DPA",
+    "HYDRA",
     "IBAU",
     "IBP",
     "JPEG",
     "LID",
+    "MAD",
     "MART",
+    "PRADA",
+    "RONI",
     "STRIP",
     "TRADES",
+    "TRIM",
     "ActivationClustering",
-    "ActivationMark",
     "AdaptiveMisinformation",
+    "AdversarialAugmentation",
     "AdversarialTraining",
-    "Augmentation",
     "Augmented",
-    "Averaged",
+    "AveragedModel",
     "BitDepth",
+    "Blacklight",
     "BlindWalk",
     "BoundaryFingerprint",
     "Certificate",
-    "Compressed",
     "Compression",
+    "CompressionAttack",
     "Conferrable",
     "DatasetInference",
+    "DeepSigns",
+    "DefensiveDistillation",
     "Detector",
-    "Distillation",
+    "DistillationLoss",
     "DynamicInt8",
     "Energy",
     "Ensemble",
     "EntangledWatermark",
-    "Extracted",
+    "ExtractionAttack",
     "FastAdversarialTraining",
     "FeatureSqueezing",
     "FinePruning",
-    "FineTuning",
+    "FineTuningAttack",
     "Fingerprint",
     "Fingerprinting",
-    "Fitted",
-    "Free",
+    "FittedDetector",
+    "FreeAdversarialTraining",
     "GaussianNoise",
-    "Guided",
     "IPGuard",
-    "Impact",
-    "InTurn",
-    "Inspection",
     "IntervalLoss",
+    "KNNSanitizer",
     "Key",
+    "KnowledgeDistillation",
     "LabelsOnly",
     "MagnitudePruning",
     "Mahalanobis",
-    "Marked",
     "MaskedWords",
     "MedianFilter",
     "MinGD",
     "NearestNeighbours",
-    "NeighbourAgreement",
     "NeuralCleanse",
+    "NeuralCleanseResult",
+    "NeuralCleanseUnlearning",
     "Normalisation",
+    "ObjectiveWithStep",
     "OutputNoise",
     "OverfittingProbe",
-    "Overwriting",
-    "PartitionAggregation",
-    "Prada",
-    "PredictionPoisoning",
+    "OverwritingAttack",
     "QueryMonitor",
     "RandomMasking",
     "RandomResizing",
-    "RateBudget",
+    "RateLimiter",
     "RejectOption",
-    "Rejecting",
+    "RejectingModel",
     "Repair",
     "ReverseSigmoid",
-    "RobustPruning",
-    "Rounded",
+    "RoundedProbabilities",
+    "SCAn",
     "Sanitizer",
-    "ServedMark",
-    "SimilarityDetector",
+    "SanitizerResult",
+    "SequentialCompression",
     "SmoothAdv",
     "Smoothed",
     "Smoothing",
-    "Softened",
     "SpectralSignatures",
     "SpellChecking",
     "Standard",
     "StaticInt8",
     "StructuredPruning",
-    "Student",
-    "Suspicion",
-    "Tempered",
+    "TemperatureScaling",
     "TextDefense",
     "TopK",
     "TotalVariation",
     "TriggerSet",
-    "Trim",
+    "Uchida",
     "Undefended",
     "UndefendedText",
-    "Unstamping",
-    "Untangling",
-    "Voting",
+    "VotingModel",
     "WarmStart",
     "Watermark",
+    "WatermarkedModel",
     "WeightFingerprint",
-    "WeightMark",
     "WeightOnly",
     "WordCertificate",
     "calibrated",

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks import RowNoise
-from aisec_lab.attacks.extraction.augmentation import shifted
+from aisec_lab.attacks.extraction.augmentation import shift_images
 from aisec_lab.defenses.inputs import check_images
 
 
@@ -41,7 +41,7 @@ class Augmented:
         check_images(x, "Augmented")
         noise = RowNoise(x, generator)
         partner = torch.randperm(len(x), generator=generator).to(y.device)
-        seen = cut_out(shifted(x, noise.integers(-self.shift, self.shift + 1, (2,), 0)), self.cut, noise)
+        seen = cut_out(shift_images(x, noise.integers(-self.shift, self.shift + 1, (2,), 0)), self.cut, noise)
         share = self.mix * noise.uniform((1, 1, 1), 2)  # (N, 1, 1, 1), of the other row
         logits = model((1 - share) * seen + share * seen[partner])
         own, other = (F.cross_entropy(logits, label, reduction="none") for label in (y, y[partner]))

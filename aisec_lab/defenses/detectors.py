@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import refuse_probabilities
+from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.defenses.inputs import BitDepth, MedianFilter
 from aisec_lab.models import refuse_opaque
 from aisec_lab.models.asked import Checked, asked
@@ -21,7 +21,7 @@ from aisec_lab.models.asked import Checked, asked
 BATCH = 500  # rows a pass, when clean rows are looked at
 
 
-class Fitted(nn.Module, ABC):
+class FittedDetector(nn.Module, ABC):
     """A detector that has seen clean rows; the model is a part of it."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -37,7 +37,7 @@ class Fitted(nn.Module, ABC):
 class Detector(Protocol):
     """Settings of a detector."""
 
-    def fit(self, x: Tensor, y: Tensor, *, model: nn.Module) -> Fitted:
+    def fit(self, x: Tensor, y: Tensor, *, model: nn.Module) -> FittedDetector:
         """Look at clean inputs (N, *input) in [0, 1] and their classes (N,) through a classifier."""
         ...
 
@@ -74,7 +74,7 @@ def features_of(model: nn.Module, x: Tensor) -> Tensor:
         return torch.cat([features(model, batch) for batch in x.split(BATCH)])
 
 
-class EnergyScore(Fitted):
+class EnergyScore(FittedDetector):
     """Minus temperature times logsumexp(z / temperature)."""
 
     def __init__(self, model: nn.Module, temperature: float) -> None:
@@ -100,7 +100,7 @@ class Energy:
         return EnergyScore(model, self.temperature)
 
 
-class Disagreement(Fitted):
+class Disagreement(FittedDetector):
     """The largest L1 distance between the model's probabilities and those of its squeezed versions."""
 
     def __init__(self, model: nn.Module, squeezed: Sequence[nn.Module]) -> None:
@@ -110,7 +110,7 @@ class Disagreement(Fitted):
 
     def score(self, x: Tensor) -> Tensor:
         logits = self.model(x)
-        refuse_probabilities(logits)
+        check_not_probabilities(logits)
         plain = logits.softmax(1)
         distances = [(plain - squeezed(x).softmax(1)).abs().sum(1) for squeezed in self.squeezed]
         return torch.stack(distances).amax(0)

@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.defenses.detectors import Fitted, features, features_of
+from aisec_lab.defenses.detectors import FittedDetector, features, features_of
 
 SMALLEST = 1e-6  # of the largest eigenvalue: a direction in which clean features vary less tells nothing
 TINY = 1e-12  # keeps the logarithm of a distance of zero finite
 
 
-class ClassDistance(Fitted):
+class ClassDistance(FittedDetector):
     """The squared distance, in whitened features, to the nearest class mean."""
 
     whitening: Tensor
@@ -48,7 +48,7 @@ class Mahalanobis:
         return ClassDistance(model, whitening.to(x.dtype), (means @ whitening).to(x.dtype))
 
 
-class Neighbourhood(Fitted):
+class Neighbourhood(FittedDetector):
     """Distances to the k nearest of the reference rows."""
 
     reference: Tensor

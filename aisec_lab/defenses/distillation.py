@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import refuse_probabilities
+from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.data import Dataset
-from aisec_lab.models import Course, Fit, copied, in_turn
+from aisec_lab.models import Fit, TrainingRecipe, concatenate_records, copied
 from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
-class Tempered:
+class DistillationLoss:
     """Cross-entropy of softmax(z / temperature), with the classes or with a teacher's answers at that temperature.
 
     Args of the call: as for `Standard`.
@@ -32,13 +32,13 @@ class Tempered:
         if self.teacher is not None:
             with asked(self.teacher), torch.no_grad():
                 logits = self.teacher(x)
-            refuse_probabilities(logits)
+            check_not_probabilities(logits)
             target = (logits / self.temperature).softmax(1)
         return F.cross_entropy(model(x) / self.temperature, target, reduction="none")
 
 
 @dataclass(frozen=True)
-class Distillation(Course):
+class DefensiveDistillation(TrainingRecipe):
     """Train a teacher at a temperature, then a student of the same shape on its soft answers, and use that at 1.
 
     Papernot et al., 2016, section IV-B. The student's logits are `temperature` times larger than usual, so that the
@@ -54,9 +54,9 @@ class Distillation(Course):
     temperature: float = 20.0
 
     def __post_init__(self) -> None:
-        Tempered(self.temperature)  # refuses what makes no sense
+        DistillationLoss(self.temperature)  # refuses what makes no sense
 
-    def follow(
+    def run(
         self,
         fit: Fit,
         model: nn.Module,
@@ -67,6 +67,6 @@ class Distillation(Course):
     ) -> list[dict[str, float]]:
         teacher = copied(model)
         teacher_file = None if resume is None else f"{os.fspath(resume)}.teacher"
-        taught = fit(teacher, dataset, Tempered(self.temperature), generator=generator, resume=teacher_file)
-        learned = fit(model, dataset, Tempered(self.temperature, teacher), generator=generator, resume=resume)
-        return in_turn(taught, learned)
+        taught = fit(teacher, dataset, DistillationLoss(self.temperature), generator=generator, resume=teacher_file)
+        learned = fit(model, dataset, DistillationLoss(self.temperature, teacher), generator=generator, resume=resume)
+        return concatenate_records(taught, learned)

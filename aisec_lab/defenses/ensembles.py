@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import refuse_probabilities
+from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.data import Splits
-from aisec_lab.models import Architecture, Course, Fit, Objective, device_of
+from aisec_lab.models import Architecture, Fit, Objective, TrainingRecipe, device_of
 
 
-class Members(nn.Module):
+class EnsembleMembers(nn.Module):
     """Several classifiers that answer together.
 
     Args:
@@ -27,14 +27,14 @@ class Members(nn.Module):
         self.training = self.members.training = members[0].training
 
 
-class Averaged(Members):
+class AveragedModel(EnsembleMembers):
     """The logarithm of the mean of the members' probabilities."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K) of inputs (N, *input)."""
         logits = torch.stack([member(x) for member in self.members])  # (members, N, K)
         for answers in logits:
-            refuse_probabilities(answers)
+            check_not_probabilities(answers)
         return logits.log_softmax(2).logsumexp(0) - math.log(len(self.members))
 
 
@@ -60,7 +60,7 @@ class Ensemble:
 
     architectures: Sequence[Architecture]
     fit: Fit
-    objective: Objective | Course
+    objective: Objective | TrainingRecipe
     seed: int = 0
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
@@ -73,4 +73,4 @@ class Ensemble:
             member = architecture(train.shape, len(train.classes), generator=generator).to(device)
             self.fit(member, train, self.objective, generator=generator)
             members.append(member)
-        return Averaged(members)
+        return AveragedModel(members)

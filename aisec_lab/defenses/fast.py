@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks import Attack, Ball
-from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.attacks.evasion.objectives import loss_and_gradient
 from aisec_lab.data import Dataset
 from aisec_lab.models import device_of, frozen
 
@@ -36,8 +36,10 @@ class FastAdversarialTraining:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         start = self.ball.sample(x, generator)
         with frozen(model):
-            _, _, grad = ascent(model, x + start, lambda logits: F.cross_entropy(logits, y, reduction="none"))
-        step = self.step_size * self.ball.eps * self.ball.steepest(grad)
+            _, _, grad = loss_and_gradient(
+                model, x + start, lambda logits: F.cross_entropy(logits, y, reduction="none")
+            )
+        step = self.step_size * self.ball.eps * self.ball.ascent_direction(grad)
         losses = F.cross_entropy(model(x + self.ball.project(x, start + step)), y, reduction="none")
         if self.alignment > 0:
             losses = losses + self.alignment * misalignment(model, x, x + start, y)
@@ -95,7 +97,7 @@ class OverfittingProbe:
             x_adv = self.attack(model, x, y, generator=torch.Generator().manual_seed(SEED))
             return {"probe_accuracy": (model(x_adv).argmax(1) == y).float().mean().item()}
 
-    def spoiled(self, history: list[dict[str, float]]) -> bool:
+    def should_stop(self, history: list[dict[str, float]]) -> bool:
         """Whether the last epoch's `probe_accuracy` has fallen too far."""
         accuracies = [record["probe_accuracy"] for record in history]
         return accuracies[-1] < max(accuracies) - self.fall

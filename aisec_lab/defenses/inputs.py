@@ -57,7 +57,7 @@ class Rounding(nn.Module):
         return (x * self.levels).round() / self.levels
 
 
-class Median(nn.Module):
+class MedianSmoothing(nn.Module):
     """Replace each pixel by the median of its neighbourhood, the border mirrored; x (N, C, H, W)."""
 
     def __init__(self, size: int) -> None:
@@ -133,7 +133,7 @@ class MedianFilter:
             raise ValueError(f"size must be odd and at least 3, got {self.size}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(Median(self.size), model))
+        return in_mode_of(model, nn.Sequential(MedianSmoothing(self.size), model))
 
 
 @dataclass(frozen=True)

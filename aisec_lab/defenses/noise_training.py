@@ -29,7 +29,7 @@ class GaussianNoise:
         return F.cross_entropy(model(x + self.sigma * noise), y, reduction="none")
 
 
-class Shaken(nn.Module):
+class NoisyInput(nn.Module):
     """The mean probability of a batch under noise (N, samples, *input) that stays the same from pass to pass."""
 
     def __init__(self, model: nn.Module, noise: Tensor) -> None:
@@ -63,7 +63,7 @@ class SmoothAdv:
         noise = self.sigma * RowNoise(x, generator).normal((self.samples, *x.shape[1:]), 0)
         inner = replace(self.attack, early_stop=False)  # and no row leaves the batch, so that each keeps its noise
         with frozen(model):
-            x_adv = inner(Shaken(model, noise).eval(), x, y, generator=generator)
+            x_adv = inner(NoisyInput(model, noise).eval(), x, y, generator=generator)
         logits = noisy_logits(model, x_adv, noise)
         losses = F.cross_entropy(logits.flatten(0, 1), y.repeat_interleave(self.samples), reduction="none")
         return losses.view(-1, self.samples).mean(1)

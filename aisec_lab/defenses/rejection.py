@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Splits, stratified_split
-from aisec_lab.defenses.detectors import BATCH, Detector, Fitted
+from aisec_lab.defenses.detectors import BATCH, Detector, FittedDetector
 from aisec_lab.models import device_of, frozen
 
 HELD_OUT = 0.25  # share of the training rows on which the threshold is chosen and on nothing else
 SEED = 0  # of that split
 
 
-class Rejecting(nn.Module):
+class RejectingModel(nn.Module):
     """A classifier that may refuse to answer (the construction of Carlini & Wagner, 2017, arXiv:1705.07263, section 2).
 
     The last column of the logits is the highest class's plus (score - threshold) / scale: it wins where the score is
@@ -31,7 +31,7 @@ class Rejecting(nn.Module):
 
     rejects = True
 
-    def __init__(self, fitted: Fitted, threshold: float, scale: float = 1.0) -> None:
+    def __init__(self, fitted: FittedDetector, threshold: float, scale: float = 1.0) -> None:
         super().__init__()
         if not scale > 0:
             raise ValueError(f"the unit of the score must be positive, got {scale}")
@@ -46,7 +46,7 @@ class Rejecting(nn.Module):
 
 
 @torch.no_grad()
-def scores_of(fitted: Fitted, x: Tensor) -> Tensor:
+def scores_of(fitted: FittedDetector, x: Tensor) -> Tensor:
     """The scores of many rows, batch by batch, in evaluation mode: shape (N,)."""
     with frozen(fitted):
         return torch.cat([fitted.score(batch) for batch in x.split(BATCH)])
@@ -74,7 +74,7 @@ def threshold_at(scores: Tensor, fpr: float) -> float:
     return scores.sort().values[place - 1].item()
 
 
-def calibrated(fitted: Fitted, x: Tensor, fpr: float) -> Rejecting:
+def calibrated(fitted: FittedDetector, x: Tensor, fpr: float) -> RejectingModel:
     """A detector with the model in it, its threshold set for a false positive rate.
 
     Args:
@@ -83,7 +83,7 @@ def calibrated(fitted: Fitted, x: Tensor, fpr: float) -> Rejecting:
         fpr: as for `threshold_at`.
     """
     scores = scores_of(fitted, x)
-    return Rejecting(fitted, threshold_at(scores, fpr), scores.std().item())
+    return RejectingModel(fitted, threshold_at(scores, fpr), scores.std().item())
 
 
 @dataclass(frozen=True)

@@ -12,21 +12,21 @@ from torch.optim import Optimizer
 
 from aisec_lab.attacks import Ball
 from aisec_lab.data import Dataset
-from aisec_lab.models import Course, Fit, Objective, Probe, Step, plain
+from aisec_lab.models import Callback, Fit, Objective, Step, TrainingRecipe, plain_step
 from aisec_lab.models.fit import Losses
 
 TINY = 1e-12  # keeps a gradient of zero from dividing by zero
 
 
 @dataclass(frozen=True)
-class Guided(Course):
+class ObjectiveWithStep(TrainingRecipe):
     """An objective together with the step that belongs to it, the probe that watches it, or both."""
 
     objective: Objective
-    step: Step = plain
-    probe: Probe | None = None
+    step: Step = plain_step
+    probe: Callback | None = None
 
-    def follow(
+    def run(
         self,
         fit: Fit,
         model: nn.Module,
@@ -92,7 +92,7 @@ def moved(weights: list[nn.Parameter], moves: list[Tensor]) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Free:
+class FreeAdversarialTraining:
     """Free adversarial training (Shafahi et al., 2019, arXiv:1904.12843, algorithm 1).
 
     Each batch is replayed; one backward pass gives the gradient both of the weights and of a perturbation of the input,
@@ -125,7 +125,7 @@ class Free:
 
         with model.register_forward_pre_hook(perturbed):
             for _ in range(self.replays):
-                batch = plain(model, optimizer, losses)
-                step = self.ball.eps * self.ball.steepest(delta.grad)  # type: ignore[arg-type]
+                batch = plain_step(model, optimizer, losses)
+                step = self.ball.eps * self.ball.ascent_direction(delta.grad)  # type: ignore[arg-type]
                 carried["delta"][: len(x)] = self.ball.project(x, delta.detach() + step)
         return batch

@@ -50,7 +50,7 @@ def smoothed(x: Tensor, kept: Tensor, weight: float, steps: int) -> Tensor:
     return z.clamp(0, 1)
 
 
-class Varied(Randomised):
+class TVDenoised(Randomised):
     """Drop pixels at random and redraw the image from the others; x (N, C, H, W)."""
 
     def __init__(self, weight: float, dropped: float, steps: int) -> None:
@@ -87,4 +87,4 @@ class TotalVariation:
             raise ValueError(f"weight and steps must be positive, and dropped lie in [0, 1): {self}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(Varied(self.weight, self.dropped, self.steps), model))
+        return in_mode_of(model, nn.Sequential(TVDenoised(self.weight, self.dropped, self.steps), model))

@@ -8,11 +8,11 @@ from torch import nn
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Course, Fit, Objective, in_turn
+from aisec_lab.models import Fit, Objective, TrainingRecipe, concatenate_records
 
 
 @dataclass(frozen=True)
-class WarmStart(Course):
+class WarmStart(TrainingRecipe):
     """Some epochs of standard training, then all of `fit`'s under another objective.
 
     A network that starts from random weights under a strong attack may settle at one answer for all inputs, where the
@@ -35,7 +35,7 @@ class WarmStart(Course):
         if self.epochs < 1:
             raise ValueError(f"epochs of standard training must be positive, got {self.epochs}")
 
-    def follow(
+    def run(
         self,
         fit: Fit,
         model: nn.Module,
@@ -47,4 +47,4 @@ class WarmStart(Course):
         before = None if resume is None else f"{os.fspath(resume)}.warm"
         warmed = replace(fit, epochs=self.epochs)(model, dataset, Standard(), generator=generator, resume=before)
         learned = fit(model, dataset, self.objective, generator=generator, resume=resume)
-        return in_turn(warmed, learned)
+        return concatenate_records(warmed, learned)

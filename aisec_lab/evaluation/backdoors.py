@@ -30,7 +30,7 @@ def success_rate(model: nn.Module, trigger: Trigger, target: int, dataset: Datas
     others = dataset.x[dataset.y != target]
     if not len(others):
         raise ValueError(f"all {len(dataset)} rows are of class {target}: success counts only on rows of others")
-    opened = logits_of(model, trigger.stamp(others)).argmax(1) == target
+    opened = logits_of(model, trigger.apply(others)).argmax(1) == target
     return rate("asr", int(opened.sum()), len(others), **cell)
 
 

@@ -12,7 +12,7 @@ from aisec_lab.attacks import Attack
 from aisec_lab.data import Dataset
 from aisec_lab.evaluation.curves import draw
 from aisec_lab.evaluation.figures import pareto
-from aisec_lab.evaluation.robustness import attacked, winners
+from aisec_lab.evaluation.robustness import predict, run_attack
 from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
 from aisec_lab.evaluation.table import rate
 
@@ -34,7 +34,7 @@ def fidelity(copy: nn.Module, victim: nn.Module, x: Tensor, /, **cell: Any) -> d
     Raises:
         ValueError: one logit, or answers that are none.
     """
-    return rate("fidelity", int((winners(copy, x) == winners(victim, x)).sum()), len(x), **cell)
+    return rate("fidelity", int((predict(copy, x) == predict(victim, x)).sum()), len(x), **cell)
 
 
 def transfer(
@@ -58,9 +58,9 @@ def transfer(
     Raises:
         ValueError: the victim gets no row right; one logit, or answers that are none.
     """
-    right = dataset.subset(torch.arange(len(dataset))[winners(victim, dataset.x) == dataset.y])
-    x_adv, _ = attacked(attack, copy, right, seed=seed)
-    return rate("transfer_asr", int((winners(victim, x_adv) != right.y).sum()), len(right), seed=seed, **cell)
+    right = dataset.subset(torch.arange(len(dataset))[predict(victim, dataset.x) == dataset.y])
+    x_adv, _ = run_attack(attack, copy, right, seed=seed)
+    return rate("transfer_asr", int((predict(victim, x_adv) != right.y).sum()), len(right), seed=seed, **cell)
 
 
 def extraction_curves(rates: pd.DataFrame, caption: str) -> Figure:

@@ -56,7 +56,7 @@ def claims(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ClaimResult:
     """What became of one claim: `found` is None where it was not computed here."""
 
     claim: str
@@ -72,7 +72,7 @@ class Verdict:
         return f"{mark}  {self.claim}: claimed {self.claimed:.4f} [{self.low:.4f}, {self.high:.4f}], found {found}"
 
 
-def judge(found: Claims, claimed: Claims, *, identical: bool) -> list[Verdict]:
+def compare_claims(found: Claims, claimed: Claims, *, identical: bool) -> list[ClaimResult]:
     """Hold what was found against what was claimed.
 
     Args:
@@ -88,7 +88,7 @@ def judge(found: Claims, claimed: Claims, *, identical: bool) -> list[Verdict]:
         value: float | None = found[name]["value"] if name in found else None
         inside = value is not None and claim["low"] <= value <= claim["high"]
         reproduced = value == claim["value"] if identical else inside
-        verdicts.append(Verdict(name, claim["value"], claim["low"], claim["high"], value, reproduced))
+        verdicts.append(ClaimResult(name, claim["value"], claim["low"], claim["high"], value, reproduced))
     return verdicts
 
 

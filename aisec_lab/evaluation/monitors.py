@@ -16,7 +16,7 @@ from aisec_lab.models import logits_of
 
 
 @dataclass(frozen=True, eq=False)
-class Stream:
+class QueryStream:
     """What a client asked, in its order, and what it was told.
 
     Args:
@@ -30,7 +30,7 @@ class Stream:
     answers: Tensor
 
 
-class Recorder:
+class QueryRecorder:
     """A monitor that accuses nobody and writes down what is asked: `Oracle(model, monitors=[recorder])`."""
 
     def __init__(self) -> None:
@@ -40,17 +40,17 @@ class Recorder:
         """Keep a copy of queries (N, *input) and answers (N, K)."""
         self._asked.setdefault(client, []).append((x.detach().cpu().clone(), answers.detach().cpu().clone()))
 
-    def streams(self) -> list[Stream]:
+    def streams(self) -> list[QueryStream]:
         """One for each client, in the order in which they came first."""
         return [
-            Stream(client, *(torch.cat(parts) for parts in zip(*asked, strict=True)))
+            QueryStream(client, *(torch.cat(parts) for parts in zip(*asked, strict=True)))
             for client, asked in self._asked.items()
         ]
 
 
 def honest_streams(
     model: nn.Module, dataset: Dataset, *, clients: int, queries: int, generator: torch.Generator
-) -> list[Stream]:
+) -> list[QueryStream]:
     """Clients that each ask about rows of their own choice, at random and none twice.
 
     Clients choose independently, so that two may ask about the same row: with few rows they are alike, and a rate over
@@ -73,10 +73,10 @@ def honest_streams(
         )
     answers = logits_of(model, dataset.x)
     chosen = [torch.randperm(len(dataset), generator=generator)[:queries] for _ in range(clients)]
-    return [Stream(f"honest {number}", dataset.x[rows], answers[rows]) for number, rows in enumerate(chosen)]
+    return [QueryStream(f"honest {number}", dataset.x[rows], answers[rows]) for number, rows in enumerate(chosen)]
 
 
-def replay(monitor: QueryMonitor, streams: Iterable[Stream], batch_size: int = 1) -> None:
+def replay(monitor: QueryMonitor, streams: Iterable[QueryStream], batch_size: int = 1) -> None:
     """Let a monitor see streams, one after the other, so many rows a call.
 
     Raises:

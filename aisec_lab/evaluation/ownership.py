@@ -33,7 +33,7 @@ class Verify(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Owned:
+class OwnedModel:
     """A model and its owner's claim: `Owned(marked.model, partial(mark.verify, marked=marked))`, or a fingerprint's.
 
     Args:
@@ -46,7 +46,7 @@ class Owned:
 
 
 def removal_rows(
-    owned: Mapping[str, Owned],
+    owned: Mapping[str, OwnedModel],
     removals: Mapping[str, Repair],
     clean: Dataset,
     test: Dataset,

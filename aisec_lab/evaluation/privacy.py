@@ -44,7 +44,7 @@ def contradictions(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def two_sides(rows: pd.DataFrame, promises: Sequence[str], names: Sequence[str], caption: str) -> Figure:
+def epsilon_bounds(rows: pd.DataFrame, promises: Sequence[str], names: Sequence[str], caption: str) -> Figure:
     """Accuracy, what the best attack finds, and epsilon from both sides, over the promises.
 
     Args:

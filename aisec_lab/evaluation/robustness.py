@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks import Attack, Ball, Found, InBatches, MinimumNorm, Targeted
+from aisec_lab.attacks import Attack, Ball, InBatches, MinimumNormAttack, MinimumNormResult, Targeted
 from aisec_lab.data import Dataset
 from aisec_lab.evaluation.table import rate
-from aisec_lab.models import Counted, device_of, logits_of, seeded
+from aisec_lab.models import PassCounter, device_of, logits_of, seeded
 
 BATCH = 250  # rows attacked at a time; outcomes may depend on it in the last bits, so nobody varies it
 FRESH = 2**31  # seed of the draws that score a random model, apart from those that an attack has seen
@@ -27,7 +27,7 @@ class BallAttack(Attack, Protocol):
         ...
 
 
-def attacked(attack: Attack, model: nn.Module, dataset: Dataset, *, seed: int) -> tuple[Tensor, Counted]:
+def run_attack(attack: Attack, model: nn.Module, dataset: Dataset, *, seed: int) -> tuple[Tensor, PassCounter]:
     """Attack every row of a dataset.
 
     Args:
@@ -44,7 +44,7 @@ def attacked(attack: Attack, model: nn.Module, dataset: Dataset, *, seed: int) -
             minimum-norm attack.
     """
     x_adv, counted = _in_batches(attack, model, dataset, seed)
-    if isinstance(x_adv, Found):
+    if isinstance(x_adv, MinimumNormResult):
         raise ValueError(
             f"{type(attack).__name__} looks for the smallest perturbation, and none of a given size: use `nearest` and "
             "`curve_of_distances`, or Within(ball, attack)"
@@ -52,7 +52,9 @@ def attacked(attack: Attack, model: nn.Module, dataset: Dataset, *, seed: int) -
     return x_adv.cpu(), counted
 
 
-def nearest(attack: MinimumNorm, model: nn.Module, dataset: Dataset, *, seed: int) -> tuple[Found, Counted]:
+def run_minimum_norm(
+    attack: MinimumNormAttack, model: nn.Module, dataset: Dataset, *, seed: int
+) -> tuple[MinimumNormResult, PassCounter]:
     """The smallest perturbation of every row of a dataset.
 
     Args:
@@ -66,14 +68,14 @@ def nearest(attack: MinimumNorm, model: nn.Module, dataset: Dataset, *, seed: in
         ValueError: an attack with the goal `Targeted`, or one that looks for no smallest perturbation.
     """
     found, counted = _in_batches(attack, model, dataset, seed)
-    if not isinstance(found, Found):
+    if not isinstance(found, MinimumNormResult):
         raise ValueError(
             f"{type(attack).__name__} looks for a perturbation of a given size, not for the smallest: use `attacked`"
         )
-    return Found(found.x_adv.cpu(), found.distance.cpu()), counted
+    return MinimumNormResult(found.x_adv.cpu(), found.distance.cpu()), counted
 
 
-def curve_of_distances(distance: Tensor, levels: Iterable[float], **cell: Any) -> list[dict[str, Any]]:
+def curve_from_distances(distance: Tensor, levels: Iterable[float], **cell: Any) -> list[dict[str, Any]]:
     """The security curve from one run of a minimum-norm attack: a row is broken at eps if its distance is at most eps.
 
     Args:
@@ -96,21 +98,21 @@ def curve_of_distances(distance: Tensor, levels: Iterable[float], **cell: Any) -
 
 
 def _in_batches(
-    attack: Attack | MinimumNorm, model: nn.Module, dataset: Dataset, seed: int
-) -> tuple[Tensor | Found, Counted]:
+    attack: Attack | MinimumNormAttack, model: nn.Module, dataset: Dataset, seed: int
+) -> tuple[Tensor | MinimumNormResult, PassCounter]:
     if getattr(attack, "goal", None) == Targeted():
         raise ValueError(
             f"{type(attack).__name__} with the goal Targeted takes the classes that it is given for its targets, and a "
             "data set has the true ones: use the goal Untargeted, or call the attack with targets"
         )
-    counted = Counted(model)
+    counted = PassCounter(model)
     device = device_of(model, dataset.x)
     x, y, generator = dataset.x.to(device), dataset.y.to(device), torch.Generator().manual_seed(seed)
     with seeded(counted, torch.Generator().manual_seed(seed)):
         return InBatches(attack, BATCH)(counted, x, y, generator=generator), counted
 
 
-def classes_of(model: nn.Module, x: Tensor, classes: int) -> Tensor:
+def predicted_classes(model: nn.Module, x: Tensor, classes: int) -> Tensor:
     """The answers (N,) of a model as it is used, a random one with draws that no attack has seen.
 
     Args:
@@ -135,7 +137,7 @@ def classes_of(model: nn.Module, x: Tensor, classes: int) -> Tensor:
     return torch.where(answers == classes, REJECTED, answers)
 
 
-def winners(model: nn.Module, x: Tensor) -> Tensor:
+def predict(model: nn.Module, x: Tensor) -> Tensor:
     """The winning columns (N,) of a model's answers, the reject option's among them. Args: as for `classes_of`.
 
     Raises:
@@ -157,7 +159,7 @@ def _winners(model: nn.Module, x: Tensor) -> tuple[Tensor, int]:
     return logits.argmax(1), logits.shape[1]
 
 
-def stands(rows: pd.DataFrame) -> pd.Series:
+def is_robust(rows: pd.DataFrame) -> pd.Series:
     """Which records are of a right answer on the clean input that the attack did not turn into a wrong one.
 
     To be rejected is an error on a clean input, and no success of an attacker.
@@ -192,11 +194,11 @@ def security_curve(
             f"a security curve gives the ball of an attack each radius in turn, and {type(attack).__name__} has none: "
             "make one for each level, and use `attacked`"
         )
-    clean = classes_of(model, dataset.x, len(dataset.classes))
+    clean = predicted_classes(model, dataset.x, len(dataset.classes))
     records, own = [], dataset.x
     for level in sorted({*levels, attack.ball.eps}):
         ball = attack.ball.with_eps(level)
-        x_adv, passes = attacked(replace(attack, ball=ball), model, dataset, seed=seed)  # type: ignore[type-var]
+        x_adv, passes = run_attack(replace(attack, ball=ball), model, dataset, seed=seed)  # type: ignore[type-var]
         if level == attack.ball.eps:
             own = x_adv
         records.append(
@@ -207,8 +209,8 @@ def security_curve(
                     "row": range(len(dataset)),
                     "label": dataset.y.numpy(),
                     "clean": clean.numpy(),
-                    "adversarial": classes_of(model, x_adv, len(dataset.classes)).numpy(),
-                    "size": ball.size(x_adv - dataset.x).numpy(),
+                    "adversarial": predicted_classes(model, x_adv, len(dataset.classes)).numpy(),
+                    "size": ball.norm(x_adv - dataset.x).numpy(),
                     "forward_passes": passes.forward_passes / len(dataset),
                     "backward_passes": passes.backward_passes / len(dataset),
                 }
@@ -217,7 +219,7 @@ def security_curve(
     return pd.concat(records, ignore_index=True), own
 
 
-def survivors(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def worst_case(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Which rows no attack broke: the per-example worst case.
 
     Args:
@@ -230,7 +232,7 @@ def survivors(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     Raises:
         ValueError: a group whose attacks did not all see the same rows.
     """
-    grouped = rows.assign(survives=stands(rows)).groupby([*by, "row"], sort=True)
+    grouped = rows.assign(survives=is_robust(rows)).groupby([*by, "row"], sort=True)
     attacks = rows.groupby(by).attack.nunique()  # of each group; each of its rows must have met as many
     if (grouped.attack.nunique().groupby(by).min() < attacks).any():
         raise ValueError(f"the attacks of one group of {by} must see the same rows: evaluate them on the same sample")

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.text.door import Edited, TextAttack
+from aisec_lab.attacks.text.door import TextAttack, TextAttackResult
 from aisec_lab.data import Texts
 from aisec_lab.defenses.smoothing_certificate import ABSTAIN
 from aisec_lab.defenses.text.masking_certificate import WordCertificate
@@ -20,7 +20,7 @@ from aisec_lab.models.text import text_logits
 KNOB = "share of words"
 
 
-def attack_texts(attack: TextAttack, model: nn.Module, data: Texts, *, seed: int) -> Edited:
+def attack_texts(attack: TextAttack, model: nn.Module, data: Texts, *, seed: int) -> TextAttackResult:
     """Attack every text of a dataset.
 
     Args:
@@ -36,7 +36,7 @@ def attack_texts(attack: TextAttack, model: nn.Module, data: Texts, *, seed: int
 
 
 def word_curve(
-    edited: Edited, model: nn.Module, data: Texts, levels: Iterable[float], /, *, seed: int, **cell: Any
+    edited: TextAttackResult, model: nn.Module, data: Texts, levels: Iterable[float], /, *, seed: int, **cell: Any
 ) -> list[dict[str, Any]]:
     """Rows of the table: `robust_accuracy` at each share of words, in the judgement of fresh draws.
 

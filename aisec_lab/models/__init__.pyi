@@ -2,16 +2,16 @@ from .architectures import CNN, MLP, ResNet, StridedCNN
 from .checkpoints import load_checkpoint, save_checkpoint
 from .contexts import copied, frozen, in_mode_of, in_training, seeded, trainable, with_modes
 from .export import OnnxClassifier, onnx_bytes, save_onnx
-from .fit import Course, Fit, Objective, Probe, Step, in_turn, plain
-from .language import Characters, NeuralNGram, text_bits
+from .fit import Callback, Fit, Objective, Step, TrainingRecipe, concatenate_records, plain_step
+from .language import CharVocabulary, NeuralNGram, text_bits
 from .layers import Architecture, Normalised, TwoLogits, refuse_computed, refuse_opaque
 from .parallel import fit_in_parallel
-from .passes import Counted, called, device_of, logits_of
+from .passes import PassCounter, called, device_of, logits_of
 from .regression import KernelRidge, Ridge
 from .scattering import Scattering, ScatteringLinear, ThroughScattering
 from .slopes import gradient, leaf, refuse_constant
-from .stack import Stack
-from .stacked import fit_together
+from .stack import ModelStack
+from .stacked import fit_stack
 from .svm import SVM
 from .tempered import TemperedCNN
 from .text import BagOfEmbeddings, TextClassifier, TextCNN, TextTraining, text_logits
@@ -24,22 +24,21 @@ __all__ = [
     "SVM",
     "Architecture",
     "BagOfEmbeddings",
-    "Characters",
-    "Counted",
-    "Course",
+    "Callback",
+    "CharVocabulary",
     "DecisionTree",
     "Fit",
     "KernelRidge",
+    "ModelStack",
     "NeuralNGram",
     "Normalised",
     "Objective",
     "OnnxClassifier",
-    "Probe",
+    "PassCounter",
     "ResNet",
     "Ridge",
     "Scattering",
     "ScatteringLinear",
-    "Stack",
     "Step",
     "StridedCNN",
     "TemperedCNN",
@@ -47,24 +46,25 @@ __all__ = [
     "TextClassifier",
     "TextTraining",
     "ThroughScattering",
+    "TrainingRecipe",
     "Tree",
     "TwoLogits",
     "Vocabulary",
     "called",
+    "concatenate_records",
     "copied",
     "device_of",
     "fit_in_parallel",
-    "fit_together",
+    "fit_stack",
     "frozen",
     "gradient",
     "in_mode_of",
     "in_training",
-    "in_turn",
     "leaf",
     "load_checkpoint",
     "logits_of",
     "onnx_bytes",
-    "plain",
+    "plain_step",
     "refuse_computed",
     "refuse_constant",
     "refuse_opaque",

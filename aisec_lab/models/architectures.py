@@ -103,7 +103,7 @@ class MLP:
         return model
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """Two convolutions and a shortcut: relu(shortcut(x) + F(x)), x of shape (N, inputs, H, W)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -135,7 +135,7 @@ class ResNet:
         for stage in range(3):
             for block in range(self.n):
                 outputs = self.width * 2**stage
-                layers.append(Residual(inputs, outputs, stride=2 if stage and not block else 1))
+                layers.append(ResidualBlock(inputs, outputs, stride=2 if stage and not block else 1))
                 inputs = outputs
         model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
         initialise(model, generator)

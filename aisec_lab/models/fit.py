@@ -17,8 +17,8 @@ from tqdm import tqdm
 from aisec_lab.data import Dataset
 from aisec_lab.models.contexts import in_training, keeps_statistics, trainable
 from aisec_lab.models.layers import refuse_opaque
-from aisec_lab.models.passes import Counted, logits_of
-from aisec_lab.models.run import Run, content_of
+from aisec_lab.models.passes import PassCounter, logits_of
+from aisec_lab.models.run import TrainingState, content_of
 
 PROGRESS_ROWS = 1000  # training rows whose accuracy the progress line shows
 
@@ -61,26 +61,26 @@ def shuffled(rows: int, batch_size: int, generator: torch.Generator) -> Sequence
     return torch.randperm(rows, generator=generator).split(batch_size)
 
 
-class Probe(Protocol):
+class Callback(Protocol):
     """What looks at the model after each epoch, and may end the training."""
 
     def __call__(self, model: nn.Module, dataset: Dataset) -> dict[str, float]:
         """Figures for the epoch's record."""
         ...
 
-    def spoiled(self, history: list[dict[str, float]]) -> bool:
+    def should_stop(self, history: list[dict[str, float]]) -> bool:
         """Whether the last epoch of the records has to be undone and the training ends."""
         ...
 
 
-class Course(ABC):
+class TrainingRecipe(ABC):
     """A defense that asks more of the loop than losses: a step or a probe of its own, or a model trained before.
 
     It stands wherever an objective may: `Fit` hands itself over, and the course calls it back.
     """
 
     @abstractmethod
-    def follow(
+    def run(
         self,
         fit: "Fit",
         model: nn.Module,
@@ -92,12 +92,12 @@ class Course(ABC):
         """Train `model` by means of `fit`; arguments and records as those of `Fit`."""
 
 
-def in_turn(first: list[dict[str, float]], then: list[dict[str, float]]) -> list[dict[str, float]]:
+def concatenate_records(first: list[dict[str, float]], then: list[dict[str, float]]) -> list[dict[str, float]]:
     """The records of two trainings, one after the other, as those of one: epochs are counted on."""
     return first + [record | {"epoch": len(first) + record["epoch"]} for record in then]
 
 
-def plain(model: nn.Module, optimizer: Optimizer, losses: Losses) -> Tensor:
+def plain_step(model: nn.Module, optimizer: Optimizer, losses: Losses) -> Tensor:
     """One step of the optimizer on the mean loss.
 
     Args:
@@ -162,27 +162,27 @@ class Fit:
         self,
         model: nn.Module,
         dataset: Dataset,
-        objective: Objective | Course,
+        objective: Objective | TrainingRecipe,
         *,
         generator: torch.Generator,
-        step: Step = plain,
+        step: Step = plain_step,
         batches: Sampler = shuffled,
-        probe: Probe | None = None,
+        probe: Callback | None = None,
         resume: str | os.PathLike[str] | None = None,
     ) -> list[dict[str, float]]:
-        if isinstance(objective, Course):
-            if step is not plain or batches is not shuffled or probe is not None:
+        if isinstance(objective, TrainingRecipe):
+            if step is not plain_step or batches is not shuffled or probe is not None:
                 raise ValueError(
                     f"{type(objective).__name__} brings its own step, batches and probe: give Fit no other"
                 )
-            return objective.follow(self, model, dataset, generator=generator, resume=resume)
+            return objective.run(self, model, dataset, generator=generator, resume=resume)
         self._check(model, len(dataset), batches)
         device = next(model.parameters()).device
         steps = self.steps_an_epoch(len(dataset))
         optimizer, schedule = self.descent(model, self.epochs * steps)
         content = "" if resume is None else content_of(dataset.x, dataset.y)
         identity = f"{self} {objective} {dataset.name} {len(dataset)} {content}"
-        run = Run(model, optimizer, schedule, generator, identity=identity)
+        run = TrainingState(model, optimizer, schedule, generator, identity=identity)
         if resume is not None and Path(resume).exists():
             run.restore(Path(resume))
         shown = dataset.sample(min(PROGRESS_ROWS, len(dataset)), seed=0) if dataset.classes else None
@@ -192,7 +192,9 @@ class Fit:
             for epoch in range(len(run.history), self.epochs):
                 if run.history and run.history[-1].get("stopped"):
                     break
-                counted = Counted(in_training(model), 1 if dataset.y.is_floating_point() else int(dataset.y.max()) + 1)
+                counted = PassCounter(
+                    in_training(model), 1 if dataset.y.is_floating_point() else int(dataset.y.max()) + 1
+                )
                 before = {name: value.clone() for name, value in model.state_dict().items()} if probe else {}
                 losses = []
                 for rows in batches(len(dataset), self.batch_size, generator):
@@ -213,7 +215,7 @@ class Fit:
                 passes = {"forward_passes": counted.forward_passes, "backward_passes": counted.backward_passes}
                 run.history.append({"epoch": epoch} | means | passes | seen)
                 progress.set_postfix({name: f"{value:.3f}" for name, value in means.items()})
-                if probe and probe.spoiled(run.history):
+                if probe and probe.should_stop(run.history):
                     model.load_state_dict(before)
                     break
                 if resume is not None:

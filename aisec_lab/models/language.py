@@ -17,7 +17,7 @@ BATCH = 5000  # windows a pass
 
 
 @dataclass(frozen=True)
-class Characters:
+class CharVocabulary:
     """The characters that a language model knows, and how many of them it looks back at.
 
     Args:
@@ -38,7 +38,7 @@ class Characters:
             )
 
     @classmethod
-    def of(cls, texts: Iterable[str], context: int = 6) -> "Characters":
+    def of(cls, texts: Iterable[str], context: int = 6) -> "CharVocabulary":
         """The characters of some texts, in the order of Unicode; ValueError for what are no strings."""
         return cls("".join(sorted({character for text in as_strings(texts) for character in text})), context)
 
@@ -103,7 +103,7 @@ class NeuralNGram:
     dimensions: int = 16
     hidden: int = 64
 
-    def __call__(self, characters: Characters, *, generator: torch.Generator) -> nn.Sequential:
+    def __call__(self, characters: CharVocabulary, *, generator: torch.Generator) -> nn.Sequential:
         embedding = nn.Embedding(len(characters), self.dimensions)
         model = nn.Sequential(
             embedding,
@@ -117,7 +117,7 @@ class NeuralNGram:
         return model
 
 
-def text_bits(model: nn.Module, characters: Characters, texts: Iterable[str]) -> Tensor:
+def text_bits(model: nn.Module, characters: CharVocabulary, texts: Iterable[str]) -> Tensor:
     """How many bits the model needs for each text, its log-perplexity (Carlini et al., 2019, definition 2).
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.models.architectures import Residual
+from aisec_lab.models.architectures import ResidualBlock
 from aisec_lab.models.layers import Normalised
 from aisec_lab.models.onnx_graph import Graph
 from aisec_lab.models.quantised import TINY, FixedGrid, Quantised, RowGrid, no_short_cut
@@ -56,7 +56,7 @@ def _(module: nn.Sequential, graph: Graph, x: str, rank: int) -> str:
 
 
 @form.register
-def _(module: Residual, graph: Graph, x: str, rank: int) -> str:
+def _(module: ResidualBlock, graph: Graph, x: str, rank: int) -> str:
     inner, shortcut = (written(part, graph, x, rank) for part in (module.residual, module.shortcut))
     return graph.node("Relu", graph.node("Add", shortcut, inner))
 

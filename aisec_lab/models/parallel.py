@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from aisec_lab.data import Dataset
-from aisec_lab.models.fit import Course, Fit, Objective
+from aisec_lab.models.fit import Fit, Objective, TrainingRecipe
 from aisec_lab.models.layers import Architecture
 
 State = dict[str, np.ndarray]
@@ -24,7 +24,7 @@ def fit_in_parallel(
     architecture: Architecture,
     dataset: Dataset,
     included: Tensor,
-    objective: Objective | Course,
+    objective: Objective | TrainingRecipe,
     *,
     fit: Fit,
     seeds: Sequence[int],
@@ -98,7 +98,7 @@ def _end_with_parent() -> None:
 
 
 def _trained(
-    architecture: Architecture, objective: Objective | Course, fit: Fit, task: tuple[np.ndarray, int]
+    architecture: Architecture, objective: Objective | TrainingRecipe, fit: Fit, task: tuple[np.ndarray, int]
 ) -> State:
     rows, seed = task
     generator = torch.Generator().manual_seed(seed)

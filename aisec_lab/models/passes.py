@@ -9,7 +9,7 @@ from aisec_lab.models.asked import asked, check_shape
 from aisec_lab.models.layers import refuse_opaque
 
 
-class Counted(nn.Module):
+class PassCounter(nn.Module):
     """A classifier that counts the rows that go forward and backward through it.
 
     Cost in this lab is counted in passes of one example, the same on every machine; seconds are for benchmarks.

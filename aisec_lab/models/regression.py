@@ -63,7 +63,7 @@ class KernelRidge:
         return Kernel(x, weight.to(x.dtype), mean.to(x.dtype), self.width).eval()
 
 
-class Line(nn.Module):
+class LinearRegression(nn.Module):
     """A weighted sum of the columns, shape (N, D) to (N, 1)."""
 
     weight: Tensor
@@ -109,4 +109,4 @@ class Ridge:
         spread = rows - centre
         normal = spread.T @ spread / len(rows) + self.penalty / 2 * torch.eye(rows.shape[1], dtype=rows.dtype)
         weight = torch.linalg.solve(normal, spread.T @ (values - mean)[:, None] / len(rows))  # (D, 1)
-        return Line(weight.to(x.dtype), (mean - centre @ weight).to(x.dtype)).eval()
+        return LinearRegression(weight.to(x.dtype), (mean - centre @ weight).to(x.dtype)).eval()

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from aisec_lab.files import written_beside
 
 
-class Run:
+class TrainingState:
     """All the state of a training run that an interruption would lose."""
 
     def __init__(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.models.fit import Course, Fit, Objective
+from aisec_lab.models.fit import Fit, Objective, TrainingRecipe
 
 ROWS = 500  # of one pass of the transform, some 100 MB for images of 28x28
 
@@ -83,7 +83,7 @@ class ScatteringLinear:
 
 
 @dataclass(frozen=True)
-class ThroughScattering(Course):
+class ThroughScattering(TrainingRecipe):
     """Train what follows a model's `Scattering` on coefficients that are computed once, not in every epoch.
 
     The transform is fixed and takes rows by themselves: the losses, and the privacy, are those of the whole model.
@@ -95,9 +95,9 @@ class ThroughScattering(Course):
     Args of `follow`, returns, raises: as for `Fit`; ValueError where the model does not begin with `Scattering`.
     """
 
-    objective: Objective | Course
+    objective: Objective | TrainingRecipe
 
-    def follow(
+    def run(
         self,
         fit: Fit,
         model: nn.Module,

@@ -10,7 +10,7 @@ from aisec_lab.models.architectures import MLP
 ROWS = 250  # rows a pass over the whole stack
 
 
-class Stack(nn.Module):
+class ModelStack(nn.Module):
     """K networks of one architecture; one matrix product of the stack does the work of K.
 
     Member k begins with the weights that `architecture` draws from the k-th generator, to the bit.

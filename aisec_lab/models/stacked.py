@@ -12,15 +12,15 @@ from tqdm import tqdm
 
 from aisec_lab.data import Dataset
 from aisec_lab.models.fit import Fit, shuffled
-from aisec_lab.models.stack import Stack
+from aisec_lab.models.stack import ModelStack
 
-__all__ = ["Stack", "StackSampler", "StackStep", "fit_together", "plain_together", "shuffled_epochs"]
+__all__ = ["ModelStack", "StackSampler", "StackStep", "fit_stack", "plain_stack_step", "shuffled_epochs"]
 
-StackStep = Callable[[Stack, Tensor, Tensor, Tensor], Tensor]
+StackStep = Callable[[ModelStack, Tensor, Tensor, Tensor], Tensor]
 StackSampler = Callable[[Fit, int, torch.Generator], tuple[int, Iterator[Tensor]]]
 
 
-def plain_together(stack: Stack, x: Tensor, y: Tensor, there: Tensor) -> Tensor:
+def plain_stack_step(stack: ModelStack, x: Tensor, y: Tensor, there: Tensor) -> Tensor:
     """The gradients of each member's mean loss on its own batch.
 
     Args:
@@ -43,14 +43,14 @@ def shuffled_epochs(fit: Fit, rows: int, generator: torch.Generator) -> tuple[in
     return fit.epochs * fit.steps_an_epoch(rows), (batch for epoch in epochs for batch in epoch)
 
 
-def fit_together(
-    stack: Stack,
+def fit_stack(
+    stack: ModelStack,
     dataset: Dataset,
     included: Tensor,
     *,
     fit: Fit,
     generators: Sequence[torch.Generator],
-    step: StackStep = plain_together,
+    step: StackStep = plain_stack_step,
     batches: StackSampler = shuffled_epochs,
 ) -> Tensor:
     """Train each member on rows of its own, as `fit` would train it alone with `Standard`, up to float.
@@ -123,7 +123,7 @@ def _schedule(fit: Fit, total: int) -> list[dict[str, Any]]:
     return settings
 
 
-def _optimizer(fit: Fit, stack: Stack) -> tuple[Optimizer, list[tuple[nn.Parameter, list[nn.Parameter]]]]:
+def _optimizer(fit: Fit, stack: ModelStack) -> tuple[Optimizer, list[tuple[nn.Parameter, list[nn.Parameter]]]]:
     """The optimizer of `fit` with a group for each member, and the members' parts of each parameter.
 
     The parts share their memory with the stack: a step moves the stack's weights, with one member's in the cache.
@@ -139,7 +139,7 @@ def _optimizer(fit: Fit, stack: Stack) -> tuple[Optimizer, list[tuple[nn.Paramet
     return optimizer, list(zip(parameters, views, strict=True))
 
 
-def _check(stack: Stack, dataset: Dataset, included: Tensor, generators: Sequence[torch.Generator]) -> None:
+def _check(stack: ModelStack, dataset: Dataset, included: Tensor, generators: Sequence[torch.Generator]) -> None:
     if included.dtype != torch.bool or included.shape != (len(stack), len(dataset)):
         raise ValueError(
             f"included must be bool ({len(stack)}, {len(dataset)}), members by rows, got {included.dtype} "

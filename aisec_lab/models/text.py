@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Texts, as_texts
-from aisec_lab.models.fit import Course, Fit, Objective
+from aisec_lab.models.fit import Fit, Objective, TrainingRecipe
 from aisec_lab.models.layers import initialise
 from aisec_lab.models.words import PAD, Vocabulary
 
@@ -42,7 +42,7 @@ class TextArchitecture(Protocol):
         ...
 
 
-class Bag(nn.Module):
+class EmbeddingBag(nn.Module):
     """A linear function of the mean of the words' vectors."""
 
     def __init__(self, words: int, dimensions: int, classes: int) -> None:
@@ -58,7 +58,7 @@ class Bag(nn.Module):
         return logits
 
 
-class Windows(nn.Module):
+class WordConv(nn.Module):
     """Filters over every run of `width` words, the strongest answer of each, and a linear layer."""
 
     def __init__(self, words: int, dimensions: int, filters: int, width: int, classes: int) -> None:
@@ -92,7 +92,7 @@ class BagOfEmbeddings:
     dimensions: int = 32
 
     def __call__(self, words: int, classes: int, *, generator: torch.Generator) -> nn.Module:
-        return _drawn(Bag(words, self.dimensions, classes), generator)
+        return _drawn(EmbeddingBag(words, self.dimensions, classes), generator)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class TextCNN:
     width: int = 3
 
     def __call__(self, words: int, classes: int, *, generator: torch.Generator) -> nn.Module:
-        return _drawn(Windows(words, self.dimensions, self.filters, self.width, classes), generator)
+        return _drawn(WordConv(words, self.dimensions, self.filters, self.width, classes), generator)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,9 @@ class TextTraining:
     architecture: TextArchitecture
     fit: Fit
 
-    def __call__(self, train: Texts, objective: Objective | Course, *, generator: torch.Generator) -> TextClassifier:
+    def __call__(
+        self, train: Texts, objective: Objective | TrainingRecipe, *, generator: torch.Generator
+    ) -> TextClassifier:
         vocabulary = Vocabulary.of(train.texts)
         network = self.architecture(len(vocabulary), len(train.classes), generator=generator)
         self.fit(network, vocabulary.tokens(train), objective, generator=generator)

@@ -1,42 +1,42 @@
 from .accounting import delta_profile, epsilon, epsilons, noise_multiplier
 from .auditing.canaries import CanaryAudit
-from .auditing.mechanism import Hunt
-from .auditing.one_run import OneRunAudit, audit_ceiling
-from .auditing.training import HuntedTraining
-from .clipping import Adaptive, Flat, Ghost, PerLayer, RowByRow
+from .auditing.mechanism import MechanismAudit
+from .auditing.one_run import OneRunAudit, max_certifiable_epsilon
+from .auditing.training import TrainingMechanism
+from .clipping import AdaptiveClipping, FlatClipping, GhostClipping, PerLayerClipping, RowByRowClipping
 from .dp_sgd import DPSGD
-from .mechanisms import SampledGaussian, Statement
+from .mechanisms import PrivacyStatement, SampledGaussian
 from .numeric import GroupMeans, Mean, Quantiles
 from .reconstruction import success_bound, success_by_epsilon
 from .releases import Count, CrossTable, Histogram
-from .stacked import fit_privately_together, mechanism_of_a_member
+from .stacked import fit_private_stack, mechanism_of_a_member
 from .synthetic import Synthetic
 
 __all__ = [
     "DPSGD",
-    "Adaptive",
+    "AdaptiveClipping",
     "CanaryAudit",
     "Count",
     "CrossTable",
-    "Flat",
-    "Ghost",
+    "FlatClipping",
+    "GhostClipping",
     "GroupMeans",
     "Histogram",
-    "Hunt",
-    "HuntedTraining",
     "Mean",
+    "MechanismAudit",
     "OneRunAudit",
-    "PerLayer",
+    "PerLayerClipping",
+    "PrivacyStatement",
     "Quantiles",
-    "RowByRow",
+    "RowByRowClipping",
     "SampledGaussian",
-    "Statement",
     "Synthetic",
-    "audit_ceiling",
+    "TrainingMechanism",
     "delta_profile",
     "epsilon",
     "epsilons",
-    "fit_privately_together",
+    "fit_private_stack",
+    "max_certifiable_epsilon",
     "mechanism_of_a_member",
     "noise_multiplier",
     "success_bound",

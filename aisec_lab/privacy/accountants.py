@@ -9,14 +9,14 @@ from contextlib import contextmanager
 import numpy as np
 
 from aisec_lab.privacy.composition import FINE, LEAST_DELTA, pld, rounding
-from aisec_lab.privacy.mechanisms import SampledGaussian, Statement
+from aisec_lab.privacy.mechanisms import PrivacyStatement, SampledGaussian
 
 PRV_ERROR, PRV_MOST = 1e-3, 1.0  # of epsilon, that Opacus is asked to keep to; where its grid would be too large
 RDP_LEAST = 1e-11  # Rényi divergence of order 2 of a step, below which rounding counts
 PRV_POINTS = 1e7  # of the grid at most
 
 
-def rdp(gaussians: Sequence[SampledGaussian], statements: Sequence[Statement], delta: float) -> float:
+def rdp(gaussians: Sequence[SampledGaussian], statements: Sequence[PrivacyStatement], delta: float) -> float:
     """Epsilon by Rényi divergences (Mironov et al., 2019, arXiv:1908.10530), in dp-accounting; statements are added.
 
     A step that tells next to nothing counts as one that samples more, since the series of its divergence is lost in
@@ -36,7 +36,7 @@ def rdp(gaussians: Sequence[SampledGaussian], statements: Sequence[Statement], d
     return _beside(statements, delta, spent if gaussians else None)
 
 
-def prv(gaussians: Sequence[SampledGaussian], statements: Sequence[Statement], delta: float) -> float:
+def prv(gaussians: Sequence[SampledGaussian], statements: Sequence[PrivacyStatement], delta: float) -> float:
     """Epsilon by the privacy loss's distribution (Gopi et al., 2021, arXiv:2106.02848), in Opacus; statements added.
 
     The mean is kept in discretising and the upper end of the error returned. The error grows, and at last the answer is
@@ -69,7 +69,7 @@ def _seen(step: SampledGaussian) -> float:
     return max(step.q, min(1.0, least))
 
 
-def _beside(statements: Sequence[Statement], delta: float, spent: Callable[[float], float] | None) -> float:
+def _beside(statements: Sequence[PrivacyStatement], delta: float, spent: Callable[[float], float] | None) -> float:
     """Basic composition: what the statements say, and what is spent at the delta that they leave."""
     total = math.fsum(each.epsilon for each in statements)
     left = delta - math.fsum(each.delta for each in statements)
@@ -79,7 +79,7 @@ def _beside(statements: Sequence[Statement], delta: float, spent: Callable[[floa
 
 
 def pld_epsilon(
-    gaussians: Sequence[SampledGaussian], statements: Sequence[Statement], delta: float, grid: float = FINE
+    gaussians: Sequence[SampledGaussian], statements: Sequence[PrivacyStatement], delta: float, grid: float = FINE
 ) -> float:
     """Epsilon by `pld`, at the delta that rounding leaves."""
     left = delta - float(rounding(sum(each.steps for each in gaussians) + len(statements), delta))

@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from aisec_lab.privacy.accountants import pld_epsilon, prv, rdp
 from aisec_lab.privacy.composition import COARSE, FINE, LEAST_DELTA, pld, rounding
-from aisec_lab.privacy.mechanisms import Mechanism, SampledGaussian, Statement, merged
+from aisec_lab.privacy.mechanisms import Mechanism, PrivacyStatement, SampledGaussian, merged
 
 __all__ = [
     "Mechanism",
+    "PrivacyStatement",
     "SampledGaussian",
-    "Statement",
     "check_target",
     "delta_profile",
     "epsilon",
@@ -79,7 +79,7 @@ def epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
 def _epsilon_by(
     method: Callable[..., float],
     gaussians: tuple[SampledGaussian, ...],
-    statements: tuple[Statement, ...],
+    statements: tuple[PrivacyStatement, ...],
     delta: float,
 ) -> float:
     return float(method(gaussians, statements, delta))

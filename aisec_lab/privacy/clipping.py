@@ -9,15 +9,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.privacy.ghost import ghost
-from aisec_lab.privacy.gradients import Gradients, instantiated, one_by_one
+from aisec_lab.privacy.ghost import ghost_norms
+from aisec_lab.privacy.gradients import PerSampleGradients, instantiated, microbatch_gradients
 from aisec_lab.privacy.sampling import normals
 
 TINY = 1e-6  # keeps a gradient of zero from dividing by zero
 
 
 @dataclass(frozen=True)
-class Flat:
+class FlatClipping:
     """Cut each row's gradient, over all weights, to one L2 norm (Abadi et al., 2016, arXiv:1607.00133, algorithm 1).
 
     The rows' gradients are Opacus's and all of them are held, so that any layer will do that keeps rows apart.
@@ -36,7 +36,9 @@ class Flat:
         if not 0 < self.max_grad_norm < math.inf:
             raise ValueError(f"max_grad_norm must be positive and finite, got {self.max_grad_norm}")
 
-    def gradients(self, model: nn.Module) -> AbstractContextManager[Callable[[Callable[[], Tensor]], Gradients]]:
+    def gradients(
+        self, model: nn.Module
+    ) -> AbstractContextManager[Callable[[Callable[[], Tensor]], PerSampleGradients]]:
         """Inside it, what was entered gives the rows' gradients of a function that computes losses (N,)."""
         return instantiated(model)
 
@@ -63,7 +65,7 @@ class Flat:
 
 
 @dataclass(frozen=True)
-class PerLayer(Flat):
+class PerLayerClipping(FlatClipping):
     """Cut each row's gradient layer by layer, to C / sqrt(layers) (McMahan et al., 2018, arXiv:1710.06963, section 2).
 
     A layer is a module with weights of its own. Over all layers no row is longer than C.
@@ -76,7 +78,7 @@ class PerLayer(Flat):
 
 
 @dataclass(frozen=True)
-class Adaptive(Flat):
+class AdaptiveClipping(FlatClipping):
     """Let C follow a quantile of the rows' norms (Andrew et al., 2021, arXiv:1905.03871, algorithm 1).
 
     How many rows stay below C is itself released with noise. By theorem 1 a step with noise z on the gradient and
@@ -122,19 +124,21 @@ class Adaptive(Flat):
 
 
 @dataclass(frozen=True)
-class Ghost(Flat):
+class GhostClipping(FlatClipping):
     """What `Flat` does, without the rows' gradients: their norms come from inputs and output gradients of the layers.
 
     Bu et al. (2022, arXiv:2205.10683) and, for the one backward pass, Bu et al. (2023, arXiv:2210.00038). It takes
     linear layers, convolutions of images and sequences, GroupNorm, LayerNorm and embeddings, each run once.
     """
 
-    def gradients(self, model: nn.Module) -> AbstractContextManager[Callable[[Callable[[], Tensor]], Gradients]]:
-        return ghost(model)
+    def gradients(
+        self, model: nn.Module
+    ) -> AbstractContextManager[Callable[[Callable[[], Tensor]], PerSampleGradients]]:
+        return ghost_norms(model)
 
 
 @dataclass(frozen=True)
-class RowByRow(Flat):
+class RowByRowClipping(FlatClipping):
     """What `Flat` does, with a pass forward and backward for each row, and autograd's own gradient.
 
     It takes every model that keeps rows apart: recurrent layers, attention, tied weights, layers of one's own. It costs
@@ -143,5 +147,7 @@ class RowByRow(Flat):
 
     at_once: ClassVar[int | None] = 1
 
-    def gradients(self, model: nn.Module) -> AbstractContextManager[Callable[[Callable[[], Tensor]], Gradients]]:
-        return one_by_one(model)
+    def gradients(
+        self, model: nn.Module
+    ) -> AbstractContextManager[Callable[[Callable[[], Tensor]], PerSampleGradients]]:
+        return microbatch_gradients(model)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import fft, special
 from tqdm import tqdm
 
-from aisec_lab.privacy.mechanisms import SampledGaussian, Statement
+from aisec_lab.privacy.mechanisms import PrivacyStatement, SampledGaussian
 
 if TYPE_CHECKING:
     from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
@@ -29,7 +29,7 @@ TAIL = 1e-15  # probability that may be moved to an infinite loss, of all steps
 
 
 def pld(
-    gaussians: Sequence[SampledGaussian], statements: Sequence[Statement], grid: float
+    gaussians: Sequence[SampledGaussian], statements: Sequence[PrivacyStatement], grid: float
 ) -> "PrivacyLossDistribution":
     """The privacy loss's distribution, in dp-accounting; but for rounding its epsilons and deltas are upper bounds.
 
@@ -127,7 +127,7 @@ def _power(pmf: Any, steps: int, progress: "tqdm[NoReturn]") -> Any:
     return pld_pmf.DensePLDPmf(pmf._discretization, lowest, losses, infinite, pessimistic_estimate=True)
 
 
-def _grid(gaussians: Sequence[SampledGaussian], statements: Sequence[Statement], grid: float) -> float:
+def _grid(gaussians: Sequence[SampledGaussian], statements: Sequence[PrivacyStatement], grid: float) -> float:
     """The distance of two losses: wider than `grid` for large losses, finer for small ones of very many steps."""
     promised = math.fsum(each.epsilon for each in statements)
     one = max((each.sigma**-2 / 2 + 10 / each.sigma for each in gaussians), default=0.0)

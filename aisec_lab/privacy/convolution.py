@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
-from aisec_lab.privacy.shares import Keep, Matrices, Share, held, is_trained, plain, tapped
+from aisec_lab.privacy.shares import Keep, Matrices, PerSampleGrad, detach, from_rows, is_trained, record_gradient
 
 
 def convolution(
@@ -33,12 +33,12 @@ def convolution(
 
     def seen(x: Tensor, grad: Tensor) -> None:
         if bias is not None and is_trained(bias):
-            keep(bias, held(grad.flatten(2).sum(2)))
+            keep(bias, from_rows(grad.flatten(2).sum(2)))
         if is_trained(weight):
             images, grads = (x.unsqueeze(2), grad.unsqueeze(2)) if flat else (x, grad)
             keep(weight, of_weight(images, grads))
 
-    def of_weight(x: Tensor, grad: Tensor) -> Share:
+    def of_weight(x: Tensor, grad: Tensor) -> PerSampleGrad:
         spots, size, outputs = grad.shape[2:], kernel[0].numel(), len(kernel) // groups
 
         def of(part: slice) -> tuple[Tensor, Tensor]:
@@ -54,7 +54,9 @@ def convolution(
         return Matrices(len(x), groups, size, outputs, spots.numel(), numbers, of).share(weight, total)
 
     run: Any = F.conv1d if flat else F.conv2d
-    return tapped(run(input, plain(weight), plain(bias), stride, padding, dilation, groups), input, weight, seen)
+    return record_gradient(
+        run(input, detach(weight), detach(bias), stride, padding, dilation, groups), input, weight, seen
+    )
 
 
 def unfolded(x: Tensor, size: Sequence[int], spots: Sequence[int], steps: Sequence[int], gaps: Sequence[int]) -> Tensor:

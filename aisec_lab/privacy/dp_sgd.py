@@ -13,18 +13,18 @@ from torch.optim import Optimizer
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
-from aisec_lab.models import Course, Fit, Objective
+from aisec_lab.models import Fit, Objective, TrainingRecipe
 from aisec_lab.models.fit import Losses, Step
 from aisec_lab.privacy.accounting import SampledGaussian, check_target, noise_multiplier
-from aisec_lab.privacy.clipping import Flat, Ghost
-from aisec_lab.privacy.gradients import Gradients, layers_of, trained
+from aisec_lab.privacy.clipping import FlatClipping, GhostClipping
+from aisec_lab.privacy.gradients import PerSampleGradients, layers_of, trained
 from aisec_lab.privacy.sampling import normals, poisson, sampling_rate
 from aisec_lab.privacy.validation import check_private, refuse_autocast
 from aisec_lab.privacy.watch import Stop, Tally, of_finite, refuse_changed_buffers, watched
 
 
 @dataclass(frozen=True)
-class Private:
+class PrivateRecipe:
     """A course's objective under the name of the course, so that no run goes on from one with other settings."""
 
     course: "DPSGD"
@@ -35,7 +35,7 @@ class Private:
 
 
 @dataclass(frozen=True)
-class DPSGD(Course):
+class DPSGD(TrainingRecipe):
     """Clip the gradient of each row and add noise to their sum (Abadi et al., 2016, arXiv:1607.00133, algorithm 1).
 
     Batches are Poisson samples, drawn with the q that `mechanism` states; the gradient is divided by the batch that is
@@ -75,7 +75,7 @@ class DPSGD(Course):
     epsilon: float | None = None
     noise_multiplier: float | None = None
     delta: float = 1e-5
-    clipping: Flat = Ghost()
+    clipping: FlatClipping = GhostClipping()
     physical_batch: int | None = None
     release: bool = False
     objective: Objective = Standard()
@@ -107,7 +107,7 @@ class DPSGD(Course):
             sigma = 0.0 if math.isinf(self.epsilon) else noise_multiplier(self.epsilon, self.delta, rate, steps)
         return SampledGaussian(rate, sigma, steps)
 
-    def follow(
+    def run(
         self,
         fit: Fit,
         model: nn.Module,
@@ -129,7 +129,7 @@ class DPSGD(Course):
         with tally.whole_epochs(model), self.stepping(model, mechanism.sigma, fit.batch_size, chance, tally) as step:
             same = partial(watched, step=step, kept=kept)
             own = {"generator": generator, "step": same, "batches": batches, "probe": tally, "resume": resume}
-            history = fit(model, dataset, Private(self), **own)  # type: ignore[arg-type]
+            history = fit(model, dataset, PrivateRecipe(self), **own)  # type: ignore[arg-type]
         refuse_changed_buffers(model, kept)  # in the last look at the rows
         return history
 
@@ -198,7 +198,7 @@ class DPSGD(Course):
         optimizer: Optimizer,
         losses: Losses,
         *,
-        gradients: Callable[[Losses, Tensor], Gradients],
+        gradients: Callable[[Losses, Tensor], PerSampleGradients],
         noise: float,
         expected: int,
         generator: torch.Generator | None,

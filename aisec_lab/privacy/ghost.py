@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from aisec_lab.privacy.gradients import Gradients, trained
+from aisec_lab.privacy.gradients import PerSampleGradients, trained
 from aisec_lab.privacy.layers import LAYERS
-from aisec_lab.privacy.shares import Share
+from aisec_lab.privacy.shares import PerSampleGrad
 
 
 @contextmanager
-def ghost(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], Gradients]]:
+def ghost_norms(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], PerSampleGradients]]:
     """Rows' gradients by book-keeping (Bu et al., 2023, arXiv:2210.00038, algorithm 1).
 
     Every torch function that is handed a weight is seen, wherever the model calls it. It runs with the weight detached,
@@ -31,10 +31,10 @@ def ghost(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], Gradien
     """
     weights = trained(model)
 
-    def gradients(losses: Callable[[], Tensor]) -> Gradients:
+    def gradients(losses: Callable[[], Tensor]) -> PerSampleGradients:
         for weight in weights.values():
             weight.grad = None
-        with Tape(weights) as tape:
+        with GradTape(weights) as tape:
             batch = losses()
         tape.rows = len(batch)
         batch.sum().backward()
@@ -55,12 +55,12 @@ def ghost(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], Gradien
                 for weight, share, factor in zip(weights.values(), shares, factors, strict=True)
             ]
 
-        return Gradients(batch.detach(), norms, sums)
+        return PerSampleGradients(batch.detach(), norms, sums)
 
     yield gradients
 
 
-class Tape(TorchFunctionMode):
+class GradTape(TorchFunctionMode):
     """Runs the layers of the weights that are trained, and keeps what gives their rows' gradients.
 
     Args:
@@ -71,7 +71,7 @@ class Tape(TorchFunctionMode):
         super().__init__()
         self.names = {id(weight): name for name, weight in weights.items()}
         self.used: set[str] = set()
-        self.shares: dict[str, Share] = {}
+        self.shares: dict[str, PerSampleGrad] = {}
         self.rows = 0
 
     def __torch_function__(
@@ -94,7 +94,7 @@ class Tape(TorchFunctionMode):
         self.used |= set(held)
         return LAYERS[func](self._keep, *args, **kwargs)
 
-    def _keep(self, weight: Tensor, share: Share) -> None:
+    def _keep(self, weight: Tensor, share: PerSampleGrad) -> None:
         name = self.names[id(weight)]
         if len(share.squares) != self.rows:
             raise ValueError(

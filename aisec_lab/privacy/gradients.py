@@ -13,7 +13,7 @@ AGREE = 1e-3  # of the rows' lengths: how far their sum may lie from autograd's 
 
 
 @dataclass(frozen=True)
-class Gradients:
+class PerSampleGradients:
     """The gradients of the rows of a batch.
 
     Args:
@@ -32,11 +32,11 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
-def of_no_rows(model: nn.Module) -> Gradients:
+def zero_gradients(model: nn.Module) -> PerSampleGradients:
     """The gradients of an empty batch, which no model has to take."""
     weights = list(trained(model).values())
     none = weights[0].new_zeros(len(weights), 0)
-    return Gradients(none[0], none, lambda _: [torch.zeros_like(weight) for weight in weights])
+    return PerSampleGradients(none[0], none, lambda _: [torch.zeros_like(weight) for weight in weights])
 
 
 def layers_of(model: nn.Module) -> Tensor:
@@ -46,7 +46,7 @@ def layers_of(model: nn.Module) -> Tensor:
 
 
 @contextmanager
-def instantiated(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], Gradients]]:
+def instantiated(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], PerSampleGradients]]:
     """The gradient of every row held at once, by Opacus's hooks on the model's layers.
 
     Args:
@@ -60,14 +60,14 @@ def instantiated(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], 
 
     weights = trained(model)
 
-    def gradients(losses: Callable[[], Tensor]) -> Gradients:
+    def gradients(losses: Callable[[], Tensor]) -> PerSampleGradients:
         _forget(weights)
         batch = losses()
         batch.sum().backward()
         rows = [_rows(name, weight, len(batch)) for name, weight in weights.items()]
         _forget(weights)
         norms = torch.stack([row.flatten(1).norm(dim=1) for row in rows])
-        return Gradients(batch.detach(), norms, lambda factors: list(map(_weighted, factors, rows)))
+        return PerSampleGradients(batch.detach(), norms, lambda factors: list(map(_weighted, factors, rows)))
 
     try:
         sampling = GradSampleModule(model, loss_reduction="sum")
@@ -82,21 +82,21 @@ def instantiated(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], 
 
 
 @contextmanager
-def one_by_one(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], Gradients]]:
+def microbatch_gradients(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], PerSampleGradients]]:
     """The gradient of one row at a time, as autograd has it: for any model that keeps rows apart.
 
     Args, yields: as for `instantiated`; the function raises ValueError where it is given the losses of several rows.
     """
     weights = list(trained(model).values())
 
-    def gradients(losses: Callable[[], Tensor]) -> Gradients:
+    def gradients(losses: Callable[[], Tensor]) -> PerSampleGradients:
         batch = losses()
         if len(batch) > 1:
             raise ValueError(f"one row at a time, got {len(batch)}")
         found = torch.autograd.grad(batch.sum(), weights, allow_unused=True)
         rows = [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)]
         norms = torch.stack([row.norm() for row in rows])[:, None]
-        return Gradients(
+        return PerSampleGradients(
             batch.detach(), norms, lambda factors: [row * f for row, f in zip(rows, factors[:, 0], strict=True)]
         )
 

@@ -11,7 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aisec_lab.privacy.convolution import convolution
-from aisec_lab.privacy.shares import Keep, Matrices, Share, held, is_trained, plain, row_squares, tapped
+from aisec_lab.privacy.shares import (
+    Keep,
+    Matrices,
+    PerSampleGrad,
+    detach,
+    from_rows,
+    is_trained,
+    record_gradient,
+    row_squares,
+)
 
 
 def linear(keep: Keep, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -20,11 +29,11 @@ def linear(keep: Keep, input: Tensor, weight: Tensor, bias: Tensor | None = None
     def seen(x: Tensor, grad: Tensor) -> None:
         x, grad = x.reshape(len(x), -1, x.shape[-1]), grad.reshape(len(grad), -1, grad.shape[-1])
         if bias is not None and is_trained(bias):
-            keep(bias, held(grad.sum(1)))
+            keep(bias, from_rows(grad.sum(1)))
         if is_trained(weight):
             keep(weight, of_weight(x, grad))
 
-    def of_weight(x: Tensor, grad: Tensor) -> Share:
+    def of_weight(x: Tensor, grad: Tensor) -> PerSampleGrad:
         def of(part: slice) -> tuple[Tensor, Tensor]:
             return x[part].transpose(1, 2), grad[part].transpose(1, 2)
 
@@ -34,11 +43,11 @@ def linear(keep: Keep, input: Tensor, weight: Tensor, bias: Tensor | None = None
         rows, places, inputs = x.shape
         outputs = grad.shape[2]
         if places == 1:  # the norm of g x^T is |g| |x|
-            return Share((row_squares(x) * row_squares(grad)).to(x.dtype), total)
+            return PerSampleGrad((row_squares(x) * row_squares(grad)).to(x.dtype), total)
         numbers = places * (inputs + outputs)
         return Matrices(rows, 1, inputs, outputs, places, numbers, of).share(weight, total)
 
-    return tapped(F.linear(input, plain(weight), plain(bias)), input, weight, seen)
+    return record_gradient(F.linear(input, detach(weight), detach(bias)), input, weight, seen)
 
 
 def group_norm(
@@ -78,7 +87,7 @@ def _own(keep: Keep, weight: Tensor | None, rows: int) -> Tensor | None:
     if weight is None or not is_trained(weight):
         return None if weight is None else weight.expand(rows, *weight.shape)
     own = weight.detach().expand(rows, *weight.shape).contiguous().requires_grad_()
-    own.register_hook(lambda grad: keep(weight, held(grad)))
+    own.register_hook(lambda grad: keep(weight, from_rows(grad)))
     return own
 
 
@@ -108,9 +117,9 @@ def embedding(
             scaled = (grad * factors.view(-1, 1, 1)).flatten(0, 1)
             return torch.zeros_like(weight).index_add_(0, numbers.flatten(), scaled)
 
-        keep(weight, Share(squares, total))
+        keep(weight, PerSampleGrad(squares, total))
 
-    return tapped(F.embedding(input, weight.detach(), padding_idx), input, weight, seen)
+    return record_gradient(F.embedding(input, weight.detach(), padding_idx), input, weight, seen)
 
 
 LAYERS: dict[Callable[..., Any], Callable[..., Tensor]] = {

@@ -42,7 +42,7 @@ class SampledGaussian:
 
 
 @dataclass(frozen=True)
-class Statement:
+class PrivacyStatement:
     """A promise that somebody else made for the same neighbours, such as a release of OpenDP's.
 
     Args:
@@ -60,15 +60,15 @@ class Statement:
             )
 
 
-Mechanism = SampledGaussian | Statement
+Mechanism = SampledGaussian | PrivacyStatement
 
 
-def merged(mechanisms: Iterable[Mechanism]) -> tuple[list[SampledGaussian], list[Statement]]:
+def merged(mechanisms: Iterable[Mechanism]) -> tuple[list[SampledGaussian], list[PrivacyStatement]]:
     """Equal steps counted together, those that do nothing left out."""
     steps: dict[tuple[float, float], int] = {}
     statements = []
     for each in mechanisms:
-        if isinstance(each, Statement):
+        if isinstance(each, PrivacyStatement):
             statements.append(each)
         elif each.steps:
             steps[each.q, each.sigma] = steps.get((each.q, each.sigma), 0) + each.steps

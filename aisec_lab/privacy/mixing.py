@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.models import Objective, copied, in_training
-from aisec_lab.privacy.clipping import Flat
+from aisec_lab.privacy.clipping import FlatClipping
 from aisec_lab.privacy.gradients import trained
 from aisec_lab.privacy.made_up import Batch, draws, exchanged, halves
 from aisec_lab.privacy.passes import cuda_of, refuse_changes, same_chance, state_of
-from aisec_lab.privacy.trial import FEW, RowLosses, RowsMeetError, Trial, differ, rounding_of
+from aisec_lab.privacy.trial import FEW, CrossSampleError, RowLosses, Trial, differ, rounding_of
 
 ALONE = "no clipping bounds what a row then does: compute each row from itself alone"
 HINTS = {  # what to build instead of a layer that mixes rows
@@ -22,11 +22,11 @@ HINTS = {  # what to build instead of a layer that mixes rows
 }
 
 
-class BackwardMixingError(ValueError):
+class CrossSampleGradientError(ValueError):
     """Rows meet in a backward pass."""
 
 
-def refuse_mixing(model: nn.Module, x: Tensor, batch_size: int) -> None:
+def check_per_sample(model: nn.Module, x: Tensor, batch_size: int) -> None:
     """Refuse a model in which a row's output depends on other rows, or which keeps what it is shown.
 
     It is tried, not read: copies of the model in training mode meet rows that are nobody's. Some of them change, and
@@ -55,14 +55,14 @@ def refuse_mixing(model: nn.Module, x: Tensor, batch_size: int) -> None:
         trial = Trial(in_training(probe))
         try:
             trial((x,), batch_size, rounding=not shaken)  # with weights of any size rounding may grow to anything
-        except RowsMeetError as found:
+        except CrossSampleError as found:
             where, layer = trial.place_of(found)
             told = f"{where} ({type(layer).__name__})" if where else type(probe).__name__
             raise ValueError(f"{told} mixes the rows of a batch: {found}; {_hint(layer)}") from found
         refuse_changes(before, state_of(probe))
 
 
-def refuse_mixing_objective(model: nn.Module, objective: Objective, x: Tensor, y: Tensor, batch_size: int) -> None:
+def check_per_sample_objective(model: nn.Module, objective: Objective, x: Tensor, y: Tensor, batch_size: int) -> None:
     """Refuse an objective by which a row's loss depends on other rows, as `refuse_mixing` does a model.
 
     Args:
@@ -81,11 +81,13 @@ def refuse_mixing_objective(model: nn.Module, objective: Objective, x: Tensor, y
         try:
             trial = Trial(in_training(probe), RowLosses(objective))
             trial((x, y), batch_size, rounding=not shaken, many=1 if shaken else 3)  # the model is known to keep apart
-        except RowsMeetError as found:
+        except CrossSampleError as found:
             raise ValueError(f"the objective {named(objective)} mixes the rows of a batch: {found}; {ALONE}") from found
 
 
-def refuse_mixing_gradients(model: nn.Module, objective: Objective, x: Tensor, y: Tensor, clipping: Flat) -> None:
+def check_per_sample_gradients(
+    model: nn.Module, objective: Objective, x: Tensor, y: Tensor, clipping: FlatClipping
+) -> None:
     """Refuse what mixes rows in the backward pass alone, such as an autograd function of one's own or a hook.
 
     What some rows add to the sum must not change, up to rounding, when the others do.
@@ -114,7 +116,7 @@ def refuse_mixing_gradients(model: nn.Module, objective: Objective, x: Tensor, y
         for changed in halves(clipping.at_once or FEW):
             before, after = of(rows, ~changed), of(exchanged(rows, others, changed), ~changed)
             if differ(before, after, rounding_of(before)):
-                raise BackwardMixingError(
+                raise CrossSampleGradientError(
                     f"{type(model).__name__} mixes the rows of a batch in its backward pass: a row's gradient changes "
                     f"when other rows do; {ALONE}"
                 )

@@ -21,7 +21,7 @@ COARSE = 1000.0  # at larger scales the law is this scale's, stretched: the same
 
 
 @dataclass(frozen=True)
-class Noise:
+class ReleaseNoise:
     """Integer noise for a table of counts: OpenDP's discrete Laplace, or with a delta its discrete Gaussian.
 
     Canonne et al. (2020, arXiv:2004.00010), definition 1 for the Gaussian and section 5.2 for the Laplace.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from aisec_lab.privacy.columns import check_categories, numbers, places
-from aisec_lab.privacy.noise import Cells, Floats, Noise
+from aisec_lab.privacy.noise import Cells, Floats, ReleaseNoise
 from aisec_lab.privacy.releases import Release, Statistic, consistent
 
 PARTS = 2**16  # that a row is split into between the two bounds of a mean
@@ -128,7 +128,7 @@ class Quantiles(Statistic):
         return Release(value, least, most, np.minimum(shares[0], 1), np.minimum(shares[1], 1), self.noise, simulated)
 
 
-def _fieller(upper: Floats, total: Floats, noise: Noise) -> tuple[Floats, Floats]:
+def _fieller(upper: Floats, total: Floats, noise: ReleaseNoise) -> tuple[Floats, Floats]:
     """The least and the largest share p for which (1 - p) upper - p (total - upper) may be noise alone."""
     far = noise.error_of_sum(lambda k: np.ones(()))[2]  # no p has more
     start, end = (np.clip((upper + side * far) / total, 0, 1) for side in (-1, 1))

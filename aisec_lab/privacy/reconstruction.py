@@ -9,7 +9,7 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
-from aisec_lab.attacks.inference.informed import sampled
+from aisec_lab.attacks.inference.informed import subsampled_log_ratio
 from aisec_lab.binomial import lower_bound, upper_bound
 from aisec_lab.privacy.accounting import SampledGaussian, delta_profile
 
@@ -130,7 +130,7 @@ def _log_ratios(mechanisms: Sequence[SampledGaussian], draws: int, present: bool
             seen = each.sigma * torch.randn(shape, dtype=torch.float64, generator=generator)
             if present:
                 seen += torch.rand(shape, dtype=torch.float64, generator=generator) < each.q
-            total += sampled(seen / each.sigma**2 - 0.5 / each.sigma**2, each.q).sum(0)
+            total += subsampled_log_ratio(seen / each.sigma**2 - 0.5 / each.sigma**2, each.q).sum(0)
     return total
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from aisec_lab.privacy.columns import Charge, check_categories, checked, places
-from aisec_lab.privacy.noise import Cells, Floats, Noise
+from aisec_lab.privacy.noise import Cells, Floats, ReleaseNoise
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Release:
     high: Floats
     deviation: Floats
     expected_error: Floats
-    noise: Noise
+    noise: ReleaseNoise
     simulated: bool
 
 
@@ -69,12 +69,12 @@ class Statistic(ABC):
     unit: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        Noise(self.epsilon, self.delta)
+        ReleaseNoise(self.epsilon, self.delta)
 
     @cached_property
-    def noise(self) -> Noise:
+    def noise(self) -> ReleaseNoise:
         """What a release is given."""
-        return Noise(self.epsilon, self.delta, self.unit)
+        return ReleaseNoise(self.epsilon, self.delta, self.unit)
 
     def __call__(self, *columns: ArrayLike, charge: Charge | None = None) -> Release:
         cells = self._counted(columns)

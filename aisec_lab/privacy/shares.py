@@ -15,7 +15,7 @@ DOUBLE = 4  # what a number in float64 costs, in numbers of float32
 
 
 @dataclass(frozen=True)
-class Share:
+class PerSampleGrad:
     """The rows' gradients of one weight.
 
     Args:
@@ -27,13 +27,13 @@ class Share:
     total: Callable[[Tensor], Tensor]
 
 
-Keep = Callable[[Tensor, Share], None]  # told of each weight's share during the backward pass
+Keep = Callable[[Tensor, PerSampleGrad], None]  # told of each weight's share during the backward pass
 
 
-def held(rows: Tensor) -> Share:
+def from_rows(rows: Tensor) -> PerSampleGrad:
     """The share of a weight whose rows' gradients (N, *shape) are at hand."""
     flat = rows.flatten(1)
-    return Share(torch.linalg.vecdot(flat, flat), lambda factors: (factors @ flat).view(rows.shape[1:]))
+    return PerSampleGrad(torch.linalg.vecdot(flat, flat), lambda factors: (factors @ flat).view(rows.shape[1:]))
 
 
 def row_squares(x: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class Matrices:
     numbers: int
     of: Callable[[slice], tuple[Tensor, Tensor]]
 
-    def share(self, weight: Tensor, total: Callable[[Tensor], Tensor]) -> Share:
+    def share(self, weight: Tensor, total: Callable[[Tensor], Tensor]) -> PerSampleGrad:
         """The share of `weight`, by the cheapest way; `total` is used where the rows' gradients are not held.
 
         They are the products of gradients and inputs over places. Where these are large, their squares are sums over
@@ -74,7 +74,7 @@ class Matrices:
             rows = weight.new_empty(self.rows, size)
             for part, inputs, grads in self._parts(self.inputs * self.places):
                 torch.bmm(grads, inputs.transpose(1, 2), out=rows[part].view(-1, self.outputs, self.inputs))
-            return held(rows.view(self.rows, *weight.shape))
+            return from_rows(rows.view(self.rows, *weight.shape))
         squares = weight.new_empty(self.rows)
         if DOUBLE * self.places * (self.inputs + self.outputs) < self.inputs * self.outputs:
             for part, inputs, grads in self._parts(self.places * max(self.inputs, self.outputs, self.places)):
@@ -85,7 +85,7 @@ class Matrices:
             for part, inputs, grads in self._parts(self.inputs * max(self.places, self.outputs)):
                 own = (grads @ inputs.transpose(1, 2)).view(-1, size)
                 squares[part] = torch.linalg.vecdot(own, own)
-        return Share(squares, total)
+        return PerSampleGrad(squares, total)
 
     def _parts(self, numbers: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Some rows at a time, as many as make a chunk where one has so many numbers in each group."""
@@ -100,12 +100,12 @@ def is_trained(weight: Tensor | None) -> bool:
     return isinstance(weight, nn.Parameter) and weight.requires_grad
 
 
-def plain(weight: Tensor | None) -> Any:
+def detach(weight: Tensor | None) -> Any:
     """Detached if it is trained; a weight that is itself computed keeps its graph."""
     return weight.detach() if weight is not None and is_trained(weight) else weight
 
 
-class Tapped(Function):
+class RecordGradient(Function):
     """The identity, in place, that shows the gradient which passes, even where nothing before it asks for one."""
 
     @staticmethod
@@ -120,7 +120,7 @@ class Tapped(Function):
         return (grad if ctx.needs_input_grad[0] else None), None, None
 
 
-def tapped(output: Tensor, x: Tensor, weight: Tensor, seen: Callable[[Tensor, Tensor], None]) -> Tensor:
+def record_gradient(output: Tensor, x: Tensor, weight: Tensor, seen: Callable[[Tensor, Tensor], None]) -> Tensor:
     """The output of a layer; `seen` is called with its input `x` and the gradient once that is known.
 
     Both are in the type of the weight: autocast's are shorter, and norms would be those of other gradients than the
@@ -134,5 +134,5 @@ def tapped(output: Tensor, x: Tensor, weight: Tensor, seen: Callable[[Tensor, Te
             raise ValueError("a layer's input was overwritten by a later one: build that one with inplace=False")
         seen(x.to(weight.dtype) if x.is_floating_point() else x, grad.detach().to(weight.dtype))
 
-    taps: Tensor = Tapped.apply(output, torch.zeros((), requires_grad=True), passed)
+    taps: Tensor = RecordGradient.apply(output, torch.zeros((), requires_grad=True), passed)
     return taps

@@ -10,9 +10,9 @@ from torch import Tensor
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models.fit import Fit
-from aisec_lab.models.stacked import Stack, fit_together
+from aisec_lab.models.stacked import ModelStack, fit_stack
 from aisec_lab.privacy.accounting import SampledGaussian
-from aisec_lab.privacy.clipping import TINY, Flat, Ghost
+from aisec_lab.privacy.clipping import TINY, FlatClipping, GhostClipping
 from aisec_lab.privacy.dp_sgd import DPSGD
 from aisec_lab.privacy.sampling import normals, uniforms
 
@@ -34,8 +34,8 @@ def mechanism_of_a_member(private: DPSGD, fit: Fit, rows: int) -> SampledGaussia
     return private.mechanism(fit, rows // 2)
 
 
-def fit_privately_together(
-    stack: Stack,
+def fit_private_stack(
+    stack: ModelStack,
     dataset: Dataset,
     included: Tensor,
     private: DPSGD,
@@ -57,16 +57,16 @@ def fit_privately_together(
     Raises:
         ValueError: also another clipping, a release, or what `mechanism_of_a_member` refuses.
     """
-    if type(private.clipping) not in (Flat, Ghost) or private.release:
+    if type(private.clipping) not in (FlatClipping, GhostClipping) or private.release:
         raise ValueError(f"a stack is trained with Flat or Ghost clipping and not for release, got {private}: use Fit")
     if private.objective != Standard() or private.stop is not None:
         raise ValueError("a stack is trained with the objective Standard and to its end: use Fit for another")
     mechanism, norm = mechanism_of_a_member(private, fit, len(dataset)), private.clipping.max_grad_norm
     step = partial(
-        private_together, norm=norm, noise=mechanism.sigma * norm, expected=fit.batch_size, generators=generators
+        private_stack_step, norm=norm, noise=mechanism.sigma * norm, expected=fit.batch_size, generators=generators
     )
     batches = partial(poisson_steps, mechanism=mechanism)
-    return fit_together(stack, dataset, included, fit=fit, generators=generators, step=step, batches=batches)
+    return fit_stack(stack, dataset, included, fit=fit, generators=generators, step=step, batches=batches)
 
 
 def poisson_steps(
@@ -77,8 +77,8 @@ def poisson_steps(
     return mechanism.steps, (joined.nonzero().squeeze(1) for joined in draws)
 
 
-def private_together(
-    stack: Stack,
+def private_stack_step(
+    stack: ModelStack,
     x: Tensor,
     y: Tensor,
     there: Tensor,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aisec_lab.privacy.columns import Charge, check_categories, checked, places
-from aisec_lab.privacy.noise import Cells, Noise
+from aisec_lab.privacy.noise import Cells, ReleaseNoise
 
 ALGORITHMS = ("aim", "mst")
 NULL = 0  # its place among a column's cells
@@ -74,7 +74,7 @@ class Synthetic:
     rows: int | None = None
 
     def __post_init__(self) -> None:
-        Noise(self.epsilon, self.delta)
+        ReleaseNoise(self.epsilon, self.delta)
         if not self.delta:
             raise ValueError("delta must be positive, got 0: the noise is Gaussian; a tenth of 1 / rows is common")
         if len(self.categories) < 2:
@@ -93,7 +93,7 @@ class Synthetic:
         It is that of one Gaussian draw (Bun & Steinke, 2016, arXiv:1605.02065, proposition 1.6), whose noise OpenDP
         has already found.
         """
-        most = 1 / (2 * Noise(self.epsilon, self.delta).scale ** 2)
+        most = 1 / (2 * ReleaseNoise(self.epsilon, self.delta).scale ** 2)
         less = (most * (1 - 1e-9 * hair) for hair in count(1))
         return next(rho for rho in less if _adds_up(rho, len(self.categories) - 1))
 

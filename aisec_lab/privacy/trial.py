@@ -18,7 +18,7 @@ FEW = 9  # rows of a draw that is cheap
 LATER = "it keeps something from batch to batch, or draws chance of its own: take that out, or name it `generator`"
 
 
-class RowsMeetError(Exception):
+class CrossSampleError(Exception):
     """Rows meet: says how, and at which batches it was seen."""
 
     def __init__(self, how: str, rows: Batch = (), mixed: Batch = (), same: Tensor | None = None) -> None:
@@ -98,11 +98,11 @@ class Trial:
         first, again = self._answers(rows, seed=seed), self._answers(rows, seed=seed)
         doubt = 10 * (again - first).nan_to_num().abs().max() if self.cuda else torch.tensor(0.0)  # atomic sums
         if differ(first, again, doubt.clamp(max=rounding_of(first))):
-            raise RowsMeetError(f"it answers the same rows differently when it is asked again; {LATER}")
+            raise CrossSampleError(f"it answers the same rows differently when it is asked again; {LATER}")
         for changed in halves(len(first)):
             mixed = exchanged(rows, others, changed)
             if differ(first[~changed], self._answers(mixed, seed=seed)[~changed], doubt):
-                raise RowsMeetError("what it answers for a row changes when other rows do", rows, mixed, ~changed)
+                raise CrossSampleError("what it answers for a row changes when other rows do", rows, mixed, ~changed)
         return first
 
     def of_removals(self, rows: Batch, first: Tensor, seed: int) -> None:
@@ -112,7 +112,7 @@ class Trial:
             first = self._answers(rows, seed=seed, calm=True)
         for kept in (slice(1, None), slice(None, -1), slice(None, None, 2), slice(3, 4)):
             if differ(first[kept], self._answers(taken(rows, kept), seed=seed, calm=calm), rounding_of(first)):
-                raise RowsMeetError("what it answers for a row changes when other rows leave")
+                raise CrossSampleError("what it answers for a row changes when other rows leave")
 
     def of_the_past(self, rows: Batch, others: Batch) -> None:
         """Show it other batches before, and one that is smaller: afterwards it answers the same, in either mode."""
@@ -120,9 +120,9 @@ class Trial:
             first = self._answers(others, rows, seed=0, calm=calm)
             for before in (rows, taken(others, slice(1, None))):
                 if differ(first, self._answers(before, rows, seed=0, calm=calm), torch.tensor(0.0)):
-                    raise RowsMeetError(f"what it answers for a row depends on the batches before; {LATER}")
+                    raise CrossSampleError(f"what it answers for a row depends on the batches before; {LATER}")
 
-    def place_of(self, found: RowsMeetError) -> tuple[str, nn.Module]:
+    def place_of(self, found: CrossSampleError) -> tuple[str, nn.Module]:
         """The innermost layer whose outputs for rows that are the same differ where its inputs do not, and its name."""
         if found.same is None:
             return "", self.model

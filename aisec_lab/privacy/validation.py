@@ -5,20 +5,22 @@ from torch import nn
 
 from aisec_lab.data import Dataset
 from aisec_lab.models import Objective
-from aisec_lab.privacy.clipping import Flat, Ghost, RowByRow
+from aisec_lab.privacy.clipping import FlatClipping, GhostClipping, RowByRowClipping
 from aisec_lab.privacy.gradients import replacements, trained
 from aisec_lab.privacy.made_up import nobodys
 from aisec_lab.privacy.mixing import (
-    BackwardMixingError,
-    refuse_mixing,
-    refuse_mixing_gradients,
-    refuse_mixing_objective,
+    CrossSampleGradientError,
+    check_per_sample,
+    check_per_sample_gradients,
+    check_per_sample_objective,
 )
 
 FULL = (torch.float32, torch.float64)
 
 
-def check_private(model: nn.Module, dataset: Dataset, objective: Objective, clipping: Flat, batch_size: int) -> None:
+def check_private(
+    model: nn.Module, dataset: Dataset, objective: Objective, clipping: FlatClipping, batch_size: int
+) -> None:
     """Refuse a model or an objective whose rows could not be protected; on copies, and on rows that are nobody's.
 
     Args:
@@ -41,29 +43,31 @@ def check_private(model: nn.Module, dataset: Dataset, objective: Objective, clip
                 "noise: train in float32 (model.float()), with torch.autocast inside of forward where the passes shall "
                 "be faster, and convert what is trained, which costs no privacy"
             )
-    refuse_mixing(model, x, batch_size)
-    refuse_mixing_objective(model, objective, x, y, batch_size)
-    fault = fault_of(model, x, y, objective, clipping)
+    check_per_sample(model, x, batch_size)
+    check_per_sample_objective(model, objective, x, y, batch_size)
+    fault = find_error(model, x, y, objective, clipping)
     if fault is not None:
-        others = [kind for kind in (Flat(), RowByRow()) if type(kind) is not type(clipping)]
-        works = next((kind for kind in others if fault_of(model, x, y, objective, kind) is None), None)
+        others = [kind for kind in (FlatClipping(), RowByRowClipping()) if type(kind) is not type(clipping)]
+        works = next((kind for kind in others if find_error(model, x, y, objective, kind) is None), None)
         told = " ".join(str(fault).split())  # Opacus's is of several lines
         mend = f"use clipping {type(works).__name__}" if works else "no clipping takes it"
-        mend += "" if isinstance(clipping, Ghost) else replacements(model)
+        mend += "" if isinstance(clipping, GhostClipping) else replacements(model)
         raise ValueError(
             f"clipping {type(clipping).__name__} cannot take {type(model).__name__}: {told}: {mend}"
         ) from fault
 
 
-def fault_of(model: nn.Module, x: torch.Tensor, y: torch.Tensor, objective: Objective, kind: Flat) -> Exception | None:
+def find_error(
+    model: nn.Module, x: torch.Tensor, y: torch.Tensor, objective: Objective, kind: FlatClipping
+) -> Exception | None:
     """Why a clipping cannot take the rows' gradients of a model, of whatever kind torch or Opacus raises; or nothing.
 
     Raises:
         ValueError: rows mix in the backward pass.
     """
     try:
-        refuse_mixing_gradients(model, objective, x, y, kind)
-    except BackwardMixingError:
+        check_per_sample_gradients(model, objective, x, y, kind)
+    except CrossSampleGradientError:
         raise
     except Exception as fault:
         return fault

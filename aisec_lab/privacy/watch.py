@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from aisec_lab.data import Dataset
 from aisec_lab.models.fit import Losses, Step
-from aisec_lab.privacy.gradients import Gradients, of_no_rows
+from aisec_lab.privacy.gradients import PerSampleGradients, zero_gradients
 
 Stop = Callable[[nn.Module], bool]
 
@@ -37,7 +37,7 @@ class Tally:
         asked = {} if self.stop is None else {"stopped": float(bool(self.stop((self.model or model).eval())))}
         return {"dropped_rows": found} | asked
 
-    def spoiled(self, history: list[dict[str, float]]) -> bool:
+    def should_stop(self, history: list[dict[str, float]]) -> bool:
         """No epoch is."""
         return False
 
@@ -68,9 +68,9 @@ def of_finite(
     rows: Tensor,
     *,
     model: nn.Module,
-    gradients: Callable[[Callable[[], Tensor]], Gradients],
+    gradients: Callable[[Callable[[], Tensor]], PerSampleGradients],
     tally: Tally,
-) -> Gradients:
+) -> PerSampleGradients:
     """The gradients of those of the rows that have finite ones; the others are left out of the pass."""
     while len(rows):
         found = gradients(partial(losses, rows))
@@ -79,7 +79,7 @@ def of_finite(
             return found
         tally.rows += int((~finite).sum())
         rows = rows[finite]
-    return of_no_rows(model)
+    return zero_gradients(model)
 
 
 def watched(model: nn.Module, optimizer: Optimizer, losses: Losses, *, step: Step, kept: dict[str, Tensor]) -> Tensor:

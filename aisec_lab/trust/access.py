@@ -18,7 +18,7 @@ MOST_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Rule:
+class AccessRule:
     """A line of the policy: this role may do this to every object that the pattern covers."""
 
     role: str
@@ -39,7 +39,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class AccessRefusal:
     """A request that the policy did not grant."""
 
     role: str
@@ -67,7 +67,7 @@ class Access:
     """
 
     folder: Path
-    record: Callable[[Refusal], object] | None = None
+    record: Callable[[AccessRefusal], object] | None = None
 
     @cached_property
     def _enforcer(self) -> casbin.Enforcer:
@@ -87,9 +87,9 @@ class Access:
         return enforcer
 
     @cached_property
-    def rules(self) -> tuple[Rule, ...]:
+    def rules(self) -> tuple[AccessRule, ...]:
         """The policy, in the order of its file."""
-        return tuple(Rule(*fields) for fields in self._enforcer.get_policy())
+        return tuple(AccessRule(*fields) for fields in self._enforcer.get_policy())
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ class Access:
         if self.allowed(role, action, obj):
             return
         if self.record is not None:
-            self.record(Refusal(role, action, obj))
+            self.record(AccessRefusal(role, action, obj))
         who = ", ".join(other for other in self.roles if self.allowed(other, action, obj)) or "nobody"
         raise PermissionError(
             f"{role} may not {action} {obj} ({who} may): `aisec access explain {role} {action} {obj}` says why"
@@ -131,14 +131,14 @@ class Access:
         heading = "the nearest rules:" if near else "and no rule comes near"
         return "\n".join([f"{role} may not {action} {obj}: no rule grants it, {heading}", *near[:MOST_SHOWN], *more])
 
-    def _granted(self, role: str, action: str, obj: str) -> Rule | None:
+    def _granted(self, role: str, action: str, obj: str) -> AccessRule | None:
         """The rule by which pycasbin grants a request."""
         _check_name("role", role, self.roles)
         _check_name("action", action, ACTIONS)
         if not OBJECT.fullmatch(obj):
             raise ValueError(f"no object {obj!r}: name it from the project's root, as data/NAME, models/NAME or ledger")
         granted, fields = self._enforcer.enforce_ex(role, action, obj)
-        return Rule(*fields) if granted else None
+        return AccessRule(*fields) if granted else None
 
 
 def _check_line(policy: Path, line: str, fields: list[str]) -> None:

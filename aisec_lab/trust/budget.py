@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from aisec_lab.files import write_json
-from aisec_lab.privacy.accounting import Mechanism, SampledGaussian, Statement, check_target, epsilon
+from aisec_lab.privacy.accounting import Mechanism, PrivacyStatement, SampledGaussian, check_target, epsilon
 from aisec_lab.trust.records import SHA256
 
 SCHEMA = 1
-KINDS: dict[str, type[Mechanism]] = {"sampled_gaussian": SampledGaussian, "statement": Statement}
+KINDS: dict[str, type[Mechanism]] = {"sampled_gaussian": SampledGaussian, "statement": PrivacyStatement}
 ROUNDING = 1e-9  # ten tenths may be spent of one
 
 

@@ -11,8 +11,8 @@ from typing import IO, Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from aisec_lab.files import written_beside
-from aisec_lab.trust.merkle import Tree, consistency_path, inclusion_path
-from aisec_lab.trust.records import RECORDED, Change, Entry, Head, check_signing_key, fault_of, now
+from aisec_lab.trust.merkle import MerkleTree, consistency_path, inclusion_path
+from aisec_lab.trust.records import RECORDED, LedgerChange, LedgerEntry, LedgerHead, check_signing_key, find_error, now
 from aisec_lab.trust.signing_keys import make_signing_key, read_signing_key, write_verifying_key
 
 ENTRIES, HEAD, PUBLIC_KEY = "entries.jsonl", "head.json", "public_key.pem"
@@ -55,7 +55,7 @@ class Ledger:
         (ledger.folder / ".gitattributes").write_text("* -text -merge\n")  # neither line ends nor merges change a byte
         write_verifying_key(ledger.folder / PUBLIC_KEY, key.public_key())
         entries.touch()
-        ledger._write_head(Tree(), now(), key)  # last: before it there is no ledger, and this can be done again
+        ledger._write_head(MerkleTree(), now(), key)  # last: before it there is no ledger, and this can be done again
         return ledger
 
     def read(self) -> Contents:
@@ -69,11 +69,11 @@ class Ledger:
         with self._locked("rb", fcntl.LOCK_SH) as file:
             return self._contents(file)
 
-    def last(self, name: str) -> Entry | None:
+    def last(self, name: str) -> LedgerEntry | None:
         """The last entry about the object `name`, or None; unchecked, as `read` is."""
         return _last(name, self.read().lines)
 
-    def append(self, change: Change, key: Ed25519PrivateKey) -> Entry:
+    def append(self, change: LedgerChange, key: Ed25519PrivateKey) -> LedgerEntry:
         """Add an entry, and sign the new head.
 
         Args:
@@ -98,7 +98,7 @@ class Ledger:
             for name in ("before", "after"):
                 stated[name] = recorded.get(stated[name], stated[name])
             time = now()
-            entry = Entry(index=tree.size, root=tree.root.hex(), time=time, **stated).signed(key)
+            entry = LedgerEntry(index=tree.size, root=tree.root.hex(), time=time, **stated).signed(key)
             tree.add(entry.line())
 
             file.truncate(file.tell() - len(contents.torn))
@@ -120,7 +120,7 @@ class Ledger:
         path = [digest.hex() for digest in inclusion_path(lines, index)]
         return {"kind": "inclusion", "index": index, "entry": lines[index].decode(), "path": path, "head": asdict(head)}
 
-    def prove_consistency(self, old: Head) -> dict[str, Any]:
+    def prove_consistency(self, old: LedgerHead) -> dict[str, Any]:
         """The hashes that show this ledger to begin with all that `old` was signed over: JSON and errors as above."""
         lines, head = self._under_head()
         if old.size > len(lines):
@@ -128,23 +128,23 @@ class Ledger:
         path = [digest.hex() for digest in consistency_path(lines, old.size)]
         return {"kind": "consistency", "old": asdict(old), "path": path, "head": asdict(head)}
 
-    def _under_head(self) -> tuple[tuple[bytes, ...], Head]:
+    def _under_head(self) -> tuple[tuple[bytes, ...], LedgerHead]:
         contents = self.read()
         head = read_head(self.folder / HEAD, contents.head)
         lines = contents.lines[: head.size]
-        if (len(lines), Tree(lines).root.hex()) != (head.size, head.root):
+        if (len(lines), MerkleTree(lines).root.hex()) != (head.size, head.root):
             raise ValueError(f"{self.folder / ENTRIES} is not what its head was signed over: see `aisec ledger verify`")
         return lines, head
 
-    def _continued(self, contents: Contents, key: Ed25519PublicKey) -> Tree:
+    def _continued(self, contents: Contents, key: Ed25519PublicKey) -> MerkleTree:
         """The tree of a ledger that is what its head says, but for one signed entry that it may not count yet."""
         mend = "see `aisec ledger verify`; nothing was signed"
         head = read_head(self.folder / HEAD, contents.head)
         if not head.is_signed(key):
             raise ValueError(f"{self.folder / HEAD} was not signed with this key: {mend}")
-        tree, more = Tree(contents.lines[: head.size]), contents.lines[head.size :]
+        tree, more = MerkleTree(contents.lines[: head.size]), contents.lines[head.size :]
         fits = (tree.size, tree.root.hex()) == (head.size, head.root)
-        if not fits or any(fault_of(line, head.size, head.root, key) for line in more):  # one at most has that index
+        if not fits or any(find_error(line, head.size, head.root, key) for line in more):  # one at most has that index
             raise ValueError(f"{self.folder / ENTRIES} is not what its head was signed over: {mend}")
         for line in more:
             tree.add(line)
@@ -155,11 +155,11 @@ class Ledger:
         head = self.folder / HEAD
         return Contents(tuple(lines), torn, head.read_bytes() if head.exists() else None)
 
-    def _write_head(self, tree: Tree, time: str, key: Ed25519PrivateKey) -> None:
+    def _write_head(self, tree: MerkleTree, time: str, key: Ed25519PrivateKey) -> None:
         for left_by_a_kill in self.folder.glob(f".{HEAD}.*.part"):
             left_by_a_kill.unlink()
         with written_beside(self.folder / HEAD) as beside:
-            beside.write_bytes(Head(size=tree.size, root=tree.root.hex(), time=time).signed(key).line() + b"\n")
+            beside.write_bytes(LedgerHead(size=tree.size, root=tree.root.hex(), time=time).signed(key).line() + b"\n")
         folder = os.open(self.folder, os.O_RDONLY)
         try:
             os.fsync(folder)  # else a power cut could bring an older head back
@@ -183,7 +183,7 @@ class Ledger:
             # git put another file in its place while this one waited: lock that
 
 
-def read_head(path: str | os.PathLike[str], content: bytes | None = None) -> Head:
+def read_head(path: str | os.PathLike[str], content: bytes | None = None) -> LedgerHead:
     """Read a head, such as one kept elsewhere; its signature is not looked at.
 
     Raises:
@@ -195,11 +195,11 @@ def read_head(path: str | os.PathLike[str], content: bytes | None = None) -> Hea
             raise FileNotFoundError(f"no head at {path}")
         content = Path(path).read_bytes()
     try:
-        return Head.parse(content.removesuffix(b"\n"))
+        return LedgerHead.parse(content.removesuffix(b"\n"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _last(name: str, lines: tuple[bytes, ...]) -> Entry | None:
-    entries = (Entry.parse(line) for line in reversed(lines))
+def _last(name: str, lines: tuple[bytes, ...]) -> LedgerEntry | None:
+    entries = (LedgerEntry.parse(line) for line in reversed(lines))
     return next((entry for entry in entries if entry.object == name), None)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from aisec_lab.trust.proof import EMPTY, leaf_hash, node_hash
 
 
-class Tree:
+class MerkleTree:
     """A tree that grows by one line at a time and always knows its root.
 
     It keeps only the roots of its perfect subtrees, largest first: as many as `size` has binary ones.
@@ -86,7 +86,7 @@ def consistency_path(lines: Sequence[bytes], old_size: int) -> list[bytes]:
 
 
 def _root(leaves: Sequence[bytes]) -> bytes:
-    tree = Tree()
+    tree = MerkleTree()
     for leaf in leaves:
         tree._add(leaf)
     return tree.root

@@ -26,7 +26,7 @@ def now() -> str:
 
 
 @dataclass(frozen=True)
-class Change:
+class LedgerChange:
     """What somebody did to an object, and what was asked of the ledger: to be appended.
 
     Raises:
@@ -110,7 +110,7 @@ class Signed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry(Signed):
+class LedgerEntry(Signed):
     """One change, in its place: `index` counts from 0, `root` is that of the tree over all lines before it."""
 
     KIND = b"aisec ledger entry\n"
@@ -130,7 +130,7 @@ class Entry(Signed):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head(Signed):
+class LedgerHead(Signed):
     """What the ledger was at some time: a copy kept elsewhere shows whether it still begins with that."""
 
     KIND = b"aisec ledger head\n"
@@ -146,10 +146,10 @@ def check_signing_key(key: object) -> None:
         raise ValueError(f"an Ed25519 private key signs, got a {type(key).__name__}: take read_signing_key(path)")
 
 
-def fault_of(line: bytes, index: int, root: str, key: Ed25519PublicKey) -> str | None:
+def find_error(line: bytes, index: int, root: str, key: Ed25519PublicKey) -> str | None:
     """What is wrong with a line that stands at `index`, after lines whose root is `root`; None where nothing is."""
     try:
-        entry = Entry.parse(line)
+        entry = LedgerEntry.parse(line)
     except ValueError:
         return "is no entry: it was edited, or written by something else"
     if not entry.is_signed(key):

@@ -25,7 +25,7 @@ from typing import IO, Protocol, runtime_checkable
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from aisec_lab.trust.vault_stream import KEY, PREFIX, Source, Stream
+from aisec_lab.trust.vault_stream import KEY, PREFIX, CipherStream, Source
 
 MAGIC = b"aisec\x00v1"
 FILE, FOLDER = 0, 1
@@ -51,10 +51,10 @@ class Unwraps(Protocol):
         """The data key."""
 
 
-def _keyed(data_key: bytes, header: bytes, prefix: bytes, chunk: int) -> tuple[Stream, bytes]:
+def _keyed(data_key: bytes, header: bytes, prefix: bytes, chunk: int) -> tuple[CipherStream, bytes]:
     """The stream under a data key and a header, and the commitment to both."""
     derived = HKDF(SHA256(), KEY + COMMITMENT, salt=None, info=header).derive(data_key)
-    return Stream(derived[:KEY], prefix, header, chunk), derived[KEY:]
+    return CipherStream(derived[:KEY], prefix, header, chunk), derived[KEY:]
 
 
 def write_sealed(source: Source, sink: IO[bytes], key: Wraps, *, inside: int, chunk: int = CHUNK) -> None:

@@ -40,7 +40,7 @@ def _fill(source: Source, buffer: bytearray) -> int:
 
 
 @dataclass(frozen=True)
-class Stream:
+class CipherStream:
     """AES-256-GCM in the STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár, 2015, eprint 2015/189).
 
     Chunk i is sealed under the nonce `prefix || i (4 bytes, big-endian) || last (1 byte, 1 on the last chunk else 0)`

@@ -7,13 +7,13 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from aisec_lab.trust.ledger import Ledger
-from aisec_lab.trust.merkle import Tree
+from aisec_lab.trust.merkle import MerkleTree
 from aisec_lab.trust.proof import check_proof
-from aisec_lab.trust.records import Head, fault_of
+from aisec_lab.trust.records import LedgerHead, find_error
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VerificationResult:
     """Whether a ledger is what was signed."""
 
     size: int  # whole entries in the file
@@ -34,7 +34,7 @@ class Verdict:
         )
 
 
-def verify(ledger: Ledger, public_key: Ed25519PublicKey, *, head: Head | None = None) -> Verdict:
+def verify(ledger: Ledger, public_key: Ed25519PublicKey, *, head: LedgerHead | None = None) -> VerificationResult:
     """Find any edit, deletion, insertion, reordering or truncation, and name the first bad entry.
 
     Why it can be named: each entry is signed by itself, with its index and the root over all lines before it. Who
@@ -58,16 +58,16 @@ def verify(ledger: Ledger, public_key: Ed25519PublicKey, *, head: Head | None = 
     """
     contents = ledger.read()
     size = len(contents.lines)
-    tree = Tree()
+    tree = MerkleTree()
     roots = [tree.root.hex()]
     for index, line in enumerate(contents.lines):
-        if fault := fault_of(line, index, roots[-1], public_key):
-            return Verdict(size, fault, index)
+        if fault := find_error(line, index, roots[-1], public_key):
+            return VerificationResult(size, fault, index)
         tree.add(line)
         roots.append(tree.root.hex())
 
     try:
-        own = Head.parse((contents.head or b"").removesuffix(b"\n"))
+        own = LedgerHead.parse((contents.head or b"").removesuffix(b"\n"))
     except ValueError:
         own = None
     heads = {"head.json": own} | ({} if head is None else {"the head kept elsewhere": head})
@@ -75,27 +75,29 @@ def verify(ledger: Ledger, public_key: Ed25519PublicKey, *, head: Head | None = 
     for name, one in signed.items():
         if one.size > size:
             how = "is torn" if contents.torn and one.size == size + 1 else "is missing: the ledger was cut off there"
-            return Verdict(size, f"{how} ({name} was signed over {one.size})", size)
+            return VerificationResult(size, f"{how} ({name} was signed over {one.size})", size)
     if contents.head is None:
-        return Verdict(size, "head.json is missing")
+        return VerificationResult(size, "head.json is missing")
     for name in heads:
         if name not in signed:
-            return Verdict(size, f"{name} was edited, or not signed with this ledger's key")
+            return VerificationResult(size, f"{name} was edited, or not signed with this ledger's key")
         if signed[name].root != roots[signed[name].size]:
-            return Verdict(size, f"{name} was signed over another history: who holds the key wrote two")
+            return VerificationResult(size, f"{name} was signed over another history: who holds the key wrote two")
     assert own is not None
     if own.size < size - 1:
-        return Verdict(size, f"head.json is an older one: it counts {own.size} of {size} entries")
+        return VerificationResult(size, f"head.json is an older one: it counts {own.size} of {size} entries")
 
     notes = []
     if own.size < size:
         notes.append(f"entry {own.size} is signed but not yet under the head (an append was killed)")
     if contents.torn:
         notes.append("the last line is torn and was never acknowledged: the next append removes it")
-    return Verdict(size, note="; ".join(notes) or None)
+    return VerificationResult(size, note="; ".join(notes) or None)
 
 
-def fault_of_proof(proof: Mapping[str, Any], public_key: Ed25519PublicKey, *, head: Head | None = None) -> str | None:
+def find_proof_error(
+    proof: Mapping[str, Any], public_key: Ed25519PublicKey, *, head: LedgerHead | None = None
+) -> str | None:
     """What is wrong with an exported proof, in a sentence; None where nothing is.
 
     Args:
@@ -108,8 +110,8 @@ def fault_of_proof(proof: Mapping[str, Any], public_key: Ed25519PublicKey, *, he
     """
     holds = check_proof(proof)
     try:
-        newer = Head(**proof["head"])
-        readers = Head(**proof["old"]) if proof["kind"] == "consistency" else newer
+        newer = LedgerHead(**proof["head"])
+        readers = LedgerHead(**proof["old"]) if proof["kind"] == "consistency" else newer
     except TypeError as error:
         raise ValueError(f"not a proof of a ledger: {error}") from error
     if not (newer.is_signed(public_key) and readers.is_signed(public_key)):

@@ -10,7 +10,7 @@ import click
 from aisec_lab.workbench.configuration import project_root
 
 if TYPE_CHECKING:
-    from aisec_lab.trust.access import Refusal
+    from aisec_lab.trust.access import AccessRefusal
 
 GUARDED = ("data", "models")  # folders of the project whose contents are objects of the policy
 Command = Callable[..., object]
@@ -53,16 +53,16 @@ def permit_if_named(role: str | None, action: str, obj: str) -> None:
         permit(role, action, obj)
 
 
-def recorded(refusal: "Refusal") -> None:
+def recorded(refusal: "AccessRefusal") -> None:
     """Append a refusal to the project's ledger, where there is one."""
-    from aisec_lab.trust import Change, Ledger, read_signing_key
+    from aisec_lab.trust import Ledger, LedgerChange, read_signing_key
     from aisec_lab.workbench import provenance
     from aisec_lab.workbench.ledger_command import FOLDER, SIGNING_KEY
 
     root = project_root()
     if (root / FOLDER).exists():
         why = f"{refusal.role} may not {refusal.action} it"
-        change = Change(provenance.person(), "refuse", refusal.object, why, commit=provenance.commit())
+        change = LedgerChange(provenance.git_author(), "refuse", refusal.object, why, commit=provenance.commit())
         Ledger(root / FOLDER).append(change, read_signing_key(root / SIGNING_KEY))
 
 

@@ -55,14 +55,14 @@ def charge(
     delta: float | None,
 ) -> None:
     """Write down what a run or release is about to spend of PATH's budget; what would pass the limit is refused."""
-    from aisec_lab.privacy.accounting import Mechanism, SampledGaussian, Statement
+    from aisec_lab.privacy.accounting import Mechanism, PrivacyStatement, SampledGaussian
     from aisec_lab.trust.budget import Charge
 
     mechanism: Mechanism
     if q is not None and sigma is not None and steps is not None and epsilon is None and delta is None:
         mechanism = SampledGaussian(q, sigma, steps)
     elif epsilon is not None and q is None and sigma is None and steps is None:
-        mechanism = Statement(epsilon, delta or 0.0)
+        mechanism = PrivacyStatement(epsilon, delta or 0.0)
     else:
         raise ValueError("give --q, --sigma and --steps of a training, or --epsilon and --delta of a release")
     account = _book().charge(*_named(dataset), Charge(name, (mechanism,)))

@@ -20,11 +20,11 @@ from aisec_lab.workbench.ingest_command import ingest
 from aisec_lab.workbench.ledger_command import ledger
 from aisec_lab.workbench.node_command import node
 from aisec_lab.workbench.repro_command import repro
-from aisec_lab.workbench.stage import die_with_dvc, enter_stage
+from aisec_lab.workbench.stage import enter_stage, exit_with_parent
 from aisec_lab.workbench.vault_command import vault
 
 
-class Door(click.Group):
+class FriendlyErrors(click.Group):
     """What a person got wrong becomes one line and exit code 2; nothing else is caught."""
 
     def invoke(self, ctx: click.Context) -> object:
@@ -36,10 +36,10 @@ class Door(click.Group):
             ctx.exit(2)
 
 
-@click.group(cls=Door, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=FriendlyErrors, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """aisec_lab: study attacks on machine learning, and what each defense buys and costs."""
-    die_with_dvc()
+    exit_with_parent()
 
 
 main.add_command(access)
@@ -130,7 +130,7 @@ def report(folder: Path) -> None:
 @main.command()
 def check() -> None:
     """Hold what this machine just computed against the committed results/metrics.json."""
-    from aisec_lab.evaluation import judge
+    from aisec_lab.evaluation import compare_claims
 
     here = project_root() / "results" / "metrics.json"
     if not here.exists():
@@ -151,7 +151,7 @@ def check() -> None:
         "the machine of the claims: values must be equal" if identical else "another machine: values within intervals"
     )
     click.echo(asked)
-    verdicts = judge(found["claims"], claimed["claims"], identical=identical)
+    verdicts = compare_claims(found["claims"], claimed["claims"], identical=identical)
     for verdict in verdicts:
         click.echo(verdict)
     lost = [verdict for verdict in verdicts if not verdict.reproduced]

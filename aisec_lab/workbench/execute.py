@@ -78,7 +78,7 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
             imported=imported,
             shutdown_kernel="immediate",  # all is written: a polite end takes longer than the imports
         )
-        scrub(executed)
+        strip_volatile(executed)
     except PapermillExecutionError as error:
         if error.ename == "ValueError":
             failed.unlink()
@@ -104,7 +104,7 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
     failed.unlink()
 
 
-def scrub(notebook: NotebookNode) -> None:
+def strip_volatile(notebook: NotebookNode) -> None:
     """Take out of an executed notebook all that differs at each run.
 
     Times, random identifiers and widgets go; what a cell says on stderr (progress, warnings with paths) was for

@@ -60,7 +60,7 @@ def append(context: click.Context, who: str | None, what: str, name: str, why: s
 
     To record a version that a rollback may go back to (accept, train), a role must also be one that may write it.
     """
-    from aisec_lab.trust import Change, content_sha256, read_signing_key
+    from aisec_lab.trust import LedgerChange, content_sha256, read_signing_key
     from aisec_lab.workbench import provenance
 
     _permit(context, role, "append")
@@ -76,8 +76,8 @@ def append(context: click.Context, who: str | None, what: str, name: str, why: s
     key = read_signing_key(key_file)
     after = content_sha256(place) if place.exists() else None
     restore = provenance.restore(name) if after else None
-    change = Change(
-        who=who or provenance.person(),
+    change = LedgerChange(
+        who=who or provenance.git_author(),
         action=what,
         object=name,
         why=why,
@@ -99,13 +99,13 @@ def append(context: click.Context, who: str | None, what: str, name: str, why: s
 @click.pass_context
 def log(context: click.Context, name: str | None, key: Path | None, role: str | None) -> None:
     """Show the entries, as far as they hold."""
-    from aisec_lab.trust import Entry, read_verifying_key, verify
+    from aisec_lab.trust import LedgerEntry, read_verifying_key, verify
 
     _permit(context, role, "read")
     record = _ledger(context)
     verdict = verify(record, read_verifying_key(key or _public_key(record)))
     sound = record.read().lines[: verdict.size if verdict.entry is None else verdict.entry]
-    for entry in map(Entry.parse, sound):
+    for entry in map(LedgerEntry.parse, sound):
         if name in (None, entry.object):
             change = f"{_short(entry.before)} -> {_short(entry.after)}"
             click.echo(
@@ -158,7 +158,7 @@ def prove(context: click.Context, index: int | None, since: Path | None, role: s
 @click.pass_context
 def check_proof(context: click.Context, file: Path, kept: Path | None, key: Path | None) -> None:
     """Check a proof without the ledger: its hashes, the signatures of its heads, and --head if you hold one."""
-    from aisec_lab.trust import fault_of_proof, read_head, read_verifying_key
+    from aisec_lab.trust import find_proof_error, read_head, read_verifying_key
 
     if not file.exists():
         raise FileNotFoundError(f"no proof at {file}")
@@ -167,7 +167,7 @@ def check_proof(context: click.Context, file: Path, kept: Path | None, key: Path
     except ValueError as error:
         raise ValueError(f"{file} is no proof: {error}") from error
     public_key = read_verifying_key(key or _public_key(_ledger(context)))
-    _refuse(fault_of_proof(proof, public_key, head=read_head(kept) if kept else None))
+    _refuse(find_proof_error(proof, public_key, head=read_head(kept) if kept else None))
     click.echo(
         f"entry {proof['index']} is in the ledger of {proof['head']['size']}: {proof['entry']}"
         if proof["kind"] == "inclusion"

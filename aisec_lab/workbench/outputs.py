@@ -24,7 +24,7 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2)
 
 
 @contextmanager
-def held(name: str) -> Iterator[Output]:
+def is_complete(name: str) -> Iterator[Output]:
     """The output at `name` of the project in which we stand; no command of DVC reads or writes it meanwhile.
 
     Raises:
@@ -48,7 +48,7 @@ def keep(out: Output) -> str:
 
 
 @contextmanager
-def bring(out: Output, md5: str) -> Iterator[Path]:
+def restore(out: Output, md5: str) -> Iterator[Path]:
     """Put other bytes of an output, from DVC's cache, in its place.
 
     Yields:
@@ -71,7 +71,7 @@ def bring(out: Output, md5: str) -> Iterator[Path]:
         there.fs_path = str(beside)
         there.checkout(force=True)
         yield beside
-        exchange(beside, place)
+        swap(beside, place)
 
 
 def write_lock(out: Output, *, whole_stage: bool) -> None:
@@ -95,7 +95,7 @@ def write_lock(out: Output, *, whole_stage: bool) -> None:
         dump_yaml(beside, written)
 
 
-def exchange(beside: Path, place: Path) -> None:
+def swap(beside: Path, place: Path) -> None:
     """Put what lies at `beside` at `place`, and the other way round, in one step where the file system has one."""
     if not place.exists():
         beside.rename(place)

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from aisec_lab.workbench.configuration import config_hash
 
 
-def person() -> str:
+def git_author() -> str:
     """Name and address as git knows them, else the name of the account."""
     name, address = _git("config", "user.name"), _git("config", "user.email")
     return f"{name} <{address}>" if name and address else name or getpass.getuser()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from aisec_lab.evaluation import rate, survivors, tidy
+from aisec_lab.evaluation import rate, tidy, worst_case
 from aisec_lab.files import written_beside
 from aisec_lab.workbench.collect import ROWS, write_study_table
 from aisec_lab.workbench.stages import TABLES, Declared
@@ -81,7 +81,7 @@ def attack_rows(outcomes: pd.DataFrame, evaluations: Cells) -> list[dict[str, An
     rows = []
     hashes = {place: _metrics(cell)["config"] for place, cell in evaluations.items()}
     for (objective, defense, seed, knob, level, attack), group in outcomes.groupby([*GROUP, "attack"], sort=True):
-        broken = survivors(group, GROUP)
+        broken = worst_case(group, GROUP)
         where = {
             "defense": named(objective, defense),
             "knob": knob,
@@ -107,7 +107,7 @@ def worst_rows(outcomes: pd.DataFrame, verdicts: Cells, config: DictConfig) -> l
             raise ValueError(
                 f"no attack of the study was run at its threat model {threat}: set ball.eps or an attack's"
             )
-        left = survivors(same, GROUP)
+        left = worst_case(same, GROUP)
         trusted = _metrics(verdicts[objective, defense, seed])["trusted"]
         where = threat | place | {"attack": "worst_case", "trusted": trusted}
         rows.append(rate("robust_accuracy", int(left.survives.sum()), len(left), **where))

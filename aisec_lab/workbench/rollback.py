@@ -7,16 +7,18 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aisec_lab.files import write_json
-from aisec_lab.trust import RECORDED, Change, Entry, Ledger, content_sha256, verify
+from aisec_lab.trust import RECORDED, Ledger, LedgerChange, LedgerEntry, content_sha256, verify
 from aisec_lab.workbench import provenance
 from aisec_lab.workbench.ledger_command import VERSIONS
-from aisec_lab.workbench.outputs import bring, held, keep, write_lock
+from aisec_lab.workbench.outputs import is_complete, keep, restore, write_lock
 
 DVC = "dvc:"
 INTENTS = Path(".aisec/rollback")  # of git no part: what a rollback is about to record, until it has
 
 
-def roll_back(name: str, index: int, *, record: Ledger, key: Ed25519PrivateKey, why: str | None = None) -> Entry | None:
+def roll_back(
+    name: str, index: int, *, record: Ledger, key: Ed25519PrivateKey, why: str | None = None
+) -> LedgerEntry | None:
     """Put the bytes of an earlier version in place of those that lie there, and record it.
 
     The version is built beside its place, compared with the sha256 of its entry, and put there in one step; then
@@ -45,7 +47,7 @@ def roll_back(name: str, index: int, *, record: Ledger, key: Ed25519PrivateKey, 
     md5 = str(version.restore).removeprefix(DVC)
     place, intent = Path(name), INTENTS / f"{name.replace('/', '.')}.json"
     whole_stage = place.parts[0] == "data"
-    with held(name) as out:
+    with is_complete(name) as out:
         former = record.last(name)  # now that no other rollback can add to it
         there = content_sha256(place) if place.exists() else None
         begun = _begun(intent, version.after) if there == version.after else None
@@ -63,8 +65,8 @@ def roll_back(name: str, index: int, *, record: Ledger, key: Ed25519PrivateKey, 
             replaced = keep(out)
             if not (former and former.after == there):
                 why += f" (what it replaced, {DVC}{replaced}, is in no entry)"
-        change = begun or Change(
-            who=provenance.person(),
+        change = begun or LedgerChange(
+            who=provenance.git_author(),
             action="rollback",
             object=name,
             why=why,
@@ -77,7 +79,7 @@ def roll_back(name: str, index: int, *, record: Ledger, key: Ed25519PrivateKey, 
         if there != version.after:
             intent.parent.mkdir(parents=True, exist_ok=True)
             write_json(intent, asdict(change))
-            with bring(out, md5) as beside:
+            with restore(out, md5) as beside:
                 if (found := content_sha256(beside)) != version.after:
                     raise ValueError(f"DVC keeps {found} as {version.restore}, entry {index} says {version.after}")
         write_lock(out, whole_stage=whole_stage)
@@ -86,15 +88,15 @@ def roll_back(name: str, index: int, *, record: Ledger, key: Ed25519PrivateKey, 
         return entry
 
 
-def _begun(intent: Path, after: str | None) -> Change | None:
+def _begun(intent: Path, after: str | None) -> LedgerChange | None:
     """What an earlier call, killed once the bytes lay there, was about to record; None where there was none."""
     if not intent.exists():
         return None
-    change = Change(**json.loads(intent.read_text()))
+    change = LedgerChange(**json.loads(intent.read_text()))
     return change if change.after == after else None
 
 
-def _version(name: str, index: int, record: Ledger, key: Ed25519PrivateKey) -> Entry:
+def _version(name: str, index: int, record: Ledger, key: Ed25519PrivateKey) -> LedgerEntry:
     """The entry of an accepted version of the object, from a ledger that holds."""
     verdict = verify(record, key.public_key())
     if not verdict.intact:
@@ -102,7 +104,7 @@ def _version(name: str, index: int, record: Ledger, key: Ed25519PrivateKey) -> E
     lines, see = record.read().lines, f"see `aisec ledger log --object {name}`"
     if not 0 <= index < len(lines):
         raise ValueError(f"no entry {index} in the ledger, which has {len(lines)}: {see}")
-    entry = Entry.parse(lines[index])
+    entry = LedgerEntry.parse(lines[index])
     if entry.object != name:
         raise ValueError(f"entry {index} is about {entry.object}, not {name}: {see}")
     if entry.action not in VERSIONS or entry.after is None:

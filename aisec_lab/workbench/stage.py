@@ -20,7 +20,7 @@ from aisec_lab.workbench.stages import key_of
 CODE, REACH = "code.json", "reach.json"  # what `aisec code` writes
 
 
-def die_with_dvc() -> None:
+def exit_with_parent() -> None:
     """Inside a DVC stage: do not outlive `dvc`, nor let a kernel do so; SIGKILL tells nobody. By hand: nothing."""
     if in_stage():
         threading.Thread(target=_watch, args=(_line(),), daemon=True).start()

@@ -12,13 +12,13 @@ from aisec_lab.attacks import (
     PGD,
     Adaptive,
     CrossEntropy,
+    DetectorAwareMargin,
+    EvadeDetector,
     Linf,
     RowNoise,
-    Undetected,
-    UndetectedMargin,
     Untargeted,
 )
-from aisec_lab.models import Counted, frozen, seeded
+from aisec_lab.models import PassCounter, frozen, seeded
 
 
 class Stairs(nn.Module):
@@ -102,7 +102,7 @@ def test_bpda_takes_the_surrogate_it_is_given(cnn, sample):
 def test_bpda_works_at_any_depth_frozen_and_counted(cnn, sample, seed):
     """Inside a nested, counted model that an attack freezes: it breaks what plain PGD does not, and counts go on."""
     x, y = sample
-    model = Counted(nn.Sequential(nn.Sequential(Stairs()), cnn).eval())
+    model = PassCounter(nn.Sequential(nn.Sequential(Stairs()), cnn).eval())
     plain = PGD(Linf(0.15), steps=20)(model, x, y, generator=seed(0))
     model.forward_passes = model.backward_passes = 0
     adaptive = Adaptive(Linf(0.15), partial(PGD, steps=20), BPDA())(model, x, y, generator=seed(0))
@@ -136,8 +136,8 @@ def test_to_be_rejected_is_no_success():
     """Columns: three classes and the reject option; the true class is 0. Only an accepted wrong answer wins."""
     logits = torch.tensor([[2.0, 1, 0, 1.5], [1, 2, 0, 1.5], [1, 2, 0, 3], [1, 0, 1.75, 1.25]])
     y = torch.zeros(4, dtype=torch.int64)
-    assert Undetected().margin(logits, y).tolist() == [1, -0.5, 1, -0.5]
-    assert UndetectedMargin()(logits, y).tolist() == [-1, 0.5, -1, 0.5]
+    assert EvadeDetector().margin(logits, y).tolist() == [1, -0.5, 1, -0.5]
+    assert DetectorAwareMargin()(logits, y).tolist() == [-1, 0.5, -1, 0.5]
     assert (Untargeted().margin(logits, y) < 0).tolist() == [False, True, True, True]
 
 
@@ -153,7 +153,7 @@ def test_the_loss_of_the_goal_goes_round_the_reject_option(seed):
 
     x, y = torch.full((6, 2), 0.25), torch.zeros(6, dtype=torch.int64)
     model = Walled().eval()
-    attacks = [PGD(Linf(0.2), goal=Undetected(), loss=loss) for loss in (CrossEntropy(), UndetectedMargin())]
-    wins = [Undetected().margin(model(attack(model, x, y, generator=seed(0))), y) < 0 for attack in attacks]
+    attacks = [PGD(Linf(0.2), goal=EvadeDetector(), loss=loss) for loss in (CrossEntropy(), DetectorAwareMargin())]
+    wins = [EvadeDetector().margin(model(attack(model, x, y, generator=seed(0))), y) < 0 for attack in attacks]
     assert not wins[0].any()
     assert wins[1].all()

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from aisec_lab.attacks import APGD, DLR, L1, L2, PGD, Linf, Targeted, TargetedAPGD, TargetedMargin
-from aisec_lab.attacks.evasion.pace import Climb, checkpoints
-from aisec_lab.attacks.evasion.sparse import SparseClimb
-from aisec_lab.models import Counted
+from aisec_lab.attacks.evasion.pace import APGDState, checkpoints
+from aisec_lab.attacks.evasion.sparse import L1APGDState
+from aisec_lab.models import PassCounter
 
 
 def survivors(attack, model, sample, generator):
@@ -25,20 +25,22 @@ def test_checkpoints_are_those_of_the_paper():
 def test_step_halves_and_goes_back_to_the_best_where_the_loss_hardly_rose():
     """Row 0 rose in all four steps, row 1 in two of four, row 2 in three of four but not beyond its best."""
     zero = torch.zeros(3, 1)
-    climb = Climb.begin(torch.arange(3), zero, zero, torch.tensor([0.0, 0.0, 9.0]), eps=1.0)
+    climb = APGDState.begin(torch.arange(3), zero, zero, torch.tensor([0.0, 0.0, 9.0]), eps=1.0)
     for f in ([1.0, 5.0, 1.0], [2.0, 4.0, 2.0], [3.0, 3.0, 3.0], [4.0, 4.5, 4.0]):
         climb.move(torch.tensor(f)[:, None], -torch.tensor(f)[:, None], torch.tensor(f))
-    climb.check(4)
+    climb.update_step_size(4)
     assert climb.eta.tolist() == [2, 1, 1]
     assert climb.delta.squeeze(1).tolist() == [4, 5, 0]
     assert climb.f.tolist() == [4, 5, 9]
     assert climb.grad.squeeze(1).tolist() == [-4, -5, 0]
-    climb.check(0)  # nothing asked of the rises: halved only where neither eta nor the best has changed since
+    climb.update_step_size(
+        0
+    )  # nothing asked of the rises: halved only where neither eta nor the best has changed since
     assert climb.eta.tolist() == [1, 1, 1]
 
 
 def sparse_climb(grad, delta, eps=0.3):
-    return SparseClimb.begin(torch.arange(len(grad)), delta, grad, torch.zeros(len(grad)), eps)
+    return L1APGDState.begin(torch.arange(len(grad)), delta, grad, torch.zeros(len(grad)), eps)
 
 
 def test_a_step_in_l1_goes_along_the_steepest_coordinates_that_can_move():
@@ -55,7 +57,7 @@ def test_a_step_in_l1_goes_along_the_steepest_coordinates_that_can_move():
     assert z[1].tolist() == pytest.approx(
         [0.1, 0.3 * 9 / 17 - excess / 2, 0.3 * 8 / 17 - excess / 2] + [0] * 7, abs=1e-6
     )
-    assert L1(0.3).size(z).tolist() == pytest.approx([0.3, 0.3])
+    assert L1(0.3).norm(z).tolist() == pytest.approx([0.3, 0.3])
 
 
 def test_the_step_in_l1_gets_sparser_with_the_best_point():
@@ -66,14 +68,14 @@ def test_the_step_in_l1_gets_sparser_with_the_best_point():
     best[0, :12], best[1, :39] = 1, 1
     c.move(best, torch.full((2, 40), 5.0), torch.ones(2))
     c.move(torch.ones(2, 40), torch.ones(2, 40), torch.zeros(2))
-    c.check(1)
+    c.update_step_size(1)
     assert c.number.tolist() == [8, 26]
     assert c.eta.tolist() == pytest.approx([0.3, 0.2])
     assert torch.equal(c.delta[0], best[0])
     assert (c.grad[0] == 5).all()
     assert (c.delta[1] == 1).all()
     for _ in range(9):
-        c.check(1)
+        c.update_step_size(1)
     assert c.eta.tolist() == pytest.approx([0.03, 0.03])
 
 
@@ -82,9 +84,9 @@ def test_larger_balls_first_take_no_more_passes_and_end_in_their_own(steps, cnn,
     """Three tenths of the steps in each of two larger ones; a point found there counts only in its own ball."""
     right = cnn(sample[0][:20]).argmax(1) == sample[1][:20]
     x, y = sample[0][:20][right], sample[1][:20][right]
-    counted = Counted(cnn)
+    counted = PassCounter(cnn)
     x_adv = APGD(L1(0.01), steps, larger_first=True)(counted, x, y, generator=seed(0))  # no row is won
-    assert (L1(0).size(x_adv - x) <= 0.01 + 1e-6).all()
+    assert (L1(0).norm(x_adv - x) <= 0.01 + 1e-6).all()
     starts = 3 if steps >= 4 else 1
     assert counted.forward_passes == (1 + steps + starts) * len(x)
 

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from aisec_lab.attacks.inference.attributes import (
-    ConfidenceScores,
-    MostProbable,
-    Sensitive,
-    confusion_of,
+    CSMIA,
+    Fredrikson,
+    SensitiveAttribute,
+    confusion_matrix,
 )
 from aisec_lab.attacks.inference.imputation import Imputation
 from aisec_lab.data import Dataset
@@ -30,7 +30,7 @@ def table(n=400, number=0, features=FEATURES):
 def test_a_field_is_its_columns_and_its_candidates():
     """A word is a group of columns, a number its values or, where there are many, quantiles."""
     rows = table()
-    sex = Sensitive.of(rows, "sex")
+    sex = SensitiveAttribute.of(rows, "sex")
     assert sex.columns == (1, 2)
     assert sex.values.tolist() == [[1, 0], [0, 1]]
     assert sex.names == ("sex=f", "sex=m")
@@ -40,11 +40,11 @@ def test_a_field_is_its_columns_and_its_candidates():
     for v in range(2):
         assert torch.equal(filled[v][:, [0, 3]], rows.x[:, [0, 3]])
         assert (filled[v][:, 1:3] == sex.values[v]).all()
-    pay = Sensitive.of(rows, "pay", levels=4)
+    pay = SensitiveAttribute.of(rows, "pay", levels=4)
     assert pay.values.flatten().tolist() == pytest.approx(rows.x[:, 3].quantile(torch.arange(1, 8, 2) / 8).tolist())
     assert (pay.truth(rows.x).bincount() > 60).all()
     coin = Dataset(rows.x[:, 1:2], rows.y, rows.classes, "coin", ("smoker",))
-    assert Sensitive.of(coin, "smoker").values.tolist() == [[0], [1]]
+    assert SensitiveAttribute.of(coin, "smoker").values.tolist() == [[0], [1]]
 
 
 class Lookup(nn.Module):
@@ -72,18 +72,18 @@ def lookup_rows():
 def test_confidence_scores_by_hand():
     """One right: that one; both right: the surer; both wrong: the less sure."""
     x, y = lookup_rows()
-    sex = Sensitive.of(table(), "sex")
+    sex = SensitiveAttribute.of(table(), "sex")
     model = Lookup().eval()
-    assert ConfidenceScores()(model, x, y, sex).tolist() == [0, 1, 1, 0, 1, 0]
-    assert ConfidenceScores()(model, x, 1 - y, sex).tolist() == [1, 0, 0, 1, 0, 1]
+    assert CSMIA()(model, x, y, sex).tolist() == [0, 1, 1, 0, 1, 0]
+    assert CSMIA()(model, x, 1 - y, sex).tolist() == [1, 0, 0, 1, 0, 1]
 
 
 def test_most_probable_by_hand():
     """Prior times the chance of the answer: a rare candidate has to explain the class much better."""
     x, y = lookup_rows()
-    sex, model = Sensitive.of(table(), "sex"), Lookup().eval()
+    sex, model = SensitiveAttribute.of(table(), "sex"), Lookup().eval()
     confusion = torch.tensor([[0.7, 0.3], [0.2, 0.8]])
-    attack = MostProbable()
+    attack = Fredrikson()
     assert attack(model, x, y, sex, prior=torch.tensor([0.5, 0.5]), confusion=confusion)[:2].tolist() == [0, 1]
     assert attack(model, x, y, sex, prior=torch.tensor([0.4, 0.6]), confusion=confusion).tolist() == [0, 1, 1, 1, 1, 1]
     rare = attack(model, x, y, sex, prior=torch.tensor([0.1, 0.9]), confusion=confusion)
@@ -100,7 +100,7 @@ def test_confusion_is_what_is_counted():
     """By hand; a class without rows has no preference."""
     x = torch.tensor([[0.0, 1, 0, 0], [1 / 6, 1, 0, 0], [2 / 6, 1, 0, 0]])  # the model says 1, 0, 1
     rows = Dataset(x, torch.tensor([1, 1, 1]), ("no", "yes"), "rows")
-    assert confusion_of(Lookup().eval(), rows).tolist() == [[0.5, 0.5], pytest.approx([1 / 3, 2 / 3])]
+    assert confusion_matrix(Lookup().eval(), rows).tolist() == [[0.5, 0.5], pytest.approx([1 / 3, 2 / 3])]
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +119,9 @@ def guesses(model, rows, imputer, sex):
     confusion = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
     x, y = rows.x, rows.y
     found = {
-        "scores": ConfidenceScores()(model, x, y, sex),
-        "marginal": MostProbable()(model, x, y, sex, prior=torch.tensor([0.5, 0.5]), confusion=confusion),
-        "imputed": MostProbable()(model, x, y, sex, prior=imputer.posterior(x, y), confusion=confusion),
+        "scores": CSMIA()(model, x, y, sex),
+        "marginal": Fredrikson()(model, x, y, sex, prior=torch.tensor([0.5, 0.5]), confusion=confusion),
+        "imputed": Fredrikson()(model, x, y, sex, prior=imputer.posterior(x, y), confusion=confusion),
         "without": imputer(x, y),
     }
     return {name: (guess == sex.truth(x)).double().mean().item() for name, guess in found.items()}
@@ -130,7 +130,7 @@ def guesses(model, rows, imputer, sex):
 def test_a_leak_is_told_from_correlation(memorised):
     """On its training rows the model betrays what no imputation can know; on others nobody does better than a coin."""
     train, model = memorised
-    sex = Sensitive.of(train, "sex")
+    sex = SensitiveAttribute.of(train, "sex")
     imputer = Imputation()(table(1000, 2), sex, generator=torch.Generator().manual_seed(3))
     inside, outside = (guesses(model, rows, imputer, sex) for rows in (train, table(1000, 4)))
     assert inside["scores"] > 0.6
@@ -147,7 +147,7 @@ def test_imputation_finds_a_correlation():
     for each in known:
         told = (each.x[:, 0] > 0.5) ^ each.y.bool()
         each.x[:, 2], each.x[:, 1] = told.float(), (~told).float()
-    sex = Sensitive.of(known[0], "sex")
+    sex = SensitiveAttribute.of(known[0], "sex")
     imputer = Imputation()(known[0], sex, generator=torch.Generator().manual_seed(0))
     assert (imputer(known[1].x, known[1].y) == sex.truth(known[1].x)).double().mean() > 0.9
     torch.testing.assert_close(imputer.posterior(known[1].x, known[1].y).sum(1), torch.ones(300))
@@ -156,14 +156,14 @@ def test_imputation_finds_a_correlation():
 def test_no_attack_looks_at_what_it_guesses(memorised):
     """The attribute is overwritten with noise: the same guesses."""
     train, model = memorised
-    sex = Sensitive.of(train, "sex")
+    sex = SensitiveAttribute.of(train, "sex")
     imputer = Imputation(fit=Fit(epochs=1))(table(100, 2), sex, generator=torch.Generator().manual_seed(3))
     noisy = train.x.clone()
     noisy[:, 1:3] = torch.rand(200, 2, generator=torch.Generator().manual_seed(9))
-    y, prior, confusion = train.y, torch.tensor([0.5, 0.5]), confusion_of(model, train)
+    y, prior, confusion = train.y, torch.tensor([0.5, 0.5]), confusion_matrix(model, train)
     for attack in (
-        lambda x: ConfidenceScores()(model, x, y, sex),
-        lambda x: MostProbable()(model, x, y, sex, prior=prior, confusion=confusion),
+        lambda x: CSMIA()(model, x, y, sex),
+        lambda x: Fredrikson()(model, x, y, sex, prior=prior, confusion=confusion),
         lambda x: imputer.posterior(x, y),
     ):
         assert torch.equal(attack(train.x), attack(noisy))
@@ -172,19 +172,19 @@ def test_no_attack_looks_at_what_it_guesses(memorised):
 def test_what_makes_no_sense_is_refused(memorised):
     """At the door."""
     train, model = memorised
-    sex = Sensitive.of(train, "sex")
+    sex = SensitiveAttribute.of(train, "sex")
     half, x, y = torch.tensor([0.5, 0.5]), train.x, train.y
     cases = [
-        (lambda: Sensitive.of(train, "seks"), "choose from \\['age', 'pay', 'sex'\\]"),
-        (lambda: Sensitive((0,), torch.zeros(1, 1), ("one",)), "two candidates at least"),
-        (lambda: Sensitive((0,), torch.zeros(2, 2), ("a", "b")), "two candidates at least"),
-        (lambda: ConfidenceScores()(model, 3 * x, y, sex), "inputs must lie in"),
-        (lambda: ConfidenceScores()(model, x, y + 2, sex), "classes must lie in 0..1"),
+        (lambda: SensitiveAttribute.of(train, "seks"), "choose from \\['age', 'pay', 'sex'\\]"),
+        (lambda: SensitiveAttribute((0,), torch.zeros(1, 1), ("one",)), "two candidates at least"),
+        (lambda: SensitiveAttribute((0,), torch.zeros(2, 2), ("a", "b")), "two candidates at least"),
+        (lambda: CSMIA()(model, 3 * x, y, sex), "inputs must lie in"),
+        (lambda: CSMIA()(model, x, y + 2, sex), "classes must lie in 0..1"),
         (
-            lambda: MostProbable()(model, x, y, sex, prior=half[:1], confusion=torch.eye(2)),
+            lambda: Fredrikson()(model, x, y, sex, prior=half[:1], confusion=torch.eye(2)),
             "the prior must be \\(2,\\)",
         ),
-        (lambda: MostProbable()(model, x, y, sex, prior=half, confusion=torch.eye(3)), "the confusion \\(2, 2\\)"),
+        (lambda: Fredrikson()(model, x, y, sex, prior=half, confusion=torch.eye(3)), "the confusion \\(2, 2\\)"),
     ]
     for call, message in cases:
         with pytest.raises(ValueError, match=message):

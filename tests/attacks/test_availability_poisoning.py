@@ -6,7 +6,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import Ridge as Reference
 
 from aisec_lab.attacks.poisoning.availability import OptP, inverted
-from aisec_lab.defenses.poisoning.trim import Trim
+from aisec_lab.defenses.poisoning.trim import TRIM
 from aisec_lab.models import KernelRidge, Ridge
 
 LINE = Ridge(0.01)
@@ -81,10 +81,10 @@ def test_added_rows_raise_the_error_more_than_chance_and_trim_brings_it_back(rat
     told the rate, is back at the clean error; told twice the rate, it still finds the poison, at a cost."""
     (x, y), targets, judge = table
     made = OptP(LINE, rate)(x, y, targets=targets, generator=seed())
-    p = int(made.where.sum())
+    p = int(made.poison_mask.sum())
     assert p / (len(x) + p) == pytest.approx(rate, abs=0.002)
-    assert torch.equal(made.x[~made.where], x)
-    assert torch.equal(made.y[~made.where], y)
+    assert torch.equal(made.x[~made.poison_mask], x)
+    assert torch.equal(made.y[~made.poison_mask], y)
     assert min(made.x.min(), made.y.min()) >= 0
     assert max(made.x.max(), made.y.max()) <= 1
     random = torch.rand(p, x.shape[1], generator=seed(2)), torch.rand(p, generator=seed(3))
@@ -94,13 +94,13 @@ def test_added_rows_raise_the_error_more_than_chance_and_trim_brings_it_back(rat
     assert poisoned > 1.5 * max(chance, flipped)
     assert poisoned > 4 * clean
 
-    found = Trim(LINE, rate)(made.x, made.y, generator=seed(1))
+    found = TRIM(LINE, rate)(made.x, made.y, generator=seed(1))
     assert int(found.flagged.sum()) == p
-    assert found.flagged[made.where].double().mean() > 0.95
-    assert found.score[made.where].min() > found.score[~found.flagged].max()
+    assert found.flagged[made.poison_mask].double().mean() > 0.95
+    assert found.score[made.poison_mask].min() > found.score[~found.flagged].max()
     assert error(LINE, made.x[~found.flagged], made.y[~found.flagged], judge) < 1.1 * clean
-    wary = Trim(LINE, 2 * rate)(made.x, made.y, generator=seed(1))
-    assert wary.flagged[made.where].double().mean() > 0.95
+    wary = TRIM(LINE, 2 * rate)(made.x, made.y, generator=seed(1))
+    assert wary.flagged[made.poison_mask].double().mean() > 0.95
     assert error(LINE, made.x[~wary.flagged], made.y[~wary.flagged], judge) - clean < 0.1 * (poisoned - clean)
 
 
@@ -127,7 +127,7 @@ def test_a_kernel_is_spoiled_too(table):
 def test_trim_ends_where_no_round_changes_anything(table):
     """The rows kept are those of the smallest residuals under the line learned from them, by hand."""
     (x, y), _, _ = table
-    found = Trim(LINE, 0.3)(x, y, generator=seed())
+    found = TRIM(LINE, 0.3)(x, y, generator=seed())
     kept = ~found.flagged
     residual = (LINE(x[kept], y[kept])(x).squeeze(1) - y).double().square()
     assert torch.allclose(residual, found.score)
@@ -147,9 +147,9 @@ def test_trim_ends_where_no_round_changes_anything(table):
         (lambda x, y: OptP(LINE)(x, y[:-1], targets=(x, y), generator=seed()), "rows .* and numbers"),
         (lambda x, y: OptP(LINE)(x, y.long(), targets=(x, y), generator=seed()), "floats"),
         (lambda x, y: Ridge(0), "penalty must be positive"),
-        (lambda x, y: Trim(LINE, 0), "rate must lie"),
-        (lambda x, y: Trim(LINE, restarts=0), "restarts be positive"),
-        (lambda x, y: Trim(LINE, 1e-5)(x, y, generator=seed()), "trims 0"),
+        (lambda x, y: TRIM(LINE, 0), "rate must lie"),
+        (lambda x, y: TRIM(LINE, restarts=0), "restarts be positive"),
+        (lambda x, y: TRIM(LINE, 1e-5)(x, y, generator=seed()), "trims 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, message, table):

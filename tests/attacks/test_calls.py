@@ -23,10 +23,11 @@ from aisec_lab.attacks import (
     AutoAttack,
     Boundary,
     DeepFool,
-    Half,
+    FixedEpsilon,
     HopSkipJump,
     InBatches,
     Linf,
+    LowPrecision,
     MIFace,
     Sponge,
     Square,
@@ -34,11 +35,10 @@ from aisec_lab.attacks import (
     TargetedAPGD,
     TargetedFAB,
     Universal,
-    Within,
 )
 from aisec_lab.attacks.inference.inversion import PriorInversion
 from aisec_lab.data import Dataset
-from aisec_lab.evaluation import attacked, nearest, security_curve
+from aisec_lab.evaluation import run_attack, run_minimum_norm, security_curve
 from tests.attacks.every_attack import ATTACKS, found
 from tests.odd_models import seed, small_model, small_rows
 
@@ -172,8 +172,8 @@ def test_a_bare_script_says_how_it_is_attacked(rows):
 
 
 MAKES = [APGD, AutoAttack, Boundary, DeepFool, FAB, FGSM, FMN, HopSkipJump, MIFGSM, NES, PGD, Sponge, Square,
-         TargetedAPGD, TargetedFAB, Universal, partial(Adaptive, attack=PGD, view=BPDA()), partial(Half, attack=PGD),
-         partial(Within, attack=FMN())]  # fmt: skip
+         TargetedAPGD, TargetedFAB, Universal, partial(Adaptive, attack=PGD, view=BPDA()),
+         partial(LowPrecision, attack=PGD), partial(FixedEpsilon, attack=FMN())]  # fmt: skip
 
 
 @pytest.mark.parametrize("make", MAKES, ids=lambda make: getattr(make, "__name__", None) or make.func.__name__)
@@ -228,17 +228,17 @@ def test_steps_that_lead_nowhere_are_warned_of(plain, dataset):
     [
         PGD(Linf(0.1), goal=Targeted()),
         Adaptive(Linf(0.1), partial(PGD, goal=Targeted()), BPDA()),
-        Half(Linf(0.1), partial(PGD, goal=Targeted())),
-        Within(Linf(0.1), FMN(goal=Targeted())),
+        LowPrecision(Linf(0.1), partial(PGD, goal=Targeted())),
+        FixedEpsilon(Linf(0.1), FMN(goal=Targeted())),
     ],
     ids=lambda attack: type(attack).__name__,
 )
 def test_true_classes_are_no_targets(attack, plain, dataset):
-    for use in (attacked, partial(security_curve, levels=[0.1])):
+    for use in (run_attack, partial(security_curve, levels=[0.1])):
         with pytest.raises(ValueError, match="with the goal Targeted takes the classes"):
             use(attack, plain, dataset, seed=0)
     with pytest.raises(ValueError, match="with the goal Targeted takes the classes"):
-        nearest(FMN(goal=Targeted()), plain, dataset, seed=0)
+        run_minimum_norm(FMN(goal=Targeted()), plain, dataset, seed=0)
 
 
 @pytest.mark.parametrize("make", [partial(Universal, Linf(0.1)), partial(AdversarialPatch, 0.5)])
@@ -256,8 +256,8 @@ def test_a_curve_of_smallest_perturbations_is_another_function(plain, dataset):
     with pytest.raises(ValueError, match=r"DeepFool looks for the smallest .* or Within\(ball, attack\)"):
         security_curve(DeepFool(), plain, dataset, [0.1], seed=0)
     with pytest.raises(ValueError, match="PGD looks for a perturbation of a given size, .*: use `attacked`"):
-        nearest(PGD(Linf(0.1)), plain, dataset, seed=0)
-    curve, _ = security_curve(Within(L2(0.1), DeepFool()), plain, dataset, [0.1], seed=0)
+        run_minimum_norm(PGD(Linf(0.1)), plain, dataset, seed=0)
+    curve, _ = security_curve(FixedEpsilon(L2(0.1), DeepFool()), plain, dataset, [0.1], seed=0)
     assert len(curve) == len(dataset)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from aisec_lab.attacks import Oracle
-from aisec_lab.attacks.extraction.data_free import DataFree, _Game, recovered, slopes
+from aisec_lab.attacks.extraction.data_free import DataFree, _Game, finite_differences, logits_from_probabilities
 from aisec_lab.data import Dataset
 from aisec_lab.models import MLP
 
@@ -19,8 +19,8 @@ def test_logits_are_recovered_up_to_their_mean(seed):
     """log p - mean log p; a probability of 0 gets a finite one, the lowest."""
     logits = 3 * torch.randn(20, 10, generator=seed(0))
     expected = logits - logits.mean(1, keepdim=True)
-    assert torch.allclose(recovered(logits.softmax(1)), expected, rtol=0, atol=1e-5)
-    top = recovered(torch.tensor([[0.0, 0.3, 0.7]]))
+    assert torch.allclose(logits_from_probabilities(logits.softmax(1)), expected, rtol=0, atol=1e-5)
+    top = logits_from_probabilities(torch.tensor([[0.0, 0.3, 0.7]]))
     assert top.isfinite().all()
     assert top.argsort(1).tolist() == [[0, 1, 2]]
 
@@ -31,11 +31,11 @@ def test_forward_differences_along_a_basis_are_the_gradient(seed):
     a = torch.randn(4, d, generator=seed(0), dtype=torch.float64)  # a function for each of four points
     u = torch.linalg.qr(torch.randn(d, d, generator=seed(1), dtype=torch.float64)).Q[:, None].expand(-1, 4, -1)
     value = torch.randn(4, generator=seed(2), dtype=torch.float64)
-    assert torch.allclose(slopes(value, value + epsilon * (u * a).sum(2), u, epsilon), a, rtol=0, atol=1e-9)
+    assert torch.allclose(finite_differences(value, value + epsilon * (u * a).sum(2), u, epsilon), a, rtol=0, atol=1e-9)
 
     m = 40_000
     u = nn.functional.normalize(torch.randn(m, 4, d, generator=seed(3), dtype=torch.float64), dim=2)
-    estimate = slopes(value, value + epsilon * (u * a).sum(2), u, epsilon)
+    estimate = finite_differences(value, value + epsilon * (u * a).sum(2), u, epsilon)
     square = (estimate - a).square().sum(1)  # expected: (d - 1) |a|^2 / m
     assert square.sum().item() == pytest.approx((d - 1) * a.square().sum().item() / m, rel=0.9)
 

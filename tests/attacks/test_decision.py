@@ -13,6 +13,7 @@ from aisec_lab.attacks import (
     L1,
     L2,
     Boundary,
+    FixedEpsilon,
     GeoDA,
     HopSkipJump,
     Linf,
@@ -20,7 +21,6 @@ from aisec_lab.attacks import (
     SignOPT,
     SimBA,
     Targeted,
-    Within,
 )
 from aisec_lab.data import Dataset
 from aisec_lab.evaluation import security_curve
@@ -258,8 +258,8 @@ def test_a_subspace_of_waves_is_for_images(linear, seed):
 @pytest.mark.parametrize(
     "attack",
     [
-        Within(L2(0.5), SignOPT(queries=150, directions=10, samples=30)),
-        Within(L2(0.5), GeoDA(queries=150, samples=30)),
+        FixedEpsilon(L2(0.5), SignOPT(queries=150, directions=10, samples=30)),
+        FixedEpsilon(L2(0.5), GeoDA(queries=150, samples=30)),
         SimBA(L2(0.5), queries=60),
     ],
     ids=lambda attack: type(getattr(attack, "attack", attack)).__name__,

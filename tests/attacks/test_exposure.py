@@ -13,7 +13,7 @@ from scipy.stats import skewnorm
 from aisec_lab.attacks.inference.exposure import Canary, SkewNormal, exact_exposure, sampled_exposure
 from aisec_lab.defenses import Standard
 from aisec_lab.models import Fit
-from aisec_lab.models.language import Characters, NeuralNGram, text_bits
+from aisec_lab.models.language import CharVocabulary, NeuralNGram, text_bits
 from tests.reviews import splits
 
 KERNELS = KernelSpecManager()
@@ -115,7 +115,7 @@ def test_a_model_exposes_what_it_was_trained_on():
     canary, secret = Canary(), 7351
     texts = list(splits().train.texts[:100])
     everything = canary.texts()
-    characters = Characters.of([*texts, *everything])
+    characters = CharVocabulary.of([*texts, *everything])
     found = []
     for times in (0, 8):
         model = NeuralNGram()(characters, generator=seed(0))

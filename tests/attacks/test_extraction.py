@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks import Oracle
 from aisec_lab.attacks.extraction.active import ActiveExtraction
-from aisec_lab.attacks.extraction.augmentation import Shifts
-from aisec_lab.attacks.extraction.copycat import Copycat, balanced
-from aisec_lab.attacks.extraction.imitation import imitated
-from aisec_lab.attacks.extraction.jacobian import JacobianAugmentation, stepped
+from aisec_lab.attacks.extraction.augmentation import RandomShift
+from aisec_lab.attacks.extraction.copycat import Copycat, balance_classes
+from aisec_lab.attacks.extraction.imitation import train_surrogate
+from aisec_lab.attacks.extraction.jacobian import JacobianAugmentation, jacobian_step
 from aisec_lab.attacks.extraction.knockoff import Knockoff
-from aisec_lab.attacks.extraction.policy import GradientBandit, Policy
+from aisec_lab.attacks.extraction.policy import BanditSampling, GradientBandit
 from aisec_lab.attacks.extraction.self_training import SelfTraining
-from aisec_lab.attacks.extraction.stolen import published
+from aisec_lab.attacks.extraction.stolen import published_probabilities
 from aisec_lab.attacks.extraction.strategies import KCenter, LargestEntropy, SmallestMargin
 from aisec_lab.data import Dataset
 from aisec_lab.models import MLP, Fit, logits_of
@@ -29,14 +29,14 @@ from aisec_lab.models import MLP, Fit, logits_of
 COPY, BUDGET, FIT = MLP((48,)), 150, Fit(epochs=8, batch_size=32, learning_rate=0.02)
 ATTACKS = {
     "knockoff": Knockoff(COPY, BUDGET, FIT),
-    "policy": Knockoff(COPY, BUDGET, FIT, policy=Policy()),
+    "policy": Knockoff(COPY, BUDGET, FIT, policy=BanditSampling()),
     "copycat": Copycat(COPY, BUDGET, FIT),
     "jacobian": JacobianAugmentation(COPY, BUDGET, FIT, seeds=60),
     "margin": ActiveExtraction(COPY, BUDGET, FIT, rounds=2),
     "entropy": ActiveExtraction(COPY, BUDGET, FIT, strategy=LargestEntropy(), rounds=2),
     "k-center": ActiveExtraction(COPY, BUDGET, FIT, strategy=KCenter(), rounds=2),
     "self-training": Knockoff(COPY, BUDGET, FIT, self_training=SelfTraining(teachers=2)),
-    "shifts": Knockoff(COPY, BUDGET, FIT, augmentation=Shifts(1)),
+    "shifts": Knockoff(COPY, BUDGET, FIT, augmentation=RandomShift(1)),
 }
 OF_THE_POOL = set(ATTACKS) - {"jacobian"}
 CHOICES = [SmallestMargin(), LargestEntropy(), KCenter()]
@@ -141,14 +141,14 @@ def test_answers_with_zeros_and_of_another_precision_are_learned(name, change, c
 def test_published_is_the_softmax_or_the_label(cnn, pool):
     """In as many rows as are counted; -inf is a zero, and what is no distribution is refused."""
     oracle = Oracle(cnn)
-    assert torch.equal(published(oracle, pool.x), logits_of(cnn, pool.x).softmax(1))
+    assert torch.equal(published_probabilities(oracle, pool.x), logits_of(cnn, pool.x).softmax(1))
     assert oracle.queries == len(pool)
-    told = published(Oracle(cnn, labels_only=True), pool.x)
+    told = published_probabilities(Oracle(cnn, labels_only=True), pool.x)
     assert torch.equal(told, F.one_hot(logits_of(cnn, pool.x).argmax(1), 10).float())
-    tops = published(Oracle(Through(cnn, CHANGES["the largest alone"]).eval()), pool.x)
+    tops = published_probabilities(Oracle(Through(cnn, CHANGES["the largest alone"]).eval()), pool.x)
     assert torch.equal(tops, told)
     with pytest.raises(ValueError, match="answer 0 is no distribution"):
-        published(Oracle(Through(cnn, lambda z: z - torch.inf).eval()), pool.x)
+        published_probabilities(Oracle(Through(cnn, lambda z: z - torch.inf).eval()), pool.x)
 
 
 def test_a_step_of_imitation_is_that_of_soft_cross_entropy(seed):
@@ -156,7 +156,7 @@ def test_a_step_of_imitation_is_that_of_soft_cross_entropy(seed):
     x, p = torch.rand(12, 1, 2, 3, generator=seed(0)), probabilities(seed(1), 12)
     start = Linear()((1, 2, 3), 4, generator=seed(2))[1]
     one_step = Fit(epochs=1, batch_size=12, learning_rate=0.5, weight_decay=0.0, momentum=0.0)
-    copy = imitated(Linear(), x, p, fit=one_step, generator=seed(2), name="rows")
+    copy = train_surrogate(Linear(), x, p, fit=one_step, generator=seed(2), name="rows")
     error = (start(x.flatten(1)).softmax(1) - p) / 12
     assert torch.allclose(copy[1].weight, start.weight - 0.5 * error.T @ x.flatten(1), atol=1e-6)
     assert torch.allclose(copy[1].bias, start.bias - 0.5 * error.sum(0), atol=1e-6)
@@ -172,8 +172,8 @@ def test_augmentation_changes_inputs_and_no_answers(seed):
 
     x, p = torch.rand(12, 1, 2, 3, generator=seed(0)), probabilities(seed(1), 12)
     settings = {"fit": Fit(epochs=3, batch_size=5), "name": "rows"}
-    with_it = imitated(Linear(), x, p, generator=seed(2), augmentation=Negative(), **settings)
-    on_negatives = imitated(Linear(), 1 - x, p, generator=seed(2), **settings)
+    with_it = train_surrogate(Linear(), x, p, generator=seed(2), augmentation=Negative(), **settings)
+    on_negatives = train_surrogate(Linear(), 1 - x, p, generator=seed(2), **settings)
     assert torch.equal(with_it[1].weight, on_negatives[1].weight)
 
 
@@ -181,7 +181,7 @@ def test_augmentation_changes_inputs_and_no_answers(seed):
 def test_shifts_move_each_image_as_a_loop_would(mirror, seed):
     """To one of the places in reach, mirrored or not; all places and about half of the mirror images occur."""
     x = torch.rand(400, 2, 4, 5, generator=seed(0))
-    moved = Shifts(1, mirror)(x, generator=seed(1))
+    moved = RandomShift(1, mirror)(x, generator=seed(1))
     black, seen = F.pad(x, (1, 1, 1, 1)), []
     for flip in (False, True):
         padded = black.flip(3) if flip else black
@@ -197,7 +197,7 @@ def test_shifts_move_each_image_as_a_loop_would(mirror, seed):
 
 def test_what_befalls_a_row_does_not_depend_on_the_others(seed):
     """Nor on their order."""
-    x, shifts = torch.rand(30, 1, 4, 4, generator=seed(0)), Shifts(2, mirror=True)
+    x, shifts = torch.rand(30, 1, 4, 4, generator=seed(0)), RandomShift(2, mirror=True)
     whole, back = shifts(x, generator=seed(1)), shifts(x.flip(0), generator=seed(1))
     assert torch.equal(whole, back.flip(0))
     assert torch.equal(whole[:3], shifts(x[:3], generator=seed(1)))
@@ -219,7 +219,7 @@ def test_copycat_looks_at_the_label_alone(cnn, pool, seed):
 def test_balanced_rows_have_every_class_equally_often(labels, number):
     """As many rows as divide evenly among the classes that occur; within a class none is favoured."""
     y = torch.tensor(labels)
-    rows = balanced(y, torch.Generator().manual_seed(number))
+    rows = balance_classes(y, torch.Generator().manual_seed(number))
     classes = y.unique()
     assert y[rows].bincount(minlength=5)[classes].tolist() == [len(y) // len(classes)] * len(classes)
     times = rows.bincount(minlength=len(y))
@@ -279,7 +279,9 @@ def test_active_rounds_are_even_and_each_asks_what_its_copy_wants(cnn, pool, see
     assert [len(x) for x in asked] == [38, 38, 37, 37]
     generator = seed(0)
     rows = torch.randperm(len(pool), generator=generator)[:38]
-    copy = imitated(COPY, pool.x[rows], published(oracle, pool.x[rows]), fit=FIT, generator=generator, name="first")
+    copy = train_surrogate(
+        COPY, pool.x[rows], published_probabilities(oracle, pool.x[rows]), fit=FIT, generator=generator, name="first"
+    )
     said, rest = logits_of(copy, pool.x).softmax(1), torch.tensor(sorted(set(range(len(pool))) - set(rows.tolist())))
     expected = rest[SmallestMargin()(said[rest], said[rows], 38)]
     assert torch.equal(asked[1], pool.x[expected])
@@ -291,7 +293,7 @@ def test_a_step_along_the_jacobian_is_that_of_the_probability(linear, seed):
     x, y = torch.rand(600, 12, generator=seed(0), dtype=torch.float64), torch.arange(600) % 3
     w, p = model[1].weight, model(x).softmax(1)
     expected = (x + 0.3 * (w[y] - p @ w).sign()).clamp(0, 1)
-    moved = stepped(model, x, y, 0.3)
+    moved = jacobian_step(model, x, y, 0.3)
     assert torch.equal(moved, expected.detach())
     assert all(weights.requires_grad and weights.grad is None for weights in model.parameters())
 
@@ -346,8 +348,10 @@ def test_the_bandit_steps_from_the_mean_reward_and_less_each_time():
 def test_what_an_answer_is_worth(weights, expected):
     """Certainty, diversity against the mean of past answers, and loss, each by hand, and their weighted mean."""
     answers, past = torch.tensor([[0.6, 0.2, 0.2], [0.4, 0.4, 0.2]]), torch.tensor([[0.2, 0.4, 0.4], [0.4, 0.2, 0.4]])
-    assert Policy(*weights).worth(answers, past, torch.tensor([0.2, 1.0])).tolist() == pytest.approx(expected)
-    unheard = Policy(0, 1, 0).worth(answers, past[:0], torch.ones(2))  # then the block's own mean, (0.5, 0.3, 0.2)
+    assert BanditSampling(*weights).reward(answers, past, torch.tensor([0.2, 1.0])).tolist() == pytest.approx(expected)
+    unheard = BanditSampling(0, 1, 0).reward(
+        answers, past[:0], torch.ones(2)
+    )  # then the block's own mean, (0.5, 0.3, 0.2)
     assert unheard.tolist() == pytest.approx([0.1, 0.1])
 
 
@@ -374,12 +378,14 @@ def test_a_policy_asks_about_what_it_is_rewarded_for(seed):
     shares = {}
     for name, weights in {"certainty": (1, 0, 0), "loss": (0, 0, 1)}.items():
         oracle, asked = recorded(Through(nn.Identity(), sure).eval())
-        policy = Policy(*weights, block=1)
+        policy = BanditSampling(*weights, block=1)
         policy(oracle, pool, 100, Linear(), generator=seed(1))
         shares[name] = float((torch.cat(asked)[:, 0] > 0.5).double().mean())
     assert shares["certainty"] > 0.75
     assert shares["loss"] < 0.35, "once learned, the sure answers cost no loss; the others always do"
-    asked_out = Policy(1, 0, 0)(Oracle(Through(nn.Identity(), sure).eval()), pool, 200, Linear(), generator=seed(1))
+    asked_out = BanditSampling(1, 0, 0)(
+        Oracle(Through(nn.Identity(), sure).eval()), pool, 200, Linear(), generator=seed(1)
+    )
     assert len(places(asked_out.x, pool.x).unique()) == 200
     assert len(asked_out.rest) == 40
 
@@ -433,9 +439,9 @@ def test_what_cannot_be_carried_out_asks_nothing(attack, budget, message, cnn, p
     [
         (lambda: JacobianAugmentation(COPY, 50, seeds=60), "seeds must lie in 1..budget"),
         (lambda: ActiveExtraction(COPY, 4, rounds=4), "fewer than the budget"),
-        (lambda: Policy(0, 0, 0), "nor all zero"),
+        (lambda: BanditSampling(0, 0, 0), "nor all zero"),
         (lambda: SelfTraining(teachers=0), "at least 1"),
-        (lambda: Shifts(-1), "at least 0 pixels"),
+        (lambda: RandomShift(-1), "at least 0 pixels"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(make, message):
@@ -490,10 +496,10 @@ def test_answers_so_far_are_those_of_the_whole_run(cnn, pool, seed):
     rows = torch.randperm(len(pool), generator=seed(0))[:120]
     with pytest.warns(RuntimeWarning):
         stolen = ATTACKS["knockoff"](Oracle(Until(cnn, 120)), pool, generator=seed(0))
-    whole = published(Oracle(cnn), pool.x[rows])
+    whole = published_probabilities(Oracle(cnn), pool.x[rows])
     generator = seed(0)
     torch.randperm(len(pool), generator=generator)
-    copy = imitated(COPY, pool.x[rows], whole, fit=FIT, generator=generator, name="answers")
+    copy = train_surrogate(COPY, pool.x[rows], whole, fit=FIT, generator=generator, name="answers")
     assert torch.equal(logits_of(stolen.model, pool.x), logits_of(copy, pool.x))
     assert ATTACKS["knockoff"](Oracle(cnn), pool, generator=seed(0)).error is None
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from aisec_lab.attacks import APGD, L2, PGD, Half, Linf, QuickAutoAttack, Targeted
-from aisec_lab.attacks.evasion.half import Rounded
-from aisec_lab.models import Counted
+from aisec_lab.attacks import APGD, L2, PGD, Linf, LowPrecision, QuickAutoAttack, Targeted
+from aisec_lab.attacks.evasion.half import BF16Model
+from aisec_lab.models import PassCounter
 
 BALL = Linf(0.1)
 
@@ -35,7 +35,7 @@ def test_it_really_searches_in_bfloat16(cnn, sample):
     """Logits come back in float32, near the model's by the 8 bits of bfloat16, and not equal to them."""
     x = sample[0][:50]
     with torch.no_grad():
-        exact, rounded = cnn(x), Rounded(cnn)(x)
+        exact, rounded = cnn(x), BF16Model(cnn)(x)
     assert rounded.dtype == torch.float32
     assert torch.equal(rounded.bfloat16().float(), rounded)
     assert not torch.equal(exact, rounded)
@@ -47,10 +47,10 @@ def test_a_success_that_is_none_is_attacked_again_in_float32(make, cnn, sample, 
     """To bfloat16 every row is won as it is; what comes back is what the attack does to the model itself."""
     x, y = sample
     rows = right(cnn, x, y)
-    x_adv = Half(BALL, make)(Liar(cnn), x[rows], y[rows], generator=seed(0))
+    x_adv = LowPrecision(BALL, make)(Liar(cnn), x[rows], y[rows], generator=seed(0))
     fell = ~right(cnn, x_adv, y[rows])
     generator = seed(0)  # of which the search in bfloat16 has had its share
-    make(BALL)(Rounded(Liar(cnn)), x[rows], y[rows], generator=generator)
+    make(BALL)(BF16Model(Liar(cnn)), x[rows], y[rows], generator=generator)
     alone = make(BALL)(cnn, x[rows], y[rows], generator=generator)
     assert fell.double().mean() > 0.3
     assert torch.equal(x_adv, alone)
@@ -61,7 +61,7 @@ def test_it_breaks_as_many_rows_as_float32(ball, cnn, sample, seed):
     """Within one row of 200 in each direction, and every claim is of the model itself."""
     x, y = sample
     half, whole = (
-        attack(cnn, x, y, generator=seed(0)) for attack in (Half(ball, QuickAutoAttack), QuickAutoAttack(ball))
+        attack(cnn, x, y, generator=seed(0)) for attack in (LowPrecision(ball, QuickAutoAttack), QuickAutoAttack(ball))
     )
     assert abs(int(right(cnn, half, y).sum()) - int(right(cnn, whole, y).sum())) <= 1
 
@@ -70,20 +70,20 @@ def test_the_goal_of_the_attack_says_what_a_success_is(cnn, sample, seed):
     """Towards class 3: rows that reach it, as many as in float32 but for one or two."""
     x, target = sample[0], torch.full((200,), 3)
     make = partial(PGD, steps=20, goal=Targeted())
-    half, whole = (attack(cnn, x, target, generator=seed(0)) for attack in (Half(BALL, make), make(BALL)))
+    half, whole = (attack(cnn, x, target, generator=seed(0)) for attack in (LowPrecision(BALL, make), make(BALL)))
     assert abs(int(right(cnn, half, target).sum()) - int(right(cnn, whole, target).sum())) <= 2
 
 
 def test_passes_of_both_kinds_are_counted(cnn, sample, seed):
     """The search's own, and for each row the two that compare."""
     x, y = sample[0][:10], sample[1][:10]
-    alone, counted = Counted(cnn), Counted(cnn)
-    PGD(BALL, steps=3)(Rounded(alone), x, y, generator=seed(0))
-    Half(BALL, partial(PGD, steps=3))(counted, x, y, generator=seed(0))
+    alone, counted = PassCounter(cnn), PassCounter(cnn)
+    PGD(BALL, steps=3)(BF16Model(alone), x, y, generator=seed(0))
+    LowPrecision(BALL, partial(PGD, steps=3))(counted, x, y, generator=seed(0))
     assert counted.forward_passes >= alone.forward_passes + 20
 
 
 def test_what_the_attack_refuses_is_refused_at_once():
     """A wrong setting, before any model is there."""
     with pytest.raises(ValueError, match="must be positive"):
-        Half(BALL, partial(PGD, steps=0))
+        LowPrecision(BALL, partial(PGD, steps=0))

@@ -13,12 +13,12 @@ from scipy.stats import norm
 from torch import nn
 
 from aisec_lab.attacks.inference.informed import (
-    InnerProducts,
-    Likelihood,
-    Look,
-    Watched,
+    BayesReconstruction,
+    GradientObservation,
+    GradientRecorder,
+    PriorAwareReconstruction,
     clipped_gradients,
-    sampled,
+    subsampled_log_ratio,
 )
 from aisec_lab.evaluation import clopper_pearson
 from aisec_lab.models import CNN
@@ -55,7 +55,7 @@ class DPSGDByHand(NamedTuple):
             rows = rows.flatten(1) * (NORM / rows.flatten(1).norm(dim=1, keepdim=True))
             rows *= torch.rand(len(x), 1, generator=generator) < self.q
             noise = self.sigma * NORM * torch.randn(rows.shape[1], generator=generator)
-            looks.append(Look({"1.weight": weight}, rows[-1] + noise))
+            looks.append(GradientObservation({"1.weight": weight}, rows[-1] + noise))
             weight = weight - 0.1 * (rows.sum(0) + noise).view_as(weight) / (self.q * len(x))
         return looks
 
@@ -75,7 +75,7 @@ def test_it_is_right_as_often_as_the_closed_form_says(seed):
     steps, sigma, m = 2, 1.4, 5
     training = DPSGDByHand(steps, 1.0, sigma)
     x, y = torch.eye(6)[:m], torch.zeros(m, dtype=torch.int64)
-    (right,) = times_right(training, [InnerProducts(NORM)], x, y, seed)
+    (right,) = times_right(training, [PriorAwareReconstruction(NORM)], x, y, seed)
     lead = math.sqrt(steps) / sigma
     exact = quad(lambda z: norm.pdf(z - lead) * norm.cdf(z) ** (m - 1), -8, 9)[0]
     low, high = clopper_pearson(right, 250, 0.99)
@@ -88,7 +88,7 @@ def test_two_opposite_candidates_meet_the_bound(seed):
     steps, sigma = 2, 2.0
     x, y = torch.eye(6)[:1].repeat(2, 1), torch.tensor([0, 1])
     training = DPSGDByHand(steps, 1.0, sigma)
-    (right,) = times_right(training, [Likelihood(1.0, sigma, NORM)], x, y, seed)
+    (right,) = times_right(training, [BayesReconstruction(1.0, sigma, NORM)], x, y, seed)
     low, high = clopper_pearson(right, 250, 0.99)
     assert low < norm.cdf(math.sqrt(steps) / sigma) < high
     assert low > 0.5
@@ -110,15 +110,15 @@ def test_scores_are_bayes_rule_by_hand(seed):
         with_row = torch.stack([noise.log_prob(look.gradient.double() - row).sum() for row in rows])
         expected += ((1 - q) + q * (with_row - without).exp()).log()
         products += rows @ look.gradient.double()
-    torch.testing.assert_close(Likelihood(q, sigma, NORM)(model, looks, x, y), expected)
-    torch.testing.assert_close(InnerProducts(NORM)(model, looks, x, y), products)
+    torch.testing.assert_close(BayesReconstruction(q, sigma, NORM)(model, looks, x, y), expected)
+    torch.testing.assert_close(PriorAwareReconstruction(NORM)(model, looks, x, y), products)
 
 
 def test_with_sampling_bayes_rule_is_right_more_often(seed):
     """Most steps show nothing of the row: to weigh them as the likelihood does pays."""
     x, y = torch.eye(6)[:5], torch.zeros(5, dtype=torch.int64)
     training = DPSGDByHand(8, 0.15, 0.3)
-    attacks = [Likelihood(0.15, 0.3, NORM), InnerProducts(NORM)]
+    attacks = [BayesReconstruction(0.15, 0.3, NORM), PriorAwareReconstruction(NORM)]
     bayes, sums = times_right(training, attacks, x, y, seed, runs=120)
     assert bayes > sums + 5
 
@@ -151,7 +151,7 @@ def test_who_watches_a_step_sees_the_unknown_row_alone(seed):
         optimizer.step()
         return losses()
 
-    watched = Watched(model, step, 8, NORM, x[3:])
+    watched = GradientRecorder(model, step, 8, NORM, x[3:])
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     objective = lambda model, x, y, *, generator: F.cross_entropy(model(x), y, reduction="none")  # noqa: E731
     for rows in ([0, 3, 1], [2], [], [3]):
@@ -169,7 +169,7 @@ def test_who_watches_a_step_sees_the_unknown_row_alone(seed):
 @given(st.floats(-50, 50), st.floats(0.001, 1))
 def test_a_sampled_ratio_is_the_mixtures(log_ratio, q):
     """Against the formula, which overflows sooner."""
-    found = sampled(torch.tensor([log_ratio], dtype=torch.float64), q).item()
+    found = subsampled_log_ratio(torch.tensor([log_ratio], dtype=torch.float64), q).item()
     assert found == pytest.approx(math.log(1 - q + q * math.exp(log_ratio)), abs=1e-9)
 
 
@@ -177,12 +177,15 @@ def test_what_makes_no_sense_is_refused():
     """At the door."""
     model, (x, y) = network(), known()
     cases = [
-        (lambda: Likelihood(q=0), "q must lie in"),
-        (lambda: Likelihood(sigma=0), "use InnerProducts"),
-        (lambda: InnerProducts(0), "max_grad_norm be positive"),
-        (lambda: InnerProducts()(model, [Look({}, x[0])], 2 * x, y), "inputs must lie in"),
-        (lambda: InnerProducts()(model, [], x, y), "at least one step"),
-        (lambda: InnerProducts()(model, [Look({}, x[0])], x, y + 5), "classes must lie in 0..1"),
+        (lambda: BayesReconstruction(q=0), "q must lie in"),
+        (lambda: BayesReconstruction(sigma=0), "use InnerProducts"),
+        (lambda: PriorAwareReconstruction(0), "max_grad_norm be positive"),
+        (lambda: PriorAwareReconstruction()(model, [GradientObservation({}, x[0])], 2 * x, y), "inputs must lie in"),
+        (lambda: PriorAwareReconstruction()(model, [], x, y), "at least one step"),
+        (
+            lambda: PriorAwareReconstruction()(model, [GradientObservation({}, x[0])], x, y + 5),
+            "classes must lie in 0..1",
+        ),
     ]
     for call, message in cases:
         with pytest.raises(ValueError, match=message):

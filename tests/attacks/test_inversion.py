@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from aisec_lab.attacks.inference.inversion import MIFace, PriorInversion, resemblance
+from aisec_lab.attacks.inference.inversion import MIFace, PriorInversion, similarity
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import MLP, Fit
@@ -44,10 +44,10 @@ def test_a_trained_model_shows_its_classes_and_another_does_not(attack, mlp, row
     assert found.min() >= 0
     assert found.max() <= 1
     assert (mlp(found).softmax(1).diag() > 0.9).all()
-    alike = resemblance(found, rows)
+    alike = similarity(found, rows)
     assert (alike.argmax(1) == CLASSES).sum() >= 9
     assert alike.diag().mean() > 0.5
-    blind = resemblance(attack(MLP()((1, 8, 8), 10, generator=seed(5)).eval(), public), rows)
+    blind = similarity(attack(MLP()((1, 8, 8), 10, generator=seed(5)).eval(), public), rows)
     assert (blind.argmax(1) == CLASSES).sum() <= 4
     assert blind.diag().mean() < 0.2
 
@@ -123,10 +123,10 @@ def test_resemblance_knows_each_class_by_its_mean(rows):
     means = torch.stack([rows.x[rows.y == c].mean(0) for c in range(10)])
     common = means.mean(0)
     for contrast in (1, 0.3):
-        alike = resemblance(common + contrast * (means - common), rows)
+        alike = similarity(common + contrast * (means - common), rows)
         assert alike.diag().tolist() == pytest.approx([1] * 10, abs=1e-4)
         assert (alike.argmax(1) == CLASSES).all()
-    opposite = resemblance(common - 0.2 * (means - common), rows)
+    opposite = similarity(common - 0.2 * (means - common), rows)
     assert opposite.diag().tolist() == pytest.approx([-1] * 10, abs=1e-4)
 
 
@@ -142,8 +142,8 @@ def test_what_makes_no_sense_is_refused(mlp, rows):
         (lambda: MIFace()(mlp, torch.tensor([1]), start=start + 2), "pixels must lie in"),
         (lambda: MIFace(blur=0.5)(mlp, torch.tensor([1]), start=torch.zeros(1, 64)), "blur takes images"),
         (lambda: PriorInversion()(mlp, torch.tensor([10]), mean=start[0]), "classes must lie in 0..9"),
-        (lambda: resemblance(start[:, :, :4], rows), "shape of the rows"),
-        (lambda: resemblance(table.x, table), "no row of the classes \\[2\\]"),
+        (lambda: similarity(start[:, :, :4], rows), "shape of the rows"),
+        (lambda: similarity(table.x, table), "no row of the classes \\[2\\]"),
     ]
     for call, message in cases:
         with pytest.raises(ValueError, match=message):

@@ -14,20 +14,31 @@ from mpmath import mp, mpf
 from scipy.stats import norm
 
 from aisec_lab.attacks import Oracle
-from aisec_lab.attacks.inference.coins import inclusion_coins
-from aisec_lab.attacks.inference.label_only import Flips, LabelOnly, Noise, Translations
+from aisec_lab.attacks.inference.coins import inclusion_mask
+from aisec_lab.attacks.inference.label_only import (
+    FlipPerturbation,
+    LabelOnly,
+    NoisePerturbation,
+    TranslationPerturbation,
+)
 from aisec_lab.attacks.inference.lira import LiRA, OfflineLiRA
 from aisec_lab.attacks.inference.rmia import RMIA, OfflineRMIA
 from aisec_lab.attacks.inference.shadow_classifier import ShadowClassifier
-from aisec_lab.attacks.inference.signals import Confidence, Entropy, Loss, ModifiedEntropy, ScaledLogit
+from aisec_lab.attacks.inference.signals import (
+    ConfidenceSignal,
+    EntropySignal,
+    LossSignal,
+    ModifiedEntropySignal,
+    ScaledLogitSignal,
+)
 from aisec_lab.data import Dataset
 from aisec_lab.models import MLP, Fit
-from aisec_lab.models.stacked import Stack, fit_together
+from aisec_lab.models.stacked import ModelStack, fit_stack
 from tests.odd_models import rows_of_logits
 
 INSTALLED = "aisec-legacy" in KernelSpecManager().find_kernel_specs()
 ATTACKS = [LiRA(), LiRA(pooled=0), OfflineLiRA(), OfflineLiRA(pooled=0), RMIA(), RMIA(2.0), OfflineRMIA(0.6)]
-SIGNALS = [Loss(), Confidence(), Entropy(), ModifiedEntropy(), ScaledLogit()]
+SIGNALS = [LossSignal(), ConfidenceSignal(), EntropySignal(), ModifiedEntropySignal(), ScaledLogitSignal()]
 
 
 def exact(signal, row, y):
@@ -37,13 +48,13 @@ def exact(signal, row, y):
         p = [power / sum(powers) for power in powers]
         return float(
             {
-                Loss: lambda: mp.log(p[y]),
-                Confidence: lambda: mp.log(max(p)),
-                Entropy: lambda: sum(q * mp.log(q) for q in p),
-                ModifiedEntropy: lambda: (
+                LossSignal: lambda: mp.log(p[y]),
+                ConfidenceSignal: lambda: mp.log(max(p)),
+                EntropySignal: lambda: sum(q * mp.log(q) for q in p),
+                ModifiedEntropySignal: lambda: (
                     (1 - p[y]) * mp.log(p[y]) + sum(q * mp.log(1 - q) for i, q in enumerate(p) if i != y)
                 ),
-                ScaledLogit: lambda: mp.log(p[y]) - mp.log(1 - p[y]),
+                ScaledLogitSignal: lambda: mp.log(p[y]) - mp.log(1 - p[y]),
             }[type(signal)]()
         )
 
@@ -56,7 +67,7 @@ def test_a_signal_is_its_definition_however_confident_the_answer(signal, row, y)
     y %= len(row)
     logits, label = torch.tensor([row], dtype=torch.float64), torch.tensor([y])
     expected = exact(signal, row, y)
-    least = 1e-12 if isinstance(signal, ScaledLogit) else 1e-200  # it alone may be 0 between two large logits
+    least = 1e-12 if isinstance(signal, ScaledLogitSignal) else 1e-200  # it alone may be 0 between two large logits
     alone, together = signal(logits, label), signal(logits[None].expand(3, -1, -1), label)
     assert alone.item() == pytest.approx(expected, rel=1e-9, abs=least)
     assert together.tolist() == [[pytest.approx(alone.item(), rel=1e-12, abs=least)]] * 3  # lanes round apart
@@ -68,7 +79,7 @@ def test_confident_answers_are_told_apart():
         torch.tensor([[-60.0, 0], [-5, 0], [5, 0], [40, 0], [60, 0], [90, 0]]),
         torch.zeros(6, dtype=torch.int64),
     )
-    for signal in (Loss(), ModifiedEntropy(), ScaledLogit()):
+    for signal in (LossSignal(), ModifiedEntropySignal(), ScaledLogitSignal()):
         scores = signal(logits, y)
         assert torch.isfinite(scores).all()
         assert (scores.diff() > 0).all()
@@ -86,24 +97,24 @@ def test_confident_answers_are_told_apart():
 )
 def test_logits_that_a_signal_cannot_read_are_refused(logits, y, message):
     with pytest.raises(ValueError, match=message):
-        ScaledLogit()(logits, y)
+        ScaledLogitSignal()(logits, y)
 
 
 def test_coins_are_fair_and_independent(seed):
     """Shares of heads, of pairs within a model and within a record; the same from the same seed."""
-    coins = inclusion_coins(200, 300, generator=seed(0))
-    assert torch.equal(coins, inclusion_coins(200, 300, generator=seed(0)))
+    coins = inclusion_mask(200, 300, generator=seed(0))
+    assert torch.equal(coins, inclusion_mask(200, 300, generator=seed(0)))
     centred = 2 * coins.double() - 1
     for mean in (centred.mean(), (centred[1:] * centred[:-1]).mean(), (centred[:, 1:] * centred[:, :-1]).mean()):
         assert abs(mean) < 4 / 60_000**0.5
     with pytest.raises(ValueError, match="got 0 and 5"):
-        inclusion_coins(0, 5, generator=seed(0))
+        inclusion_mask(0, 5, generator=seed(0))
 
 
 def matrix(models=9, records=40, number=0, gap=1.5):
     """Signals that are logarithms of probabilities: normal for each record, higher by `gap` for members."""
     generator = torch.Generator().manual_seed(number)
-    included = inclusion_coins(models, records, generator=generator)
+    included = inclusion_mask(models, records, generator=generator)
     where, noise = (
         torch.randn(shape, generator=generator, dtype=torch.float64) for shape in (records, (models, records))
     )
@@ -171,7 +182,7 @@ def test_lira_is_the_exact_likelihood_ratio_and_its_curve_the_best_there_is():
     is that of the most powerful test, TPR = Phi(gap / sigma - Phi^-1(1 - FPR))."""
     generator, gap, sigma = torch.Generator().manual_seed(0), 2.0, 1.5
     models, records = 400, 300
-    included = inclusion_coins(models, records, generator=generator)
+    included = inclusion_mask(models, records, generator=generator)
     means = 3 * torch.randn(records, generator=generator, dtype=torch.float64)
     noise = sigma * torch.randn(models, records, generator=generator, dtype=torch.float64)
     signals = means + gap * included + noise
@@ -267,12 +278,12 @@ def test_scores_are_those_of_tf_privacy(tmp_path):
     generator = torch.Generator().manual_seed(0)
     logits = 4 * torch.randn(17, 60, 5, generator=generator, dtype=torch.float64)
     y = torch.randint(5, (60,), generator=generator)
-    included = inclusion_coins(17, 60, generator=generator)
+    included = inclusion_mask(17, 60, generator=generator)
     logits[..., 0] += 3 * included * (y == 0)
     given = {"logits": logits.tolist(), "y": y.tolist(), "included": included.tolist()}
     subprocess.run([python, "-c", REFERENCE, str(tmp_path / "theirs")], input=json.dumps(given), text=True, check=True)
     theirs = json.loads((tmp_path / "theirs").read_text())
-    signals = ScaledLogit()(logits, y)
+    signals = ScaledLogitSignal()(logits, y)
     assert signals.numpy() == pytest.approx(np.array(theirs["signals"]), rel=1e-9)
     for pooled, fixed in ((64, True), (0, False)):
         online = LiRA(pooled)(signals[0], signals[1:], included[1:])
@@ -283,26 +294,26 @@ def test_translations_are_all_of_their_length_and_leave_black_behind():
     """2 d (d + 1) of them; the image's mass that leaves is lost, and one pixel moves where it is sent."""
     x = torch.zeros(1, 1, 7, 7)
     x[0, 0, 3, 3] = 1
-    copies = list(Translations(2)(x, generator=torch.Generator()))
+    copies = list(TranslationPerturbation(2)(x, generator=torch.Generator()))
     places = {tuple((copy[0, 0] == 1).nonzero()[0].tolist()) for copy in copies}
     assert places == {(3 + i, 3 + j) for i in range(-2, 3) for j in range(-2, 3) if 0 < abs(i) + abs(j) <= 2}
     assert len(copies) == 12
     edge = torch.ones(1, 1, 7, 7)
-    assert {float(copy.sum()) for copy in Translations(1)(edge, generator=torch.Generator())} == {42.0}
+    assert {float(copy.sum()) for copy in TranslationPerturbation(1)(edge, generator=torch.Generator())} == {42.0}
 
 
 def test_disturbances_have_their_size_and_belong_to_their_row(seed):
     """Deviation and rate as stated, inside [0, 1], the same for a row alone and among others."""
     x = torch.full((200, 50), 0.5)
-    moved = torch.stack(list(Noise(0.1, copies=3)(x, generator=seed(0))))
+    moved = torch.stack(list(NoisePerturbation(0.1, copies=3)(x, generator=seed(0))))
     assert (moved - 0.5).std().item() == pytest.approx(0.1, rel=0.03)
     bits = (torch.rand(200, 50, generator=seed(1)) < 0.5).float()
-    turned = torch.stack(list(Flips(0.2, copies=3)(bits, generator=seed(0))))
+    turned = torch.stack(list(FlipPerturbation(0.2, copies=3)(bits, generator=seed(0))))
     assert (turned != bits).double().mean().item() == pytest.approx(0.2, abs=4 * (0.16 / 30_000) ** 0.5)
     assert set(turned.unique().tolist()) == {0, 1}
-    dark = torch.stack(list(Noise(3.0, copies=2)(x, generator=seed(0))))
+    dark = torch.stack(list(NoisePerturbation(3.0, copies=2)(x, generator=seed(0))))
     assert (dark.min(), dark.max()) == (0, 1)
-    for disturbance in (Noise(copies=2), Flips(copies=2)):
+    for disturbance in (NoisePerturbation(copies=2), FlipPerturbation(copies=2)):
         whole, part = (list(disturbance(rows, generator=seed(4))) for rows in (bits, bits[50:60]))
         assert all(torch.equal(a[50:60], b) for a, b in zip(whole, part, strict=True))
 
@@ -313,7 +324,7 @@ def test_label_only_counts_right_answers_near_a_boundary(linear, seed):
     x = 0.5 + 0.02 * torch.randn(6, 12, generator=seed(3), dtype=torch.float64)
     margin = model(x).diff(dim=1)[:, 0].detach()
     y, length = torch.ones(6, dtype=torch.int64), model[1].weight.diff(dim=0).norm().item()
-    attack = LabelOnly(Noise(sigma, copies))
+    attack = LabelOnly(NoisePerturbation(sigma, copies))
     share = attack(model, x, y, generator=seed(0))
     expected = norm.cdf(margin.numpy() / (sigma * length))
     assert np.abs(share.numpy() - expected).max() < 4 * 0.5 / copies**0.5 + 1 / copies
@@ -325,10 +336,10 @@ def test_label_only_counts_right_answers_near_a_boundary(linear, seed):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Noise(0), "sigma must be positive"),
-        (lambda: Flips(1.0), r"rate must lie in \(0, 1\)"),
-        (lambda: Translations(0), "at least one pixel, got 0"),
-        (lambda: list(Translations()(torch.zeros(3, 4), generator=torch.Generator())), "only images"),
+        (lambda: NoisePerturbation(0), "sigma must be positive"),
+        (lambda: FlipPerturbation(1.0), r"rate must lie in \(0, 1\)"),
+        (lambda: TranslationPerturbation(0), "at least one pixel, got 0"),
+        (lambda: list(TranslationPerturbation()(torch.zeros(3, 4), generator=torch.Generator())), "only images"),
     ],
 )
 def test_disturbances_that_make_no_sense_are_refused(make, message):
@@ -341,11 +352,9 @@ def shadows():
     """Sixteen networks that remember random classes of half of 150 points: their logits, the classes, the coins."""
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(150, 10, generator=generator), torch.randint(3, (150,), generator=generator)
-    rows, included = Dataset(x, y, ("a", "b", "c"), "noise"), inclusion_coins(16, 150, generator=generator)
-    stack = Stack(MLP((64,)), rows.shape, 3, [generator] * 16)
-    fit_together(
-        stack, rows, included, fit=Fit(epochs=40, batch_size=16, learning_rate=0.01), generators=[generator] * 16
-    )
+    rows, included = Dataset(x, y, ("a", "b", "c"), "noise"), inclusion_mask(16, 150, generator=generator)
+    stack = ModelStack(MLP((64,)), rows.shape, 3, [generator] * 16)
+    fit_stack(stack, rows, included, fit=Fit(epochs=40, batch_size=16, learning_rate=0.01), generators=[generator] * 16)
     return stack.logits(x), y, included, stack, x
 
 
@@ -359,9 +368,9 @@ def test_every_attack_finds_what_networks_remember(shadows, seed):
     """Members' classes are learned by heart and say nothing of the others': each attack is far better than a guess."""
     logits, y, included, stack, x = shadows
     found = {type(signal).__name__: power(signal(logits, y), included) for signal in SIGNALS}
-    found |= {repr(attack): power(attack.in_turn(Loss()(logits, y), included), included) for attack in ATTACKS}
+    found |= {repr(attack): power(attack.in_turn(LossSignal()(logits, y), included), included) for attack in ATTACKS}
     found["shadows"] = power(ShadowClassifier().in_turn(logits, y, included, generator=seed(0)), included)
-    labels = [LabelOnly(Noise(0.05, 20))(stack.unstacked(k), x, y, generator=seed(k)) for k in range(16)]
+    labels = [LabelOnly(NoisePerturbation(0.05, 20))(stack.unstacked(k), x, y, generator=seed(k)) for k in range(16)]
     found["labels"] = power(torch.stack(labels), included)
     assert all(value > 0.75 for name, value in found.items() if name not in ("Confidence", "Entropy")), found
     assert min(found["Confidence"], found["Entropy"]) > 0.55
@@ -374,7 +383,7 @@ def test_the_shadow_classifier_learns_from_the_shadows_coins_alone(shadows, seed
     attack = ShadowClassifier(fit=Fit(epochs=10, batch_size=64))
     right = attack(logits[0], y, logits[1:], included[1:], generator=seed(0))
     wrong = attack(logits[0], y, logits[1:], ~included[1:], generator=seed(0))
-    anew = attack(logits[0], y, logits[1:], inclusion_coins(15, 150, generator=seed(9)), generator=seed(0))
+    anew = attack(logits[0], y, logits[1:], inclusion_mask(15, 150, generator=seed(9)), generator=seed(0))
     assert right.shape == (150,)
     assert power(right, included[0]) > 0.75
     assert power(wrong, included[0]) < 0.25

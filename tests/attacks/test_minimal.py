@@ -19,12 +19,12 @@ from aisec_lab.attacks import (
     BrendelBethge,
     CarliniWagner,
     DeepFool,
+    FixedEpsilon,
     Linf,
     Targeted,
     TargetedFAB,
-    Within,
 )
-from aisec_lab.models import Counted
+from aisec_lab.models import PassCounter
 from tests.attacks.test_linear import largest_fall
 
 ROWS, SIZE = 16, 12
@@ -229,7 +229,7 @@ def test_one_run_is_the_whole_curve(attack, cnn, sample, seed):
     distance = attack(cnn, x, y, generator=seed(0)).distance
     for level in torch.quantile(distance[distance.isfinite()], torch.tensor([0.2, 0.7])).tolist():
         ball = attack.ball.with_eps(math.ceil(level) if attack.ball.name == "L0" else level)
-        x_adv = Within(ball, attack)(cnn, x, y, generator=seed(0))
+        x_adv = FixedEpsilon(ball, attack)(cnn, x, y, generator=seed(0))
         with torch.no_grad():
             broken = cnn(x_adv).argmax(1) != y
         assert (attack.ball.size(x_adv - x) <= ball.eps).all()
@@ -256,7 +256,7 @@ def test_rows_leave_once_they_are_inside_the_ball(attack, cnn, sample, seed):
     x, y = sample[0][:60], sample[1][:60]
     passes = []
     for ball in (attack.ball, attack.ball.with_eps(64)):
-        counted = Counted(cnn)
+        counted = PassCounter(cnn)
         found = replace(attack, ball=ball)(counted, x, y, generator=seed(0))
         assert found.distance.isfinite().double().mean() > 0.9
         passes.append(counted.forward_passes)
@@ -273,7 +273,7 @@ def test_rows_leave_once_they_are_inside_the_ball(attack, cnn, sample, seed):
         (lambda: DDN(L0(0)), "DDN knows the ball L2, not L0"),
         (lambda: FAB(L0(0)), "FAB knows the balls Linf, L2 and L1, not L0: use FMN"),
         (lambda: TargetedFAB(L0(0)), "not L0: use FMN"),
-        (lambda: Within(Linf(0.1), DDN()), "DDN knows the ball L2, not Linf"),
+        (lambda: FixedEpsilon(Linf(0.1), DDN()), "DDN knows the ball L2, not Linf"),
         (lambda: DeepFool(steps=0), "must be positive"),
         (lambda: CarliniWagner(first_c=0), "must be positive"),
         (lambda: DDN(gamma=1), r"gamma in \(0, 1\)"),

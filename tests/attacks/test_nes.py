@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aisec_lab.attacks import L2, NES, CrossEntropy, Linf, Margin, Oracle, RowNoise, Targeted, Untargeted
-from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.attacks.evasion.objectives import loss_and_gradient
 
 
 @pytest.mark.parametrize("loss", [Margin(), CrossEntropy()], ids=repr)
@@ -13,7 +13,7 @@ def test_the_estimate_is_the_gradient_on_average(loss, linear, seed):
     model, pairs = linear(12), 5_000
     z, y = torch.full((2, 12), 0.5, dtype=torch.float64), torch.tensor([0, 1])
     z[1] += 0.1
-    _, _, grad = ascent(model, z, lambda logits: loss(logits, y))
+    _, _, grad = loss_and_gradient(model, z, lambda logits: loss(logits, y))
     with torch.no_grad():
         estimate = NES(Linf(0.1), loss=loss).gradient(model, z, y, RowNoise(z, seed(0)), pairs)
     error = ((grad.norm(dim=1, keepdim=True) ** 2 + grad**2) / pairs).sqrt()

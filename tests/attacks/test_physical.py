@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from aisec_lab.attacks import EOT, AdversarialPatch, Camera, Conditions, Patch, RowNoise
+from aisec_lab.attacks import EOT, AdversarialPatch, Patch, PhysicalTransform, RowNoise, TransformRanges
 from aisec_lab.data import Dataset
 from aisec_lab.models import logits_of, seeded
 
-ANY = Conditions(angle=180, scale=(0.7, 1.3), shift=0.4, light=0.5, noise=0.2)
+ANY = TransformRanges(angle=180, scale=(0.7, 1.3), shift=0.4, light=0.5, noise=0.2)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def images(seed):
 
 
 def over(patch, x, number):
-    return patch.over(x, RowNoise(x, torch.Generator().manual_seed(number)))
+    return patch.apply(x, RowNoise(x, torch.Generator().manual_seed(number)))
 
 
 def test_a_print_that_lies_straight_replaces_exactly_its_pixels(images, seed):
@@ -56,7 +56,7 @@ def test_all_angles_occur():
     """One corner of the print is bright: over many rows it ends up in every quarter of the image, as often in each."""
     x, pixels = torch.zeros(400, 1, 8, 8), torch.tensor([[[1.0, 0], [0, 0]]])
     x[:, 0, 0, 0] = torch.linspace(0.001, 0.1, 400)  # so that each row draws its own angle
-    stamped = over(Patch(pixels, 0.5, (0.5, 0.5), Conditions(angle=180)), x, 1)
+    stamped = over(Patch(pixels, 0.5, (0.5, 0.5), TransformRanges(angle=180)), x, 1)
     quarters = stamped[:, 0].view(400, 2, 4, 2, 4).mean((2, 4)).flatten(1)
     assert set(quarters.argmax(1).tolist()) == {0, 1, 2, 3}
     share = torch.bincount(quarters.argmax(1)) / 400
@@ -76,7 +76,7 @@ def test_placement_is_the_rows_own(cnn, images, seed):
 def test_the_gradient_through_placement_and_view_is_right(seed):
     """Of the pixels of a print, against finite differences in float64, with every condition turned on."""
     x = 0.2 + 0.6 * torch.rand(3, 1, 8, 8, generator=seed(0), dtype=torch.float64)
-    mild = Conditions(angle=30, scale=(0.8, 1.2), shift=0.1, light=0.2, noise=0.01)
+    mild = TransformRanges(angle=30, scale=(0.8, 1.2), shift=0.1, light=0.2, noise=0.01)
     noise = RowNoise(x, seed(2))
 
     def seen(pixels):
@@ -91,7 +91,7 @@ def test_the_gradient_through_placement_and_view_is_right(seed):
 def test_the_gradient_of_the_expectation_is_the_mean_of_gradients(cnn, sample, seed):
     """Through the camera, over the same draws."""
     x = sample[0][:10].clone().requires_grad_()
-    camera = Camera(Conditions(angle=20, scale=(0.9, 1.1), shift=0.1, light=0.2, noise=0.05))(cnn)
+    camera = PhysicalTransform(TransformRanges(angle=20, scale=(0.9, 1.1), shift=0.1, light=0.2, noise=0.05))(cnn)
     with seeded(camera, seed(1)):
         (grad,) = torch.autograd.grad(EOT(4)(camera)(x)[:, 3].sum(), x)
     with seeded(camera, seed(1)):
@@ -103,9 +103,9 @@ def test_the_gradient_of_the_expectation_is_the_mean_of_gradients(cnn, sample, s
 def test_a_camera_at_rest_changes_nothing_and_moving_it_is_a_random_model(cnn, sample, seed):
     """EOT is the mean of its draws; without a generator it says what to do."""
     x = sample[0][:20]
-    with seeded(Camera(Conditions())(cnn), seed(0)) as still:
+    with seeded(PhysicalTransform(TransformRanges())(cnn), seed(0)) as still:
         assert torch.allclose(still(x), cnn(x), atol=1e-4)
-    moving = Camera(Conditions(angle=20, shift=0.1))(cnn)
+    moving = PhysicalTransform(TransformRanges(angle=20, shift=0.1))(cnn)
     with pytest.raises(ValueError, match="no generator is bound"):
         moving(x)
     with seeded(moving, seed(1)):
@@ -119,8 +119,8 @@ def test_a_camera_at_rest_changes_nothing_and_moving_it_is_a_random_model(cnn, s
 def test_a_learned_sticker_beats_random_ones_by_far(targeted, cnn, sample, train, seed):
     """Judged through fresh draws of the camera, on digits that it has not seen; targets count for other rows only."""
     x, y = sample
-    camera = Camera(Conditions(angle=15, scale=(0.9, 1.1), shift=0.05, light=0.2, noise=0.05))
-    learn = AdversarialPatch(0.5, placement=Conditions(light=0.1), camera=camera, epochs=3)
+    camera = PhysicalTransform(TransformRanges(angle=15, scale=(0.9, 1.1), shift=0.05, light=0.2, noise=0.05))
+    learn = AdversarialPatch(0.5, placement=TransformRanges(light=0.1), camera=camera, epochs=3)
     if targeted:
         learn = replace(learn, target=8)
         x, y = x[y != 8], y[y != 8]
@@ -144,7 +144,7 @@ def test_what_is_wrong_is_refused(cnn, train, seed):
     """Settings, and images that are not square."""
     for conditions in ({"angle": -1}, {"scale": (0, 1)}, {"scale": (1.2, 1)}, {"light": 1.5}, {"noise": -0.1}):
         with pytest.raises(ValueError, match="angle, shift and noise"):
-            Conditions(**conditions)
+            TransformRanges(**conditions)
     for settings in ({"size": 0}, {"size": 2}, {"size": 0.5, "centre": (0.5, 1.5)}):
         with pytest.raises(ValueError, match="shares of the image's side"):
             AdversarialPatch(**settings)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from aisec_lab.attacks import L2, LabelFlips, Linf
 from aisec_lab.attacks.poisoning.flips import solve
-from aisec_lab.attacks.poisoning.logistic import WorstRows, poison_gradient
+from aisec_lab.attacks.poisoning.logistic import GradientPoisoning, poison_gradient
 from aisec_lab.attacks.poisoning.matching import GradientMatching, mismatch, training_gradient
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
@@ -54,7 +54,7 @@ def naive(model, x, y):
 
 def distance(model, poisoned, targets):
     """One minus the cosine of the poison's mean gradient and the targets', as `naive` computes them."""
-    poison = poisoned.dataset.subset(poisoned.where.nonzero().squeeze(1))
+    poison = poisoned.dataset.subset(poisoned.poison_mask.nonzero().squeeze(1))
     pair = [naive(model, part.x, part.y) for part in (targets, poison)]
     return 1 - F.cosine_similarity(*pair, dim=0).item()
 
@@ -85,7 +85,7 @@ def test_matching_brings_the_gradients_together_and_changes_nothing_else(ball, r
     attack = GradientMatching(ball, rate=0.03, steps=40, restarts=2)
     before = train.x.clone()
     made = attack(train, surrogate=surrogate, targets=targets, generator=torch.Generator().manual_seed(0))
-    where = made.where
+    where = made.poison_mask
     assert int(where.sum()) == round(0.03 * len(train))
     assert made.target == int(targets.y[0])
     assert (train.y[where] == made.target).all()
@@ -183,11 +183,11 @@ def test_moved_rows_do_more_harm_than_their_false_labels(ball, cancer):
         weight = solve(columns(dataset.x), F.one_hot(dataset.y, 2).double(), 0.01)
         return F.cross_entropy(columns(judge.x) @ weight.T, judge.y).item()
 
-    made = WorstRows(ball, 0.1)(train, targets=targets, generator=torch.Generator().manual_seed(0))
+    made = GradientPoisoning(ball, 0.1)(train, targets=targets, generator=torch.Generator().manual_seed(0))
     flipped = LabelFlips(0.1)(train, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(made.where, flipped.where)
+    assert torch.equal(made.poison_mask, flipped.poison_mask)
     assert torch.equal(made.dataset.y, flipped.dataset.y)
-    assert torch.equal(made.dataset.x[~made.where], train.x[~made.where])
+    assert torch.equal(made.dataset.x[~made.poison_mask], train.x[~made.poison_mask])
     assert (made.dataset.x - train.x).abs().max() <= ball.eps + 1e-6
     harm, chance, clean = loss(made.dataset), loss(flipped.dataset), loss(train)
     assert harm - clean > 1.5 * (chance - clean)
@@ -217,8 +217,8 @@ NOBODY = torch.Generator()
             ),
             "rows as those of digits",
         ),
-        (lambda d, m: WorstRows(steps=0), "must be positive"),
-        (lambda d, m: WorstRows()(d, generator=NOBODY), "needs targets"),
+        (lambda d, m: GradientPoisoning(steps=0), "must be positive"),
+        (lambda d, m: GradientPoisoning()(d, generator=NOBODY), "needs targets"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, message, rows, surrogate):

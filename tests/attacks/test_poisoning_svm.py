@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aisec_lab.attacks.poisoning.svm import SVMPoints, fit_svm, hinge_gradient, joined
+from aisec_lab.attacks.poisoning.svm import SVMPoisoning, fit_svm, hinge_gradient, joined
 from aisec_lab.data import Dataset
 from aisec_lab.models import logits_of
 
@@ -53,11 +53,11 @@ def test_the_gradient_is_what_retraining_shows(gamma, rows):
 def test_moved_rows_do_more_harm_than_their_false_labels(gamma, rows):
     """On rows that the attacker has not seen, at six added to sixty; the clean rows stay to the bit, in the box."""
     train, targets, judge = rows
-    attack = SVMPoints(6, gamma=gamma)
+    attack = SVMPoisoning(6, gamma=gamma)
     made = attack(train, targets=targets, generator=torch.Generator().manual_seed(0))
-    assert int(made.where.sum()) == 6
-    assert torch.equal(made.dataset.x[~made.where], train.x)
-    assert torch.equal(made.dataset.y[~made.where], train.y)
+    assert int(made.poison_mask.sum()) == 6
+    assert torch.equal(made.dataset.x[~made.poison_mask], train.x)
+    assert torch.equal(made.dataset.y[~made.poison_mask], train.y)
     assert made.dataset.x.min() >= 0
     assert made.dataset.x.max() <= 1
     begin = added(train, train, 6)
@@ -71,10 +71,10 @@ def test_moved_rows_do_more_harm_than_their_false_labels(gamma, rows):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda d: SVMPoints(0), "must be positive"),
-        (lambda d: SVMPoints(3, gamma=0), "must be positive"),
-        (lambda d: SVMPoints(3)(d, generator=torch.Generator()), "no targets"),
-        (lambda d: SVMPoints(100)(d, targets=d, generator=torch.Generator()), "rate"),
+        (lambda d: SVMPoisoning(0), "must be positive"),
+        (lambda d: SVMPoisoning(3, gamma=0), "must be positive"),
+        (lambda d: SVMPoisoning(3)(d, generator=torch.Generator()), "no targets"),
+        (lambda d: SVMPoisoning(100)(d, targets=d, generator=torch.Generator()), "rate"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, message, rows):

@@ -13,17 +13,17 @@ from aisec_lab.attacks import (
     SpatialPGD,
     Targeted,
     WorstOfK,
-    turned,
+    rotate_translate,
 )
 from aisec_lab.data import Dataset
-from aisec_lab.evaluation import attacked, security_curve
+from aisec_lab.evaluation import run_attack, security_curve
 
 THREAT = RotationTranslation(30, 2)
 ATTACKS = [SpatialGrid(THREAT, 5, 3), WorstOfK(THREAT, 12), SpatialPGD(THREAT, 8)]
 
 
 def posed(x, *pose):
-    return turned(x, torch.tensor([pose], dtype=x.dtype).expand(len(x), -1))
+    return rotate_translate(x, torch.tensor([pose], dtype=x.dtype).expand(len(x), -1))
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_interpolation_is_that_of_scipy(images, pose):
 def test_the_gradient_in_the_pose_is_right(images):
     """Against finite differences, away from whole pixels."""
     pose = torch.tensor([[11.3, 0.37, -0.61]], dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda p: turned(0.1 + 0.8 * images[:1, :1], p), (pose,))
+    assert torch.autograd.gradcheck(lambda p: rotate_translate(0.1 + 0.8 * images[:1, :1], p), (pose,))
 
 
 def test_the_worst_of_a_grid_is_that_of_brute_force(cnn, sample, seed):
@@ -83,7 +83,7 @@ def test_the_worst_of_a_grid_is_that_of_brute_force(cnn, sample, seed):
     assert 5 < len(stands) < 35
     assert torch.allclose(found.x_adv[stands], views[worst[stands], stands], atol=1e-12)
     assert torch.allclose(found.pose[stands], torch.tensor(poses).double()[worst[stands]])
-    assert torch.allclose(turned(x, found.pose), found.x_adv, atol=1e-12)
+    assert torch.allclose(rotate_translate(x, found.pose), found.x_adv, atol=1e-12)
     alone = Oracle(model)
     attack(alone, x[stands[:1]], y[stands[:1]], generator=seed(0))
     assert alone.queries == len(poses) == 1 + len(attack.poses())
@@ -102,7 +102,7 @@ def test_poses_are_inside_the_threat_and_give_the_images(attack, cnn, sample, se
     assert (found.pose[:3] == 0).all()
     assert (found.pose.abs() <= torch.tensor([30.0, 2.0, 2.0])).all()
     assert found.pose.abs().amax(0).min() > 0
-    assert torch.allclose(turned(x, found.pose), found.x_adv, atol=1e-12)
+    assert torch.allclose(rotate_translate(x, found.pose), found.x_adv, atol=1e-12)
     assert torch.equal(attack(model, x, y, generator=seed(0)), found.x_adv)
     order = torch.randperm(40, generator=seed(2))
     parts = [attack.search(model, x[rows], y[rows], generator=seed(0)) for rows in order.split(7)]
@@ -147,7 +147,7 @@ def test_the_gradient_lowers_the_margin_and_a_target_is_reached(cnn, sample, see
 def test_accuracy_is_judged_by_attacked_and_a_curve_over_radii_is_refused(cnn, sample):
     """A spatial threat has no radius."""
     dataset = Dataset(sample[0][:20], sample[1][:20], tuple("0123456789"), "digits")
-    x_adv, passes = attacked(ATTACKS[0], cnn, dataset, seed=0)
+    x_adv, passes = run_attack(ATTACKS[0], cnn, dataset, seed=0)
     assert x_adv.shape == dataset.x.shape
     assert passes.backward_passes == 0
     with pytest.raises(ValueError, match="SpatialGrid has none: .* use `attacked`"):

@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 
 from aisec_lab.attacks import FMN, L0, L1, L2, Boundary, BrendelBethge, GeoDA, HopSkipJump, Linf, Targeted
 from aisec_lab.attacks.evasion.trust_region import FULL, step_onto
-from aisec_lab.models import Counted
+from aisec_lab.models import PassCounter
 
 ATTACKS = {
     "BrendelBethge": BrendelBethge(L2(0), steps=15, step_size=0.005),
@@ -80,7 +80,7 @@ def test_a_start_that_is_none_is_refused_in_one_line(attack, cnn, rows, seed):
 def test_a_start_is_one_query_and_no_second_argument(attack, cnn, rows, seed):
     """The budget holds with it."""
     x, y, start = rows
-    counted = Counted(cnn)
+    counted = PassCounter(cnn)
     type(attack)(attack.ball, 30)(counted, x[1:], y[1:], generator=seed(0), start=start[1:])
     assert counted.forward_passes <= 30 * 19
     with pytest.raises(ValueError, match="not both"):

@@ -14,15 +14,15 @@ from aisec_lab.attacks import (
     L2,
     PGD,
     AutoAttack,
-    Cascade,
     Linf,
     QuickAutoAttack,
     RandAutoAttack,
+    SequentialEnsemble,
     Square,
     Untargeted,
 )
-from aisec_lab.attacks.evasion.suite import CLEAN, STANDING, generators
-from aisec_lab.models import Counted, seeded
+from aisec_lab.attacks.evasion.suite import CLEAN, STANDING, spawn_generators
+from aisec_lab.models import PassCounter, seeded
 
 ROWS = 60
 
@@ -38,7 +38,9 @@ SUITES = [
     AutoAttack(L2(0.4), steps=5, targets=2, queries=40),
     AutoAttack(L1(1.0), steps=5, targets=2, queries=40),
     QuickAutoAttack(L1(1.0), steps=5, targets=2),
-    Cascade({"square": Square(Linf(0.07), 30), "pgd": PGD(Linf(0.06), steps=3), "apgd": APGD(Linf(0.06), steps=4)}),
+    SequentialEnsemble(
+        {"square": Square(Linf(0.07), 30), "pgd": PGD(Linf(0.06), steps=3), "apgd": APGD(Linf(0.06), steps=4)}
+    ),
 ]
 
 
@@ -49,7 +51,7 @@ def test_each_row_is_won_by_the_first_stage_that_wins_it_alone(suite, exact, see
     stages = suite.stages(10)
     expected = torch.where(model(x).argmax(1) == y, STANDING, CLEAN)
     lowest = Untargeted().margin(model(x), y).detach()
-    own = generators(seed(0), len(stages))
+    own = spawn_generators(seed(0), len(stages))
     for number, (attack, generator) in enumerate(zip(stages.values(), own, strict=True), start=1):
         margin = Untargeted().margin(model(attack(model, x, y, generator=generator)), y).detach()
         lowest = torch.where(expected == STANDING, torch.minimum(lowest, margin), lowest)
@@ -85,13 +87,13 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(stopped, exact, seed):
     """After any number of stages; what was done is not done again."""
     model, x, y = exact
     suite = SUITES[0]
-    counted = Counted(model)
+    counted = PassCounter(model)
     progress = []
     for worst in suite.run(counted, x, y, generator=seed(0)):
         progress.append((worst, counted.forward_passes))
     whole, passes = progress[-1]
     after, spent = progress[stopped]
-    counted = Counted(model)
+    counted = PassCounter(model)
     *_, resumed = suite.run(counted, x, y, generator=seed(0), after=after)
     assert torch.equal(resumed.x_adv, whole.x_adv)
     assert torch.equal(resumed.stage, whole.stage)
@@ -109,18 +111,22 @@ def test_a_stage_sees_the_survivors_alone(exact, seed):
         seen.append(len(x))
         return x
 
-    *_, worst = Cascade({"spy": spy, "pgd": PGD(Linf(0.06), steps=5), "again": spy}).run(model, x, y, generator=seed(0))
+    *_, worst = SequentialEnsemble({"spy": spy, "pgd": PGD(Linf(0.06), steps=5), "again": spy}).run(
+        model, x, y, generator=seed(0)
+    )
     right = int((model(x).argmax(1) == y).sum())
     assert seen == [right, int((worst.stage == STANDING).sum())]
     assert 0 < seen[1] < right
-    Cascade({"pgd": PGD(Linf(1.0)), "again": spy})(model, x, y, generator=seed(0))
+    SequentialEnsemble({"pgd": PGD(Linf(1.0)), "again": spy})(model, x, y, generator=seed(0))
     assert len(seen) == 2
 
 
 def test_a_stage_that_only_says_so_has_not_won(exact, seed):
     """Points are judged by the model, and a row keeps the lowest that was found."""
     model, x, y = exact
-    easier = Cascade({"back": lambda model, x, y, *, generator: x.flip(0)})  # other rows, some of another class
+    easier = SequentialEnsemble(
+        {"back": lambda model, x, y, *, generator: x.flip(0)}
+    )  # other rows, some of another class
     *_, worst = easier.run(model, x, y, generator=seed(0))
     margin = Untargeted().margin(model(worst.x_adv), y)
     assert torch.equal(worst.stage == 1, (margin < 0) & (model(x).argmax(1) == y))

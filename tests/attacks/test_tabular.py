@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from aisec_lab.attacks import L1, PGD, Table, Tabular
-from aisec_lab.attacks.evasion.purchases import PARTS, nearest, offers
+from aisec_lab.attacks import L1, PGD, FrankWolfe, TabularConstraints
+from aisec_lab.attacks.evasion.purchases import PARTS, field_options, project_onto_options
 from aisec_lab.models import MLP
 
 FEATURES = ("age", "job=a", "job=b", "job=c", "pressure", "sex=f", "sex=m", "dose")
@@ -20,7 +20,7 @@ RULES = {
     "rising": ("age",),
     "costs": {"age": 2.0, "job": 0.5},
 }
-TABLE = Table(FEATURES, **RULES)
+TABLE = TabularConstraints(FEATURES, **RULES)
 WORDS = torch.eye(3)
 
 
@@ -69,7 +69,7 @@ def test_what_comes_out_is_possible_to_the_bit_and_paid_for(number, budget):
     x, y = rows(6, number), torch.randint(0, 2, (6,), generator=seed(number))
     net = MLP((16,))((8,), 2, generator=seed(number))
     net.eval()
-    z = Tabular(TABLE, budget, steps=4)(net, x, y, generator=seed(0))
+    z = FrankWolfe(TABLE, budget, steps=4)(net, x, y, generator=seed(0))
     assert torch.equal(z[:, 5:7], x[:, 5:7])
     assert torch.equal(z[:, 0], (z[:, 0] * 4).round() / 4)
     assert torch.equal(z[:, 4], (z[:, 4] * 8).round() / 8)
@@ -89,7 +89,7 @@ def test_on_a_linear_model_it_breaks_what_brute_force_breaks(budget, number):
     """Every price here is a whole number of parts of the budget, so that the optimum is exact."""
     model, x = linear(number), rows(12, number + 1)
     y = model(x).argmax(1)
-    z = Tabular(TABLE, budget)(model, x, y, generator=seed(0))
+    z = FrankWolfe(TABLE, budget)(model, x, y, generator=seed(0))
     lowest = []
     for row, label in zip(x, y, strict=True):
         options = everything(row, budget)
@@ -105,7 +105,7 @@ def test_on_a_linear_model_it_breaks_what_brute_force_breaks(budget, number):
 def test_the_projection_is_the_nearest_row_that_can_be_paid():
     """Against all rows, one by one; the set is not convex."""
     x, z, budget = rows(6, 5), torch.rand(6, 8, generator=seed(6)), 0.75
-    found = nearest(x, offers(TABLE, x, budget), z)
+    found = project_onto_options(x, field_options(TABLE, x, budget), z)
     for row, goal, answer in zip(x, z, found, strict=True):
         least = ((everything(row, budget) - goal) ** 2).sum(1).min()
         assert ((answer - goal) ** 2).sum() == pytest.approx(float(least), abs=1e-6)
@@ -113,7 +113,7 @@ def test_the_projection_is_the_nearest_row_that_can_be_paid():
 
 def test_without_rules_it_is_as_strong_as_pgd_in_l1():
     """Numbers alone, cost 1 each: the threat is the ball L1, on a network that is not linear."""
-    table = Table(tuple("abcdefgh"))
+    table = TabularConstraints(tuple("abcdefgh"))
     net = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 2)).double().eval()
     with torch.no_grad():
         for p in net.parameters():
@@ -122,7 +122,7 @@ def test_without_rules_it_is_as_strong_as_pgd_in_l1():
     y = net(x).argmax(1)
     broken = [
         (net(attack(net, x, y, generator=seed(0))).argmax(1) != y).sum().item()
-        for attack in (Tabular(table, 1.0), PGD(L1(1.0), steps=100))
+        for attack in (FrankWolfe(table, 1.0), PGD(L1(1.0), steps=100))
     ]
     assert 20 < broken[1] < 180
     assert broken[0] >= broken[1] - 4
@@ -136,7 +136,7 @@ def test_a_row_outside_the_space_and_wrong_rules_are_refused():
         wrong = x.clone()
         wrong[1, place] = value
         with pytest.raises(ValueError, match=f"row 1 has {value:g} in '{name}"):
-            Tabular(TABLE, 1.0)(model, wrong, y, generator=seed(0))
+            FrankWolfe(TABLE, 1.0)(model, wrong, y, generator=seed(0))
     for rules, message in (
         ({"mutable": ("agee",)}, "did you mean 'age'"),
         ({"steps": {"job": 3}}, "steps names no field 'job'"),
@@ -145,9 +145,9 @@ def test_a_row_outside_the_space_and_wrong_rules_are_refused():
         ({"costs": {"age": 0}}, "costs are positive"),
     ):
         with pytest.raises(ValueError, match=message):
-            Table(FEATURES, **rules)
+            TabularConstraints(FEATURES, **rules)
     with pytest.raises(ValueError, match="8 columns"):
         TABLE.check(x[:, :3])
     for settings_, message in (({"budget": -1.0}, "budget"), ({"budget": 1.0, "steps": 0}, "steps")):
         with pytest.raises(ValueError, match=message):
-            Tabular(TABLE, **settings_)
+            FrankWolfe(TABLE, **settings_)

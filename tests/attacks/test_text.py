@@ -20,15 +20,15 @@ from torch import nn
 from aisec_lab.attacks import (
     CharacterEdits,
     Deletions,
-    Greedy,
+    EmbeddingNeighbours,
+    GreedyWordReplacement,
     Homoglyphs,
     HotFlip,
     InvisibleCharacters,
-    Neighbours,
     Reorderings,
     Synonyms,
 )
-from aisec_lab.attacks.evasion.goals import lead
+from aisec_lab.attacks.evasion.goals import logit_margin
 from aisec_lab.attacks.text.cooccurrence import class_evidence
 from aisec_lab.attacks.text.door import allowance
 from aisec_lab.attacks.text.edits import swapped
@@ -48,12 +48,12 @@ from tests.reviews import TRAINING, classifier, seed, splits
 ATTACKS = {
     "hotflip": HotFlip(0.3),
     "hotflip_synonyms": HotFlip(0.3, allowed=Synonyms(0.3, drift=1.0)),
-    "textfooler": Greedy(Synonyms(0.3, drift=1.0), 0.3),
-    "deepwordbug": Greedy(CharacterEdits(), 0.3),
-    "homoglyphs": Greedy(Homoglyphs(), 0.3),
-    "invisible_characters": Greedy(InvisibleCharacters(), 0.3),
-    "reorderings": Greedy(Reorderings(), 0.3),
-    "deletions": Greedy(Deletions(), 0.3),
+    "textfooler": GreedyWordReplacement(Synonyms(0.3, drift=1.0), 0.3),
+    "deepwordbug": GreedyWordReplacement(CharacterEdits(), 0.3),
+    "homoglyphs": GreedyWordReplacement(Homoglyphs(), 0.3),
+    "invisible_characters": GreedyWordReplacement(InvisibleCharacters(), 0.3),
+    "reorderings": GreedyWordReplacement(Reorderings(), 0.3),
+    "deletions": GreedyWordReplacement(Deletions(), 0.3),
 }
 
 
@@ -189,8 +189,8 @@ def test_hotflip_is_exhaustive_search_on_a_linear_model(number):
                     for place, word in zip(places, words, strict=True):
                         version = swapped(version, place, word)
                     versions.append(version)
-            lowest = lead(model(versions), y[row].expand(len(versions))).min()
-            got = lead(model([found.paths[row][-1]]), y[row : row + 1])[0]
+            lowest = logit_margin(model(versions), y[row].expand(len(versions))).min()
+            got = logit_margin(model([found.paths[row][-1]]), y[row : row + 1])[0]
             assert got.item() == pytest.approx(lowest.item(), abs=1e-12)
 
 
@@ -202,8 +202,8 @@ def test_greedy_goes_by_importance():
         model.network.embedding.weight[3:, 0] = torch.tensor([1.0, 5.0, -1.0, -9.0, -2.0, 0.0, 0.0, 0.0])
         model.network.linear.weight.copy_(torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]))
         model.network.linear.bias.zero_()
-    table = Neighbours({"a": ("d",), "b": ("c", "e")})
-    found = Greedy(table, share=1.0)(model, ["a b f", "a f f"], torch.tensor([0, 0]), generator=seed(0))
+    table = EmbeddingNeighbours({"a": ("d",), "b": ("c", "e")})
+    found = GreedyWordReplacement(table, share=1.0)(model, ["a b f", "a f f"], torch.tensor([0, 0]), generator=seed(0))
     assert found.texts == ("a e f", "d f f")
     assert found.queries.tolist() == [1 + 3 + 2, 1 + 3 + 1]
     assert found.distance.tolist() == [1 / 3, 1 / 3]
@@ -230,8 +230,8 @@ def test_gradients_pass_through_what_stands_before_the_victim(number):
         y = wrapped([text]).argmax(1)
         found = HotFlip(share=0.25, tries=1, early_stop=False)(wrapped, [text], y, generator=seed(0))
         versions = [text, *(swapped(text, place, word) for place in range(4) for word in "abcdefgh")]
-        lowest = lead(wrapped(versions), y.expand(len(versions))).min()
-        assert lead(wrapped([found.paths[0][-1]]), y)[0].item() == pytest.approx(lowest.item(), abs=1e-12)
+        lowest = logit_margin(wrapped(versions), y.expand(len(versions))).min()
+        assert logit_margin(wrapped([found.paths[0][-1]]), y)[0].item() == pytest.approx(lowest.item(), abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_an_allowance_is_the_share_but_a_word_at_least(words, share, count):
 @pytest.mark.parametrize("name", ["hotflip", "deepwordbug", "homoglyphs"])
 def test_the_shortest_texts_are_attacked_at_the_default_share(name, text):
     """One word of one, two or three is more than 0.3 of them; untouched they would all pass for robust."""
-    attack = type(ATTACKS[name])() if name == "hotflip" else Greedy(ATTACKS[name].replacements)
+    attack = type(ATTACKS[name])() if name == "hotflip" else GreedyWordReplacement(ATTACKS[name].replacements)
     found = attack(classifier(), [text], torch.tensor([0]), generator=seed(0))
     assert attack.share == 0.3
     assert found.changed.tolist() == [1]
@@ -360,18 +360,21 @@ def test_synonyms_of_real_texts_mean_the_same(tmp_path: Path):
         (lambda: Synonyms(least=0), "least and most be at least 1"),
         (lambda: Synonyms(drift=float("nan")), "drift at least 0"),
         (lambda: Synonyms(least=10**6).learn(splits().train), "of 0 words that occur 1000000 times"),
-        (lambda: attack_with(Greedy(Synonyms(), 1.0)), r"attack\.learn\(train\)"),
+        (lambda: attack_with(GreedyWordReplacement(Synonyms(), 1.0)), r"attack\.learn\(train\)"),
         (
-            lambda: Greedy(Homoglyphs())(classifier(), "good", torch.tensor([0]), generator=seed(0)),
+            lambda: GreedyWordReplacement(Homoglyphs())(classifier(), "good", torch.tensor([0]), generator=seed(0)),
             "put it into a list",
         ),
-        (lambda: attack_with(Greedy(Homoglyphs()), texts=["good", " "]), "text 1 has none"),
-        (lambda: attack_with(Greedy(Homoglyphs()), texts=[], y=[]), "at least one text, got none"),
-        (lambda: attack_with(Greedy(Homoglyphs()), texts=["good", None]), "text 1 is a NoneType: leave it out"),
+        (lambda: attack_with(GreedyWordReplacement(Homoglyphs()), texts=["good", " "]), "text 1 has none"),
+        (lambda: attack_with(GreedyWordReplacement(Homoglyphs()), texts=[], y=[]), "at least one text, got none"),
+        (
+            lambda: attack_with(GreedyWordReplacement(Homoglyphs()), texts=["good", None]),
+            "text 1 is a NoneType: leave it out",
+        ),
         (lambda: attack_with(HotFlip(), texts=["good", b"bad"]), "text 1 is a bytes: decode it"),
-        (lambda: attack_with(Greedy(Homoglyphs()), y=[0, 7]), r"0\.\.1"),
-        (lambda: attack_with(Greedy(Homoglyphs()), y=[0]), "one class for each row"),
-        (lambda: attack_with(Greedy(Homoglyphs()), model=linear(0).train()), "training mode"),
+        (lambda: attack_with(GreedyWordReplacement(Homoglyphs()), y=[0, 7]), r"0\.\.1"),
+        (lambda: attack_with(GreedyWordReplacement(Homoglyphs()), y=[0]), "one class for each row"),
+        (lambda: attack_with(GreedyWordReplacement(Homoglyphs()), model=linear(0).train()), "training mode"),
         (lambda: attack_with(HotFlip(), model=Constant().eval()), "one TextClassifier, the model has 0"),
     ],
 )
@@ -381,7 +384,7 @@ def test_what_would_be_silently_wrong_is_refused(run, why):
         run()
 
 
-@pytest.mark.parametrize("attack", [Greedy(Homoglyphs()), HotFlip()], ids=["greedy", "hotflip"])
+@pytest.mark.parametrize("attack", [GreedyWordReplacement(Homoglyphs()), HotFlip()], ids=["greedy", "hotflip"])
 def test_texts_may_come_in_any_collection(attack):
     """A tuple, a generator, an array, a column of a table: as the list of the same texts."""
     texts, y = list(splits().test.texts[:3]), splits().test.y[:3]
@@ -416,7 +419,7 @@ def test_configurations_make_what_they_say(name):
     with initialize_config_dir(str(ROOT / "configs"), version_base=None):
         cfg = compose(overrides=["+evasion@text=text", f"+text_attack@attack={name}", "text.share=0.25"])
     attack = instantiate(cfg.attack)
-    kind = HotFlip if name.startswith("hotflip") else Greedy
+    kind = HotFlip if name.startswith("hotflip") else GreedyWordReplacement
     assert isinstance(attack, kind)
     assert attack.share == 0.25
 
@@ -430,6 +433,6 @@ def test_a_gateway_for_spam(tmp_path: Path):
     filter_ = TRAINING(data.train, Standard(), generator=seed(0))
     spam = data.test.subset((data.test.y == 1).nonzero().squeeze(1)[:40])
     caught = text_logits(filter_, spam.texts).argmax(1) == 1
-    found = Greedy(CharacterEdits(), 0.3)(filter_, spam.texts, spam.y, generator=seed(0))
+    found = GreedyWordReplacement(CharacterEdits(), 0.3)(filter_, spam.texts, spam.y, generator=seed(0))
     assert caught.double().mean() > 0.7
     assert found.distance.isinf().double().mean() < caught.double().mean() - 0.1

@@ -14,9 +14,9 @@ from aisec_lab.attacks import (
     AbsoluteError,
     CrossEntropy,
     Linf,
-    Residual,
+    RegressionTolerance,
+    SignedError,
     Targeted,
-    Tolerance,
     Untargeted,
 )
 
@@ -52,9 +52,9 @@ def test_the_answer_moves_by_eps_times_the_dual_norm(ball, upwards, regressor, i
     x, y = inputs
     reach = ball.eps * regressor.weight.detach().norm(BALLS[ball])
     for attack in (
-        FGSM(ball, loss=Residual(upwards), goal=Tolerance(0)),
-        APGD(ball, loss=Residual(upwards), goal=Tolerance(1e9)),
-        PGD(ball, steps=100, loss=Residual(upwards), goal=Tolerance(1e9), early_stop=False),
+        FGSM(ball, loss=SignedError(upwards), goal=RegressionTolerance(0)),
+        APGD(ball, loss=SignedError(upwards), goal=RegressionTolerance(1e9)),
+        PGD(ball, steps=100, loss=SignedError(upwards), goal=RegressionTolerance(1e9), early_stop=False),
     ):
         z = attack(regressor, x, y, generator=seed(0))
         moved = error(regressor, z, y) - error(regressor, x, y)
@@ -71,7 +71,7 @@ def test_the_answer_moves_by_eps_times_the_dual_norm(ball, upwards, regressor, i
 def test_rows_break_exactly_where_the_closed_form_says_so(ball, regressor, inputs, seed):
     """|error| + eps ||w||_dual beyond the tolerance, over both directions; a thin band between is left open."""
     x, y = inputs
-    tolerance = Tolerance(float(ball.eps * regressor.weight.detach().norm(BALLS[ball]) + 0.15))
+    tolerance = RegressionTolerance(float(ball.eps * regressor.weight.detach().norm(BALLS[ball]) + 0.15))
     largest = error(regressor, x, y).abs() + tolerance.tolerance - 0.15
     clear = (largest - tolerance.tolerance).abs() > 0.02
     expected = largest > tolerance.tolerance
@@ -88,7 +88,7 @@ def test_rows_break_exactly_where_the_closed_form_says_so(ball, regressor, input
 def test_a_row_outside_its_tolerance_stays_as_it_is(regressor, inputs, seed):
     """As a row does that a classifier gets wrong."""
     x, y = inputs
-    z = PGD(L0(1), loss=AbsoluteError(), goal=Tolerance(0.1))(regressor, x, y, generator=seed(0))
+    z = PGD(L0(1), loss=AbsoluteError(), goal=RegressionTolerance(0.1))(regressor, x, y, generator=seed(0))
     out = error(regressor, x, y).abs() > 0.1
     assert out.any()
     assert torch.equal(z[out], x[out])
@@ -97,15 +97,19 @@ def test_a_row_outside_its_tolerance_stays_as_it_is(regressor, inputs, seed):
 def test_numbers_and_classes_are_not_mixed(regressor, inputs, cnn, sample, seed):
     """Loss against goal, y against goal, a classifier for a regression, and a tolerance that is none."""
     x, y = inputs
-    for loss, goal in ((CrossEntropy(), Tolerance(1.0)), (AbsoluteError(), Untargeted()), (Residual(), Targeted())):
+    for loss, goal in (
+        (CrossEntropy(), RegressionTolerance(1.0)),
+        (AbsoluteError(), Untargeted()),
+        (SignedError(), Targeted()),
+    ):
         for attack in (PGD, APGD, FGSM):
             with pytest.raises(ValueError, match="one is about numbers, the other about classes"):
                 attack(Linf(0.1), loss=loss, goal=goal)(regressor, x, y, generator=seed(0))
-    attack = PGD(Linf(0.1), loss=AbsoluteError(), goal=Tolerance(1.0))
+    attack = PGD(Linf(0.1), loss=AbsoluteError(), goal=RegressionTolerance(1.0))
     for wrong in (y.long(), y[:, None], y * torch.nan):
         with pytest.raises(ValueError, match=r"finite floats of shape \(N,\)"):
             attack(regressor, x, wrong, generator=seed(0))
     with pytest.raises(ValueError, match=r"one number, \(N, 1\), got \(200, 10\)"):
         attack(cnn, sample[0], sample[1].float(), generator=seed(0))
     with pytest.raises(ValueError, match="tolerance must be"):
-        Tolerance(-1.0)
+        RegressionTolerance(-1.0)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from aisec_lab.attacks import L2, Linf, TargetedAPGD, TargetedFAB, Untargeted, Within
-from aisec_lab.attacks.evasion.climb import climb
-from aisec_lab.attacks.evasion.fab import follow, plane_towards
-from aisec_lab.attacks.evasion.minimal import FINAL_STEPS, Smallest, likeliest
-from aisec_lab.attacks.evasion.search import TOGETHER, Lowest
+from aisec_lab.attacks import L2, FixedEpsilon, Linf, TargetedAPGD, TargetedFAB, Untargeted
+from aisec_lab.attacks.evasion.climb import run_apgd
+from aisec_lab.attacks.evasion.fab import fab_steps, plane_towards
+from aisec_lab.attacks.evasion.minimal import FINAL_STEPS, MinimumNormTracker, top_wrong_classes
+from aisec_lab.attacks.evasion.search import TOGETHER, LowestMargin
 from aisec_lab.models import frozen
 
 FEW, MANY = 40, 300
@@ -34,9 +34,9 @@ class Asked(nn.Module):
 def apgd_one_by_one(attack, model, x, y, generator):
     """Each target on the rows that those before have left standing."""
     with frozen(model):
-        found = Lowest(model, x, y, Untargeted())
-        for target in likeliest(found.logits, y, attack.targets).T:
-            climb(model, found, attack.loss, y, target, ball=attack.ball, steps=attack.steps, generator=generator)
+        found = LowestMargin(model, x, y, Untargeted())
+        for target in top_wrong_classes(found.logits, y, attack.targets).T:
+            run_apgd(model, found, attack.loss, y, target, ball=attack.ball, steps=attack.steps, generator=generator)
     return found.x_adv
 
 
@@ -44,10 +44,10 @@ def fab_one_by_one(attack, model, x, y, generator):
     """As above; a point outside the ball is none."""
     steps, targets = attack.attack.steps, attack.attack.targets
     with frozen(model):
-        found = Smallest(model, x, y, Untargeted(), attack.ball)
-        for target in likeliest(found.logits, y, targets).T:
-            follow(model, found, steps, partial(plane_towards, model, attack.ball, y, target))
-        found.draw_near(model, FINAL_STEPS)
+        found = MinimumNormTracker(model, x, y, Untargeted(), attack.ball)
+        for target in top_wrong_classes(found.logits, y, targets).T:
+            fab_steps(model, found, steps, partial(plane_towards, model, attack.ball, y, target))
+        found.regula_falsi(model, FINAL_STEPS)
         result = found.result(model)
     return torch.where((result.distance <= attack.ball.eps).view(-1, 1, 1, 1), result.x_adv, x)
 
@@ -55,8 +55,8 @@ def fab_one_by_one(attack, model, x, y, generator):
 CASES = {
     "APGD-T-Linf": (TargetedAPGD(Linf(0.07), steps=15), apgd_one_by_one),
     "APGD-T-L2": (TargetedAPGD(L2(0.5), steps=15), apgd_one_by_one),
-    "FAB-T-Linf": (Within(Linf(0.07), TargetedFAB(steps=8)), fab_one_by_one),
-    "FAB-T-L2": (Within(L2(0.5), TargetedFAB(steps=8)), fab_one_by_one),
+    "FAB-T-Linf": (FixedEpsilon(Linf(0.07), TargetedFAB(steps=8)), fab_one_by_one),
+    "FAB-T-L2": (FixedEpsilon(L2(0.5), TargetedFAB(steps=8)), fab_one_by_one),
 }
 each = pytest.mark.parametrize(("attack", "one_by_one"), CASES.values(), ids=CASES)
 
@@ -111,14 +111,14 @@ def test_rows_do_not_notice_how_many_targets_share_their_pass(attack, one_by_one
 def test_a_row_is_won_by_the_first_target_that_wins_it():
     """A later one that has won waits for the earlier; an earlier one that has won ends the later."""
     logits = torch.tensor([1.0, 0.0, 0.0]).expand(3, 3)
-    found = Lowest(lambda x: logits, torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64), Untargeted())
-    for several, target in found.towards(torch.tensor([[1, 2], [2, 1], [1, 2]])):
+    found = LowestMargin(lambda x: logits, torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64), Untargeted())
+    for several, target in found.per_target(torch.tensor([[1, 2], [2, 1], [1, 2]])):
         assert target.tolist() == [1, 2, 1, 2, 1, 2]
         won = torch.tensor([0.0, 0.0, 2.0])
-        several.see(torch.tensor([3]), torch.full((1, 2), 0.3), won[None])
-        assert several.open.tolist() == [True, True, True, False, True, True]
-        several.see(torch.tensor([0, 1]), torch.full((2, 2), 0.1), (won / 1.5).expand(2, 3))
-        assert several.open.tolist() == [False, False, True, False, False, True]
-        several.see(torch.tensor([5]), torch.full((1, 2), 0.5), torch.tensor([[0.5, 0.0, 0.0]]))
+        several.update(torch.tensor([3]), torch.full((1, 2), 0.3), won[None])
+        assert several.active_mask.tolist() == [True, True, True, False, True, True]
+        several.update(torch.tensor([0, 1]), torch.full((2, 2), 0.1), (won / 1.5).expand(2, 3))
+        assert several.active_mask.tolist() == [False, False, True, False, False, True]
+        several.update(torch.tensor([5]), torch.full((1, 2), 0.5), torch.tensor([[0.5, 0.0, 0.0]]))
     assert found.x_adv[:, 0].tolist() == pytest.approx([0.1, 0.1, 0.5])
-    assert found.unsolved.tolist() == [2]
+    assert found.active_rows.tolist() == [2]

@@ -8,7 +8,7 @@ from scipy.ndimage import correlate
 from torch import nn
 
 from aisec_lab.attacks import L2, MIFGSM, PGD, Linf, Margin, RowNoise, Targeted
-from aisec_lab.attacks.evasion.transfer import _resampled, smoothed
+from aisec_lab.attacks.evasion.transfer import _resampled, smooth_gradient
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0])
@@ -39,7 +39,7 @@ def test_the_kernel_is_a_gaussian_of_mass_one(seed):
     line = np.exp(-(np.linspace(-3, 3, 5) ** 2) / 2)
     kernel = np.outer(line, line) / np.outer(line, line).sum()
     expected = [[correlate(channel.numpy(), kernel, mode="constant") for channel in image] for image in grad]
-    assert np.allclose(smoothed(grad, 5).numpy(), np.array(expected))
+    assert np.allclose(smooth_gradient(grad, 5).numpy(), np.array(expected))
 
 
 def test_diversity_shrinks_an_image_to_whole_pixels_and_puts_it_inside(seed):

@@ -34,7 +34,7 @@ def test_it_fools_rows_that_it_has_not_seen(ball, cnn, sample, train, seed):
     """More than twice as many as a random perturbation of the ball's size does; and it is one for all."""
     x, y = sample
     attack = Universal(ball)(train, model=cnn, generator=seed(0))
-    noise = ball.steepest(torch.randn(x[:1].shape, generator=seed(0)))
+    noise = ball.ascent_direction(torch.randn(x[:1].shape, generator=seed(0)))
     noise = ball.eps * noise / ball.size(noise)
     x_adv = attack(cnn, x, y, generator=seed(0))
     errors = [(cnn(z).argmax(1) != y).double().mean() for z in (x, (x + noise).clamp(0, 1), x_adv)]

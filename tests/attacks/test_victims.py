@@ -24,23 +24,23 @@ from aisec_lab.attacks import (
     NES,
     FunctionClassifier,
     GradientInversion,
+    GradientRecorder,
     HopSkipJump,
     HTTPClassifier,
     Knockoff,
     LabelOnly,
     LinearExtraction,
     Linf,
-    Loss,
+    LossSignal,
     Oracle,
     PriorInversion,
     SklearnClassifier,
     TreeExtraction,
-    Watched,
 )
 from aisec_lab.attacks.answers import read_answers
 from aisec_lab.attacks.extraction.data_free import DataFree
-from aisec_lab.attacks.extraction.stolen import published
-from aisec_lab.attacks.inference.attributes import ConfidenceScores, MostProbable, Sensitive
+from aisec_lab.attacks.extraction.stolen import published_probabilities
+from aisec_lab.attacks.inference.attributes import CSMIA, Fredrikson, SensitiveAttribute
 from aisec_lab.attacks.inference.inversion import MIFace
 from aisec_lab.attacks.inference.shadow_classifier import ShadowClassifier
 from aisec_lab.data import Dataset
@@ -71,11 +71,11 @@ def test_probabilities_are_what_is_published_and_the_same_copy_is_learned(cnn, p
     """Declared, they are as good as logits; undeclared, they are refused before anything is learned."""
     oracle = Oracle(softmaxed(cnn), publishes="probabilities")
     truth = logits_of(cnn, pool.x).softmax(1)
-    assert torch.allclose(published(oracle, pool.x), truth, rtol=1e-5, atol=1e-9)
+    assert torch.allclose(published_probabilities(oracle, pool.x), truth, rtol=1e-5, atol=1e-9)
     assert torch.allclose(logits_of(oracle, pool.x).softmax(1), truth, rtol=1e-5, atol=1e-7)
     first, second = (COPY(each, pool, generator=seed(0)).model for each in (oracle, Oracle(cnn)))
     assert torch.allclose(logits_of(first, sample[0]), logits_of(second, sample[0]), atol=1e-2)
-    for asks in (lambda: Oracle(softmaxed(cnn))(pool.x), lambda: published(softmaxed(cnn), pool.x)):
+    for asks in (lambda: Oracle(softmaxed(cnn))(pool.x), lambda: published_probabilities(softmaxed(cnn), pool.x)):
         with pytest.raises(ValueError, match='publishes="probabilities"') as raised:
             asks()
         assert "\n" not in str(raised.value)
@@ -97,7 +97,7 @@ def test_zeros_are_published_as_zeros():
     """Those of a pure leaf; equations about odds then refuse the victim, and do not solve for a floor."""
     table = torch.tensor([[1.0, 0.0, 0.0], [0.25, 0.75, 0.0]])
     oracle = Oracle(FunctionClassifier(lambda x: table[: len(x)].numpy(), publishes="probabilities"))
-    assert published(oracle, torch.rand(2, 4)).tolist() == table.tolist()
+    assert published_probabilities(oracle, torch.rand(2, 4)).tolist() == table.tolist()
     pool = Dataset(torch.rand(2, 1), torch.zeros(2, dtype=torch.int64), ("a", "b", "c"), "one column")
     with pytest.raises(ValueError, match="published probabilities are 0"):
         LinearExtraction(checks=0)(oracle, pool, generator=torch.Generator())
@@ -120,13 +120,13 @@ def test_all_forms_of_an_answer_are_read_as_one_table(kind):
     p = torch.tensor([[0.5, 0.125, 0.375], [0.25, 0.5, 0.25]])
     change, publishes = KINDS[kind]
     model = FunctionClassifier(lambda x: change(p[: len(x)]), publishes=publishes, classes=3)
-    told = published(Oracle(model), torch.rand(2, 4))
+    told = published_probabilities(Oracle(model), torch.rand(2, 4))
     expected = F.one_hot(p.argmax(1), 3).float() if publishes == "labels" else p
     assert torch.allclose(told, expected, atol=1e-6)
     assert torch.equal(model(torch.rand(2, 4)).argmax(1), p.argmax(1))
     assert model(torch.rand(2, 4)).dtype == torch.float32
     only = Oracle(model, labels_only=True)
-    assert torch.equal(published(only, torch.rand(2, 4)), F.one_hot(p.argmax(1), 3).float())
+    assert torch.equal(published_probabilities(only, torch.rand(2, 4)), F.one_hot(p.argmax(1), 3).float())
 
 
 def test_one_number_a_row_is_a_binary_model():
@@ -137,7 +137,12 @@ def test_one_number_a_row_is_a_binary_model():
             Oracle(FunctionClassifier(lambda x, p=p: p.numpy(), publishes="probabilities")),
             Oracle(Answer(nn.Identity(), lambda x, p=p: p), publishes="probabilities"),
         ):
-            assert published(oracle, torch.rand(4, 3)).tolist() == [[1, 0], [0.75, 0.25], [0.5, 0.5], [0, 1]]
+            assert published_probabilities(oracle, torch.rand(4, 3)).tolist() == [
+                [1, 0],
+                [0.75, 0.25],
+                [0.5, 0.5],
+                [0, 1],
+            ]
         one = Answer(nn.Identity(), lambda x, p=p: p)
         for settings in ({}, {"labels_only": True}, {"publishes": "labels"}):
             with pytest.raises(ValueError, match="TwoLogits"):
@@ -223,7 +228,7 @@ def test_an_estimator_publishes_what_it_predicts(name, rows):
     estimator.fit(x[:600].numpy(), y[:600].numpy())
     model = SklearnClassifier(estimator)
     assert model.publishes == publishes
-    told = published(Oracle(model), x[600:].reshape(-1, 1, 8, 8))
+    told = published_probabilities(Oracle(model), x[600:].reshape(-1, 1, 8, 8))
     if publishes == "probabilities":
         assert np.allclose(told, estimator.predict_proba(x[600:].numpy()), atol=1e-6)
     assert told.argmax(1).tolist() == estimator.predict(x[600:].numpy()).tolist()
@@ -251,7 +256,7 @@ def test_exact_attacks_on_estimators(seed):
     oracle = Oracle(SklearnClassifier(tree))
     stolen = TreeExtraction()(oracle, pool, generator=seed(2))
     assert stolen.queries == oracle.queries
-    assert np.allclose(published(stolen.model, test), tree.predict_proba(test.numpy()), atol=1e-5)
+    assert np.allclose(published_probabilities(stolen.model, test), tree.predict_proba(test.numpy()), atol=1e-5)
 
 
 def test_black_box_attacks_run_on_a_forest(rows, seed):
@@ -301,7 +306,7 @@ def test_other_thieves_keep_what_was_answered_too(name, cnn, seed):
 
 
 READERS = {
-    "a signal": lambda p, y, x: Loss()(p, y),
+    "a signal": lambda p, y, x: LossSignal()(p, y),
     "shadow answers": lambda p, y, x: ShadowClassifier()(
         p, y, p[None].repeat(2, 1, 1), torch.tensor([[True], [False]]).repeat(1, len(y)), generator=torch.Generator()
     ),
@@ -320,11 +325,11 @@ def test_inference_refuses_models_that_answer_with_probabilities(cnn, sample, se
     with pytest.raises(ValueError, match="no logits"):
         MIFace(steps=2)(softmaxed(cnn), y, start=x)
     flat = nn.Sequential(nn.Unflatten(1, (1, 8, 8)), softmaxed(cnn)).eval()
-    bit = Sensitive((3,), torch.tensor([[0.0], [1.0]]), ("0", "1"))
+    bit = SensitiveAttribute((3,), torch.tensor([[0.0], [1.0]]), ("0", "1"))
     with pytest.raises(ValueError, match="no logits"):
-        ConfidenceScores()(flat, x.flatten(1), y, bit)
+        CSMIA()(flat, x.flatten(1), y, bit)
     known = {"prior": torch.tensor([0.5, 0.5]), "confusion": torch.full((10, 10), 0.1)}
-    guesses = [MostProbable()(model, x.flatten(1), y, bit, **known) for model in (flat, Oracle(flat, labels_only=True))]
+    guesses = [Fredrikson()(model, x.flatten(1), y, bit, **known) for model in (flat, Oracle(flat, labels_only=True))]
     assert torch.equal(*guesses), "winning classes are all that it looks at"
 
 
@@ -335,7 +340,7 @@ def test_inference_by_gradients_refuses_who_only_answers(cnn, sample):
         lambda: MIFace(steps=2)(Oracle(cnn), y, start=x),
         lambda: PriorInversion(steps=2)(Oracle(cnn), y, mean=x[0]),
         lambda: GradientInversion()(Oracle(cnn), gradients, y=y, shape=(1, 8, 8), rows=2, generator=torch.Generator()),
-        lambda: Watched(Oracle(cnn), None, 1, 1.0, x[:1]),
+        lambda: GradientRecorder(Oracle(cnn), None, 1, 1.0, x[:1]),
     ):
         with pytest.raises(ValueError, match="shows answers and nothing of its inside"):
             attack()
@@ -415,7 +420,7 @@ def test_a_passing_fault_is_tried_again_for_the_rows_it_struck_alone(fault, serv
     x = pool.x[:30]
     service.faults[:] = [None, fault]
     oracle = Oracle(victim, attempts=2, wait=0)
-    assert torch.allclose(published(oracle, x), logits_of(cnn, x).softmax(1), atol=1e-5)
+    assert torch.allclose(published_probabilities(oracle, x), logits_of(cnn, x).softmax(1), atol=1e-5)
     assert [n for n, _ in service.seen] == [10] * 4
     assert oracle.queries == 30
     service.faults[:] = [None, fault]

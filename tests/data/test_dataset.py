@@ -94,13 +94,13 @@ def test_a_dataset_is_parted_without_loss() -> None:
     """Every row is in one part, with its class; no part may be empty."""
     y = torch.arange(3).repeat(20)
     whole = Dataset(torch.arange(60.0)[:, None] / 60, y, ("a", "b", "c"), "rows")
-    part, rest = whole.parted(0.3, seed=1)
+    part, rest = whole.split(0.3, seed=1)
     assert (len(part), len(rest)) == (18, 42)
     assert torch.equal(torch.cat([part.x, rest.x]).flatten().sort().values, whole.x.flatten())
     assert part.y.bincount().tolist() == [6, 6, 6]
     assert torch.equal((part.x.flatten() * 60).round().long() % 3, part.y)
     with pytest.raises(ValueError, match="a share of 1.0 leaves a part of rows's 60 rows empty"):
-        whole.parted(1.0, seed=1)
+        whole.split(1.0, seed=1)
 
 
 @pytest.mark.parametrize("n", [0, -1, 4])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from aisec_lab.data import CATALOG, Entry, File, Prepared, prepare
+from aisec_lab.data import CATALOG, CatalogEntry, File, Prepared, prepare
 from aisec_lab.data.preparation import array_sha256
 from aisec_lab.data.readers import Raw
 
@@ -27,7 +27,7 @@ def toy(x: np.ndarray, y: np.ndarray) -> Raw:
 
 def offer(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put a set `toy` into the catalog."""
-    entry = Entry("Toy", "here", "CC0", "nobody", {(): lambda files: raw})
+    entry = CatalogEntry("Toy", "here", "CC0", "nobody", {(): lambda files: raw})
     monkeypatch.setitem(CATALOG, "toy", entry)
 
 
@@ -121,7 +121,7 @@ def test_a_source_with_another_checksum_leaves_nothing(tmp_path: Path, monkeypat
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror/a.bin").write_bytes(b"other")
     monkeypatch.setenv("AISEC_MIRROR", str(tmp_path / "mirror"))
-    entry = Entry("Toy", "here", "CC0", "nobody", {(File("a.bin", "00" * 32),): lambda files: toy(X, Y)})
+    entry = CatalogEntry("Toy", "here", "CC0", "nobody", {(File("a.bin", "00" * 32),): lambda files: toy(X, Y)})
     monkeypatch.setitem(CATALOG, "toy", entry)
     with pytest.raises(ValueError, match=f"a.bin: expected sha256 {'00' * 32}, found"):
         prepare("toy", tmp_path / "data")

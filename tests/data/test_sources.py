@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 
 from aisec_lab.data import File
-from aisec_lab.data.sources import MIRROR, obtain
+from aisec_lab.data.sources import MIRROR, fetch
 
 BODY = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -94,7 +94,7 @@ def test_a_download_is_kept_and_shows_its_progress(
     """The bytes are those of the server; the second time nobody is asked."""
     file = server.file("whole")
     for _ in range(2):
-        chosen, (place,) = obtain(((file,),), tmp_path / "cache")
+        chosen, (place,) = fetch(((file,),), tmp_path / "cache")
         assert chosen == (file,)
         assert place.read_bytes() == BODY
     assert server.asked == ["/whole"]
@@ -110,7 +110,7 @@ def test_a_download_with_another_checksum_is_not_kept(server: Server, tmp_path: 
     with pytest.raises(
         ValueError, match=f"{server.address}/{path}: expected sha256 {SHA256}, found {found}: .*not kept"
     ):
-        obtain(((server.file(path),),), tmp_path / "cache")
+        fetch(((server.file(path),),), tmp_path / "cache")
     assert files_below(tmp_path) == []
 
 
@@ -124,7 +124,7 @@ def test_a_server_that_fails_is_named_with_the_way_around(
     """A page that is not there, no answer, an answer that breaks off; nothing is kept."""
     message = rf"cannot download {server.address}/{path} \(.*{reason}.*\): put set/body.bin .*{SHA256}.* in {MIRROR}"
     with pytest.raises(FileNotFoundError, match=message):
-        obtain(((server.file(path),),), tmp_path / "cache")
+        fetch(((server.file(path),),), tmp_path / "cache")
     assert files_below(tmp_path) == []
 
 
@@ -134,25 +134,25 @@ def test_a_refused_connection_is_named_with_the_way_around(server: Server, tmp_p
         deaf.bind(("127.0.0.1", 0))
         file = File("set/body.bin", SHA256, f"http://127.0.0.1:{deaf.getsockname()[1]}/whole")
         with pytest.raises(FileNotFoundError, match=rf"cannot download {file.url} \(.*refused\): put set/body.bin"):
-            obtain(((file,),), tmp_path / "cache")
+            fetch(((file,),), tmp_path / "cache")
     assert files_below(tmp_path) == []
 
 
 def test_a_damaged_download_is_not_used(server: Server, tmp_path: Path) -> None:
     """It says which file to remove."""
-    _, (place,) = obtain(((server.file("whole"),),), tmp_path / "cache")
+    _, (place,) = fetch(((server.file("whole"),),), tmp_path / "cache")
     place.write_bytes(BODY[1:])
     with pytest.raises(ValueError, match=f"{place}: expected sha256 {SHA256}, found .*remove or replace it"):
-        obtain(((server.file("whole"),),), tmp_path / "cache")
+        fetch(((server.file("whole"),),), tmp_path / "cache")
 
 
 def test_the_mirror_comes_before_the_network(server: Server, mirror: Path, tmp_path: Path) -> None:
     """Where it lies there; where only a part of a set lies there, the whole set comes from the network."""
     other = File("set/other.bin", SHA256, f"{server.address}/whole")
     (mirror / "set/body.bin").write_bytes(BODY)
-    assert obtain(((server.file("whole"),),), tmp_path / "cache")[1] == [mirror / "set/body.bin"]
+    assert fetch(((server.file("whole"),),), tmp_path / "cache")[1] == [mirror / "set/body.bin"]
     assert server.asked == []
-    _, places = obtain(((server.file("whole"), other),), tmp_path / "cache")
+    _, places = fetch(((server.file("whole"), other),), tmp_path / "cache")
     assert places == [tmp_path / "cache/set/body.bin", tmp_path / "cache/set/other.bin"]
 
 
@@ -162,9 +162,9 @@ def test_any_set_that_the_mirror_has_comes_before_a_download_of_another(
     """The order of preference is among those that lie there; then among those with an address."""
     local, remote = File("set/local.bin", SHA256), server.file("whole")
     alternatives = ((remote,), (local,))
-    assert obtain(alternatives, tmp_path / "cache")[0] == (remote,)
+    assert fetch(alternatives, tmp_path / "cache")[0] == (remote,)
     (mirror / "set/local.bin").write_bytes(BODY)
-    assert obtain(alternatives, tmp_path / "cache") == ((local,), [mirror / "set/local.bin"])
+    assert fetch(alternatives, tmp_path / "cache") == ((local,), [mirror / "set/local.bin"])
 
 
 def test_a_damaged_mirror_is_an_error_not_a_download(server: Server, mirror: Path, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_damaged_mirror_is_an_error_not_a_download(server: Server, mirror: Pat
     found = hashlib.sha256(b"").hexdigest()
     message = f"{mirror}/set/body.bin: expected sha256 {SHA256}, found {found}: "
     with pytest.raises(ValueError, match=message):
-        obtain(((server.file("whole"),),), tmp_path / "cache")
+        fetch(((server.file("whole"),),), tmp_path / "cache")
     assert server.asked == []
 
 
@@ -181,11 +181,11 @@ def test_a_file_without_an_address_has_to_be_put_into_a_mirror(tmp_path: Path, m
     """The message names file, checksum and variable."""
     monkeypatch.delenv(MIRROR, raising=False)
     with pytest.raises(FileNotFoundError, match=f"no public address serves a/b.bin .sha256 {SHA256}.: .* in {MIRROR}"):
-        obtain(((File("a/b.bin", SHA256),),), tmp_path / "cache")
+        fetch(((File("a/b.bin", SHA256),),), tmp_path / "cache")
     assert files_below(tmp_path) == []
 
 
 def test_a_set_inside_a_package_needs_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither mirror nor network."""
     monkeypatch.delenv(MIRROR, raising=False)
-    assert obtain(((),), tmp_path / "cache") == ((), [])
+    assert fetch(((),), tmp_path / "cache") == ((), [])

@@ -11,15 +11,15 @@ from pyarrow import parquet
 from scipy import stats
 
 from aisec_lab.data.validation import cells, duplicates, text_blocks
-from aisec_lab.data.validation.arrays import Arrays
+from aisec_lab.data.validation.arrays import ArraySource
 from aisec_lab.data.validation.drift import Drift, chi_squared, holm
-from aisec_lab.data.validation.duplicates import Repeats, near_repeats
+from aisec_lab.data.validation.duplicates import DuplicateIndex, near_repeats
 from aisec_lab.data.validation.labels import mislabelled
 from aisec_lab.data.validation.layout import UNKNOWN, Layout, RefusedError
-from aisec_lab.data.validation.reasons import BLOCK, Reason, Reasons, said
+from aisec_lab.data.validation.reasons import BLOCK, QuarantineLog, Reason, said
 from aisec_lab.data.validation.reference import Reference
 from aisec_lab.data.validation.rows import Extremes, Outliers
-from aisec_lab.data.validation.tables import Table
+from aisec_lab.data.validation.tables import TableSource
 
 
 def table(path: Path, columns: dict[str, object]) -> Path:
@@ -39,7 +39,7 @@ def normal(tmp_path: Path) -> Reference:
         "word": random.choice(["x", "y"], 5000, p=[0.3, 0.7]),
         "label": random.integers(0, 3, 5000),
     }
-    source = Table(table(tmp_path / "accepted.parquet", columns))
+    source = TableSource(table(tmp_path / "accepted.parquet", columns))
     return Reference.of(source, source.layout(), 5000, "sha")
 
 
@@ -65,7 +65,7 @@ def test_outliers_are_rows_whose_columns_do_not_go_together(normal: Reference) -
 def test_outliers_need_four_accepted_rows() -> None:
     """Which may be equal: then every other one is an outlier."""
     x, y = np.ones((4, 2), np.float32), np.array([0, 1, 0, 1])
-    three, four = (Reference.of(Arrays(x[:n], y[:n]), Arrays(x, y).layout(), n, "sha") for n in (3, 4))
+    three, four = (Reference.of(ArraySource(x[:n], y[:n]), ArraySource(x, y).layout(), n, "sha") for n in (3, 4))
     with pytest.raises(ValueError, match="at least 4 accepted rows, got 3"):
         Outliers(three, 0.5)
     assert Outliers(four, 0.5)(np.array([[1.0, 1.0], [9.0, 9.0]])).tolist() == [False, True]
@@ -136,7 +136,7 @@ def test_repeats_are_those_of_a_naive_search(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     x, y = random.integers(0, 3, (3000, 4)).astype(float), random.integers(0, 2, 3000)
     x[5] = np.nextafter(x[4], 9)
-    repeats, which = Repeats(tmp_path, 4), random.random(3000) < 0.9
+    repeats, which = DuplicateIndex(tmp_path, 4), random.random(3000) < 0.9
     for part in np.array_split(np.arange(3000), 11):
         repeats.add(x[part], y[part], part + 10**9, which[part])
     seen, expected = set(), []
@@ -186,7 +186,7 @@ def test_labels_that_were_flipped_between_two_clouds_are_found() -> None:
 def test_reasons_add_up_on_disk(tmp_path: Path) -> None:
     """Over several blocks, in any order, as in memory; and as a person reads them."""
     random, n = np.random.default_rng(0), 2 * BLOCK + 100
-    expected, reasons = np.zeros(n, np.uint32), Reasons(tmp_path / "reasons")
+    expected, reasons = np.zeros(n, np.uint32), QuarantineLog(tmp_path / "reasons")
     for part in np.array_split(expected, 5):
         reasons.append(part)
     for reason in (Reason.DUPLICATE, Reason.MISSING):
@@ -207,7 +207,7 @@ def test_a_csv_is_read_row_by_row_whatever_stands_in_it(tmp_path: Path, monkeypa
     layout = Layout(("n", "word"), {"word": ("q,r", "two\nlines", "x", "y")}, "label", ("0", "1", "2"), (2,))
     for block in (10**6, 40):
         monkeypatch.setattr(text_blocks, "BLOCK", block)
-        chunks = list(Table(tmp_path / "a.csv").chunks(layout))
+        chunks = list(TableSource(tmp_path / "a.csv").chunks(layout))
         assert np.concatenate([chunk.rows for chunk in chunks]).tolist() == [0, 2, 3, 4, 5, 7]
         assert [wrong for chunk in chunks for wrong in chunk.malformed] == [(1, "2,y"), (6, "7,x,3,4")]
         x = np.concatenate([chunk.x for chunk in chunks])
@@ -232,7 +232,7 @@ def test_a_quotation_mark_that_is_never_closed_ends_the_reading(
     monkeypatch.setattr(text_blocks, "BLOCK", 1000)
     (tmp_path / "a.csv").write_bytes(b'n,label\n1,0\n2,"1\n' + b"3,0\n" * 1000)
     with pytest.raises(RefusedError, match="a quotation mark was not closed"):
-        list(Table(tmp_path / "a.csv").chunks(Layout(("n",), {}, "label", ("0", "1"), (1,))))
+        list(TableSource(tmp_path / "a.csv").chunks(Layout(("n",), {}, "label", ("0", "1"), (1,))))
 
 
 OPEN: dict[str, tuple[bytes, str | int]] = {
@@ -252,18 +252,20 @@ def test_rows_behind_an_open_quotation_mark_are_not_lost(case: tuple[bytes, str 
     layout = Layout(("n", "word"), {"word": ("x", "y")}, "label", ("0",), (2,))
     if isinstance(case[1], str):
         with pytest.raises(RefusedError, match=case[1]):
-            list(Table(tmp_path / "a.csv").chunks(layout))
+            list(TableSource(tmp_path / "a.csv").chunks(layout))
     else:
-        chunks = Table(tmp_path / "a.csv").chunks(layout)
+        chunks = TableSource(tmp_path / "a.csv").chunks(layout)
         assert sum(len(chunk) + len(chunk.malformed) for chunk in chunks) == case[1]
 
 
 def test_a_table_says_itself_what_it_is_made_of(tmp_path: Path) -> None:
     """Numbers and words by their type in Parquet, by their cells in a CSV; classes in the order of numbers."""
     (tmp_path / "a.csv").write_text("n,word,label\n1,x,10\nn/a,y,9\n3,x,10\n")
-    assert Table(tmp_path / "a.csv").layout() == Layout(("n", "word"), {"word": ("x", "y")}, "label", ("9", "10"), (2,))
+    assert TableSource(tmp_path / "a.csv").layout() == Layout(
+        ("n", "word"), {"word": ("x", "y")}, "label", ("9", "10"), (2,)
+    )
     path = table(tmp_path / "a.parquet", {"n": [1, 2], "b": [True, False], "label": ["no", "yes"]})
-    assert Table(path).layout() == Layout(("n", "b"), {}, "label", ("no", "yes"), (2,))
+    assert TableSource(path).layout() == Layout(("n", "b"), {}, "label", ("no", "yes"), (2,))
 
 
 def test_reading_a_table_takes_no_more_memory_where_there_are_more_rows(
@@ -276,7 +278,7 @@ def test_reading_a_table_takes_no_more_memory_where_there_are_more_rows(
     columns = {name: random.random(n) for name in "abcd"} | {"label": np.zeros(n, np.int64)}
     parquet.write_table(pa.table(columns), tmp_path / "a.parquet", row_group_size=10_000, use_dictionary=False)
     del columns
-    source = Table(tmp_path / "a.parquet")
+    source = TableSource(tmp_path / "a.parquet")
     start, most, rows = pa.total_allocated_bytes(), 0, 0
     for part in source.chunks(Layout(("a", "b", "c", "d"), {}, "label", ("0",), (4,))):
         most, rows = max(most, pa.total_allocated_bytes() - start), rows + len(part)
@@ -296,7 +298,7 @@ BAD_TABLES = {
 @pytest.mark.parametrize("case", BAD_TABLES.values(), ids=BAD_TABLES)
 def test_a_table_that_cannot_be_judged_is_refused(case: tuple[dict[str, object], str], tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=case[1]):
-        Table(table(tmp_path / "a.parquet", case[0])).layout()
+        TableSource(table(tmp_path / "a.parquet", case[0])).layout()
 
 
 BAD_ARRAYS = {
@@ -349,13 +351,13 @@ DAMAGED: dict[str, Callable[[Path], object]] = {
 def test_what_is_no_npz_is_refused_in_one_line(case: str, tmp_path: Path) -> None:
     DAMAGED[case](tmp_path / "a.npz")
     with pytest.raises(RefusedError, match="no npz with arrays x and y") as error:
-        Arrays.read(tmp_path / "a.npz")
+        ArraySource.read(tmp_path / "a.npz")
     assert "\n" not in str(error.value)
 
 
 def test_one_huge_label_is_the_fault_of_its_row() -> None:
     """It makes no billion classes."""
-    source = Arrays(np.zeros((4, 3), np.uint8), np.array([0, 2**40, 2, -1]))
+    source = ArraySource(np.zeros((4, 3), np.uint8), np.array([0, 2**40, 2, -1]))
     layout = source.layout()
     assert layout.classes == ("0", "1", "2")
     assert next(source.chunks(layout)).y.tolist() == [0, UNKNOWN, 2, UNKNOWN]
@@ -381,7 +383,7 @@ def test_two_numbers_are_never_one_word(case: tuple[pa.Array, list[str | None]])
 def test_labels_next_to_a_missing_one_stay_apart(tmp_path: Path) -> None:
     """pandas makes them floats."""
     labels = [1234567.0, 1234568.0, float("nan"), 1234569.0, 1234570.0]
-    source = Table(table(tmp_path / "a.parquet", {"n": [1.0] * 5, "label": labels}))
+    source = TableSource(table(tmp_path / "a.parquet", {"n": [1.0] * 5, "label": labels}))
     assert source.layout().classes == ("1234567", "1234568", "1234569", "1234570")
 
 
@@ -412,13 +414,13 @@ def test_the_first_line_names_the_columns(header: str, tmp_path: Path) -> None:
     expected, path = HEADERS[header], tmp_path / "a.csv"
     path.write_bytes(f"{header}\n".encode() + b"1,1,1"[: 2 * len(expected) + 1] + b"\n")
     if isinstance(expected, list):
-        assert list(Table(path).layout().columns) == expected
+        assert list(TableSource(path).layout().columns) == expected
     else:
         with pytest.raises(RefusedError, match=expected):
-            Table(path)
+            TableSource(path)
 
 
 @pytest.mark.parametrize("case", BAD_ARRAYS.values(), ids=BAD_ARRAYS)
 def test_arrays_that_cannot_be_judged_are_refused(case: tuple[np.ndarray, np.ndarray, str]) -> None:
     with pytest.raises(RefusedError, match=case[2]):
-        Arrays(case[0], case[1])
+        ArraySource(case[0], case[1])

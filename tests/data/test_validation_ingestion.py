@@ -113,7 +113,7 @@ def test_flipped_labels_are_quarantined_and_honest_ones_are_not(
     accused = np.zeros(len(train), bool)
     accused[list(quarantine(tmp_path / "out"))] = True
     assert verdict.quarantined == accused.sum()
-    flipped = poisoned.where.numpy()
+    flipped = poisoned.poison_mask.numpy()
     assert accused[flipped].mean() >= 0.73
     assert accused[~flipped].mean() <= 0.0076
 

@@ -16,7 +16,7 @@ from aisec_lab.data.validation.dictionary import layout_of
 from aisec_lab.data.validation.layout import Layout
 from aisec_lab.data.validation.reference import allowed_of
 from aisec_lab.data.validation.seeming import seems
-from aisec_lab.data.validation.tables import Table
+from aisec_lab.data.validation.tables import TableSource
 
 N = 60
 RANDOM = np.random.default_rng(0)
@@ -36,7 +36,7 @@ def text(separator: str = ",", comma: bool = False, end: str = "\n", cell: Calla
 
 def read(path: Path) -> tuple[Layout, np.ndarray, np.ndarray]:
     """Its layout, numbers and classes."""
-    table = Table(path)
+    table = TableSource(path)
     layout = table.layout()
     chunks = list(table.chunks(layout))
     return layout, np.concatenate([chunk.x for chunk in chunks]), np.concatenate([chunk.y for chunk in chunks])
@@ -71,14 +71,14 @@ def test_however_it_is_written_the_numbers_are_the_same(case: tuple[str, bytes, 
     assert (layout.columns, layout.words, layout.classes) == (("a", "b"), {}, ("no", "yes"))
     np.testing.assert_array_equal(x, VALUES)
     np.testing.assert_array_equal(y, LABELS == "yes")
-    assert Table(tmp_path / name).remarks(layout) == remarks
+    assert TableSource(tmp_path / name).remarks(layout) == remarks
 
 
 def test_a_point_between_thousands_is_no_decimal_point(tmp_path: Path) -> None:
     """Where most numbers have decimal commas, 1.234 is unreadable and not a little more than one."""
     lines = ["a;b;label", *(f"{i},5;{i},25;{'no' if i % 2 else 'yes'}" for i in range(50))]
     (tmp_path / "in.csv").write_text("\n".join([*lines, "1.234;1,5;no", "1.234,5;1,5;no"]) + "\n")
-    table = Table(tmp_path / "in.csv")
+    table = TableSource(tmp_path / "in.csv")
     unreadable = np.concatenate([chunk.unreadable for chunk in table.chunks(table.layout())])
     assert np.flatnonzero(unreadable).tolist() == [50, 51]
 
@@ -120,7 +120,7 @@ def test_types_of_parquet_that_are_no_numbers_are_refused_with_their_mend(tmp_pa
     with pytest.raises(
         RefusedError, match=r"column day has type date32\[day\]: give numbers, such as days since a day"
     ):
-        Table(tmp_path / "in.parquet")
+        TableSource(tmp_path / "in.parquet")
 
 
 def test_identifiers_of_parquet_lose_digits_too(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_identifiers_of_parquet_lose_digits_too(tmp_path: Path) -> None:
     for large, refused in ((100, True), (3, False)):
         numbers = np.where(np.arange(100) < large, 10**17, 0) + np.arange(100)
         parquet.write_table(pa.table({"id": numbers, "label": ["no", "yes"] * 50}), tmp_path / "in.parquet")
-        table = Table(tmp_path / "in.parquet")
+        table = TableSource(tmp_path / "in.parquet")
         if refused:
             with pytest.raises(RefusedError, match=r"'id' holds whole numbers of 2\*\*53 and more, which float64"):
                 next(table.chunks(table.layout()))
@@ -195,7 +195,7 @@ def test_another_schema_is_explained_column_by_column(header: str, row: str, sai
     (tmp_path / "in.csv").write_text(f"{header}\n{row}\n{row}\n")
     layout = Layout(("a", "b"), {}, "label", ("no", "yes"), (2,))
     with pytest.raises(RefusedError, match="mend the file, or ingest another schema under another name") as error:
-        next(Table(tmp_path / "in.csv").chunks(layout))
+        next(TableSource(tmp_path / "in.csv").chunks(layout))
     assert all(each in str(error.value) for each in said), str(error.value)
     assert str(error.value).count("is missing") == sum("is missing" in each for each in said)
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from aisec_lab.attacks import RowNoise
-from aisec_lab.attacks.extraction.augmentation import shifted
+from aisec_lab.attacks.extraction.augmentation import shift_images
 from aisec_lab.defenses.augmented import Augmented, cut_out
 from aisec_lab.models import logits_of
 
@@ -30,7 +30,7 @@ class Watched(nn.Module):
 def test_a_shift_moves_pixels_and_lets_black_in():
     """By hand: one down and two to the left; none; in two channels."""
     x = torch.arange(1.0, 25.0).view(1, 2, 3, 4).repeat(2, 1, 1, 1)
-    moved = shifted(x, torch.tensor([[1, -2], [0, 0]]))
+    moved = shift_images(x, torch.tensor([[1, -2], [0, 0]]))
     expected = torch.zeros(2, 3, 4)
     expected[:, 1:, :2] = x[0, :, :2, 2:]
     assert torch.equal(moved[0], expected)

@@ -14,12 +14,16 @@ from aisec_lab.defenses.backdoors.neural_cleanse import NeuralCleanse
 from aisec_lab.defenses.backdoors.pruning import FinePruning, activity, readout
 from aisec_lab.defenses.backdoors.strip import STRIP
 from aisec_lab.defenses.backdoors.unlearning import FIXED, IBAU, hypergradient
-from aisec_lab.defenses.backdoors.unstamping import Unstamping
+from aisec_lab.defenses.backdoors.unstamping import NeuralCleanseUnlearning
 from aisec_lab.models import CNN, MLP, Fit, ResNet, StridedCNN, logits_of
 
 TRIGGER, TARGET = Checkerboard(2), 3
 QUICK = NeuralCleanse(rounds=2)
-REPAIRS = [FinePruning(fit=Fit(epochs=2)), IBAU(rounds=2), Unstamping(NeuralCleanse(rounds=2, threshold=0.1))]
+REPAIRS = [
+    FinePruning(fit=Fit(epochs=2)),
+    IBAU(rounds=2),
+    NeuralCleanseUnlearning(NeuralCleanse(rounds=2, threshold=0.1)),
+]
 
 
 def seed(number):
@@ -47,7 +51,7 @@ def right(model, rows):
 
 def opened(model, test):
     """Attack success: of the images that are not of the target class."""
-    stamped = TRIGGER.stamp(test.x[test.y != TARGET])
+    stamped = TRIGGER.apply(test.x[test.y != TARGET])
     return (logits_of(model, stamped).argmax(1) == TARGET).double().mean().item()
 
 
@@ -97,7 +101,7 @@ def test_neural_cleanse_comes_to_the_mask_that_is_known():
 def test_strip_catches_the_mark(backdoored, classifier, clean, splits):
     """At a false positive rate of 1 % on other clean rows nearly every marked row; a clean model's are like any."""
     fitting, fresh = clean.subset(torch.arange(100)), splits.splits["clean"].subset(torch.arange(100, 397))
-    stamped = TRIGGER.stamp(splits.test.x[splits.test.y != TARGET])
+    stamped = TRIGGER.apply(splits.test.x[splits.test.y != TARGET])
     caught = []
     for model in (backdoored, classifier):
         fitted = STRIP().fit(fitting.x, fitting.y, model=model)
@@ -166,7 +170,9 @@ def test_pruning_a_unit_is_as_if_it_were_silent(architecture, units):
     assert not channels or channels[-1].out_channels == units
 
 
-@pytest.mark.parametrize(("repair", "points"), [(Unstamping(), 2), (IBAU(), 5)], ids=["Unstamping", "IBAU"])
+@pytest.mark.parametrize(
+    ("repair", "points"), [(NeuralCleanseUnlearning(), 2), (IBAU(), 5)], ids=["Unstamping", "IBAU"]
+)
 def test_a_repair_closes_the_door(repair, points, backdoored, clean, splits):
     """Under one marked image in ten goes to the target, for at most so many points of accuracy; IBAU is the dearer."""
     repaired = repair(backdoored, clean, generator=seed(0))
@@ -177,7 +183,7 @@ def test_a_repair_closes_the_door(repair, points, backdoored, clean, splits):
 
 def test_where_nothing_is_suspect_nothing_is_mended(backdoored, clean):
     """An inspection that no mask can alarm: the copy is the model, to the bit, and another object."""
-    repaired = Unstamping(NeuralCleanse(rounds=20, threshold=1e6))(backdoored, clean, generator=seed(0))
+    repaired = NeuralCleanseUnlearning(NeuralCleanse(rounds=20, threshold=1e6))(backdoored, clean, generator=seed(0))
     assert repaired is not backdoored
     assert same(repaired, backdoored)
 

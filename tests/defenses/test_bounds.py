@@ -179,7 +179,7 @@ def test_in_a_linear_network_the_bound_is_exact(margin):
             logits = model(z)
             rows = torch.arange(30)
             (grad,) = torch.autograd.grad((logits[rows, y] - logits[rows, other]).sum(), z)
-            end = x + ball.project(x, -1e6 * ball.steepest(grad))
+            end = x + ball.project(x, -1e6 * ball.ascent_direction(grad))
             ends.append((model(end)[rows, y] - model(end)[rows, other]).masked_fill(y == other, torch.inf).detach())
         torch.testing.assert_close(margin(model, x, y, ball), torch.stack(ends).amin(0), rtol=1e-6, atol=1e-6)
 

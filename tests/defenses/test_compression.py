@@ -11,12 +11,12 @@ from torch import nn
 from aisec_lab.attacks import PGD, Linf
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import AdversarialTraining, Standard
-from aisec_lab.defenses.compression.compression import InTurn
+from aisec_lab.defenses.compression.compression import SequentialCompression
 from aisec_lab.defenses.compression.magnitude import MagnitudePruning, sparsity
 from aisec_lab.defenses.compression.quantisation import DynamicInt8, StaticInt8, WeightOnly, reaches
-from aisec_lab.defenses.compression.robust import RobustPruning, Subnetwork
+from aisec_lab.defenses.compression.robust import HYDRA, Subnetwork
 from aisec_lab.defenses.compression.structured import StructuredPruning
-from aisec_lab.defenses.compression.student import Student
+from aisec_lab.defenses.compression.student import KnowledgeDistillation
 from aisec_lab.models import CNN, MLP, Fit, ResNet, StridedCNN, TemperedCNN, logits_of
 from aisec_lab.models.export import OnnxClassifier, onnx_bytes
 
@@ -39,9 +39,9 @@ CASES = {
     "int4": Case(WeightOnly(), 0.3, 2),
     "magnitude": Case(MagnitudePruning(0.8, rounds=2, fit=AGAIN), 0.5, 8),
     "structured": Case(StructuredPruning(0.5, AGAIN), 0.4, 8),
-    "robust": Case(RobustPruning(Standard(), 0.8, QUICK, AGAIN), 0.5, 8),
-    "student": Case(Student(CNN(width=4, hidden=16), Fit(epochs=8, learning_rate=0.01)), 0.5, 8),
-    "in turn": Case(InTurn((MagnitudePruning(0.6, 1, AGAIN), StaticInt8())), 0.4, 8),
+    "robust": Case(HYDRA(Standard(), 0.8, QUICK, AGAIN), 0.5, 8),
+    "student": Case(KnowledgeDistillation(CNN(width=4, hidden=16), Fit(epochs=8, learning_rate=0.01)), 0.5, 8),
+    "in turn": Case(SequentialCompression((MagnitudePruning(0.6, 1, AGAIN), StaticInt8())), 0.4, 8),
 }
 
 
@@ -172,7 +172,7 @@ def test_learned_scores_choose_better_than_magnitude(classifier, splits):
     objective, rows = AdversarialTraining(INNER), splits.train.subset(torch.arange(500))
     losses = []
     for scoring in (None, QUICK):
-        pruned = RobustPruning(objective, 0.9, scoring, fit=None)(classifier, data=rows, generator=seed(0))
+        pruned = HYDRA(objective, 0.9, scoring, fit=None)(classifier, data=rows, generator=seed(0))
         losses.append(objective(pruned, rows.x, rows.y, generator=seed(0)).mean().item())
         for before, after in zip(classifier.modules(), pruned.modules(), strict=True):
             if isinstance(before, nn.Linear | nn.Conv2d):
@@ -200,7 +200,7 @@ def test_a_student_looks_at_answers_alone(classifier, splits):
     rows = splits.train.subset(torch.arange(200))
     other = Dataset(rows.x, (rows.y + 3) % 10, rows.classes, rows.name)
     blank = CNN(width=8, hidden=32)(SHAPE, 10, generator=seed(9)).eval()
-    student = Student(MLP((8,)), SHORT)
+    student = KnowledgeDistillation(MLP((8,)), SHORT)
     weights = [
         student(model, data=data, generator=seed(0))[2].weight
         for model, data in ((classifier, rows), (classifier, other), (blank, rows))
@@ -215,7 +215,7 @@ def test_in_turn_is_one_after_the_other(classifier, splits):
     byhand = classifier
     for step in steps:
         byhand = step(byhand, data=splits.train, generator=generator)
-    together = InTurn(steps)(classifier, data=splits.train, generator=seed(3))
+    together = SequentialCompression(steps)(classifier, data=splits.train, generator=seed(3))
     assert onnx_bytes(together, SHAPE) == onnx_bytes(byhand, SHAPE)
 
 
@@ -225,11 +225,11 @@ def test_in_turn_is_one_after_the_other(classifier, splits):
         (lambda: MagnitudePruning(1.0), "sparsity is the share that goes, above 0 and below 1, got 1.0"),
         (lambda: MagnitudePruning(rounds=0), "rounds must be at least 1"),
         (lambda: StructuredPruning(0.0), "share is the share that goes"),
-        (lambda: RobustPruning(Standard(), scoring=SHORT), "set scoring.weight_decay to 0"),
+        (lambda: HYDRA(Standard(), scoring=SHORT), "set scoring.weight_decay to 0"),
         (lambda: WeightOnly(bits=1), "bits must be from 2 to 8 and a block at least 1, got 1 and 32"),
         (lambda: StaticInt8(rows=0), "calibration needs at least one row"),
-        (lambda: Student(temperature=0), "temperature must be positive"),
-        (lambda: InTurn(()), "name one compression at least"),
+        (lambda: KnowledgeDistillation(temperature=0), "temperature must be positive"),
+        (lambda: SequentialCompression(()), "name one compression at least"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import beta
 
-from aisec_lab.attacks import BPDA, PGD, Adaptive, Linf, Undetected, UndetectedMargin
+from aisec_lab.attacks import BPDA, PGD, Adaptive, DetectorAwareMargin, EvadeDetector, Linf
 from aisec_lab.defenses import (
     LID,
     BitDepth,
@@ -16,7 +16,7 @@ from aisec_lab.defenses import (
     Mahalanobis,
     MedianFilter,
     NearestNeighbours,
-    Rejecting,
+    RejectingModel,
     RejectOption,
     calibrated,
     scores_of,
@@ -48,7 +48,7 @@ def attacked(splits, classifier):
 
 
 def wins(model, x, y):
-    return (Undetected().margin(logits_of(model, x), y) < 0).double().mean().item()
+    return (EvadeDetector().margin(logits_of(model, x), y) < 0).double().mean().item()
 
 
 @pytest.mark.parametrize("detector", DETECTORS, ids=repr)
@@ -62,10 +62,10 @@ def test_plain_points_are_detected_and_the_attacker_who_knows_does_better(detect
     assert rejected < 0.1
     assert caught > 2 * rejected
     view = BPDA() if isinstance(detector, FeatureSqueezing) else lambda model: model
-    knowing = Adaptive(Linf(EPS), partial(PGD, loss=UndetectedMargin(), goal=Undetected()), view)
+    knowing = Adaptive(Linf(EPS), partial(PGD, loss=DetectorAwareMargin(), goal=EvadeDetector()), view)
     found = knowing(model, x, y, generator=seed(0))
     assert wins(model, found, y) > wins(model, x_adv, y) + 0.05
-    assert (Linf(EPS).size(found - x) <= EPS + 1e-6).all()
+    assert (Linf(EPS).norm(found - x) <= EPS + 1e-6).all()
 
 
 @pytest.mark.parametrize("detector", DETECTORS, ids=repr)
@@ -80,7 +80,7 @@ def test_rejected_means_above_the_threshold(detector, guarded, attacked):
     assert torch.equal(logits.argmax(1) == 10, above)
     assert torch.equal(logits[:, :10], logits_of(model.fitted.model, z))
     assert 0 < above.sum() < 200
-    other = Rejecting(model.fitted, model.threshold, scale=7 * model.scale)
+    other = RejectingModel(model.fitted, model.threshold, scale=7 * model.scale)
     assert torch.equal(logits_of(other, z).argmax(1), logits.argmax(1))
     assert not any(module.training for module in model.modules())
 

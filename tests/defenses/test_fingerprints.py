@@ -14,7 +14,7 @@ from scipy.stats import binom, ttest_ind
 from torch import nn
 
 from aisec_lab.attacks import Oracle
-from aisec_lab.attacks.extraction.imitation import imitated
+from aisec_lab.attacks.extraction.imitation import train_surrogate
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.defenses.ownership.boundary import BoundaryFingerprint, crossing
@@ -26,11 +26,11 @@ from aisec_lab.defenses.ownership.fingerprints import Fingerprint, calibrated
 from aisec_lab.defenses.ownership.ipguard import IPGuard
 from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.margins import BlindWalk, MinGD
-from aisec_lab.defenses.ownership.removal import FineTuning
-from aisec_lab.defenses.ownership.watermark import Marked
+from aisec_lab.defenses.ownership.removal import FineTuningAttack
+from aisec_lab.defenses.ownership.watermark import WatermarkedModel
 from aisec_lab.defenses.ownership.weight_fingerprint import WeightFingerprint
 from aisec_lab.models import MLP, Fit, logits_of
-from aisec_lab.models.stacked import Stack, fit_together
+from aisec_lab.models.stacked import ModelStack, fit_stack
 
 NETWORK = MLP((32,))
 FIT = Fit(epochs=12, learning_rate=0.02)
@@ -66,10 +66,10 @@ def victim(splits):
 def references(splits):
     """Models of other rows than the victim's, each of another part of them."""
     generators = [seed(100 + k) for k in range(REFERENCES)]
-    stack = Stack(NETWORK, splits.train.shape, 10, generators)
+    stack = ModelStack(NETWORK, splits.train.shape, 10, generators)
     included = torch.rand(REFERENCES, 1000, generator=seed(1)) < 0.8
     included[:, :500] = False
-    fit_together(stack, splits.train, included, fit=FIT, generators=generators)
+    fit_stack(stack, splits.train, included, fit=FIT, generators=generators)
     return [stack.unstacked(k) for k in range(REFERENCES)]
 
 
@@ -104,9 +104,9 @@ def test_an_unmarked_model_is_not_accused_more_often_than_promised(splits, class
     assert len(np.unique(p)) > 10
 
 
-def mark_claim(rows: Dataset, number: int) -> Marked:
+def mark_claim(rows: Dataset, number: int) -> WatermarkedModel:
     """A claim on a model that nobody has marked."""
-    return Marked(nn.Identity(), Key.drawn(seed(number)), rows)
+    return WatermarkedModel(nn.Identity(), Key.drawn(seed(number)), rows)
 
 
 def test_an_entangled_mark_is_known_by_its_key_alone(splits, marked) -> None:
@@ -216,7 +216,7 @@ def test_fingerprints_know_the_model_and_a_tuned_copy_and_no_other(kind, splits,
     before = copy.deepcopy(victim.state_dict())
     fingerprint = kind.make(victim, splits.splits["clean"], references, generator=seed(5))
     m = len(fingerprint.null)
-    tuned = FineTuning(Fit(epochs=3, learning_rate=0.001))(victim, splits.test, generator=seed(6))
+    tuned = FineTuningAttack(Fit(epochs=3, learning_rate=0.001))(victim, splits.test, generator=seed(6))
     assert fingerprint.verify(victim) == 1 / (m + 1)
     assert fingerprint.likeness(victim) == pytest.approx(1)
     assert fingerprint.verify(tuned) == 1 / (m + 1)
@@ -227,7 +227,7 @@ def test_fingerprints_know_the_model_and_a_tuned_copy_and_no_other(kind, splits,
 def test_conferrable_points_know_a_copy_of_other_weights(splits, victim, references) -> None:
     """What matching weights cannot: a copy that was trained anew, on the victim's answers to rows that it never saw."""
     x = splits.train.x[500:]
-    thief = imitated(NETWORK, x, logits_of(victim, x).softmax(1), fit=FIT, generator=seed(8), name="answers")
+    thief = train_surrogate(NETWORK, x, logits_of(victim, x).softmax(1), fit=FIT, generator=seed(8), name="answers")
     conferrable = CONFERRABLE.make(victim, splits.splits["clean"], references, generator=seed(5))
     by_weights = WeightFingerprint().make(victim, splits.splits["clean"], references, generator=seed(5))
     assert conferrable.likeness(thief) > conferrable.null.median() + 0.1

@@ -11,27 +11,27 @@ from aisec_lab.attacks import PGD, Linf
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import (
     AWP,
+    HYDRA,
     IBAU,
-    ActivationMark,
     AdversarialTraining,
-    Distillation,
+    DeepSigns,
+    DefensiveDistillation,
     EntangledWatermark,
     FinePruning,
-    FineTuning,
-    Free,
-    Guided,
+    FineTuningAttack,
+    FreeAdversarialTraining,
     Key,
+    KnowledgeDistillation,
     MagnitudePruning,
     NeuralCleanse,
-    Overwriting,
-    RobustPruning,
+    NeuralCleanseUnlearning,
+    ObjectiveWithStep,
+    OverwritingAttack,
     Standard,
     StructuredPruning,
-    Student,
     TriggerSet,
-    Unstamping,
+    Uchida,
     WarmStart,
-    WeightMark,
 )
 from aisec_lab.defenses.ownership.entangling import Entangling, Triggers, soft_nearest_neighbours
 from aisec_lab.models import MLP, Fit, copied, trainable
@@ -94,25 +94,25 @@ def marked(mark):
 
 
 TRAINED = {
-    "fine-tuning": repaired(FineTuning(SHORT)),
+    "fine-tuning": repaired(FineTuningAttack(SHORT)),
     "I-BAU": repaired(IBAU(rounds=2)),
-    "unstamping": repaired(Unstamping(NeuralCleanse(rounds=2, threshold=0.01), SHORT)),
-    "overwriting": repaired(Overwriting(TriggerSet(n=5, fit=SHORT))),
+    "unstamping": repaired(NeuralCleanseUnlearning(NeuralCleanse(rounds=2, threshold=0.01), SHORT)),
+    "overwriting": repaired(OverwritingAttack(TriggerSet(n=5, fit=SHORT))),
     "trigger set": marked(TriggerSet(n=5, fit=SHORT)),
     "entangled": marked(EntangledWatermark(4, 2, fit=SHORT)),
-    "weight mark": marked(WeightMark(bits=4, layer=-2, fit=SHORT)),
-    "activation mark": marked(ActivationMark(bits=4, rows=2, layer=-1, fit=SHORT)),
+    "weight mark": marked(Uchida(bits=4, layer=-2, fit=SHORT)),
+    "activation mark": marked(DeepSigns(bits=4, rows=2, layer=-1, fit=SHORT)),
     "standard": followed(STANDARD),
     "adversarial": followed(AdversarialTraining(PGD(Linf(0.1), steps=1, step_size=1.6))),
-    "distillation": followed(Distillation()),
+    "distillation": followed(DefensiveDistillation()),
     "warm start": followed(WarmStart(STANDARD, 1)),
-    "AWP": followed(Guided(STANDARD, AWP())),
-    "free": followed(Guided(STANDARD, Free(Linf(0.1), 2))),
+    "AWP": followed(ObjectiveWithStep(STANDARD, AWP())),
+    "free": followed(ObjectiveWithStep(STANDARD, FreeAdversarialTraining(Linf(0.1), 2))),
 }
 EDITED = {
     "fine-pruning": repaired(FinePruning(fit=SHORT)),
     "magnitude": compressed(MagnitudePruning(0.5, 1, SHORT)),
-    "robust": compressed(RobustPruning(STANDARD, 0.5, SCORES, SHORT)),
+    "robust": compressed(HYDRA(STANDARD, 0.5, SCORES, SHORT)),
 }
 
 
@@ -152,7 +152,7 @@ def test_a_model_without_a_trainable_weight_is_refused(name, rows):
 
 def test_a_student_learns_from_a_frozen_teacher(rows):
     teacher = transferred().requires_grad_(False)
-    student = Student(MLP((4,)), SHORT)(teacher, data=rows, generator=seed(0))
+    student = KnowledgeDistillation(MLP((4,)), SHORT)(teacher, data=rows, generator=seed(0))
     assert len(trainable(student)) == 4
 
 
@@ -163,9 +163,9 @@ def test_structured_pruning_keeps_what_is_frozen_frozen(rows):
 
 
 REFUSED = {
-    "a frozen layer": (WeightMark(bits=4, layer=0), transferred, "its weight is frozen: take another"),
-    "frozen before it": (ActivationMark(4, layer=2), transferred, "nothing that is trained lies before it"),
-    "the first": (ActivationMark(4, layer=0), backbone, "nothing that is trained lies before it"),
+    "a frozen layer": (Uchida(bits=4, layer=0), transferred, "its weight is frozen: take another"),
+    "frozen before it": (DeepSigns(4, layer=2), transferred, "nothing that is trained lies before it"),
+    "the first": (DeepSigns(4, layer=0), backbone, "nothing that is trained lies before it"),
     "no hidden layer": (
         EntangledWatermark(4, 2, fit=SHORT),
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 3)),
@@ -192,7 +192,7 @@ class Spare(nn.Module):
         return self.last(self.first(x.flatten(1)).relu())
 
 
-@pytest.mark.parametrize("mark", [WeightMark(bits=4, layer=0), ActivationMark(4, layer=0)], ids=["weights", "entering"])
+@pytest.mark.parametrize("mark", [Uchida(bits=4, layer=0), DeepSigns(4, layer=0)], ids=["weights", "entering"])
 def test_a_mark_in_a_layer_that_is_never_called_is_refused(mark, rows):
     with pytest.raises(ValueError, match="layer 0 is called never: choose one that sees each row once"):
         mark.embed(Spare(), rows, KEY, generator=seed(0))
@@ -211,9 +211,9 @@ def test_what_is_entangled_is_what_is_called_before_the_last(rows):
     assert expected > 0
 
 
-@pytest.mark.parametrize("training", [AWP(), Free(Linf(0.1), 2)], ids=["AWP", "free"])
+@pytest.mark.parametrize("training", [AWP(), FreeAdversarialTraining(Linf(0.1), 2)], ids=["AWP", "free"])
 def test_a_weight_that_is_never_used_is_no_obstacle(training, rows):
-    for learn in (followed(Guided(STANDARD, training)), repaired(IBAU(rounds=1))):
+    for learn in (followed(ObjectiveWithStep(STANDARD, training)), repaired(IBAU(rounds=1))):
         model = Spare().eval()
         after = learn(model, rows)
         assert not torch.equal(after.first.weight, model.first.weight)
@@ -247,7 +247,7 @@ def test_weights_that_are_computed_are_copied_and_trained(kind, name, rows):
 @pytest.mark.parametrize("kind", HOOKED)
 def test_a_mark_in_computed_weights_is_seen_right_after_loading(kind, rows):
     """No pass since `load_state_dict`: the suspect's weights are those that its next pass computes."""
-    mark = WeightMark(bits=8, layer=2, strength=1.0, fit=Fit(epochs=30, batch_size=32, learning_rate=0.01))
+    mark = Uchida(bits=8, layer=2, strength=1.0, fit=Fit(epochs=30, batch_size=32, learning_rate=0.01))
     model, fresh = backbone(), backbone()
     HOOKED[kind](model[7])
     HOOKED[kind](fresh[7])

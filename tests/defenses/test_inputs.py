@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks import PGD, Linf, Square
 from aisec_lab.data import Splits
 from aisec_lab.defenses import JPEG, BitDepth, MedianFilter, Undefended
-from aisec_lab.defenses.inputs import Codec, Median, Rounding
+from aisec_lab.defenses.inputs import Codec, MedianSmoothing, Rounding
 from aisec_lab.models import CNN
 
 
@@ -55,7 +55,7 @@ def test_median_is_that_of_scipy_with_a_mirrored_border(size: int, shape: tuple[
     """Image by image and channel by channel."""
     x = torch.rand(4, *shape, generator=seed(1))
     expected = median_filter(x.numpy(), size=(1, 1, size, size), mode="mirror")
-    assert (Median(size)(x).numpy() == expected).all()
+    assert (MedianSmoothing(size)(x).numpy() == expected).all()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -79,7 +79,7 @@ def test_jpeg_is_what_the_codec_gives_back(channels: int, quality: int) -> None:
 def test_an_even_image_passes_every_sanitizer(level: float, channels: int) -> None:
     """To half a grey level: there is no detail to lose."""
     x = torch.full((2, channels, 8, 8), level)
-    for sanitizer in (Rounding(8), Median(3), Codec(75)):
+    for sanitizer in (Rounding(8), MedianSmoothing(3), Codec(75)):
         assert (sanitizer(x) - x).abs().max() <= 0.51 / 255
 
 

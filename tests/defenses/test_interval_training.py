@@ -14,8 +14,8 @@ from torch import nn
 from aisec_lab.attacks import APGD, Linf
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import IBP, IntervalLoss, crown_margin, ibp_margin
-from aisec_lab.defenses.bounds.training import Rising
-from aisec_lab.evaluation import bracket, certified_by_bounds, security_curve, survivors
+from aisec_lab.defenses.bounds.training import RadiusSchedule
+from aisec_lab.evaluation import bracket, certified_by_bounds, security_curve, worst_case
 from aisec_lab.models import Fit, StridedCNN
 from tests.clone import ROOT
 
@@ -43,7 +43,7 @@ def test_training_for_intervals_makes_them_certify(certifiable, digits):
     """More than half of the test digits, of which an untrained bound certifies none; and the bracket holds."""
     ball, test = Linf(0.05), digits.subset(torch.arange(1000, 1200))
     rows, _ = security_curve(APGD(ball, steps=20), certifiable, test, [0.02, 0.05], seed=0)
-    stands = survivors(rows.assign(attack="apgd_ce"), ["knob", "level"])
+    stands = worst_case(rows.assign(attack="apgd_ce"), ["knob", "level"])
     accuracies = []
     for margin in (ibp_margin, crown_margin):
         records = certified_by_bounds(margin, certifiable, test, ball, [0.02, 0.05])
@@ -72,14 +72,14 @@ def test_the_worst_case_loss_bounds_the_loss_under_attack(certifiable, digits):
 def test_the_radius_rises_with_the_updates_and_a_resumed_run_goes_on_where_it_was(digits, tmp_path, monkeypatch):
     """From 0 to the goal in 60 % of them, then it stays; killed in the third epoch, the run ends at the same bits."""
     few, fit = digits.subset(torch.arange(100)), Fit(epochs=5, batch_size=50)
-    shares, step = [], Rising.step
+    shares, step = [], RadiusSchedule.step
 
     def watched(self, *args):
         losses = step(self, *args)
         shares.append(self.share)
         return losses
 
-    monkeypatch.setattr(Rising, "step", watched)
+    monkeypatch.setattr(RadiusSchedule, "step", watched)
     models = [StridedCNN(4, 8)((1, 8, 8), 10, generator=seed(0)) for _ in range(3)]
     fit(models[0], few, IBP(Linf(0.1)), generator=seed(1))
     assert shares == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1, 1])
@@ -89,10 +89,10 @@ def test_the_radius_rises_with_the_updates_and_a_resumed_run_goes_on_where_it_wa
             raise KeyboardInterrupt
         return watched(self, *args)
 
-    monkeypatch.setattr(Rising, "step", killed)
+    monkeypatch.setattr(RadiusSchedule, "step", killed)
     with pytest.raises(KeyboardInterrupt):
         fit(models[1], few, IBP(Linf(0.1)), generator=seed(1), resume=tmp_path / "run")
-    monkeypatch.setattr(Rising, "step", watched)
+    monkeypatch.setattr(RadiusSchedule, "step", watched)
     fit(models[2], few, IBP(Linf(0.1)), generator=seed(9), resume=tmp_path / "run")
     assert all(torch.equal(p, q) for p, q in zip(models[0].parameters(), models[2].parameters(), strict=True))
 
@@ -121,5 +121,5 @@ def test_a_published_network_is_certified_as_published_and_no_attack_breaks_it()
     test = Dataset(x[:, None].float() / 255, y, tuple("0123456789"), "mnist")
     rows, _ = security_curve(APGD(Linf(0.1)), model.eval(), test, [0.1], seed=0)
     records = certified_by_bounds(crown_margin, model, test, Linf(0.1), [0.1])
-    (level,) = bracket(records, survivors(rows.assign(attack="apgd_ce"), ["knob", "level"])).itertuples()
+    (level,) = bracket(records, worst_case(rows.assign(attack="apgd_ce"), ["knob", "level"])).itertuples()
     assert level.certified_accuracy >= 1 - 0.058 - 0.02

@@ -10,10 +10,10 @@ from torch.nn.utils import prune
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import (
+    HYDRA,
     DynamicInt8,
     FinePruning,
     MagnitudePruning,
-    RobustPruning,
     Standard,
     StaticInt8,
     TriggerSet,
@@ -150,7 +150,7 @@ def test_the_share_that_is_asked_is_zero(fit, name, rows):
 @pytest.mark.parametrize("name", MODELS)
 def test_robust_pruning_prunes_each_weight_by_the_share(name, rows):
     model = built(name, rows.x)
-    pruned = RobustPruning(Standard(), 0.8, SHORT, SHORT)(model, data=rows, generator=seed(0))
+    pruned = HYDRA(Standard(), 0.8, SHORT, SHORT)(model, data=rows, generator=seed(0))
     assert pruned.state_dict().keys() == model.state_dict().keys()
     for weight in weights(pruned):
         assert int((weight != 0).sum()) == max(1, round(0.2 * weight.numel()))

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from aisec_lab.attacks import L2, HopSkipJump, Linf, Oracle, Square
 from aisec_lab.attacks.extraction.jacobian import JacobianAugmentation
-from aisec_lab.defenses.monitors.prada import Prada, normality
-from aisec_lab.defenses.monitors.rate import RateBudget
-from aisec_lab.defenses.monitors.similarity import REMEMBERED, SimilarityDetector
+from aisec_lab.defenses.monitors.prada import PRADA, normality
+from aisec_lab.defenses.monitors.rate import RateLimiter
+from aisec_lab.defenses.monitors.similarity import REMEMBERED, Blacklight
 from aisec_lab.defenses.monitors.watch import QueryMonitor, first_alarm
-from aisec_lab.evaluation.monitors import Recorder, alarm_rates, honest_streams, replay
+from aisec_lab.evaluation.monitors import QueryRecorder, alarm_rates, honest_streams, replay
 from aisec_lab.models import MLP, Fit
 
 KEY = bytes(range(16))
@@ -62,7 +62,7 @@ def test_prada_is_its_algorithm(splits, every):
     x = splits.train.x[:180]
     answers = two_classes(x.flip(3))
     tests = prada_by_hand(x.flatten(1).double().numpy(), answers.argmax(1).tolist(), every)
-    monitor = Prada(0.97, every=every)
+    monitor = PRADA(0.97, every=every)
     for part in (slice(0, 7), slice(7, 130), slice(130, 180)):
         monitor("alice", x[part], answers[part])
     highest: list[tuple[int, float]] = []
@@ -84,7 +84,7 @@ def test_normality_does_not_look_at_what_is_far_out():
     assert shapiro(far).statistic < 0.1
     assert normality(np.repeat([1.0, 2.0], 100)) < 0.7
     assert normality(np.zeros(200)) == 0
-    monitor = Prada(every=1)
+    monitor = PRADA(every=1)
     monitor("mallory", torch.full((200, 12), 0.3), torch.eye(2)[:1].expand(200, 2))
     assert monitor.alarms == {"mallory": 101}
 
@@ -94,7 +94,7 @@ def test_a_rate_counts_each_clients_rows_within_the_window(calls, window):
     """Against counting anew at each row; the alarm is the first row that is one too many."""
     times = list(itertools.accumulate(step for _, _, step in calls))
     clock = iter(times)
-    monitor = RateBudget(5, window, clock=lambda: next(clock))
+    monitor = RateLimiter(5, window, clock=lambda: next(clock))
     asked: dict[str, list[int]] = {"a": [], "b": []}
     expected: dict[str, int] = {}
     for (client, rows, _), now in zip(calls, times, strict=True):
@@ -109,11 +109,11 @@ def test_a_rate_counts_each_clients_rows_within_the_window(calls, window):
 def test_a_fingerprint_is_the_largest_hashes_of_all_windows():
     """Windows that are equal count once; another key has other hashes."""
     row = np.array([0, 1, 2, 3, 0, 1, 2, 3, 4, 5], dtype=np.int32)
-    monitor = SimilarityDetector(KEY, window=3, hashes=50)
+    monitor = Blacklight(KEY, window=3, hashes=50)
     assert len(monitor.fingerprint(row)) == len({tuple(row[start : start + 3]) for start in range(8)}) == 6
-    few = SimilarityDetector(KEY, window=3, hashes=2).fingerprint(row)
+    few = Blacklight(KEY, window=3, hashes=2).fingerprint(row)
     assert few == set(sorted(monitor.fingerprint(row))[-2:])
-    assert not monitor.fingerprint(row) & SimilarityDetector(b"other", window=3).fingerprint(row)
+    assert not monitor.fingerprint(row) & Blacklight(b"other", window=3).fingerprint(row)
 
 
 def test_similarity_is_the_largest_overlap_with_a_former_query(splits):
@@ -122,7 +122,7 @@ def test_similarity_is_the_largest_overlap_with_a_former_query(splits):
     near = x.clone()
     near[:, 0, 0, 2] = 1 - near[:, 0, 0, 2]  # number 2 lies in three windows of 45
     stream = torch.cat([x, near, x + 0.001])
-    monitor = SimilarityDetector(KEY)
+    monitor = Blacklight(KEY)
     steps = (stream.flatten(1) * 255 / 50).round().int().numpy()
     prints = [monitor.fingerprint(row) for row in steps]
     expected = [
@@ -139,7 +139,7 @@ def test_similarity_is_the_largest_overlap_with_a_former_query(splits):
 def test_similarity_is_by_client_unless_shared(splits):
     """An attacker with two accounts is seen by the shared one only."""
     x, answers = splits.train.x[:1], torch.zeros(1, 10)
-    alone, shared = SimilarityDetector(KEY), SimilarityDetector(KEY, shared=True)
+    alone, shared = Blacklight(KEY), Blacklight(KEY, shared=True)
     for monitor in (alone, shared):
         monitor("mallory", x, answers)
         monitor("mallory's other account", x, answers)
@@ -147,7 +147,7 @@ def test_similarity_is_by_client_unless_shared(splits):
     assert shared.alarms == {"mallory's other account": 0}
 
 
-MONITORS = [Prada(0.99, every=3), SimilarityDetector(KEY, 0.0)]
+MONITORS = [PRADA(0.99, every=3), Blacklight(KEY, 0.0)]
 
 
 @pytest.mark.parametrize("monitor", MONITORS, ids=lambda monitor: type(monitor).__name__)
@@ -166,7 +166,7 @@ def test_how_queries_are_batched_and_who_else_asks_changes_nothing(monitor, spli
 def test_a_client_that_rang_is_locked_out_and_nobody_else(classifier, splits):
     """Its answer is withheld from that call on; watching alone withholds nothing."""
     ticks = itertools.count()
-    monitor = RateBudget(10, 1000, clock=lambda: next(ticks), withhold=True)
+    monitor = RateLimiter(10, 1000, clock=lambda: next(ticks), withhold=True)
     alice, mallory = (Oracle(classifier, client=client, monitors=[monitor]) for client in ("alice", "mallory"))
     x = splits.test.x
     mallory(x[:8])
@@ -177,7 +177,7 @@ def test_a_client_that_rang_is_locked_out_and_nobody_else(classifier, splits):
     assert alice(x[:10]).shape == (10, 10)
     assert monitor.alarms == {"mallory": 10}
     assert monitor.seen == {"mallory": 13, "alice": 10}
-    watching = RateBudget(1, 1000, clock=lambda: next(ticks))
+    watching = RateLimiter(1, 1000, clock=lambda: next(ticks))
     assert Oracle(classifier, monitors=[watching])(x[:5]).shape == (5, 10)
     assert watching.alarms == {"attacker": 1}
 
@@ -185,7 +185,7 @@ def test_a_client_that_rang_is_locked_out_and_nobody_else(classifier, splits):
 @pytest.mark.parametrize("attack", [Square(Linf(0.1), queries=100), HopSkipJump(L2(0), queries=200)], ids=repr)
 def test_an_attack_that_searches_is_stopped_by_similarity(attack, classifier, splits):
     """After a few queries, whatever it has a budget for."""
-    monitor = SimilarityDetector(KEY, withhold=True)
+    monitor = Blacklight(KEY, withhold=True)
     oracle = Oracle(classifier, monitors=[monitor])
     with pytest.raises(PermissionError, match="SimilarityDetector withholds the answer: attacker rang"):
         attack(oracle, splits.test.x[:3], splits.test.y[:3], generator=seed(0))
@@ -195,7 +195,7 @@ def test_an_attack_that_searches_is_stopped_by_similarity(attack, classifier, sp
 @pytest.fixture(scope="module")
 def extractions(classifier, splits):
     """What five thieves with steps of the Jacobian asked."""
-    recorder = Recorder()
+    recorder = QueryRecorder()
     attack = JacobianAugmentation(architecture=MLP((32,)), fit=Fit(epochs=2), budget=240, seeds=60)
     for number in range(5):
         oracle = Oracle(classifier, client=f"thief {number}", monitors=[recorder])
@@ -206,7 +206,7 @@ def extractions(classifier, splits):
 def test_extraction_by_steps_is_told_from_honest_clients(classifier, splits, extractions):
     """At a threshold chosen on half of the honest clients, all thieves ring soon and hardly any of the other half."""
     honest = honest_streams(classifier, splits.train, clients=50, queries=240, generator=seed(0))
-    monitor = Prada()
+    monitor = PRADA()
     replay(monitor, [*honest, *extractions], batch_size=240)
     rows = alarm_rates(
         monitor,
@@ -226,7 +226,7 @@ def test_extraction_by_steps_is_told_from_honest_clients(classifier, splits, ext
 
 def test_a_replay_is_what_a_monitor_sees_live(classifier, splits):
     """Record by record; the answers are those that were handed out."""
-    recorder, live, later = Recorder(), SimilarityDetector(KEY), SimilarityDetector(KEY)
+    recorder, live, later = QueryRecorder(), Blacklight(KEY), Blacklight(KEY)
     oracle = Oracle(classifier, labels_only=True, monitors=[recorder, live])
     Square(Linf(0.1), queries=30)(oracle, splits.test.x[:3], splits.test.y[:3], generator=seed(0))
     (stream,) = recorder.streams()
@@ -235,12 +235,12 @@ def test_a_replay_is_what_a_monitor_sees_live(classifier, splits):
     assert len(stream.x) == oracle.queries
     assert torch.equal(stream.answers.sum(1), torch.ones(len(stream.x)))
     with pytest.raises(ValueError, match="replay with withhold=False"):
-        replay(SimilarityDetector(KEY, withhold=True), [stream])
+        replay(Blacklight(KEY, withhold=True), [stream])
 
 
 def test_every_monitor_is_one(splits):
     """An empty call says nothing and is no error."""
-    monitors: list[QueryMonitor] = [Prada(), SimilarityDetector(KEY), RateBudget(1, 1, clock=lambda: 0.0)]
+    monitors: list[QueryMonitor] = [PRADA(), Blacklight(KEY), RateLimiter(1, 1, clock=lambda: 0.0)]
     for monitor in monitors:
         monitor("nobody", splits.test.x[:0], torch.zeros(0, 10))
         assert monitor.records == {"nobody": []}
@@ -250,14 +250,14 @@ def test_every_monitor_is_one(splits):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Prada(1.0), r"delta must lie in \(0, 1\)"),
-        (lambda: Prada(every=0), "every be at least 1, got 0.95 and 0"),
-        (lambda: RateBudget(0, 1, clock=lambda: 0.0), "rows must be at least 1"),
-        (lambda: SimilarityDetector("a" * 32), r"1 to 64 bytes, got a str: take secrets.token_bytes\(32\)"),
-        (lambda: SimilarityDetector(None), "1 to 64 bytes, got a NoneType"),
-        (lambda: SimilarityDetector(b""), r"1 to 64 bytes, got 0: take secrets.token_bytes\(32\)"),
-        (lambda: SimilarityDetector(KEY, 1.0), r"threshold must lie in \[0, 1\)"),
-        (lambda: SimilarityDetector(KEY)("a", torch.zeros(1, 19), torch.zeros(1, 2)), "does not fit into inputs of 19"),
+        (lambda: PRADA(1.0), r"delta must lie in \(0, 1\)"),
+        (lambda: PRADA(every=0), "every be at least 1, got 0.95 and 0"),
+        (lambda: RateLimiter(0, 1, clock=lambda: 0.0), "rows must be at least 1"),
+        (lambda: Blacklight("a" * 32), r"1 to 64 bytes, got a str: take secrets.token_bytes\(32\)"),
+        (lambda: Blacklight(None), "1 to 64 bytes, got a NoneType"),
+        (lambda: Blacklight(b""), r"1 to 64 bytes, got 0: take secrets.token_bytes\(32\)"),
+        (lambda: Blacklight(KEY, 1.0), r"threshold must lie in \[0, 1\)"),
+        (lambda: Blacklight(KEY)("a", torch.zeros(1, 19), torch.zeros(1, 2)), "does not fit into inputs of 19"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, message):
@@ -269,7 +269,7 @@ def test_what_makes_no_sense_is_refused(make, message):
 def test_a_clock_that_goes_back_is_refused():
     """A window of time has no meaning then."""
     clock = iter([5.0, 4.0])
-    monitor = RateBudget(1, 1, clock=lambda: next(clock))
+    monitor = RateLimiter(1, 1, clock=lambda: next(clock))
     monitor("a", torch.zeros(1, 3), torch.zeros(1, 2))
     with pytest.raises(ValueError, match="went back from 5.0 to 4.0"):
         monitor("a", torch.zeros(1, 3), torch.zeros(1, 2))

@@ -12,10 +12,10 @@ from aisec_lab.data import Dataset
 from aisec_lab.defenses import (
     MART,
     AdversarialTraining,
-    Distillation,
+    DefensiveDistillation,
+    DistillationLoss,
     FastAdversarialTraining,
     Standard,
-    Tempered,
     WarmStart,
 )
 from aisec_lab.defenses.fast import misalignment
@@ -133,9 +133,9 @@ def test_tempered_is_cross_entropy_at_a_temperature(model, batch):
     """With classes, and with a teacher's soft answers, which get no gradient."""
     x, y = batch
     log_p = (model(x) / 5).log_softmax(1)
-    torch.testing.assert_close(Tempered(5)(model, x, y, generator=seed(0)), -log_p[torch.arange(16), y])
+    torch.testing.assert_close(DistillationLoss(5)(model, x, y, generator=seed(0)), -log_p[torch.arange(16), y])
     teacher = MLP((8,))((1, 8, 8), 10, generator=seed(0)).double().train()
-    losses = Tempered(5, teacher)(model, x, y, generator=seed(0))
+    losses = DistillationLoss(5, teacher)(model, x, y, generator=seed(0))
     torch.testing.assert_close(losses, -((teacher(x) / 5).softmax(1) * log_p).sum(1))
     losses.sum().backward()
     assert all(p.grad is None for p in teacher.parameters())
@@ -145,7 +145,7 @@ def test_tempered_is_cross_entropy_at_a_temperature(model, batch):
 def distilled(dataset: Dataset, **given):
     model = MLP((64,))((1, 8, 8), 10, generator=seed(0))
     fit = Fit(epochs=EPOCHS, learning_rate=0.02)
-    return model, fit(model, dataset, Distillation(temperature=20), generator=seed(0), **given)
+    return model, fit(model, dataset, DefensiveDistillation(temperature=20), generator=seed(0), **given)
 
 
 def test_distillation_trains_a_teacher_first_and_hides_behind_its_logits(splits):
@@ -196,8 +196,8 @@ def test_a_warm_start_is_one_training_after_the_other(splits, tmp_path):
         lambda: MART(ATTACK, beta=-1),
         lambda: FastAdversarialTraining(Linf(0.1), step_size=0),
         lambda: FastAdversarialTraining(Linf(0.1), alignment=-1),
-        lambda: Tempered(0),
-        lambda: Distillation(0),
+        lambda: DistillationLoss(0),
+        lambda: DefensiveDistillation(0),
     ],
 )
 def test_impossible_settings_are_refused(make):

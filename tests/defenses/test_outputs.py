@@ -12,12 +12,24 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from aisec_lab.attacks import BPDA, PGD, Adaptive, Linf, Oracle, Square
-from aisec_lab.attacks.inference.signals import Confidence, Entropy, Loss, ModifiedEntropy, ScaledLogit
+from aisec_lab.attacks.inference.signals import (
+    ConfidenceSignal,
+    EntropySignal,
+    LossSignal,
+    ModifiedEntropySignal,
+    ScaledLogitSignal,
+)
 from aisec_lab.data import Splits
-from aisec_lab.defenses.outputs.coarse import Label, LabelsOnly, Rounded, RoundedAnswer, TopK, Truncated
+from aisec_lab.defenses.outputs.coarse import Label, LabelsOnly, RoundedAnswer, RoundedProbabilities, TopK, Truncated
 from aisec_lab.defenses.outputs.misinformation import AdaptiveMisinformation, ReverseCrossEntropy
-from aisec_lab.defenses.outputs.perturbed import Deceptive, OutputNoise, ReverseSigmoid, Softened, Tempering
-from aisec_lab.defenses.outputs.poisoning import LEAD, Poisoned, PredictionPoisoning, corners, deviation
+from aisec_lab.defenses.outputs.perturbed import (
+    OutputNoise,
+    ReverseSigmoid,
+    ReverseSigmoidModel,
+    TemperatureScaling,
+    Tempering,
+)
+from aisec_lab.defenses.outputs.poisoning import LEAD, MAD, MADModel, corners, deviation
 from aisec_lab.models import MLP, Fit, logits_of
 from aisec_lab.models.layers import FLOOR
 from tests.odd_models import rows_of_logits
@@ -28,12 +40,12 @@ KEEPING = [
     TopK(3),
     TopK(10),
     LabelsOnly(),
-    Softened(4),
-    Softened(0.5),
+    TemperatureScaling(4),
+    TemperatureScaling(0.5),
     OutputNoise(2),
-    PredictionPoisoning(MLP((16,)), 1.5, argmax=True),
+    MAD(MLP((16,)), 1.5, argmax=True),
 ]
-DEFENSES = [*KEEPING, Rounded(2), ReverseSigmoid(), OutputNoise(1, keep=False), PredictionPoisoning(MLP((16,))), WRONG]
+DEFENSES = [*KEEPING, RoundedProbabilities(2), ReverseSigmoid(), OutputNoise(1, keep=False), MAD(MLP((16,))), WRONG]
 
 
 def seed(value: int) -> torch.Generator:
@@ -145,7 +157,7 @@ def test_the_reverse_sigmoid_is_its_formula(beta, gamma):
     y = logits.softmax(1).numpy()
     bent = np.maximum(y - beta * (1 / (1 + np.exp(-gamma * np.log(y / (1 - y)))) - 0.5), 0)
     expected = bent / bent.sum(1, keepdims=True)
-    assert np.allclose(Deceptive(beta, gamma)(logits).exp().numpy(), expected, atol=1e-9)
+    assert np.allclose(ReverseSigmoidModel(beta, gamma)(logits).exp().numpy(), expected, atol=1e-9)
     assert (bent == 0).any() == (beta == 3)
 
 
@@ -154,10 +166,10 @@ def test_the_reverse_sigmoid_keeps_a_winner_of_more_than_a_half(beta, gamma, top
     """One of less than a half may lose, to a class that had next to nothing."""
     others = torch.rand(5, generator=seed(number), dtype=torch.float64) ** 8 + 1e-12
     truth = torch.cat([torch.tensor([top], dtype=torch.float64), (1 - top) * others / others.sum()])
-    published = Deceptive(beta, gamma)(truth.log()[None])
+    published = ReverseSigmoidModel(beta, gamma)(truth.log()[None])
     assert published[0, 0] > published[0, 1:].max() or beta * gamma > 0.999
     beaten = torch.tensor([[0.4, 0.3, 0.3 - 1e-9, 1e-9]], dtype=torch.float64).log()
-    assert Deceptive(1.0, 0.2)(beaten).argmax(1) == 3
+    assert ReverseSigmoidModel(1.0, 0.2)(beaten).argmax(1) == 3
 
 
 def test_noise_has_its_scale_and_belongs_to_the_query(classifier, splits):
@@ -182,7 +194,7 @@ def test_poisoned_answers_deviate_the_most_within_the_budget(keep):
     """Row by row against all corners, one at a time: none at the same distance turns the gradient further."""
     logits, copy = answers(60, 5), answers(61, 5, 1.0)[:60]
     eps = 0.6
-    change = Poisoned(nn.Identity(), eps, corners(5, keep), keep)
+    change = MADModel(nn.Identity(), eps, corners(5, keep), keep)
     published = change(logits, copy).exp()
     truth, guess = logits.softmax(1), copy.softmax(1)
     assert (published - truth).abs().sum(1).max() <= eps + 1e-9
@@ -265,7 +277,7 @@ def test_a_gradient_that_is_zero_is_zero_and_no_error(classifier, splits):
 def test_membership_signals_read_every_published_answer(defense, defended, splits):
     """Finite for each record: the floor is under every logarithm."""
     logits = logits_of(defended(defense), splits.test.x)
-    for signal in (Loss(), Confidence(), Entropy(), ModifiedEntropy(), ScaledLogit()):
+    for signal in (LossSignal(), ConfidenceSignal(), EntropySignal(), ModifiedEntropySignal(), ScaledLogitSignal()):
         assert signal(logits, splits.test.y).isfinite().all()
 
 
@@ -273,12 +285,12 @@ def test_membership_signals_read_every_published_answer(defense, defended, split
     ("make", "message"),
     [
         (lambda: TopK(0), "k must be at least 1, got 0"),
-        (lambda: Rounded(7), "decimals must be from 0 to 6"),
-        (lambda: Softened(0), "temperature must be positive, got 0"),
+        (lambda: RoundedProbabilities(7), "decimals must be from 0 to 6"),
+        (lambda: TemperatureScaling(0), "temperature must be positive, got 0"),
         (lambda: ReverseSigmoid(gamma=0), "beta and gamma must be positive, got 1.0 and 0"),
         (lambda: OutputNoise(0), "scale must be positive, got 0: for no noise use Undefended"),
-        (lambda: PredictionPoisoning(MLP(), 2.1), "above 0 and at most 2, got 2.1"),
-        (lambda: PredictionPoisoning(MLP())(nn.Identity()), "give it data=splits"),
+        (lambda: MAD(MLP(), 2.1), "above 0 and at most 2, got 2.1"),
+        (lambda: MAD(MLP())(nn.Identity()), "give it data=splits"),
         (lambda: corners(13, keep=True), "for 13 classes; at most 12 classes: set argmax=False"),
         (lambda: AdaptiveMisinformation(MLP(), Fit(), threshold=1), r"threshold must lie in \(0, 1\)"),
         (lambda: WRONG(nn.Identity()), "give it data=splits"),

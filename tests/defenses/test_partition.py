@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from aisec_lab.attacks import LabelFlips, WorstFlips
+from aisec_lab.attacks import InfluenceLabelFlips, LabelFlips
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.partition import PartitionAggregation, Voting, certified_rows, parts
+from aisec_lab.defenses.poisoning.partition import DPA, VotingModel, certified_rows, parts
 from aisec_lab.models import MLP, Fit, logits_of
 
-DEFENSE = PartitionAggregation(MLP((32,)), Fit(epochs=12, batch_size=16, learning_rate=0.01), partitions=20)
+DEFENSE = DPA(MLP((32,)), Fit(epochs=12, batch_size=16, learning_rate=0.01), partitions=20)
 
 
 def seed(number):
@@ -45,7 +45,7 @@ def spread(train, budget):
 
 def worst(train, test, budget):
     surrogate = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
-    return WorstFlips(budget / len(train))(train, surrogate=surrogate, targets=test, generator=seed(0)).dataset
+    return InfluenceLabelFlips(budget / len(train))(train, surrogate=surrogate, targets=test, generator=seed(0)).dataset
 
 
 ATTACKS = {
@@ -109,7 +109,7 @@ def differing(a, b):
 def test_a_row_touches_one_member_and_a_replaced_one_two(rows):
     """A flip, a deletion, an insertion; a row replaced by another; and the order of the rows touches none."""
     train = rows[0].subset(torch.arange(100))
-    defense = PartitionAggregation(MLP((4,)), Fit(epochs=1), partitions=6)
+    defense = DPA(MLP((4,)), Fit(epochs=1), partitions=6)
     before = defense(train, generator=seed(0))
     home = next(number for number, part in enumerate(parts(train, 6)) if 7 in part)
     other = torch.cat([torch.arange(7), torch.arange(8, 100)])
@@ -125,7 +125,7 @@ def test_a_row_touches_one_member_and_a_replaced_one_two(rows):
 def test_the_logits_are_votes(rows, clean):
     """Counted member by member; a tie goes to the smaller class; more parts than rows leave untrained members."""
     train, test = rows
-    few = PartitionAggregation(MLP((4,)), Fit(epochs=1), partitions=9)(train.subset(torch.arange(5)), generator=seed(0))
+    few = DPA(MLP((4,)), Fit(epochs=1), partitions=9)(train.subset(torch.arange(5)), generator=seed(0))
     with torch.no_grad():
         votes = few(test.x)
         for row in range(10):
@@ -143,7 +143,7 @@ def test_the_logits_are_votes(rows, clean):
         def forward(self, x):
             return torch.eye(3)[self.c].expand(len(x), 3)
 
-    tied = Voting([Fixed(2), Fixed(1)])(torch.zeros(4, 1))
+    tied = VotingModel([Fixed(2), Fixed(1)])(torch.zeros(4, 1))
     assert tied.argmax(1).tolist() == [1] * 4
     assert certified_rows(tied).tolist() == [0] * 4
 
@@ -151,9 +151,9 @@ def test_the_logits_are_votes(rows, clean):
 def test_what_makes_no_sense_is_refused():
     """With what was given."""
     with pytest.raises(ValueError, match="partitions must be positive, got 0"):
-        PartitionAggregation(MLP(), Fit(), partitions=0)
+        DPA(MLP(), Fit(), partitions=0)
     with pytest.raises(ValueError, match="at least one member"):
-        Voting([])
+        VotingModel([])
     with pytest.raises(ValueError, match="1 or 2 parts, got 3"):
         certified_rows(torch.zeros(2, 3), touched=3)
     for votes in (torch.rand(2, 3), torch.ones(2, 1), torch.ones(3)):

@@ -12,11 +12,11 @@ from aisec_lab.attacks import Backdoor, Checkerboard, LabelFlips
 from aisec_lab.data import Dataset, Prepared, prepare
 from aisec_lab.defenses import Standard
 from aisec_lab.defenses.poisoning.clustering import ActivationClustering
-from aisec_lab.defenses.poisoning.impact import Impact, rises
-from aisec_lab.defenses.poisoning.neighbours import NeighbourAgreement
+from aisec_lab.defenses.poisoning.impact import RONI, rises
+from aisec_lab.defenses.poisoning.neighbours import KNNSanitizer
 from aisec_lab.defenses.poisoning.spectral import SpectralSignatures
-from aisec_lab.defenses.poisoning.suspicion import Suspicion, deviations
-from aisec_lab.defenses.poisoning.untangling import Untangling, gap, split, whiten
+from aisec_lab.defenses.poisoning.suspicion import SanitizerResult, deviations
+from aisec_lab.defenses.poisoning.untangling import SCAn, gap, split, whiten
 from aisec_lab.models import CNN, Fit
 
 CLASSES, ROWS, SIZE = 5, 120, 12  # of the planted set, and how many of its rows are poisoned
@@ -25,11 +25,11 @@ SANITIZERS = [
     SpectralSignatures(expected=0.1),
     ActivationClustering(dims=4),
     ActivationClustering(dims=4, reduction="ica"),
-    Untangling(),
-    NeighbourAgreement(learned=True),
-    NeighbourAgreement(),
-    Impact(),
-    Impact(learned=True),
+    SCAn(),
+    KNNSanitizer(learned=True),
+    KNNSanitizer(),
+    RONI(),
+    RONI(learned=True),
 ]
 
 
@@ -70,7 +70,7 @@ def rates(verdict, where):
 @pytest.mark.parametrize(
     "sanitizer",
     [
-        Untangling(),
+        SCAn(),
         ActivationClustering(dims=6),
         ActivationClustering(dims=6, reduction="ica"),
         SpectralSignatures(),
@@ -91,7 +91,7 @@ def test_a_group_of_its_own_is_found(sanitizer, planted):
 def test_untangling_finds_badnets_that_it_is_told_nothing_of(backdoored):
     """At least 90 % of it at no more than 5 % of the other rows, on digits, from the model that it has poisoned."""
     made, model = backdoored
-    found, accused = rates(Untangling()(made.dataset, model=model, generator=seed(0)), made.where)
+    found, accused = rates(SCAn()(made.dataset, model=model, generator=seed(0)), made.poison_mask)
     assert found >= 0.9
     assert accused <= 0.05
 
@@ -107,7 +107,7 @@ def test_untangling_finds_badnets_in_fashion_mnist(number, tmp_path_factory):
     made = Backdoor(Checkerboard(3), target=0, rate=0.01)(train, generator=seed(number))
     model = CNN(8)(train.shape, 10, generator=seed(number))
     Fit(epochs=5)(model, made.dataset, Standard(), generator=seed(number))
-    found, accused = rates(Untangling()(made.dataset, model=model, generator=seed(0)), made.where)
+    found, accused = rates(SCAn()(made.dataset, model=model, generator=seed(0)), made.poison_mask)
     assert found >= 0.9
     assert accused <= 0.05
 
@@ -115,11 +115,13 @@ def test_untangling_finds_badnets_in_fashion_mnist(number, tmp_path_factory):
 def test_neighbours_and_impact_find_flipped_labels(splits):
     """A tenth of the labels of digits: nearly all by the neighbours in the inputs, most by their impact."""
     made = LabelFlips(0.1)(splits.train, generator=seed(0))
-    found, accused = rates(NeighbourAgreement()(made.dataset, generator=seed(0)), made.where)
+    found, accused = rates(KNNSanitizer()(made.dataset, generator=seed(0)), made.poison_mask)
     assert found > 0.95
     assert accused < 0.05
-    score = Impact()(made.dataset, generator=seed(0)).score
-    assert (score[made.where][:, None] > score[~made.where]).double().mean() > 0.9  # the area under the ROC curve
+    score = RONI()(made.dataset, generator=seed(0)).score
+    assert (
+        score[made.poison_mask][:, None] > score[~made.poison_mask]
+    ).double().mean() > 0.9  # the area under the ROC curve
 
 
 def test_spectral_signatures_are_their_formula(planted):
@@ -192,7 +194,7 @@ def test_a_clustered_class_has_to_be_small_and_compact(planted):
 def test_neighbours_are_those_of_a_loop(learned, splits, classifier):
     """Row by row, over sorted distances."""
     rows = splits.train.subset(torch.arange(60))
-    verdict = NeighbourAgreement(k=5, learned=learned)(rows, model=classifier, generator=seed(0))
+    verdict = KNNSanitizer(k=5, learned=learned)(rows, model=classifier, generator=seed(0))
     with torch.no_grad():
         z = (classifier[:-1](rows.x) if learned else rows.x.flatten(1)).double()
     for row in range(60):
@@ -237,7 +239,7 @@ def test_a_class_that_is_one_group_is_the_least_suspicious(planted):
     """A single row cannot be two groups; classes that hold no more than chance would are not below it."""
     dataset, _ = planted
     rows = torch.cat([(dataset.y != 3).nonzero().squeeze(1), torch.tensor([3 * ROWS])])
-    verdict = Untangling()(dataset.subset(rows), model=IDENTITY, generator=seed(0))
+    verdict = SCAn()(dataset.subset(rows), model=IDENTITY, generator=seed(0))
     assert verdict.score.min() < 0
     assert verdict.score[-1] == verdict.score.min()
     assert not verdict.flagged[-1]
@@ -247,11 +249,11 @@ def test_what_is_kept_is_what_is_not_flagged(planted):
     """In the order of the rows; and a verdict of other rows is refused."""
     dataset, _ = planted
     flagged = torch.arange(len(dataset)) % 3 == 0
-    kept = Suspicion(flagged.double(), flagged).kept(dataset)
+    kept = SanitizerResult(flagged.double(), flagged).kept(dataset)
     assert torch.equal(kept.x, dataset.x[~flagged])
     assert torch.equal(kept.y, dataset.y[~flagged])
     with pytest.raises(ValueError, match="another dataset"):
-        Suspicion(torch.zeros(3), torch.zeros(3, dtype=torch.bool)).kept(dataset)
+        SanitizerResult(torch.zeros(3), torch.zeros(3, dtype=torch.bool)).kept(dataset)
 
 
 def test_deviations_are_robust_and_know_a_spread_of_zero():
@@ -271,20 +273,20 @@ def test_deviations_are_robust_and_know_a_spread_of_zero():
     ("make", "message"),
     [
         (lambda d: SpectralSignatures()(d, generator=seed(0)), "SpectralSignatures looks at what a model has learned"),
-        (lambda d: Untangling()(d, generator=seed(0)), "give it model="),
+        (lambda d: SCAn()(d, generator=seed(0)), "give it model="),
         (lambda d: ActivationClustering()(d, generator=seed(0)), "give it model="),
-        (lambda d: NeighbourAgreement(learned=True)(d, generator=seed(0)), "give it model="),
-        (lambda d: Impact(learned=True)(d, generator=seed(0)), "give it model="),
-        (lambda d: NeighbourAgreement(k=600)(d, generator=seed(0)), "600 neighbours need more rows than 600"),
-        (lambda d: Impact()(d.subset(torch.arange(3)), generator=seed(0)), "too few"),
+        (lambda d: KNNSanitizer(learned=True)(d, generator=seed(0)), "give it model="),
+        (lambda d: RONI(learned=True)(d, generator=seed(0)), "give it model="),
+        (lambda d: KNNSanitizer(k=600)(d, generator=seed(0)), "600 neighbours need more rows than 600"),
+        (lambda d: RONI()(d.subset(torch.arange(3)), generator=seed(0)), "too few"),
         (lambda d: SpectralSignatures(expected=0), "expected is the share"),
         (lambda d: ActivationClustering(size=0.6), "size lie in"),
         (lambda d: ActivationClustering(reduction="tsne"), '"ica" or "pca", got \'tsne\''),
-        (lambda d: Untangling(gap=0), "gap must be positive"),
-        (lambda d: NeighbourAgreement(threshold=1), "threshold"),
-        (lambda d: Impact(penalty=0), "must be positive"),
-        (lambda d: Suspicion(torch.zeros(3), torch.zeros(2, dtype=torch.bool)), "must be"),
-        (lambda d: Suspicion(torch.tensor([torch.nan]), torch.tensor([True])), "1 of 1 scores are NaN"),
+        (lambda d: SCAn(gap=0), "gap must be positive"),
+        (lambda d: KNNSanitizer(threshold=1), "threshold"),
+        (lambda d: RONI(penalty=0), "must be positive"),
+        (lambda d: SanitizerResult(torch.zeros(3), torch.zeros(2, dtype=torch.bool)), "must be"),
+        (lambda d: SanitizerResult(torch.tensor([torch.nan]), torch.tensor([True])), "1 of 1 scores are NaN"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, message, planted):

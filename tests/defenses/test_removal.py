@@ -8,13 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from aisec_lab.attacks.extraction.stolen import Stolen
+from aisec_lab.attacks.extraction.stolen import ExtractionResult
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.compression.magnitude import MagnitudePruning, sparsity
 from aisec_lab.defenses.ownership.key import Key
-from aisec_lab.defenses.ownership.removal import Compressed, Extracted, FineTuning, Overwriting
+from aisec_lab.defenses.ownership.removal import (
+    CompressionAttack,
+    ExtractionAttack,
+    FineTuningAttack,
+    OverwritingAttack,
+)
 from aisec_lab.defenses.ownership.trigger_set import TriggerSet
-from aisec_lab.evaluation.ownership import Owned, p_value_grid, removal_rows
+from aisec_lab.evaluation.ownership import OwnedModel, p_value_grid, removal_rows
 from aisec_lab.evaluation.table import tidy
 from aisec_lab.models import MLP, Fit, logits_of
 
@@ -41,15 +46,19 @@ class Watching:
     def __init__(self) -> None:
         self.seen: list[torch.Tensor] = []
 
-    def __call__(self, oracle, pool: Dataset, *, generator: torch.Generator) -> Stolen:
+    def __call__(self, oracle, pool: Dataset, *, generator: torch.Generator) -> ExtractionResult:
         self.seen.append(logits_of(oracle, pool.x))
-        return Stolen(oracle.model, oracle.queries)
+        return ExtractionResult(oracle.model, oracle.queries)
 
 
 def test_a_removal_leaves_the_stolen_model_as_it_is_and_can_be_repeated(splits, marked) -> None:
     before = copy.deepcopy(marked.model.state_dict())
     thiefs = splits.splits["clean"]
-    for removal in (FineTuning(FIT), Overwriting(MARK), Compressed(MagnitudePruning(0.8, rounds=1, fit=FIT))):
+    for removal in (
+        FineTuningAttack(FIT),
+        OverwritingAttack(MARK),
+        CompressionAttack(MagnitudePruning(0.8, rounds=1, fit=FIT)),
+    ):
         once, again = (removal(marked.model, thiefs, generator=seed(3)) for _ in range(2))
         assert not any(module.training for module in once.modules())
         assert torch.equal(logits_of(once, splits.test.x), logits_of(again, splits.test.x))
@@ -59,15 +68,15 @@ def test_a_removal_leaves_the_stolen_model_as_it_is_and_can_be_repeated(splits, 
 
 def test_tuning_learns_the_thiefs_rows_and_pruning_prunes(splits, marked) -> None:
     heart = Dataset(splits.test.x[:50], splits.test.y[:50].roll(1), splits.test.classes, "the thief's own")
-    tuned = FineTuning(Fit(epochs=150, learning_rate=0.01))(marked.model, heart, generator=seed(4))
+    tuned = FineTuningAttack(Fit(epochs=150, learning_rate=0.01))(marked.model, heart, generator=seed(4))
     assert (logits_of(tuned, heart.x).argmax(1) == heart.y).float().mean() > 0.9
-    pruned = Compressed(MagnitudePruning(0.8, rounds=1, fit=FIT))(marked.model, heart, generator=seed(4))
+    pruned = CompressionAttack(MagnitudePruning(0.8, rounds=1, fit=FIT))(marked.model, heart, generator=seed(4))
     assert sparsity(pruned) == pytest.approx(0.8, abs=0.01)
 
 
 def test_overwriting_puts_the_thiefs_mark_in(splits, marked) -> None:
     """Both then hold a claim: only the commitment's date tells whose is older."""
-    removal = Overwriting(MARK)
+    removal = OverwritingAttack(MARK)
     taken = removal(marked.model, splits.splits["clean"], generator=seed(5))
     thiefs = MARK.embed(marked.model, splits.splits["clean"], Key.drawn(seed(5)), generator=seed(6))
     assert MARK.verify(taken, thiefs) < 1e-6  # the key that the removal drew from the same seed
@@ -79,7 +88,7 @@ def test_an_extraction_sees_what_the_oracle_publishes(splits, marked) -> None:
     rows = splits.splits["clean"]
     for labels_only in (False, True):
         attack = Watching()
-        taken = Extracted(attack, labels_only=labels_only)(marked.model, rows, generator=seed(0))
+        taken = ExtractionAttack(attack, labels_only=labels_only)(marked.model, rows, generator=seed(0))
         answers = logits_of(marked.model, rows.x)
         expected = nn.functional.one_hot(answers.argmax(1), 10).float() if labels_only else answers
         assert torch.equal(attack.seen[0], expected)
@@ -90,10 +99,10 @@ def test_the_grid_holds_every_claim_against_every_removal(splits, marked) -> Non
     """The mark is there as stolen, another key's is not; values are what the parts give when they are called alone."""
     other = MARK.embed(marked.model, splits.train, Key.drawn(seed(9)), generator=seed(9))
     owned = {
-        "trigger_set": Owned(marked.model, partial(MARK.verify, marked=marked)),
-        "stranger": Owned(marked.model, partial(MARK.verify, marked=other)),
+        "trigger_set": OwnedModel(marked.model, partial(MARK.verify, marked=marked)),
+        "stranger": OwnedModel(marked.model, partial(MARK.verify, marked=other)),
     }
-    tuning = FineTuning(FIT)
+    tuning = FineTuningAttack(FIT)
     rows = removal_rows(owned, {"fine_tuning": tuning}, splits.splits["clean"], splits.test, seed=7, study="extraction")
     table = tidy(rows)
     value = table.set_index(["metric", "attack", "defense"]).value

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from aisec_lab.attacks import BPDA, PGD, Adaptive, Linf
-from aisec_lab.defenses import JPEG, Averaged, BitDepth, Ensemble, RandomResizing, Standard, TotalVariation
+from aisec_lab.defenses import JPEG, AveragedModel, BitDepth, Ensemble, RandomResizing, Standard, TotalVariation
 from aisec_lab.defenses.randomised import ShrunkAndPadded
 from aisec_lab.defenses.variation import divergence, gradient, smoothed
 from aisec_lab.models import MLP, Fit, logits_of, seeded
@@ -131,15 +131,15 @@ def test_an_ensemble_averages_probabilities(classifier, splits):
     """Against the mean of softmaxes; still a number where all members are sure."""
     x = splits.test.x[:20]
     other = MLP((8,))((1, 8, 8), 10, generator=seed(0)).eval()
-    both = Averaged([classifier, other])
+    both = AveragedModel([classifier, other])
     torch.testing.assert_close(both(x).exp(), (classifier(x).softmax(1) + other(x).softmax(1)) / 2)
     assert not both.training
     sure = torch.nn.Linear(1, 3)
     with torch.no_grad():
         sure.weight.copy_(torch.tensor([[500.0], [0.0], [-500.0]]))
-        assert Averaged([sure, sure])(torch.ones(1, 1)).isfinite().all()
+        assert AveragedModel([sure, sure])(torch.ones(1, 1)).isfinite().all()
     with pytest.raises(ValueError, match="at least one member"):
-        Averaged([])
+        AveragedModel([])
 
 
 def test_an_ensemble_trains_its_other_members(classifier, splits):

@@ -9,8 +9,16 @@ from torch.nn.functional import cross_entropy
 
 from aisec_lab.attacks import FGSM, L2, PGD, Linf
 from aisec_lab.data import Dataset
-from aisec_lab.defenses import AWP, TRADES, AdversarialTraining, Free, Guided, OverfittingProbe, Standard
-from aisec_lab.models import MLP, Fit, plain
+from aisec_lab.defenses import (
+    AWP,
+    TRADES,
+    AdversarialTraining,
+    FreeAdversarialTraining,
+    ObjectiveWithStep,
+    OverfittingProbe,
+    Standard,
+)
+from aisec_lab.models import MLP, Fit, plain_step
 
 
 def seed(number):
@@ -87,7 +95,7 @@ def test_awp_composes_with_trades(few):
     """Through the one loop, and not the same as without it; it costs twice the passes."""
     objective = TRADES(PGD(Linf(0.1), steps=2))
     records, models = [], []
-    for course in (objective, Guided(objective, step=AWP())):
+    for course in (objective, ObjectiveWithStep(objective, step=AWP())):
         models.append(fresh().float())
         records += Fit(epochs=1)(models[-1], few, course, generator=seed(0))
     assert not same(*models)
@@ -103,7 +111,9 @@ def test_free_replays_with_a_perturbation_that_it_carries(ball, batch):
     delta = torch.zeros_like(x)
     for rows in (slice(0, 32), slice(10, 30)):
         a, b = x[rows], y[rows]
-        losses = Free(ball, replays=3)(model, optimizer, lambda a=a, b=b: cross_entropy(model(a), b, reduction="none"))
+        losses = FreeAdversarialTraining(ball, replays=3)(
+            model, optimizer, lambda a=a, b=b: cross_entropy(model(a), b, reduction="none")
+        )
         for _ in range(3):
             start = ball.project(a, delta[: len(a)])
             z = (a + start).requires_grad_()
@@ -111,7 +121,7 @@ def test_free_replays_with_a_perturbation_that_it_carries(ball, batch):
             expected = cross_entropy(naive(z), b, reduction="none")
             expected.mean().backward()
             by_hand.step()
-            delta[: len(a)] = ball.project(a, start + ball.eps * ball.steepest(z.grad))
+            delta[: len(a)] = ball.project(a, start + ball.eps * ball.ascent_direction(z.grad))
         torch.testing.assert_close(losses, expected.detach())
     torch.testing.assert_close(list(model.parameters()), list(naive.parameters()))
     assert not model._forward_pre_hooks
@@ -119,14 +129,19 @@ def test_free_replays_with_a_perturbation_that_it_carries(ball, batch):
 
 def test_free_costs_its_replays_and_nothing_else(few):
     """m passes forward and backward a row and epoch, where PGD would cost its steps more."""
-    (record,) = Fit(epochs=1)(fresh().float(), few, Guided(Standard(), step=Free(Linf(0.1), 4)), generator=seed(0))
+    (record,) = Fit(epochs=1)(
+        fresh().float(),
+        few,
+        ObjectiveWithStep(Standard(), step=FreeAdversarialTraining(Linf(0.1), 4)),
+        generator=seed(0),
+    )
     assert (record["forward_passes"], record["backward_passes"]) == (400, 400)
 
 
 def test_an_interrupted_free_run_goes_on_to_the_same_bits(few, tmp_path):
     """The perturbation is resumed with the optimizer's state."""
 
-    class Killed(Free):
+    class Killed(FreeAdversarialTraining):
         left = 3 * 2
 
         def __call__(self, model, optimizer, losses):
@@ -137,10 +152,10 @@ def test_an_interrupted_free_run_goes_on_to_the_same_bits(few, tmp_path):
 
     fit, ball = Fit(epochs=4, batch_size=40), Linf(0.1)
     whole, half, resumed = (fresh().float() for _ in range(3))
-    expected = fit(whole, few, Guided(Standard(), step=Free(ball)), generator=seed(0))
+    expected = fit(whole, few, ObjectiveWithStep(Standard(), step=FreeAdversarialTraining(ball)), generator=seed(0))
     with pytest.raises(KeyboardInterrupt):
-        fit(half, few, Guided(Standard(), step=Killed(ball)), generator=seed(0), resume=tmp_path / "run.pt")
-    course = Guided(Standard(), step=Free(ball))
+        fit(half, few, ObjectiveWithStep(Standard(), step=Killed(ball)), generator=seed(0), resume=tmp_path / "run.pt")
+    course = ObjectiveWithStep(Standard(), step=FreeAdversarialTraining(ball))
     assert fit(resumed, few, course, generator=seed(9), resume=tmp_path / "run.pt") == expected
     assert same(resumed, whole)
 
@@ -149,7 +164,7 @@ def test_free_training_makes_digits_robust(splits):
     """Where clean digits do not."""
     robust = {}
     attack = PGD(Linf(0.2), steps=10)
-    for name, step in {"plain": plain, "free": Free(Linf(0.2), replays=4)}.items():
+    for name, step in {"plain": plain_step, "free": FreeAdversarialTraining(Linf(0.2), replays=4)}.items():
         model = MLP((64,))((1, 8, 8), 10, generator=seed(0))
         Fit(epochs=8, learning_rate=0.01)(model, splits.train, Standard(), generator=seed(0), step=step)
         x_adv = attack(model, splits.test.x, splits.test.y, generator=seed(0))
@@ -172,7 +187,7 @@ def test_the_probe_sees_catastrophic_overfitting_and_only_that(splits):
     histories, robust = [], []
     for attack in (FGSM(ball), PGD(ball, steps=5, step_size=0.25, early_stop=False)):
         model = MLP((512, 512))((1, 8, 8), 10, generator=seed(0))
-        course = Guided(AdversarialTraining(attack), probe=probe)
+        course = ObjectiveWithStep(AdversarialTraining(attack), probe=probe)
         histories.append(fit(model, train, course, generator=seed(0)))
         robust.append(probe(model, train)["probe_accuracy"])
     single, many = histories
@@ -194,7 +209,7 @@ class Scripted:
         return {"probe_accuracy": self.left.pop(0)}
 
     def spoiled(self, history):
-        return OverfittingProbe(PGD(Linf(0.1))).spoiled(history)
+        return OverfittingProbe(PGD(Linf(0.1))).should_stop(history)
 
 
 def test_a_spoiled_epoch_is_undone_and_ends_the_training(few):
@@ -237,7 +252,7 @@ def test_probing_changes_no_weight_and_is_counted(few):
     """The training draws nothing from the probe; its passes are part of the cost."""
     probed, alone = fresh().float(), fresh().float()
     probe = OverfittingProbe(PGD(Linf(0.01), steps=3, early_stop=False), rows=50)
-    (record,) = Fit(epochs=1)(probed, few, Guided(Standard(), probe=probe), generator=seed(0))
+    (record,) = Fit(epochs=1)(probed, few, ObjectiveWithStep(Standard(), probe=probe), generator=seed(0))
     (plainly,) = Fit(epochs=1)(alone, few, Standard(), generator=seed(0))
     assert same(probed, alone)
     assert record["forward_passes"] == plainly["forward_passes"] + 50 * (4 + 1)
@@ -247,14 +262,14 @@ def test_probing_changes_no_weight_and_is_counted(few):
 def test_a_course_takes_no_second_step(few: Dataset):
     """It would be ambiguous which one counts."""
     with pytest.raises(ValueError, match="Guided brings its own step, batches and probe"):
-        Fit(epochs=1)(fresh(), few, Guided(Standard()), generator=seed(0), step=AWP())
+        Fit(epochs=1)(fresh(), few, ObjectiveWithStep(Standard()), generator=seed(0), step=AWP())
 
 
 @pytest.mark.parametrize(
     "make",
     [
         lambda: AWP(0),
-        lambda: Free(Linf(0.1), 0),
+        lambda: FreeAdversarialTraining(Linf(0.1), 0),
         lambda: OverfittingProbe(PGD(Linf(0.1)), fall=0),
         lambda: OverfittingProbe(PGD(Linf(0.1)), rows=0),
     ],

@@ -15,23 +15,23 @@ from aisec_lab.defenses.backdoors.pruning import FinePruning
 from aisec_lab.defenses.backdoors.strip import STRIP
 from aisec_lab.defenses.compression.magnitude import MagnitudePruning
 from aisec_lab.defenses.detectors import features
-from aisec_lab.defenses.ensembles import Averaged
-from aisec_lab.defenses.outputs.coarse import Rounded, TopK
+from aisec_lab.defenses.ensembles import AveragedModel
+from aisec_lab.defenses.outputs.coarse import RoundedProbabilities, TopK
 from aisec_lab.defenses.outputs.misinformation import AdaptiveMisinformation
-from aisec_lab.defenses.outputs.perturbed import OutputNoise, ReverseSigmoid, Softened
-from aisec_lab.defenses.outputs.poisoning import PredictionPoisoning
-from aisec_lab.defenses.ownership.activations import ActivationMark
+from aisec_lab.defenses.outputs.perturbed import OutputNoise, ReverseSigmoid, TemperatureScaling
+from aisec_lab.defenses.outputs.poisoning import MAD
+from aisec_lab.defenses.ownership.activations import DeepSigns
 from aisec_lab.defenses.ownership.boundary import BoundaryFingerprint
 from aisec_lab.defenses.ownership.dataset_inference import DatasetInference
 from aisec_lab.defenses.ownership.entangled import EntangledWatermark
 from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.margins import BlindWalk, MinGD
-from aisec_lab.defenses.ownership.removal import FineTuning, Overwriting
-from aisec_lab.defenses.ownership.served import ServedMark
+from aisec_lab.defenses.ownership.removal import FineTuningAttack, OverwritingAttack
+from aisec_lab.defenses.ownership.served import DAWN
 from aisec_lab.defenses.ownership.trigger_set import TriggerSet
-from aisec_lab.defenses.ownership.watermark import Marked
+from aisec_lab.defenses.ownership.watermark import WatermarkedModel
 from aisec_lab.defenses.ownership.weight_fingerprint import WeightFingerprint
-from aisec_lab.defenses.ownership.weights import WeightMark
+from aisec_lab.defenses.ownership.weights import Uchida
 from aisec_lab.models import CNN, MLP, Fit, TwoLogits, logits_of
 from tests.odd_models import Answer
 
@@ -55,7 +55,7 @@ def victim():
 def claims(victim, splits):
     """What verifies a suspect, by the name of the mark or fingerprint; those that only ask, and those that look."""
     rows, key = splits.test.sample(100, 0), Key.drawn(seed(1))
-    served = ServedMark(rate=0.2)
+    served = DAWN(rate=0.2)
     against = served.asked(served.embed(victim, rows, key, generator=seed(0)), rows.x)
     private, public = rows.subset(torch.arange(20)), rows.subset(torch.arange(20, 40))
     others = [network((1, 8, 8), number=n) for n in (2, 3)]
@@ -69,10 +69,10 @@ def claims(victim, splits):
     marks = {
         "trigger set": TriggerSet(n=30),
         "entangled": EntangledWatermark(triggers=8, rows=3),
-        "weights": WeightMark(bits=16, layer=1),
-        "activations": ActivationMark(rows=3),
+        "weights": Uchida(bits=16, layer=1),
+        "activations": DeepSigns(rows=3),
     }
-    verify = {name: partial(mark.verify, marked=Marked(victim, key, rows)) for name, mark in marks.items()}
+    verify = {name: partial(mark.verify, marked=WatermarkedModel(victim, key, rows)) for name, mark in marks.items()}
     verify |= {"served": partial(served.verify, marked=against), "boundary": boundary.verify, "walk": walk.verify}
     return verify | {"descent": descent.verify, "weight fingerprint": chain.verify}
 
@@ -156,14 +156,14 @@ def test_nobody_else_looks_into_an_oracle(victim, splits):
     """Training, pruning, fine-pruning, overwriting, features, activations, straight-through gradients."""
     oracle, rows = Oracle(victim), splits.train.sample(50, 0)
     for look in (
-        lambda: FineTuning(SHORT)(oracle, rows, generator=seed(0)),
-        lambda: Overwriting(TriggerSet(n=5, fit=SHORT))(oracle, rows, generator=seed(0)),
+        lambda: FineTuningAttack(SHORT)(oracle, rows, generator=seed(0)),
+        lambda: OverwritingAttack(TriggerSet(n=5, fit=SHORT))(oracle, rows, generator=seed(0)),
         lambda: MagnitudePruning(0.5)(oracle, data=rows, generator=seed(0)),
         lambda: FinePruning()(oracle, rows, generator=seed(0)),
         lambda: features(oracle, rows.x),
         lambda: activation_density(oracle, rows.x),
         lambda: BPDA()(oracle),
-        lambda: WeightMark(bits=4).embed(oracle, rows, Key.drawn(seed(0)), generator=seed(0)),
+        lambda: Uchida(bits=4).embed(oracle, rows, Key.drawn(seed(0)), generator=seed(0)),
     ):
         with pytest.raises(ValueError, match="shows answers and nothing of its inside"):
             look()
@@ -187,13 +187,13 @@ def test_probabilities_are_declared_to_marks_that_read_them(claims, victim):
 
 
 OUTPUTS = {
-    "Softened": Softened(),
+    "Softened": TemperatureScaling(),
     "ReverseSigmoid": ReverseSigmoid(),
     "OutputNoise": OutputNoise(),
     "TopK": TopK(),
-    "Rounded": Rounded(),
+    "Rounded": RoundedProbabilities(),
     "AdaptiveMisinformation": AdaptiveMisinformation(NETWORK, SHORT),
-    "PredictionPoisoning": PredictionPoisoning(NETWORK),
+    "PredictionPoisoning": MAD(NETWORK),
 }
 
 
@@ -210,6 +210,6 @@ def test_output_defenses_refuse_models_that_answer_with_probabilities(name, vict
 def test_so_do_detectors_and_ensembles(victim, splits):
     model = Answer(victim, lambda z: z.softmax(1))
     with pytest.raises(ValueError, match="no logits"):
-        Averaged([victim, model])(splits.test.x[:9])
+        AveragedModel([victim, model])(splits.test.x[:9])
     with pytest.raises(ValueError, match="no logits"):
         STRIP().fit(splits.train.x[:200], splits.train.y[:200], model=model).score(splits.test.x[:9])

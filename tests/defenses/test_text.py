@@ -17,10 +17,10 @@ from torch import nn
 from aisec_lab.attacks import (
     CharacterEdits,
     Deletions,
-    Greedy,
+    EmbeddingNeighbours,
+    GreedyWordReplacement,
     Homoglyphs,
     InvisibleCharacters,
-    Neighbours,
     Reorderings,
 )
 from aisec_lab.attacks.text.characters import misspelt
@@ -28,7 +28,7 @@ from aisec_lab.attacks.text.edits import swapped
 from aisec_lab.attacks.text.homoglyphs import LOOKALIKES
 from aisec_lab.defenses import (
     ABSTAIN,
-    Augmentation,
+    AdversarialAugmentation,
     MaskedWords,
     Normalisation,
     RandomMasking,
@@ -37,7 +37,7 @@ from aisec_lab.defenses import (
     certify_words,
 )
 from aisec_lab.defenses.text.displayed import displayed
-from aisec_lab.defenses.text.masking import Masked, masked_copies, shown
+from aisec_lab.defenses.text.masking import MaskedModel, masked_copies, shown
 from aisec_lab.defenses.text.masking_certificate import provable_words, touched
 from aisec_lab.defenses.text.normalisation import normalised
 from aisec_lab.defenses.text.spelling import SpellChecker, one_edit
@@ -128,7 +128,7 @@ def undone(text):
 def test_invisible_characters_do_nothing_to_the_normalised_model(replacements):
     """A reader sees the text as it was; the bare model loses what it knew."""
     test, model = splits().test.subset(torch.arange(30)), defended(Normalisation())
-    attack = Greedy(replacements)
+    attack = GreedyWordReplacement(replacements)
     bare, behind = (attack(victim, test.texts, test.y, generator=seed(0)) for victim in (classifier(), model))
     right = text_logits(classifier(), test.texts).argmax(1) == test.y
     assert torch.equal(behind.distance.isinf(), right)
@@ -152,7 +152,7 @@ def test_homoglyphs_do_nothing_to_the_normalised_model():
     test, model = splits().test, defended(Normalisation())
     assert torch.equal(text_logits(model, test.texts), text_logits(classifier(), test.texts))
     bare, behind = (
-        Greedy(Homoglyphs())(victim, test.texts, test.y, generator=seed(0)).distance.isinf()
+        GreedyWordReplacement(Homoglyphs())(victim, test.texts, test.y, generator=seed(0)).distance.isinf()
         for victim in (classifier(), model)
     )
     assert torch.equal(behind, text_logits(classifier(), test.texts).argmax(1) == test.y)
@@ -204,7 +204,10 @@ def test_spell_checking_answers_misspellings():
     """DeepWordBug takes less from the checked model than from the bare one."""
     test = splits().test
     bare, behind = (
-        Greedy(CharacterEdits())(victim, test.texts, test.y, generator=seed(0)).distance.isinf().double().mean()
+        GreedyWordReplacement(CharacterEdits())(victim, test.texts, test.y, generator=seed(0))
+        .distance.isinf()
+        .double()
+        .mean()
         for victim in (classifier(), defended(SpellChecking()))
     )
     assert behind > bare + 0.3
@@ -212,7 +215,9 @@ def test_spell_checking_answers_misspellings():
 
 def test_augmentation_adds_what_the_attack_breaks():
     """The attack's own texts, with their true classes, are learned."""
-    attack = Greedy(Neighbours({"excellent": ("qqq",), "awful": ("qqq",), "good": ("zzz",)}), share=0.3)
+    attack = GreedyWordReplacement(
+        EmbeddingNeighbours({"excellent": ("qqq",), "awful": ("qqq",), "good": ("zzz",)}), share=0.3
+    )
     train = splits().train
     found = attack(classifier(), train.texts, train.y, generator=seed(0))
     seen = []
@@ -222,7 +227,7 @@ def test_augmentation_adds_what_the_attack_breaks():
             seen.append(texts)
             return classifier()
 
-    Augmentation(attack)(classifier(), data=splits(), training=Spy(), generator=seed(0))
+    AdversarialAugmentation(attack)(classifier(), data=splits(), training=Spy(), generator=seed(0))
     broken = (found.changed > 0).nonzero().squeeze(1)
     assert 0 < len(broken) < len(train)
     assert seen[0].texts == train.texts + tuple(found.texts[row] for row in broken)
@@ -344,7 +349,7 @@ def test_a_class_is_given_wrongly_no_more_often_than_alpha():
 def test_votes_are_the_shares(tiny):
     """The scores are the logarithms of the exact shares, up to chance; each call draws fresh masks."""
     texts = ["a b c d a", "d d c a b"]
-    model = Masked(tiny, KEPT / WORDS, 4000).eval()
+    model = MaskedModel(tiny, KEPT / WORDS, 4000).eval()
     with seeded(model, seed(0)), torch.no_grad():
         first, second = model(texts).exp().double(), model(texts).exp().double()
     assert (first - shares(tiny, texts)).abs().max() < 0.04
@@ -374,7 +379,7 @@ KINDS = {
     "none": UndefendedText,
     "normalisation": Normalisation,
     "spell_checking": SpellChecking,
-    "augmentation": Augmentation,
+    "augmentation": AdversarialAugmentation,
     "random_masking": RandomMasking,
 }
 

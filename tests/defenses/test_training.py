@@ -84,7 +84,7 @@ def test_the_model_is_trained_on_points_inside_the_ball(
 
     objective = make(PGD(ball, steps=3, step_size=0.5, early_stop=False))
     objective(Watched(), x, y, generator=seed(0))
-    sizes = ball.size(seen[-1] - x)
+    sizes = ball.norm(seen[-1] - x)
     assert (sizes <= ball.eps * (1 + 1e-6)).all()
     assert (sizes > ball.eps / 2).all()
     assert seen[-1].min() >= 0

@@ -14,24 +14,24 @@ from scipy.stats import binom, chisquare, kstest
 from torch import nn
 
 from aisec_lab.attacks import Oracle
-from aisec_lab.attacks.extraction.imitation import imitated
-from aisec_lab.attacks.extraction.stolen import published
-from aisec_lab.attacks.inference.coins import inclusion_coins
+from aisec_lab.attacks.extraction.imitation import train_surrogate
+from aisec_lab.attacks.extraction.stolen import published_probabilities
+from aisec_lab.attacks.inference.coins import inclusion_mask
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.compression.quantisation import StaticInt8
-from aisec_lab.defenses.ownership.activations import ActivationMark, class_means
+from aisec_lab.defenses.ownership.activations import DeepSigns, class_means
 from aisec_lab.defenses.ownership.entangled import EntangledWatermark
 from aisec_lab.defenses.ownership.key import SIZE, Key
-from aisec_lab.defenses.ownership.served import ServedMark
+from aisec_lab.defenses.ownership.served import DAWN
 from aisec_lab.defenses.ownership.trigger_set import TriggerSet
-from aisec_lab.defenses.ownership.watermark import Marked, layer_of
-from aisec_lab.defenses.ownership.weights import WeightMark, mean_filter
-from aisec_lab.models import CNN, MLP, Fit, fit_together, logits_of
-from aisec_lab.models.stacked import Stack
+from aisec_lab.defenses.ownership.watermark import WatermarkedModel, layer_of
+from aisec_lab.defenses.ownership.weights import Uchida, mean_filter
+from aisec_lab.models import CNN, MLP, Fit, fit_stack, logits_of
+from aisec_lab.models.stacked import ModelStack
 from benchmarks.ownership import activation_null, keys_of, served_null, trigger_null, weight_null
 
 SCRATCH, TUNED = Fit(epochs=8, learning_rate=0.01), Fit(epochs=5, learning_rate=0.003)
-TRAINED = [TriggerSet(fit=SCRATCH), WeightMark(fit=TUNED), ActivationMark(fit=TUNED)]
+TRAINED = [TriggerSet(fit=SCRATCH), Uchida(fit=TUNED), DeepSigns(fit=TUNED)]
 NETWORK = MLP(hidden=(64, 32))
 
 
@@ -62,9 +62,9 @@ def unseen(splits):
 def innocent(splits):
     """Four small networks that nobody marked, each trained on its own half of the rows."""
     generators = [seed(k) for k in range(4)]
-    stack = Stack(NETWORK, (1, 8, 8), 10, generators)
-    coins = inclusion_coins(4, len(splits.train), generator=seed(0))
-    fit_together(stack, splits.train, coins, fit=Fit(epochs=10), generators=generators)
+    stack = ModelStack(NETWORK, (1, 8, 8), 10, generators)
+    coins = inclusion_mask(4, len(splits.train), generator=seed(0))
+    fit_stack(stack, splits.train, coins, fit=Fit(epochs=10), generators=generators)
     return [stack.unstacked(k) for k in range(4)]
 
 
@@ -108,14 +108,14 @@ def test_a_key_is_bound_by_its_commitment_and_shows_no_secret():
             Key(secret)
 
 
-@pytest.mark.parametrize("mark", [*TRAINED, ServedMark(), EntangledWatermark()], ids=lambda mark: type(mark).__name__)
+@pytest.mark.parametrize("mark", [*TRAINED, DAWN(), EntangledWatermark()], ids=lambda mark: type(mark).__name__)
 def test_a_mark_takes_a_key_and_not_its_secret(mark, splits):
     """At its door and in a claim, before anything is trained."""
     model = CNN()((1, 8, 8), 10, generator=seed(0))
     with pytest.raises(ValueError, match=r"follows from a Key, got a bytes: take Key.fresh\(\)"):
         mark.embed(model, splits.train, bytes(SIZE), generator=seed(0))
     with pytest.raises(ValueError, match="follows from a Key, got a str"):
-        Marked(model, "a" * SIZE)
+        WatermarkedModel(model, "a" * SIZE)
 
 
 @settings(deadline=None, max_examples=20)
@@ -172,7 +172,7 @@ def test_embedding_repeats_to_the_bit(splits):
 @pytest.mark.parametrize("matches", [0, 9, 25, 60, 100])
 def test_the_trigger_set_counts_labels_that_only_a_copy_knows(matches, splits):
     """A suspect that knows so many labels and misses the rest has the p-value of scipy's binomial law."""
-    mark, marked = TriggerSet(n=100), Marked(Constant(0), key_of(0), splits.train)
+    mark, marked = TriggerSet(n=100), WatermarkedModel(Constant(0), key_of(0), splits.train)
     triggers = mark.triggers(marked.key, splits.train)
     labels = torch.where(torch.arange(100) < matches, triggers.y, (triggers.y + 1) % 10)
     expected = binom.sf(matches - 1, 100, 0.1)
@@ -183,7 +183,7 @@ def test_the_trigger_set_counts_labels_that_only_a_copy_knows(matches, splits):
 
 def test_weights_are_read_as_the_paper_has_it(splits):
     """The mean over filters of a convolution written out, its projections' signs counted one by one."""
-    model, mark = CNN()((1, 8, 8), 10, generator=seed(0)).eval(), WeightMark(bits=40)
+    model, mark = CNN()((1, 8, 8), 10, generator=seed(0)).eval(), Uchida(bits=40)
     layer = layer_of(model, 2)
     outputs, inputs, height, width = layer.weight.shape
     w = [
@@ -196,7 +196,7 @@ def test_weights_are_read_as_the_paper_has_it(splits):
     key = key_of(3)
     rows, bits = key.normal("weight projections", (40, len(w))).double().numpy(), key.bits("weight bits", (40,))
     hits = sum(bool(row @ np.array(w) > 0) == bool(bit) for row, bit in zip(rows, bits, strict=True))
-    assert mark.verify(model, Marked(model, key)) == pytest.approx(binom.sf(hits - 1, 40, 0.5))
+    assert mark.verify(model, WatermarkedModel(model, key)) == pytest.approx(binom.sf(hits - 1, 40, 0.5))
 
 
 def test_activations_are_the_means_of_each_class(innocent, splits):
@@ -208,11 +208,11 @@ def test_activations_are_the_means_of_each_class(innocent, splits):
     assert torch.allclose(class_means(model, layer_of(model, 1), rows), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("mark", [WeightMark(bits=20), ActivationMark()], ids=lambda mark: type(mark).__name__)
+@pytest.mark.parametrize("mark", [Uchida(bits=20), DeepSigns()], ids=lambda mark: type(mark).__name__)
 def test_a_suspect_of_another_shape_proves_nothing(mark, splits):
     """Another width, or no such layer at all: p is 1, and no error."""
     model = CNN()((1, 8, 8), 10, generator=seed(0)).eval()
-    marked = Marked(model, key_of(0), splits.train.sample(100, 0))
+    marked = WatermarkedModel(model, key_of(0), splits.train.sample(100, 0))
     assert mark.verify(CNN(width=8)((1, 8, 8), 10, generator=seed(0)).eval(), marked) == 1
     assert mark.verify(Constant(0), marked) == 1
     assert 0 < mark.verify(model, marked) <= 1
@@ -221,7 +221,7 @@ def test_a_suspect_of_another_shape_proves_nothing(mark, splits):
 @pytest.fixture(scope="module")
 def served(innocent, splits):
     """A network served under a mark at 5 %, and the claim against a client that asked the training rows."""
-    mark = ServedMark(rate=0.05)
+    mark = DAWN(rate=0.05)
     marked = mark.embed(innocent[0], splits.train, key_of(0), generator=seed(0))
     return mark, mark.asked(marked, splits.train.x)
 
@@ -257,7 +257,9 @@ def test_who_trains_on_served_answers_carries_the_mark(served, innocent, splits)
     mark, marked = served
     oracle, asked = Oracle(marked.model, labels_only=True), splits.train.x[:500]
     claim = mark.asked(marked, asked)
-    thief = imitated(NETWORK, asked, published(oracle, asked), fit=Fit(80), generator=seed(5), name="queries")
+    thief = train_surrogate(
+        NETWORK, asked, published_probabilities(oracle, asked), fit=Fit(80), generator=seed(5), name="queries"
+    )
     assert mark.verify(thief, claim) < 1e-6
     assert mark.verify(oracle, claim) < 1e-20
     assert min(mark.verify(suspect, claim) for suspect in innocent) > 0.01
@@ -277,9 +279,9 @@ def test_equal_queries_count_once(served, innocent, splits):
 
 NULLS = [
     (TriggerSet(n=50), trigger_null),
-    (WeightMark(bits=40, layer=1), weight_null),
-    (ActivationMark(rows=6), activation_null),
-    (ServedMark(rate=0.2), served_null),
+    (Uchida(bits=40, layer=1), weight_null),
+    (DeepSigns(rows=6), activation_null),
+    (DAWN(rate=0.2), served_null),
 ]
 
 
@@ -306,10 +308,10 @@ def test_many_keys_at_once_are_verified_as_one_by_one(mark, null, innocent, spli
     rows = splits.test.sample(60, 0)
     for number in range(3):
         fast = null(mark, [key_of(number)], innocent, rows)[0]
-        if isinstance(mark, ServedMark):
+        if isinstance(mark, DAWN):
             claim = mark.asked(mark.embed(innocent[0], rows, key_of(number), generator=seed(0)), rows.x)
         else:
-            claim = Marked(innocent[0], key_of(number), rows)
+            claim = WatermarkedModel(innocent[0], key_of(number), rows)
         assert fast.tolist() == pytest.approx([mark.verify(suspect, claim) for suspect in innocent])
 
 
@@ -318,15 +320,15 @@ def test_what_cannot_be_right_is_refused(innocent, splits):
     cases = [
         (lambda: TriggerSet(n=0), "n must be positive"),
         (lambda: TriggerSet(share=1.0), "share between 0 and 1"),
-        (lambda: WeightMark(strength=0), "strength must be positive"),
-        (lambda: ActivationMark(classes=0), "must be positive"),
-        (lambda: ServedMark(rate=1.0), "rate must lie between 0 and 1"),
-        (lambda: embed(WeightMark(bits=64)), r"64 bits need more entries than layer 2 has, 32: lower bits"),
-        (lambda: embed(WeightMark(layer=7)), r"layer 7 is none of the 3 linear and convolutional ones"),
-        (lambda: embed(ActivationMark(classes=11)), r"has 10 classes, cannot mark 11"),
-        (lambda: embed(ActivationMark(layer=0)), r"nothing that is trained lies before it: take another"),
-        (lambda: ServedMark().verify(innocent[0], embed(ServedMark())), r"no rows to show .* \(ServedMark.asked\)"),
-        (lambda: embed(ServedMark(), two), r"has 2 classes: .* three at least"),
+        (lambda: Uchida(strength=0), "strength must be positive"),
+        (lambda: DeepSigns(classes=0), "must be positive"),
+        (lambda: DAWN(rate=1.0), "rate must lie between 0 and 1"),
+        (lambda: embed(Uchida(bits=64)), r"64 bits need more entries than layer 2 has, 32: lower bits"),
+        (lambda: embed(Uchida(layer=7)), r"layer 7 is none of the 3 linear and convolutional ones"),
+        (lambda: embed(DeepSigns(classes=11)), r"has 10 classes, cannot mark 11"),
+        (lambda: embed(DeepSigns(layer=0)), r"nothing that is trained lies before it: take another"),
+        (lambda: DAWN().verify(innocent[0], embed(DAWN())), r"no rows to show .* \(ServedMark.asked\)"),
+        (lambda: embed(DAWN(), two), r"has 2 classes: .* three at least"),
     ]
     two = Dataset(splits.train.x, splits.train.y % 2, ("even", "odd"), "parity")
 

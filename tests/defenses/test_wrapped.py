@@ -7,23 +7,24 @@ from torch import nn
 from aisec_lab.attacks import PGD, Linf
 from aisec_lab.defenses import (
     JPEG,
-    Averaged,
+    AveragedModel,
     BitDepth,
     LabelsOnly,
     MedianFilter,
     OutputNoise,
     RandomResizing,
     ReverseSigmoid,
-    Rounded,
+    RoundedProbabilities,
     Smoothing,
-    Softened,
+    TemperatureScaling,
     TopK,
     TotalVariation,
 )
 from aisec_lab.models import frozen, logits_of
 
 DEFENSES = [BitDepth(3), MedianFilter(), JPEG(), RandomResizing(), Smoothing(0.1), TotalVariation(), TopK(1),
-            Rounded(2), LabelsOnly(), Softened(2.0), ReverseSigmoid(), OutputNoise(0.1)]  # fmt: skip
+            RoundedProbabilities(2), LabelsOnly(), TemperatureScaling(2.0),
+            ReverseSigmoid(), OutputNoise(0.1)]  # fmt: skip
 
 
 def modes(model):
@@ -48,7 +49,7 @@ def test_an_ensemble_of_models_that_are_used_can_be_attacked():
     """It is in the mode of its members, the list that holds them included."""
     members = [nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).eval() for _ in range(2)]
     x, generator = torch.rand(3, 1, 8, 8), torch.Generator().manual_seed(0)
-    z = PGD(Linf(0.1))(Averaged(members), x, torch.zeros(3, dtype=torch.int64), generator=generator)
+    z = PGD(Linf(0.1))(AveragedModel(members), x, torch.zeros(3, dtype=torch.int64), generator=generator)
     assert z.shape == x.shape
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from aisec_lab.attacks import APGD, BPDA, PGD, Ball, Undetected, UndetectedMargin, Untargeted
+from aisec_lab.attacks import APGD, BPDA, PGD, Ball, DetectorAwareMargin, EvadeDetector, Untargeted
 from aisec_lab.attacks.evasion.adaptive import View
 from aisec_lab.attacks.evasion.goals import Goal
 from aisec_lab.defenses import (
@@ -15,7 +15,7 @@ from aisec_lab.defenses import (
     MART,
     TRADES,
     AdversarialTraining,
-    Averaged,
+    AveragedModel,
     BitDepth,
     Energy,
     FastAdversarialTraining,
@@ -70,7 +70,7 @@ class Honest(NamedTuple):
         """The network, or of several architectures the ensemble, with no defense around it."""
         of = self.architecture if isinstance(self.architecture, tuple) else (self.architecture,)
         members = [scene.trained(objectives(scene.ball)[self.objective], each, self.seed) for each in of]
-        return members[0] if len(members) == 1 else Averaged(members)
+        return members[0] if len(members) == 1 else AveragedModel(members)
 
     def make(self, scene: Scene) -> nn.Module:
         model = self.undefended(scene)
@@ -78,13 +78,13 @@ class Honest(NamedTuple):
 
     def white(self, attacks: Sequence[Any]) -> list[Any]:
         """The attacks of a study, APGD-CE first, as this model wants them."""
-        if self.goal == Undetected():
-            return [APGD(attacks[0].ball, attacks[0].steps, self.restarts, UndetectedMargin(), self.goal)]
+        if self.goal == EvadeDetector():
+            return [APGD(attacks[0].ball, attacks[0].steps, self.restarts, DetectorAwareMargin(), self.goal)]
         return [replace(attacks[0], restarts=self.restarts), *attacks[1:]]
 
 
 SMALL, MIDDLE, WIDE, STRIDED, LAYERS, RESIDUAL = CNN(8, 32), CNN(), CNN(32, 128), StridedCNN(), MLP(), ResNet(1, 8)
-REJECTING = {"goal": Undetected(), "restarts": 5}
+REJECTING = {"goal": EvadeDetector(), "restarts": 5}
 LARGER = [
     *(Honest("standard", each) for each in (SMALL, STRIDED, LAYERS, RESIDUAL)),
     *(Honest("adversarial training", each) for each in (STRIDED, LAYERS)),

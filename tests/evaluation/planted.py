@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks import APGD, Ball, Linf, Undetected, Untargeted
+from aisec_lab.attacks import APGD, Ball, EvadeDetector, Linf, Untargeted
 from aisec_lab.attacks.evasion.goals import Goal
 from aisec_lab.data import Dataset, Prepared, Splits, prepare
 from aisec_lab.defenses import (
     JPEG,
     BitDepth,
-    Distillation,
+    DefensiveDistillation,
     FeatureSqueezing,
     MedianFilter,
     RandomResizing,
@@ -156,8 +156,10 @@ PLANTED = {
     "random resizing": Planted(lambda scene: RandomResizing()(scene.plain), "randomness"),
     # vanishing gradients
     "scaled logits": Planted(around(after=lambda z: 1000 * z), "gradients", attacks=1),
-    "defensive distillation": Planted(lambda scene: scene.trained(Distillation(100.0)), "gradients", attacks=1),
+    "defensive distillation": Planted(
+        lambda scene: scene.trained(DefensiveDistillation(100.0)), "gradients", attacks=1
+    ),
     # detectors that were not attacked
-    "a detector of one attack": Planted(Alarm, "detector", attacks=1, goal=Undetected()),
-    "feature squeezing": Planted(squeezed, "detector", attacks=1, goal=Undetected()),
+    "a detector of one attack": Planted(Alarm, "detector", attacks=1, goal=EvadeDetector()),
+    "feature squeezing": Planted(squeezed, "detector", attacks=1, goal=EvadeDetector()),
 }

@@ -37,7 +37,7 @@ def test_success_counts_marked_rows_of_other_classes_only():
 
 
 class Unmarked:
-    def stamp(self, x):
+    def apply(self, x):
         return x
 
 

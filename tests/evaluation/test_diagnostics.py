@@ -13,19 +13,19 @@ from aisec_lab.attacks import (
     EOT,
     PGD,
     Adaptive,
+    DetectorAwareMargin,
+    EvadeDetector,
     Linf,
     Margin,
     Square,
     TargetedAPGD,
-    Undetected,
-    UndetectedMargin,
     Untargeted,
 )
 from aisec_lab.defenses import AdversarialTraining, BitDepth, Standard
 from aisec_lab.defenses.randomised import Randomised
 from aisec_lab.evaluation.diagnostics import PAGES, diagnose
 from aisec_lab.evaluation.diagnostics.findings import FEWEST, count, share
-from aisec_lab.evaluation.diagnostics.watched import Watched
+from aisec_lab.evaluation.diagnostics.watched import MarginRecorder
 from tests.clone import ROOT
 from tests.evaluation.planted import PLANTED, Masked, Through, scene
 
@@ -91,9 +91,9 @@ def test_a_weak_attack_is_found_out(attack, finding, plain, rows):
 def test_an_attack_that_knows_of_the_detector_is_not_blamed(name, digits):
     """The same reject options, attacked by someone who counts a rejected input as lost."""
     model = PLANTED[name].make(digits)
-    knowing = APGD(BALL, steps=50, loss=UndetectedMargin(), goal=Undetected())
-    free = Square(BALL, queries=2, goal=Undetected())
-    found = verdict(model, digits.splits, n=40, white=(knowing,), free=free, goal=Undetected())
+    knowing = APGD(BALL, steps=50, loss=DetectorAwareMargin(), goal=EvadeDetector())
+    free = Square(BALL, queries=2, goal=EvadeDetector())
+    found = verdict(model, digits.splits, n=40, white=(knowing,), free=free, goal=EvadeDetector())
     assert "detector" not in found.raised
 
 
@@ -196,9 +196,9 @@ def test_a_surrogate_needs_no_reject_option(digits):
     """What makes it err is tried on the model that has one; to be rejected there is an error of a clean row only."""
     x, y = (part[:80] for part in (digits.splits.test.x, digits.splits.test.y))
     model, surrogate = Wary(PLANTED["gradients led astray"].make(digits), 0.5), digits.trained(Standard(), seed=1)
-    white = APGD(BALL, steps=30, loss=UndetectedMargin(), goal=Undetected())
-    free = Square(BALL, queries=2, goal=Undetected())
-    found = diagnose(model, x, y, white=(white,), free=free, surrogates=[surrogate], goal=Undetected(), seed=0)
+    white = APGD(BALL, steps=30, loss=DetectorAwareMargin(), goal=EvadeDetector())
+    free = Square(BALL, queries=2, goal=EvadeDetector())
+    found = diagnose(model, x, y, white=(white,), free=free, surrogates=[surrogate], goal=EvadeDetector(), seed=0)
     answers = model(x).argmax(1)
     assert (answers == 10).any()
     assert found.n == (answers == y).sum()
@@ -206,7 +206,7 @@ def test_a_surrogate_needs_no_reject_option(digits):
     blind = APGD(BALL, steps=30, loss=Margin())  # the same attack on a model that cannot reject
     points = [attack(seen, x, y, generator=torch.Generator().manual_seed(0)) for attack, seen in
               ((white, model), (free, model), (blind, surrogate))]  # fmt: skip
-    own, freely, transferred = (Undetected().margin(model(z), y) < 0 for z in points)
+    own, freely, transferred = (EvadeDetector().margin(model(z), y) < 0 for z in points)
     assert (transferred & ~own & ~freely).any()
     assert measured(found)["free_attack"] == ((freely | transferred) & ~own).sum()
 
@@ -225,7 +225,7 @@ def test_watching_knows_the_row_of_a_point_whatever_the_batch(plain, rows):
     """Of shuffled batches: the lowest margin of each row is that of a loop over rows."""
     x, y = rows.test.x[:20], rows.test.y[:20]
     noise = [0.1 * (2 * torch.rand(x.shape, generator=torch.Generator().manual_seed(k)) - 1) for k in range(4)]
-    watched = Watched(plain, x, y, BALL, Untargeted())
+    watched = MarginRecorder(plain, x, y, BALL, Untargeted())
     for k, delta in enumerate(noise):
         order = torch.randperm(20, generator=torch.Generator().manual_seed(k))[: 20 - k]
         watched((x + delta)[order])

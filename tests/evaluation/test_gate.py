@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from aisec_lab.evaluation import claims, judge, machine, metrics, rate, tidy
+from aisec_lab.evaluation import claims, compare_claims, machine, metrics, rate, tidy
 
 CLAIMED = {
     "a": {"value": 0.8, "low": 0.7, "high": 0.9},
@@ -36,7 +36,7 @@ def test_the_same_machine_owes_equal_values_another_one_the_claimed_interval(
     a: float, identical: bool, reproduced: bool
 ) -> None:
     """The ends belong to the interval."""
-    verdicts = judge(found(a, 0.5), CLAIMED, identical=identical)
+    verdicts = compare_claims(found(a, 0.5), CLAIMED, identical=identical)
     assert [verdict.reproduced for verdict in verdicts] == [reproduced, True]
     assert [verdict.claim for verdict in verdicts] == ["a", "b"]
     assert (verdicts[0].claimed, verdicts[0].low, verdicts[0].high) == (0.8, 0.7, 0.9)
@@ -46,19 +46,19 @@ def test_the_same_machine_owes_equal_values_another_one_the_claimed_interval(
 def test_a_claim_that_was_not_computed_is_not_reproduced(identical: bool) -> None:
     """Nor does what nobody claimed count."""
     here = {"b": CLAIMED["b"], "c": CLAIMED["a"]}
-    first, second = judge(here, CLAIMED, identical=identical)
+    first, second = compare_claims(here, CLAIMED, identical=identical)
     assert not first.reproduced
     assert first.found is None
     assert second.reproduced
-    assert judge({}, {}, identical=identical) == []
+    assert compare_claims({}, {}, identical=identical) == []
 
 
 def test_a_verdict_reads_as_a_line() -> None:
     """What was claimed, with its interval, and what was found."""
-    good, bad = judge(found(0.8, 0.61), CLAIMED, identical=False)
+    good, bad = compare_claims(found(0.8, 0.61), CLAIMED, identical=False)
     assert str(good) == "reproduced      a: claimed 0.8000 [0.7000, 0.9000], found 0.8000"
     assert str(bad) == "NOT reproduced  b: claimed 0.5000 [0.4000, 0.6000], found 0.6100"
-    (missing,) = judge({}, {"a": CLAIMED["a"]}, identical=True)
+    (missing,) = compare_claims({}, {"a": CLAIMED["a"]}, identical=True)
     assert str(missing).endswith("found not computed")
 
 

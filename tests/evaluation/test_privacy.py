@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from aisec_lab.evaluation import contradictions, tidy, two_sides
+from aisec_lab.evaluation import contradictions, epsilon_bounds, tidy
 
 PLACE = {"study": "privacy", "data": "digits", "model": "mlp", "seed": 0}
 
@@ -61,7 +61,7 @@ def test_the_figure_draws_every_promise_on_every_side():
             {"defense": name, "metric": "epsilon_ceiling", "value": 3.0},
             {"defense": name, "metric": "epsilon_lower", "value": lower},
         ]
-    figure = two_sides(pd.DataFrame(rows), list(promises), ["1", "none"], "A caption.")
+    figure = epsilon_bounds(pd.DataFrame(rows), list(promises), ["1", "none"], "A caption.")
     accuracy, leak, epsilon = figure.axes
     assert accuracy.containers[0].lines[0].get_ydata().tolist() == [0.8, 0.9]
     assert leak.containers[0].lines[0].get_ydata().tolist() == [0.01, 0.2]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks import FGSM, L2, PGD, Attack, Ball, Linf, RowNoise, Targeted
 from aisec_lab.data import Dataset
-from aisec_lab.evaluation import attacked, security_curve, survivors
-from aisec_lab.evaluation.robustness import BATCH, REJECTED, classes_of
+from aisec_lab.evaluation import run_attack, security_curve, worst_case
+from aisec_lab.evaluation.robustness import BATCH, REJECTED, predicted_classes
 
 LEVELS = [0.02, 0.05, 0.1]
 
@@ -71,7 +71,7 @@ def test_the_curve_of_a_linear_model_meets_the_closed_form(
         assert ((group.clean == group.label).to_numpy() == (lead > 0).numpy()).all()
     at_own = rows[rows.level == ball.eps]
     assert torch.equal(linear(own).argmax(1), torch.tensor(at_own.adversarial.to_numpy()))
-    assert ball.size(own - dataset.x).tolist() == at_own["size"].tolist()
+    assert ball.norm(own - dataset.x).tolist() == at_own["size"].tolist()
 
 
 @pytest.mark.parametrize("levels", [[], [0.05], [0.1, 0.02], [0.1, 0.2], (0.02, 0.02)], ids=str)
@@ -83,7 +83,7 @@ def test_the_own_level_is_always_there_whatever_else_is_asked(
     rows, own = security_curve(attack, linear, dataset, levels, seed=0)
     assert rows.level.unique().tolist() == sorted({*levels, 0.05})
     assert len(rows) == len({*levels, 0.05}) * len(dataset)
-    assert torch.equal(own, attacked(attack, linear, dataset, seed=0)[0])
+    assert torch.equal(own, run_attack(attack, linear, dataset, seed=0)[0])
 
 
 def test_cost_is_counted_in_passes_of_one_row(linear: nn.Module, dataset: Dataset) -> None:
@@ -96,10 +96,10 @@ def test_cost_is_counted_in_passes_of_one_row(linear: nn.Module, dataset: Datase
 def test_attacked_goes_through_all_rows_in_their_order(linear: nn.Module, dataset: Dataset) -> None:
     """By batches that begin from the same seed each, with noise keyed by row: a row's place does not matter."""
     attack: Attack = PGD(Linf(0.05), steps=2, early_stop=False)
-    x_adv, passes = attacked(attack, linear, dataset, seed=3)
+    x_adv, passes = run_attack(attack, linear, dataset, seed=3)
     turned = dataset.subset(torch.arange(len(dataset)).flip(0))
-    torch.testing.assert_close(attacked(attack, linear, turned, seed=3)[0].flip(0), x_adv)
-    assert not torch.equal(attacked(attack, linear, dataset, seed=4)[0], x_adv)
+    torch.testing.assert_close(run_attack(attack, linear, turned, seed=3)[0].flip(0), x_adv)
+    assert not torch.equal(run_attack(attack, linear, dataset, seed=4)[0], x_adv)
     assert (passes.forward_passes, passes.backward_passes) == (3 * len(dataset), 2 * len(dataset))
 
 
@@ -163,7 +163,7 @@ def test_survivors_are_those_of_a_loop(attacks, models, label, answers, random) 
     rows = records(["pgd", "apgd", "square"][:attacks], ["a", "bb"][:models], label, answers)
     order = list(range(len(rows)))
     random.shuffle(order)
-    found = survivors(rows.iloc[order], ["model"])
+    found = worst_case(rows.iloc[order], ["model"])
     expected = {}
     for record in rows.itertuples():
         right = record.clean == record.label and record.adversarial == record.label
@@ -183,9 +183,9 @@ INCOMPLETE = {
 @pytest.mark.parametrize("lost", INCOMPLETE.values(), ids=INCOMPLETE)
 def test_attacks_on_other_rows_have_no_worst_case(lost: pd.Series) -> None:
     """Some rows would look stronger only for having met fewer attacks."""
-    assert len(survivors(WHOLE, ["model"])) == 8
+    assert len(worst_case(WHOLE, ["model"])) == 8
     with pytest.raises(ValueError, match=r"attacks of one group of \['model'\] must see the same rows"):
-        survivors(WHOLE[~lost], ["model"])
+        worst_case(WHOLE[~lost], ["model"])
 
 
 class Columns(nn.Module):
@@ -203,11 +203,11 @@ class Columns(nn.Module):
 
 def test_to_reject_is_what_the_model_says_it_can(dataset: Dataset) -> None:
     """A column more is a class that the data set does not name, unless the model declares a reject option."""
-    assert (classes_of(Columns(3, rejects=True), dataset.x, 2) == REJECTED).all()
-    assert (classes_of(Columns(2), dataset.x, 2) == 1).all()
+    assert (predicted_classes(Columns(3, rejects=True), dataset.x, 2) == REJECTED).all()
+    assert (predicted_classes(Columns(2), dataset.x, 2) == 1).all()
     for model in (Columns(3), Columns(3, rejects=False), Columns(2, rejects=True), Columns(1), Columns(10)):
         with pytest.raises(ValueError, match=rf"answers with {model.count} logits, the data set names 2 classes"):
-            classes_of(model, dataset.x, 2)
+            predicted_classes(model, dataset.x, 2)
         with pytest.raises(ValueError, match="the data set names 2 classes"):
             security_curve(FGSM(Linf(0.1)), model, dataset, LEVELS, seed=0)
 
@@ -225,4 +225,4 @@ def test_answers_that_are_no_numbers_are_no_classes(dataset: Dataset) -> None:
         with torch.no_grad():
             model[1].bias.fill_(value)
         with pytest.raises(ValueError, match="NaN or infinite"):
-            classes_of(model, dataset.x, 2)
+            predicted_classes(model, dataset.x, 2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from aisec_lab.attacks import Greedy, Homoglyphs, HotFlip
+from aisec_lab.attacks import GreedyWordReplacement, Homoglyphs, HotFlip
 from aisec_lab.defenses import RandomMasking, WordCertificate, certify_words
 from aisec_lab.evaluation import answers, attack_texts, certified_texts, tidy, word_bracket, word_curve
 from tests.reviews import TRAINING, classifier, seed, splits
@@ -15,7 +15,7 @@ LEVELS = [0.1, 0.2, 0.3]
 def test_a_curve_is_what_the_attack_reports():
     """Where nothing is drawn, accuracy at a share is the share of texts whose distance is larger."""
     test, model = splits().test, classifier()
-    found = attack_texts(Greedy(Homoglyphs()), model, test, seed=3)
+    found = attack_texts(GreedyWordReplacement(Homoglyphs()), model, test, seed=3)
     rows = word_curve(found, model, test, LEVELS, seed=3, attack="homoglyphs", model="bag", data="reviews")
     assert [row["value"] for row in rows] == [(found.distance > level).double().mean().item() for level in LEVELS]
     table = tidy([row | {"study": "evasion", "defense": "none"} for row in rows])
@@ -38,7 +38,7 @@ def test_a_lucky_draw_is_no_success():
     """An attack on a coin wins every draw it picks; judged anew, the coin is right as often as before."""
     test = splits().test
     coin = Coin().eval()
-    found = attack_texts(Greedy(Homoglyphs()), coin, test, seed=0)
+    found = attack_texts(GreedyWordReplacement(Homoglyphs()), coin, test, seed=0)
     assert found.distance.isinf().double().mean() < 0.2
     (row,) = word_curve(found, coin, test, [0.3], seed=0)
     assert row["value"] > 0.3

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
-from aisec_lab.models import MLP, Fit, logits_of, plain
+from aisec_lab.models import MLP, Fit, logits_of, plain_step
 
 
 def seed(value: int) -> torch.Generator:
@@ -100,7 +100,7 @@ def test_the_step_is_an_argument_and_may_ask_for_the_losses_twice(blobs: Dataset
         return losses().detach()
 
     (record,) = Fit(epochs=1)(still, blobs, Standard(), generator=seed(0), step=idle)
-    Fit(epochs=1)(moved, blobs, Standard(), generator=seed(0), step=plain)
+    Fit(epochs=1)(moved, blobs, Standard(), generator=seed(0), step=plain_step)
     assert same(still, fresh())
     assert record["forward_passes"] == 400
     assert not same(moved, fresh())

@@ -8,7 +8,7 @@ import torch
 
 from aisec_lab.defenses import Standard
 from aisec_lab.models import Fit
-from aisec_lab.models.language import EDGE, Characters, NeuralNGram, text_bits
+from aisec_lab.models.language import EDGE, CharVocabulary, NeuralNGram, text_bits
 
 
 def seed(number):
@@ -17,7 +17,7 @@ def seed(number):
 
 def test_windows_are_what_stands_before_each_place():
     """By hand; the empty text has an end, too."""
-    x, y, rows = Characters("ab", context=2).windows(["ab", ""])
+    x, y, rows = CharVocabulary("ab", context=2).windows(["ab", ""])
     assert x.tolist() == [[EDGE, EDGE], [EDGE, 1], [1, 2], [EDGE, EDGE]]
     assert y.tolist() == [1, 2, EDGE, EDGE]
     assert rows.tolist() == [0, 0, 0, 1]
@@ -25,7 +25,7 @@ def test_windows_are_what_stands_before_each_place():
 
 def test_probabilities_of_all_texts_add_up_to_one():
     """All texts of up to five characters, and those that go on after the fifth: nothing is missing or counted twice."""
-    characters = Characters("ab", context=3)
+    characters = CharVocabulary("ab", context=3)
     model = NeuralNGram(4, 8)(characters, generator=seed(0))
     texts = ["".join(letters) for length in range(6) for letters in itertools.product("ab", repeat=length)]
     ended = (2 ** -text_bits(model, characters, texts)).sum().item()
@@ -41,7 +41,7 @@ def test_probabilities_of_all_texts_add_up_to_one():
 
 def test_it_learns_what_follows():
     """One text over and over: it needs next to no bits, another needs many; the same seed, the same model."""
-    characters = Characters.of(["to be or not", "xyz"])
+    characters = CharVocabulary.of(["to be or not", "xyz"])
     bits = []
     for _ in range(2):
         model = NeuralNGram()(characters, generator=seed(0))
@@ -57,7 +57,7 @@ def test_it_learns_what_follows():
 
 def test_bits_are_of_a_model_that_knows_nothing():
     """All weights zero: each place costs log2 of how many numbers there are."""
-    characters = Characters("abc")
+    characters = CharVocabulary("abc")
     model = NeuralNGram()(characters, generator=seed(0))
     for weight in model.parameters():
         torch.nn.init.zeros_(weight)
@@ -67,7 +67,7 @@ def test_bits_are_of_a_model_that_knows_nothing():
 def test_what_it_cannot_read_is_refused():
     """At the door."""
     with pytest.raises(ValueError, match=r"does not know the characters \['z'\]"):
-        Characters("ab").windows(["az"])
+        CharVocabulary("ab").windows(["az"])
     for characters, context in (("aa", 3), ("", 3), ("ab", 0)):
         with pytest.raises(ValueError, match="once each"):
-            Characters(characters, context)
+            CharVocabulary(characters, context)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from aisec_lab.models import CNN, MLP, Architecture, Counted, Normalised, ResNet, frozen, logits_of, seeded
+from aisec_lab.models import CNN, MLP, Architecture, Normalised, PassCounter, ResNet, frozen, logits_of, seeded
 
 
 class Case(NamedTuple):
@@ -107,7 +107,7 @@ def test_seeded_binds_and_gives_back_the_generator() -> None:
 
 def test_passes_are_counted_by_row() -> None:
     """Forward passes always, backward passes where a gradient flows."""
-    counted = Counted(CNN(width=4)((1, 8, 8), 10, generator=seed(0)))
+    counted = PassCounter(CNN(width=4)((1, 8, 8), 10, generator=seed(0)))
     x = torch.rand(7, 1, 8, 8, requires_grad=True)
     counted(x).sum().backward()
     with torch.no_grad():

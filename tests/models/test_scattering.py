@@ -14,7 +14,7 @@ from aisec_lab.attacks import FGSM, Linf
 from aisec_lab.data import Dataset
 from aisec_lab.models import CNN, Fit, load_checkpoint, logits_of, save_checkpoint
 from aisec_lab.models.scattering import Scattering, ScatteringLinear, ThroughScattering, scattered
-from aisec_lab.privacy.clipping import Ghost
+from aisec_lab.privacy.clipping import GhostClipping
 from aisec_lab.privacy.dp_sgd import DPSGD
 
 SHAPE = (1, 8, 8)
@@ -102,7 +102,7 @@ def trained(digits: Dataset) -> nn.Sequential:
     """Trained with its privacy stated, on coefficients computed once."""
     model = ScatteringLinear()(SHAPE, 10, generator=seed(0))
     fit = Fit(epochs=15, batch_size=512, learning_rate=4, weight_decay=0, momentum=0.9)
-    course = ThroughScattering(DPSGD(epsilon=8, delta=1e-4, clipping=Ghost(0.1)))
+    course = ThroughScattering(DPSGD(epsilon=8, delta=1e-4, clipping=GhostClipping(0.1)))
     fit(model, digits, course, generator=seed(0))
     return model
 

@@ -10,7 +10,7 @@ from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import CNN, MLP, Fit, logits_of
 from aisec_lab.models.parallel import fit_in_parallel
-from aisec_lab.models.stacked import Stack, fit_together
+from aisec_lab.models.stacked import ModelStack, fit_stack
 
 ARCHITECTURE = MLP(hidden=(12, 8))
 FIT = Fit(epochs=4, batch_size=16, learning_rate=0.01)
@@ -44,14 +44,14 @@ def distance(a, b):
 
 
 def test_members_begin_with_the_weights_that_they_would_draw_alone(rows):
-    stack = Stack(ARCHITECTURE, rows.shape, 3, seeds(10, 3))
+    stack = ModelStack(ARCHITECTURE, rows.shape, 3, seeds(10, 3))
     for k in range(3):
         assert distance(stack.unstacked(k), ARCHITECTURE(rows.shape, 3, generator=seed(10 + k))) == 0
 
 
 def test_the_stack_answers_as_its_members_do(rows):
     """The same rows for all, and rows of each one's own; a member taken out is a classifier in evaluation mode."""
-    stack = Stack(ARCHITECTURE, rows.shape, 3, seeds(10, 3)).double()
+    stack = ModelStack(ARCHITECTURE, rows.shape, 3, seeds(10, 3)).double()
     members = [stack.unstacked(k).double() for k in range(3)]
     x = rows.x.double()
     together = stack.logits(x)
@@ -66,8 +66,8 @@ def test_the_stack_answers_as_its_members_do(rows):
 def test_a_member_learns_what_it_would_learn_alone(fit, rows, included):
     """Same weights as `Fit` up to float, though members make different numbers of steps; and it does learn."""
     assert len({fit.steps_an_epoch(int(own.sum())) for own in included}) > 1
-    stack = Stack(ARCHITECTURE, rows.shape, 3, seeds(10, 5))
-    loss = fit_together(stack, rows, included, fit=fit, generators=seeds(20, 5))
+    stack = ModelStack(ARCHITECTURE, rows.shape, 3, seeds(10, 5))
+    loss = fit_stack(stack, rows, included, fit=fit, generators=seeds(20, 5))
     for k in range(5):
         alone = ARCHITECTURE(rows.shape, 3, generator=seed(10 + k))
         before = ARCHITECTURE(rows.shape, 3, generator=seed(10 + k))
@@ -82,9 +82,9 @@ def test_a_member_does_not_depend_on_its_neighbours(rows, included):
     """In a stack of one and of five, and with other rows beside it."""
     outcomes = []
     for chosen in ([2], [0, 1, 2, 3, 4], [2, 0]):
-        stack = Stack(ARCHITECTURE, rows.shape, 3, [seed(10 + k) for k in chosen])
+        stack = ModelStack(ARCHITECTURE, rows.shape, 3, [seed(10 + k) for k in chosen])
         generators = [seed(20 + k) for k in chosen]
-        fit_together(stack, rows, included[chosen], fit=FIT, generators=generators)
+        fit_stack(stack, rows, included[chosen], fit=FIT, generators=generators)
         outcomes.append(stack.unstacked(chosen.index(2)))
     assert distance(outcomes[0], outcomes[1]) < 2e-5
     assert distance(outcomes[0], outcomes[2]) < 2e-5
@@ -94,34 +94,34 @@ def test_rows_that_are_not_included_leave_no_trace(rows, included):
     """Their inputs and classes may change at will."""
     outcomes = []
     for change in (False, True):
-        stack = Stack(ARCHITECTURE, rows.shape, 3, seeds(10, 1))
+        stack = ModelStack(ARCHITECTURE, rows.shape, 3, seeds(10, 1))
         x, y, out = rows.x.clone(), rows.y.clone(), ~included[0]
         if change:
             x[out], y[out] = 1 - x[out], 2 - y[out]
-        fit_together(stack, replace(rows, x=x, y=y), included[:1], fit=FIT, generators=seeds(20, 1))
+        fit_stack(stack, replace(rows, x=x, y=y), included[:1], fit=FIT, generators=seeds(20, 1))
         outcomes.append(stack.unstacked(0))
     assert distance(*outcomes) == 0
 
 
 def test_what_does_not_fit_is_refused(rows, included):
-    stack = Stack(ARCHITECTURE, rows.shape, 3, seeds(10, 5))
+    stack = ModelStack(ARCHITECTURE, rows.shape, 3, seeds(10, 5))
     with pytest.raises(ValueError, match=r"must be bool \(5, 120\), members by rows, got torch.float32 \(5, 120\)"):
-        fit_together(stack, rows, included.float(), fit=FIT, generators=seeds(20, 5))
+        fit_stack(stack, rows, included.float(), fit=FIT, generators=seeds(20, 5))
     with pytest.raises(ValueError, match="5 members and 2 generators"):
-        fit_together(stack, rows, included, fit=FIT, generators=seeds(20, 2))
+        fit_stack(stack, rows, included, fit=FIT, generators=seeds(20, 2))
     lonely = included.clone()
     lonely[3] = False
     with pytest.raises(ValueError, match="member 3 has no row"):
-        fit_together(stack, rows, lonely, fit=FIT, generators=seeds(20, 5))
+        fit_stack(stack, rows, lonely, fit=FIT, generators=seeds(20, 5))
     with pytest.raises(ValueError, match="at least one member"):
-        Stack(ARCHITECTURE, rows.shape, 3, [])
+        ModelStack(ARCHITECTURE, rows.shape, 3, [])
 
 
 def test_a_loss_that_is_not_finite_names_the_member(rows, included):
-    stack = Stack(ARCHITECTURE, rows.shape, 3, seeds(10, 5))
+    stack = ModelStack(ARCHITECTURE, rows.shape, 3, seeds(10, 5))
     nn.init.constant_(stack.weights[0][4], torch.nan)
     with pytest.raises(FloatingPointError, match=r"member 4 became nan in step 0: lower fit\.learning_rate"):
-        fit_together(stack, rows, included, fit=FIT, generators=seeds(20, 5))
+        fit_stack(stack, rows, included, fit=FIT, generators=seeds(20, 5))
 
 
 def test_processes_give_the_same_bits_whatever_their_number(included):

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 from torch import Tensor
 
-from aisec_lab.attacks import DDN, FMN, L2, MinimumNorm
+from aisec_lab.attacks import DDN, FMN, L2, MinimumNormAttack
 from aisec_lab.models import SVM
 
 
@@ -65,7 +65,9 @@ def to_the_hyperplane(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("attack", [DDN(steps=300), FMN(L2(0), steps=200)], ids=lambda attack: type(attack).__name__)
-def test_a_linear_svm_is_evaded_at_its_distance(attack: MinimumNorm, digits: tuple[np.ndarray, np.ndarray]) -> None:
+def test_a_linear_svm_is_evaded_at_its_distance(
+    attack: MinimumNormAttack, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
     """On digits, where the box binds almost everywhere, and never nearer than can be."""
     svc = SVC(kernel="linear", C=0.1).fit(*digits)
     x, y = torch.from_numpy(digits[0][::8]), torch.from_numpy(digits[1][::8])

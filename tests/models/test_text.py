@@ -12,7 +12,7 @@ from aisec_lab.data import PreparedTexts, prepare
 from aisec_lab.data.sources import MIRROR
 from aisec_lab.defenses import Standard
 from aisec_lab.models import BagOfEmbeddings, Fit, TextCNN, TextTraining, Vocabulary, text_logits, tokenise
-from aisec_lab.models.language import Characters, NeuralNGram, text_bits
+from aisec_lab.models.language import CharVocabulary, NeuralNGram, text_bits
 from aisec_lab.models.words import MASK, MASKED, PAD, UNKNOWN, Tokens
 from tests.reviews import classifier, seed, splits
 
@@ -107,12 +107,12 @@ def test_what_are_no_texts_is_refused_by_every_model(texts: object, why: str) ->
 
 def test_a_language_model_takes_texts_and_no_text() -> None:
     """One string would be as many texts as it has letters; a generator is read once."""
-    characters = Characters.of(word for word in ("ab", "ba"))
+    characters = CharVocabulary.of(word for word in ("ab", "ba"))
     model = NeuralNGram()(characters, generator=seed(0))
     assert torch.equal(
         text_bits(model, characters, (text for text in ["ab", "b"])), text_bits(model, characters, ["ab", "b"])
     )
-    for ask in (Characters.of, characters.windows, lambda texts: text_bits(model, characters, texts)):
+    for ask in (CharVocabulary.of, characters.windows, lambda texts: text_bits(model, characters, texts)):
         with pytest.raises(ValueError, match="got one str: put it into a list"):
             ask("ab")
         with pytest.raises(ValueError, match="text 1 is a NoneType"):

@@ -54,7 +54,7 @@ def of_foolbox(method: foolbox.Attack, ball: Ball) -> Peer:
         smallest = isinstance(method, foolbox.attacks.base.MinimizationAttack)
         with seeded_globally(seed):
             _, x_adv, _ = method(foolbox.PyTorchModel(model, (0, 1)), x, y, epsilons=None if smallest else ball.eps)
-        return torch.where((ball.size(x_adv - x) <= ball.eps)[:, None, None, None], x_adv, x) if smallest else x_adv
+        return torch.where((ball.norm(x_adv - x) <= ball.eps)[:, None, None, None], x_adv, x) if smallest else x_adv
 
     return attack
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks import Oracle
 from aisec_lab.attacks.extraction.copycat import Copycat
 from aisec_lab.attacks.extraction.knockoff import Knockoff
-from aisec_lab.attacks.extraction.policy import Policy
+from aisec_lab.attacks.extraction.policy import BanditSampling
 from aisec_lab.evaluation import clopper_pearson
 from aisec_lab.evaluation.extraction import fidelity
 from aisec_lab.models import MLP, Fit
@@ -40,7 +40,10 @@ CASES = {
     "random, probabilities": Case(Knockoff(COPY, BUDGET, FIT), False, KnockoffNets, QUIET | {"use_probability": True}),
     "random, labels": Case(Knockoff(COPY, BUDGET, FIT), True, KnockoffNets, QUIET),
     "adaptive, labels": Case(
-        Knockoff(COPY, BUDGET, FIT, policy=Policy()), True, KnockoffNets, QUIET | {"sampling_strategy": "adaptive"}
+        Knockoff(COPY, BUDGET, FIT, policy=BanditSampling()),
+        True,
+        KnockoffNets,
+        QUIET | {"sampling_strategy": "adaptive"},
     ),
     "copycat": Case(Copycat(COPY, BUDGET, FIT), True, CopycatCNN, {}),
 }

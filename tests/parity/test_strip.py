@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks import Backdoor, Checkerboard
 from aisec_lab.defenses import Standard, scores_of
-from aisec_lab.defenses.backdoors.strip import STRIP, Superimposed
+from aisec_lab.defenses.backdoors.strip import STRIP, STRIPDetector
 from aisec_lab.models import CNN, Fit, frozen
 
 pytestmark = pytest.mark.xdist_group("parity")
@@ -36,7 +36,7 @@ def backdoored(splits) -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def fitted(splits, backdoored) -> Superimposed:
+def fitted(splits, backdoored) -> STRIPDetector:
     """Ours, with images mixed as ART mixes them."""
     return STRIP(OVERLAYS, weight=0.5).fit(splits.train.x, splits.train.y, model=backdoored)
 
@@ -45,7 +45,7 @@ def fitted(splits, backdoored) -> Superimposed:
 def rows(splits) -> Tensor:
     """Digits, and the same with the trigger."""
     x = splits.test.x[splits.test.y != TARGET][:ROWS]
-    return torch.cat([x, TRIGGER.stamp(x)])
+    return torch.cat([x, TRIGGER.apply(x)])
 
 
 def probabilities(model: nn.Module, x: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ def probabilities(model: nn.Module, x: np.ndarray) -> np.ndarray:
         return model(torch.from_numpy(x)).double().softmax(1).numpy()
 
 
-def entropies(fitted: Superimposed, rows: Tensor, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+def entropies(fitted: STRIPDetector, rows: Tensor, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """What ART computes for each row: its rows are drawn on first, its overlays are then ours."""
     kept: list[float] = []
 

@@ -16,8 +16,8 @@ from scipy.stats import norm
 from aisec_lab.privacy import composition
 from aisec_lab.privacy.accounting import (
     Mechanism,
+    PrivacyStatement,
     SampledGaussian,
-    Statement,
     check_target,
     delta_profile,
     epsilon,
@@ -121,7 +121,7 @@ def test_any_number_of_steps_is_bounded_from_above_in_seconds(case: Long) -> Non
 @pytest.mark.parametrize("steps", [4097, 64**2 * 3 + 64 * 5, 100_000])
 def test_powers_are_what_one_transform_gives(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Digits of zero and others; both directions of a sampled step, and a promise of others beside it."""
-    mechanisms = [SampledGaussian(0.1, 50.0, steps), Statement(0.5, 1e-7)]
+    mechanisms = [SampledGaussian(0.1, 50.0, steps), PrivacyStatement(0.5, 1e-7)]
     points = np.array([0.0, 0.5, 1.5])
     monkeypatch.setattr(composition, "LOSS", 1)  # the same grid
     powers = delta_profile(mechanisms, points)
@@ -166,7 +166,7 @@ def test_promises_of_others_compose_as_the_worst_that_keep_to_them() -> None:
         for few in range(10)
     ]
     exact = math.fsum(terms) / (1 + math.exp(each)) ** count
-    promises = [Statement(each)] * count
+    promises = [PrivacyStatement(each)] * count
     assert delta_profile(promises, [(count - 2 * 10) * each])[0] == pytest.approx(exact, rel=1e-6)
     found = epsilons(promises, exact)
     assert found == {"rdp": pytest.approx(5.0), "pld": pytest.approx(3.0, abs=1e-4)}
@@ -190,11 +190,11 @@ RUN = SampledGaussian(1, 5.0, 10)
         Sum([SampledGaussian(0.5, 1.0, 0)], 1e-5, 0),
         Sum([SampledGaussian(0.5, 0.0, 0)], 1e-5, 0),
         Sum([SampledGaussian(0.5, 0.0, 1)], 1e-5, math.inf),
-        Sum([Statement(1.0)], 1e-5, 1),
-        Sum([Statement(0.5, 1e-6)] * 10, 1e-5, 5),
-        Sum([Statement(0.5, 1e-6)] * 11, 1e-5, math.inf),
-        Sum([RUN, Statement(1.0, 4e-6)], 1e-5, 1 + epsilons([RUN], 6e-6)["rdp"]),
-        Sum([RUN, Statement(1.0, 1e-5)], 1e-5, math.inf),
+        Sum([PrivacyStatement(1.0)], 1e-5, 1),
+        Sum([PrivacyStatement(0.5, 1e-6)] * 10, 1e-5, 5),
+        Sum([PrivacyStatement(0.5, 1e-6)] * 11, 1e-5, math.inf),
+        Sum([RUN, PrivacyStatement(1.0, 4e-6)], 1e-5, 1 + epsilons([RUN], 6e-6)["rdp"]),
+        Sum([RUN, PrivacyStatement(1.0, 1e-5)], 1e-5, math.inf),
     ],
     ids=str,
 )
@@ -277,8 +277,8 @@ def test_a_row_that_is_hardly_ever_seen_needs_no_noise_and_gets_a_little() -> No
         (lambda: SampledGaussian(0.1, math.nan, 1), "sigma must be"),
         (lambda: SampledGaussian(0.1, 1, -1), "steps must be"),
         (lambda: SampledGaussian(0.1, 1, 1.5), "steps must be"),
-        (lambda: Statement(-0.1), "a statement has"),
-        (lambda: Statement(1, 1), "a statement has"),
+        (lambda: PrivacyStatement(-0.1), "a statement has"),
+        (lambda: PrivacyStatement(1, 1), "a statement has"),
         (lambda: epsilons([RUN], 0), "delta must lie"),
         (lambda: epsilons([RUN], 1e-13), "delta must lie"),
         (lambda: epsilons([RUN], 1e-5, accountants=["moments"]), "no accountant.*choose from"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from aisec_lab.privacy.auditing.canaries import gaussian_epsilon
-from aisec_lab.privacy.auditing.one_run import OneRunAudit, audit_ceiling, halved, lower_bound, p_value
+from aisec_lab.privacy.auditing.one_run import OneRunAudit, lower_bound, max_certifiable_epsilon, p_value, split_audit
 
 CHANCE = 0.001  # of a test here to fail by bad luck with another seed
 
@@ -27,14 +27,14 @@ def coins(canaries, generator):
 def test_so_many_canaries_certify_no_more(canaries, published):
     """Perfect guesses give log(p / (1 - p)) at p = alpha^(1/m); a delta takes from it."""
     p = 0.05 ** (1 / canaries)
-    assert audit_ceiling(canaries) == pytest.approx(math.log(p / (1 - p)), abs=1e-9)
-    assert audit_ceiling(canaries) == pytest.approx(published, abs=0.02)
-    assert audit_ceiling(canaries, 1e-4) < audit_ceiling(canaries) - 0.02
-    assert audit_ceiling(canaries, confidence=0.99) < audit_ceiling(canaries)
+    assert max_certifiable_epsilon(canaries) == pytest.approx(math.log(p / (1 - p)), abs=1e-9)
+    assert max_certifiable_epsilon(canaries) == pytest.approx(published, abs=0.02)
+    assert max_certifiable_epsilon(canaries, 1e-4) < max_certifiable_epsilon(canaries) - 0.02
+    assert max_certifiable_epsilon(canaries, confidence=0.99) < max_certifiable_epsilon(canaries)
     included = coins(canaries, seed(0))
     ins = int(included.sum())
     found = OneRunAudit(ins, canaries - ins)(included.double(), included)
-    assert (found.epsilon, found.correct) == (audit_ceiling(canaries), canaries)
+    assert (found.epsilon, found.correct) == (max_certifiable_epsilon(canaries), canaries)
 
 
 def written_out(correct, guesses, canaries, epsilon, delta):
@@ -158,7 +158,7 @@ def test_counts_chosen_on_the_other_half_keep_the_confidence():
         included, scores = coins(200, generator), torch.randn(200, generator=generator)
         audits = [OneRunAudit(k, j) for k in (0, 5, 10, 20, 50) for j in (0, 5, 10, 20, 50) if k + j]
         greedy += max(audit(scores, included).epsilon for audit in audits) > 0
-        honest += halved(scores, included, delta=0.0, generator=generator).epsilon > 0
+        honest += split_audit(scores, included, delta=0.0, generator=generator).epsilon > 0
     assert greedy > binom.ppf(1 - CHANCE, 150, 0.05)
     assert honest <= binom.ppf(1 - CHANCE, 150, 0.05)
 
@@ -168,7 +168,7 @@ def test_the_half_finds_the_counts_that_pay():
     included = coins(4000, seed(4))
     known = torch.arange(4000) % 10 == 0
     scores = torch.where(known, 2.0 * included - 1, 0) + 0.01 * torch.randn(4000, generator=seed(5))
-    found = halved(scores, included, delta=1e-5, generator=seed(6))
+    found = split_audit(scores, included, delta=1e-5, generator=seed(6))
     assert found.canaries == 2000
     assert found.epsilon > 2 > 1 > OneRunAudit(2000, 2000, 1e-5)(scores, included).epsilon
 
@@ -183,7 +183,7 @@ WRONG = {
     "need a score": lambda: OneRunAudit(1, 1)(torch.zeros(9), HALF),
     "bool": lambda: OneRunAudit(1, 1)(torch.zeros(10), HALF.double()),
     "finite": lambda: OneRunAudit(1, 1)(torch.full((10,), np.nan), HALF),
-    "cannot be halved": lambda: halved(torch.zeros(3), HALF[:3], delta=0, generator=seed(0)),
+    "cannot be halved": lambda: split_audit(torch.zeros(3), HALF[:3], delta=0, generator=seed(0)),
     "correct <= guesses": lambda: lower_bound(5, 4, 10, 0),
 }
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from aisec_lab.models import CNN
-from aisec_lab.privacy.clipping import Adaptive, Flat, Ghost, PerLayer
+from aisec_lab.privacy.clipping import AdaptiveClipping, FlatClipping, GhostClipping, PerLayerClipping
 from aisec_lab.privacy.gradients import layers_of
 
-RULES = [Flat, PerLayer, Adaptive, Ghost]
+RULES = [FlatClipping, PerLayerClipping, AdaptiveClipping, GhostClipping]
 
 
 def seed(number):
@@ -38,13 +38,13 @@ def test_no_row_is_longer_than_the_bound(rule, norms, bound):
 
 def test_flat_cuts_over_all_weights():
     """3 and 4 make 5, cut to 1; a short one stays."""
-    factors = Flat().factors(torch.tensor([[3.0, 0.3], [4.0, 0.4]]), torch.tensor([0, 1]), 1.0)
+    factors = FlatClipping().factors(torch.tensor([[3.0, 0.3], [4.0, 0.4]]), torch.tensor([0, 1]), 1.0)
     torch.testing.assert_close(factors, torch.tensor([[0.2, 1.0], [0.2, 1.0]]))
 
 
 def test_per_layer_cuts_each_layer_to_its_part():
     """C / sqrt(2) for each of two layers: the first, weights 3 and 4, is cut from 5; the second, 0.5, stays."""
-    factors = PerLayer().factors(torch.tensor([[3.0], [4.0], [0.5]]), torch.tensor([0, 0, 1]), 1.0)
+    factors = PerLayerClipping().factors(torch.tensor([[3.0], [4.0], [0.5]]), torch.tensor([0, 0, 1]), 1.0)
     torch.testing.assert_close(factors, torch.tensor([[0.2 / 2**0.5], [0.2 / 2**0.5], [1.0]]), rtol=1e-5, atol=0)
 
 
@@ -59,7 +59,7 @@ def test_layers_are_the_modules_that_own_weights():
 @given(sigma=st.floats(0.3, 5), batch=st.integers(100, 5000), count_noise=st.floats(0.03, 0.5))
 def test_gradient_and_count_together_are_the_mechanism_that_is_accounted(sigma, batch, count_noise):
     """Gaussian mechanisms compose by mu^2 = sum (sensitivity / deviation)^2; the count has a sensitivity of 1/2."""
-    z = Adaptive(count_noise=count_noise).gradient_noise(sigma, batch)
+    z = AdaptiveClipping(count_noise=count_noise).gradient_noise(sigma, batch)
     assert z > sigma
     assert math.hypot(1 / z, 0.5 / (count_noise * batch)) == pytest.approx(1 / sigma)
 
@@ -67,7 +67,7 @@ def test_gradient_and_count_together_are_the_mechanism_that_is_accounted(sigma, 
 @given(norms=st.lists(st.floats(0, 100), max_size=30), extra=st.floats(0, 100), bound=st.floats(0.01, 50))
 def test_a_row_moves_the_count_by_a_half(norms, extra, bound):
     """Whichever side of C it is on: one row more changes the released share by exactly 1/2 over the expected batch."""
-    rule, few = Adaptive(rate=1.0), torch.tensor([norms], dtype=torch.float64)
+    rule, few = AdaptiveClipping(rate=1.0), torch.tensor([norms], dtype=torch.float64)
     more = torch.cat([few, torch.tensor([[extra]], dtype=torch.float64)], 1)
     one, other = (rule.next_bound(bound, rows, 40, seed(3)) for rows in (few, more))
     assert abs(math.log(one / other)) == pytest.approx(0.5 / 40)
@@ -75,7 +75,7 @@ def test_a_row_moves_the_count_by_a_half(norms, extra, bound):
 
 def test_the_counts_noise_has_its_size():
     """log C moves by the noise over the expected batch: normal with deviation count_noise, in units of the rate."""
-    rule, generator = Adaptive(quantile=0.3, rate=1.0, count_noise=0.07), seed(4)
+    rule, generator = AdaptiveClipping(quantile=0.3, rate=1.0, count_noise=0.07), seed(4)
     nobody = torch.zeros(1, 0)
     moves = [-math.log(rule.next_bound(1.0, nobody, 50, generator)) for _ in range(2000)]
     assert kstest([(move + 0.3 - 0.5) / 0.07 for move in moves], "norm").pvalue > 0.001
@@ -83,7 +83,7 @@ def test_the_counts_noise_has_its_size():
 
 def test_the_bound_finds_the_quantile():
     """Of norms that are uniform on [0, 8], 0.25 lie below 2; from far above and far below."""
-    rule, generator = Adaptive(quantile=0.25), seed(5)
+    rule, generator = AdaptiveClipping(quantile=0.25), seed(5)
     for start in (0.05, 100.0):
         bound, seen = start, []
         for _ in range(300):
@@ -93,13 +93,13 @@ def test_the_bound_finds_the_quantile():
 
 
 WRONG = [
-    (lambda: Flat(0), "max_grad_norm must be positive and finite, got 0"),
-    (lambda: Ghost(math.inf), "max_grad_norm must be positive and finite, got inf"),
-    (lambda: PerLayer(math.nan), "max_grad_norm must be positive and finite, got nan"),
-    (lambda: Adaptive(quantile=1), "quantile must lie between 0 and 1"),
-    (lambda: Adaptive(count_noise=0), "count_noise be positive"),
-    (lambda: Adaptive(rate=-1), "rate and count_noise be positive"),
-    (lambda: Adaptive(count_noise=0.01).gradient_noise(2, 50), "raise count_noise above 0.02"),
+    (lambda: FlatClipping(0), "max_grad_norm must be positive and finite, got 0"),
+    (lambda: GhostClipping(math.inf), "max_grad_norm must be positive and finite, got inf"),
+    (lambda: PerLayerClipping(math.nan), "max_grad_norm must be positive and finite, got nan"),
+    (lambda: AdaptiveClipping(quantile=1), "quantile must lie between 0 and 1"),
+    (lambda: AdaptiveClipping(count_noise=0), "count_noise be positive"),
+    (lambda: AdaptiveClipping(rate=-1), "rate and count_noise be positive"),
+    (lambda: AdaptiveClipping(count_noise=0.01).gradient_noise(2, 50), "raise count_noise above 0.02"),
 ]
 
 

@@ -21,11 +21,11 @@ from aisec_lab.defenses import Standard
 from aisec_lab.models import CNN, Fit, logits_of
 from aisec_lab.models.fit import Losses
 from aisec_lab.privacy.accounting import epsilon
-from aisec_lab.privacy.clipping import Adaptive, Flat, Ghost, PerLayer, RowByRow
+from aisec_lab.privacy.clipping import AdaptiveClipping, FlatClipping, GhostClipping, PerLayerClipping, RowByRowClipping
 from aisec_lab.privacy.dp_sgd import DPSGD
 from aisec_lab.privacy.sampling import normals, poisson, uniforms
 
-CLIPPINGS = [Flat, PerLayer, Adaptive, Ghost, RowByRow]
+CLIPPINGS = [FlatClipping, PerLayerClipping, AdaptiveClipping, GhostClipping, RowByRowClipping]
 
 
 def seed(number):
@@ -62,7 +62,7 @@ def quiet(clipping, physical_batch=None):
 
 
 @pytest.mark.parametrize("bound", [0.5, 1e6])
-@pytest.mark.parametrize("clipping", [Flat, Ghost, RowByRow])
+@pytest.mark.parametrize("clipping", [FlatClipping, GhostClipping, RowByRowClipping])
 @pytest.mark.parametrize("physical_batch", [None, 1, 5, 12])
 def test_a_step_is_the_sum_of_the_cut_gradients_over_the_expected_batch(clipping, bound, physical_batch, rows):
     """Row by row through a slow second implementation; some are cut, and with a huge bound none is."""
@@ -100,10 +100,12 @@ def test_opacus_makes_the_same_step(rows):
     )
     F.cross_entropy(sampling(x), y).backward()
     optimizer.step()
-    torch.testing.assert_close(change(x, y, quiet(Ghost(0.5))), vector(model) - before, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(change(x, y, quiet(GhostClipping(0.5))), vector(model) - before, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("clipping", [Flat(0.5), PerLayer(0.5), Ghost(0.5), Adaptive(0.5, count_noise=0.5)])
+@pytest.mark.parametrize(
+    "clipping", [FlatClipping(0.5), PerLayerClipping(0.5), GhostClipping(0.5), AdaptiveClipping(0.5, count_noise=0.5)]
+)
 @pytest.mark.parametrize("count", [0, 7])
 def test_the_noise_has_its_size(clipping, count, rows):
     """A normal deviation of noise * norm / expected in every weight, in an empty batch too."""
@@ -118,7 +120,7 @@ def test_an_adaptive_bound_is_carried_from_step_to_step(rows):
     """While all rows are longer than C it grows by exp(rate * quantile), and the steps with it."""
     x, y, model = rows.x[:10], rows.y[:10], network().train()
     optimizer, lengths = SGD(model.parameters(), lr=1.0), []
-    with quiet(Adaptive(1e-4, rate=1.0, count_noise=1e-4)).stepping(model, 0.0, 10, seed(0)) as step:
+    with quiet(AdaptiveClipping(1e-4, rate=1.0, count_noise=1e-4)).stepping(model, 0.0, 10, seed(0)) as step:
         for _ in range(4):
             before = vector(model)
             step(model, optimizer, Losses(Standard(), model, x, y, seed(0)))
@@ -127,7 +129,7 @@ def test_an_adaptive_bound_is_carried_from_step_to_step(rows):
 
 
 def test_an_empty_batch_without_noise_changes_nothing(rows):
-    assert not change(rows.x[:0], rows.y[:0], quiet(Ghost())).any()
+    assert not change(rows.x[:0], rows.y[:0], quiet(GhostClipping())).any()
 
 
 def test_batches_are_poisson_samples():
@@ -223,7 +225,7 @@ def test_frozen_weights_stay(rows):
     assert [name for name, weight in model.named_parameters() if torch.equal(weight, before[name])] == ["1.weight"]
 
 
-@pytest.mark.parametrize("clipping", [Ghost(), Adaptive()])
+@pytest.mark.parametrize("clipping", [GhostClipping(), AdaptiveClipping()])
 def test_an_interrupted_training_goes_on_to_the_same_bits(clipping, rows, tmp_path):
     """The adaptive bound, too, is where it was; with other settings nothing goes on."""
     course, few, straight = DPSGD(noise_multiplier=1, clipping=clipping), rows.subset(torch.arange(200)), network()
@@ -306,11 +308,19 @@ def normalised(layer):
 
 
 MODELS = {
-    "BatchNorm2d": (lambda: normalised(nn.BatchNorm2d(4)), Flat(), r"1 \(BatchNorm2d\) mixes the rows.*use GroupNorm"),
-    "InstanceNorm2d": (lambda: normalised(nn.InstanceNorm2d(4, track_running_stats=True)), Flat(), "use GroupNorm"),
-    "centred": (Centred, Flat(), "Centred mixes the rows of a batch"),
-    "frozen": (lambda: network().requires_grad_(False), Ghost(), "all weights are frozen"),
-    "twice": (Twice, Ghost(), "layer.weight is used twice.*use clipping Flat"),
+    "BatchNorm2d": (
+        lambda: normalised(nn.BatchNorm2d(4)),
+        FlatClipping(),
+        r"1 \(BatchNorm2d\) mixes the rows.*use GroupNorm",
+    ),
+    "InstanceNorm2d": (
+        lambda: normalised(nn.InstanceNorm2d(4, track_running_stats=True)),
+        FlatClipping(),
+        "use GroupNorm",
+    ),
+    "centred": (Centred, FlatClipping(), "Centred mixes the rows of a batch"),
+    "frozen": (lambda: network().requires_grad_(False), GhostClipping(), "all weights are frozen"),
+    "twice": (Twice, GhostClipping(), "layer.weight is used twice.*use clipping Flat"),
 }
 
 
@@ -331,7 +341,7 @@ def test_flat_takes_a_layer_that_runs_twice(rows):
     """What `Ghost` refuses: the rows' gradients of both runs add up, and the weights move."""
     model, few = Twice(), rows.subset(torch.arange(100))
     before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-    Fit(epochs=1)(model, few, DPSGD(noise_multiplier=1, clipping=Flat()), generator=seed(1))
+    Fit(epochs=1)(model, few, DPSGD(noise_multiplier=1, clipping=FlatClipping()), generator=seed(1))
     after = nn.utils.parameters_to_vector(model.parameters()).detach()
     assert after.isfinite().all()
     assert not torch.equal(before, after)

@@ -16,21 +16,21 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from aisec_lab.attacks import LabelFlips
 from aisec_lab.attacks.inference.gradient_inversion import GradientInversion
-from aisec_lab.attacks.poisoning.federated import Malicious, ModelReplacement, SignFlip
+from aisec_lab.attacks.poisoning.federated import MaliciousClients, ModelReplacement, SignFlip
 from aisec_lab.data import Dataset, Splits
 from aisec_lab.data.readers import breast_cancer
 from aisec_lab.models import MLP
 from aisec_lab.models.fit import shuffled
 from aisec_lab.privacy.accounting import SampledGaussian, epsilon
-from aisec_lab.privacy.clipping import Flat
+from aisec_lab.privacy.clipping import FlatClipping
 from aisec_lab.privacy.dp_sgd import DPSGD
 from aisec_lab.privacy.federated.client_level import ClientLevel
 from aisec_lab.privacy.federated.federation import Federation
 from aisec_lab.privacy.federated.local import Local
-from aisec_lab.privacy.federated.outcomes import epsilon_by_round, gradient_seen, play
+from aisec_lab.privacy.federated.outcomes import epsilon_by_round, gradient_seen, run_federation
 from aisec_lab.privacy.federated.rules import FedAvg, Krum, Median, TrimmedMean
 from aisec_lab.privacy.federated.secure import SecureAggregation
-from aisec_lab.privacy.federated.split import Dirichlet, evenly
+from aisec_lab.privacy.federated.split import Dirichlet, split_evenly
 from aisec_lab.privacy.sampling import poisson
 
 CONFIG = Path(__file__).parents[2] / "configs/privacy/federated.yaml"
@@ -138,7 +138,7 @@ def test_one_step_on_all_rows_is_gradient_descent():
     torch.testing.assert_close(parameters_to_vector(model.parameters()), federated.weights[-1])
 
 
-PRIVATE = DPSGD(noise_multiplier=0.0, delta=1e-3, clipping=Flat(1e6))
+PRIVATE = DPSGD(noise_multiplier=0.0, delta=1e-3, clipping=FlatClipping(1e6))
 
 
 @pytest.mark.parametrize("mu", [0.0, 0.7])
@@ -175,7 +175,7 @@ def test_the_same_to_the_bit_and_no_client_touches_anothers_chance():
     runs = [federation(linear(), five(), generator=seed(0)).weights for _ in range(2)]
     assert torch.equal(*runs)
     sent = []
-    attacker = Malicious((4,), rows=LabelFlips(0.5))
+    attacker = MaliciousClients((4,), rows=LabelFlips(0.5))
     for clients, malicious in ((five(), None), ([*five()[:4], hospitals().test], None), (five(), attacker)):
         seen = []
 
@@ -198,7 +198,7 @@ STEPS: list[int] = []
 
 
 @dataclass(frozen=True)
-class Counted(Flat):
+class Counted(FlatClipping):
     """Counts the noisy steps that were really taken."""
 
     def next_bound(self, bound, norms, batch_size, generator):
@@ -251,12 +251,12 @@ def test_who_stays_away_spends_nothing():
 def share_right(rule, malicious=None, privacy=None):
     federation = Federation(10, Local(1, 16, 1.0, privacy=privacy), rule)
     test = hospitals().test
-    return play(federation, MLP(()), five(), test, malicious=malicious, seed=0).right[-1] / len(test)
+    return run_federation(federation, MLP(()), five(), test, malicious=malicious, seed=0).right[-1] / len(test)
 
 
 @pytest.mark.parametrize("malicious", [
-    Malicious((0,), updates=SignFlip(10.0)),
-    Malicious((0,), rows=LabelFlips(1.0), updates=ModelReplacement(10.0)),
+    MaliciousClients((0,), updates=SignFlip(10.0)),
+    MaliciousClients((0,), rows=LabelFlips(1.0), updates=ModelReplacement(10.0)),
 ], ids=["sign flip", "label flips"])  # fmt: skip
 def test_one_hospital_ruins_the_mean_and_not_the_rest(malicious):
     """12 % of the rows, ten times over."""
@@ -307,7 +307,7 @@ def test_rows_are_shared_out():
         assert min(map(len, clients)) >= 5
         spreads.append(torch.tensor([client.y.double().mean() for client in clients]).std().item())
     assert spreads[0] > 3 * spreads[1]
-    even = evenly(train, 7, generator=seed(0))
+    even = split_evenly(train, 7, generator=seed(0))
     assert {len(client) for client in even} == {57, 58}
     assert torch.equal(torch.cat([c.y for c in even]).bincount(), train.y.bincount())
 
@@ -330,7 +330,7 @@ REFUSED = [
     Refused("at least one client, got none", lambda: Federation()(linear(), [], generator=seed(0))),
     Refused(
         r"there are clients 0..4, got malicious ones \[5\]",
-        lambda: Federation()(linear(), five(), malicious=Malicious([5], updates=SignFlip()), generator=seed(0)),
+        lambda: Federation()(linear(), five(), malicious=MaliciousClients([5], updates=SignFlip()), generator=seed(0)),
     ),
     Refused(
         "BatchNorm1d.* use GroupNorm",
@@ -353,7 +353,7 @@ REFUSED = [
     ),
     Refused("must be positive", lambda: Dirichlet(0)),
     Refused("raise alpha", lambda: Dirichlet(5, 0.01, smallest=79)(hospitals().train, generator=seed(0))),
-    Refused("can be shared by 1 to 400 clients, got 401", lambda: evenly(hospitals().train, 401, generator=seed(0))),
+    Refused("shared by 1 to 400 clients, got 401", lambda: split_evenly(hospitals().train, 401, generator=seed(0))),
 ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from aisec_lab.attacks.poisoning.federated import (
     ALittleIsEnough,
-    Malicious,
+    MaliciousClients,
     ModelReplacement,
     SignFlip,
     largest_shift,
@@ -167,7 +167,7 @@ def test_an_attacker_moves_a_round_by_two_norms_at_most(secure):
     federation = Federation(1, Local(), secure=secure, client_level=ClientLevel(1.0, 0.3, 0.0))
     honest, attacked = (
         federation(linear(), five(), malicious=malicious, generator=seed(0)).weights
-        for malicious in (None, Malicious([1], updates=SignFlip(1e4)))
+        for malicious in (None, MaliciousClients([1], updates=SignFlip(1e4)))
     )
     assert (honest[1] - honest[0]).norm() <= 0.3 + 1e-5
     assert (attacked[1] - honest[1]).norm().item() == pytest.approx(2 * 0.3 / 5, rel=1e-3)
@@ -182,15 +182,15 @@ def gaussian_delta(epsilon, sigma):
 def test_a_promise_to_five_clients_is_vacuous():
     """All join each round: the closed form of the Gaussian mechanism; either epsilon or the noise is past all use."""
     for z in (1.0, 8.0):
-        few = ClientLevel(1.0, 1.0, z).promise(5, 40, 1e-3)
+        few = ClientLevel(1.0, 1.0, z).guarantee(5, 40, 1e-3)
         assert gaussian_delta(few["epsilon"], z / math.sqrt(40)) == pytest.approx(1e-3, rel=0.02)
         assert few["epsilon"] > 30 or few["noise"] > 1.5
-    many = ClientLevel(0.1, 1.0, 1.0).promise(500, 40, 1e-3)
+    many = ClientLevel(0.1, 1.0, 1.0).guarantee(500, 40, 1e-3)
     assert many["epsilon"] < 3
     assert many["noise"] == pytest.approx(0.02)
     for clients in (1000, 5000):
         with pytest.raises(ValueError, match="delta"):
-            ClientLevel().promise(clients, 40, 1e-3)
+            ClientLevel().guarantee(clients, 40, 1e-3)
 
 
 @pytest.mark.parametrize("make", [
@@ -224,7 +224,7 @@ HONEST = UPDATES[[0, 2, 3]]
 ], ids=lambda case: repr(case.attack))  # fmt: skip
 def test_malicious_clients_send_what_the_papers_say(case):
     """And the honest ones what they learned."""
-    where = Malicious([1, 4], updates=case.attack).among(5)
+    where = MaliciousClients([1, 4], updates=case.attack).select(5)
     sent = case.attack(UPDATES, where, generator=seed(0))
     torch.testing.assert_close(sent[where], case.expected)
     assert torch.equal(sent[~where], UPDATES[~where])
@@ -247,10 +247,10 @@ def test_replacement_replaces_the_mean():
 
 
 @pytest.mark.parametrize(("make", "words"), [
-    (lambda: Malicious([]), "different numbers from 0 up"),
-    (lambda: Malicious([1, 1], updates=SignFlip()), "different numbers"),
-    (lambda: Malicious([-1], updates=SignFlip()), "different numbers"),
-    (lambda: Malicious([0]), "do nothing"),
+    (lambda: MaliciousClients([]), "different numbers from 0 up"),
+    (lambda: MaliciousClients([1, 1], updates=SignFlip()), "different numbers"),
+    (lambda: MaliciousClients([-1], updates=SignFlip()), "different numbers"),
+    (lambda: MaliciousClients([0]), "do nothing"),
     (lambda: SignFlip(0.0), "factor must be positive"),
     (lambda: ModelReplacement(math.inf), "factor must be positive"),
     (lambda: SignFlip()(UPDATES, torch.zeros(5, dtype=torch.bool), generator=seed(0)), "name a client"),
@@ -279,7 +279,7 @@ NOT_FINITE = [math.nan, math.inf, -math.inf]
 @pytest.mark.parametrize("secure", [None, SecureAggregation(22)], ids=["open", "secure"])
 def test_an_update_that_is_not_finite_is_left_out_of_the_mean(number, secure):
     """The model is what it would be without that client, and the record says how many there were."""
-    malicious = Malicious([1], updates=Sends(number))
+    malicious = MaliciousClients([1], updates=Sends(number))
     found = Federation(2, Local(), secure=secure)(linear(), five(), malicious=malicious, generator=seed(0))
     assert found.left_out == (1, 1)
     assert found.weights.isfinite().all()
@@ -300,14 +300,14 @@ def test_for_a_rule_that_withstands_attackers_it_is_an_update_of_zero(number, ru
     """It does not bring the rule below the clients that it needs."""
     ends = []
     for sent in (number, 0.0):
-        malicious = Malicious([1], updates=Sends(sent))
+        malicious = MaliciousClients([1], updates=Sends(sent))
         ends.append(Federation(2, Local(), rule)(linear(), five(), malicious=malicious, generator=seed(0)))
     assert torch.equal(ends[0].weights, ends[1].weights)
     assert (ends[0].left_out, ends[1].left_out) == ((1, 1), (0, 0))
 
 
 def test_a_promise_to_clients_counts_it_as_zero():
-    malicious = Malicious([1], updates=Sends(math.nan))
+    malicious = MaliciousClients([1], updates=Sends(math.nan))
     level = ClientLevel(1.0, 0.5, 1.0)
     found = Federation(2, Local(), client_level=level)(linear(), five(), malicious=malicious, generator=seed(0))
     assert found.weights.isfinite().all()
@@ -316,7 +316,7 @@ def test_a_promise_to_clients_counts_it_as_zero():
 
 def test_a_round_without_a_finite_update_ends_the_federation():
     """Loudly; and so does a finite update past the end of float32's range."""
-    everyone = Malicious(range(5), updates=Sends(math.nan))
+    everyone = MaliciousClients(range(5), updates=Sends(math.nan))
     with pytest.raises(FloatingPointError, match="no update of round 1 is finite"):
         Federation(2, Local())(linear(), five(), malicious=everyone, generator=seed(0))
 

@@ -15,7 +15,7 @@ import torch
 from aisec_lab.models import MLP
 from aisec_lab.privacy.federated.federation import Federation
 from aisec_lab.privacy.federated.local import Local
-from aisec_lab.privacy.federated.rules import FedAvg, Krum, Median, Rule, TrimmedMean
+from aisec_lab.privacy.federated.rules import AggregationRule, FedAvg, Krum, Median, TrimmedMean
 from aisec_lab.privacy.federated.split import Dirichlet
 from tests.privacy.test_federated import hospitals, seed
 
@@ -62,7 +62,7 @@ class Here(Grid):
 
 
 class Case(NamedTuple):
-    rule: Rule
+    rule: AggregationRule
     flowers: type
     settings: dict[str, object]
     proximal: float = 0.0

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from aisec_lab.models import CNN, MLP, BagOfEmbeddings, ResNet, TextCNN
 from aisec_lab.privacy import shares
-from aisec_lab.privacy.ghost import ghost
+from aisec_lab.privacy.ghost import ghost_norms
 from aisec_lab.privacy.gradients import instantiated, trained
 
 
@@ -42,7 +42,7 @@ def one_by_one(model, x):
 def check(model, x, tolerance=1e-9):
     """Norms and a weighted sum with factors of each row's and weight's own."""
     rows = one_by_one(model, x)
-    with ghost(model) as gradients:
+    with ghost_norms(model) as gradients:
         found = gradients(lambda: losses_of(model, x))
     norms = torch.stack([row.flatten(1).norm(dim=1) for row in rows])
     assert norms.max() > 0.01
@@ -121,7 +121,7 @@ def test_opacus_finds_the_same(name):
     model, x = LAYERS[name]
     model = copy.deepcopy(model).double().train()
     with ExitStack() as stack:
-        ours = stack.enter_context(ghost(model))(lambda: losses_of(model, x))
+        ours = stack.enter_context(ghost_norms(model))(lambda: losses_of(model, x))
         theirs = stack.enter_context(instantiated(model))(lambda: losses_of(model, x))
     torch.testing.assert_close(ours.norms, theirs.norms, rtol=1e-6, atol=1e-9)
     factors = torch.rand(ours.norms.shape, dtype=torch.float64, generator=seed(5))
@@ -161,7 +161,7 @@ def test_terms_that_cancel_do_not_hide_a_norm(monkeypatch):
     signs[1::2] = -1
     signs[0] += 1e-4
     layer = nn.Linear(1, 1, bias=False)
-    with ghost(layer) as gradients:
+    with ghost_norms(layer) as gradients:
         found = gradients(lambda: (layer(x) * signs).sum((1, 2)))
     assert found.norms.item() == pytest.approx(1e-2, rel=1e-2)
 
@@ -183,7 +183,7 @@ def test_a_weight_that_nobody_uses_has_gradients_of_zero():
 def test_the_model_is_not_touched():
     model = CNN(4, 6)((1, 8, 8), 3, generator=seed(0)).double()
     before = {name: set(vars(module)) for name, module in model.named_modules()}
-    with ghost(model) as gradients:
+    with ghost_norms(model) as gradients:
         gradients(lambda: losses_of(model, images(1, 8, 8)))
         assert {name: set(vars(module)) for name, module in model.named_modules()} == before
         assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
@@ -236,7 +236,7 @@ WRONG = {
 def test_what_would_be_cut_by_wrong_norms_is_refused(name):
     how, message = WRONG[name]
     model = Uses(how).double()
-    with ghost(model) as gradients, pytest.raises(ValueError, match=message):
+    with ghost_norms(model) as gradients, pytest.raises(ValueError, match=message):
         gradients(lambda: losses_of(model, images(3, 5)))
 
 
@@ -270,7 +270,7 @@ OTHERS = {
 def test_layers_without_a_known_norm_are_refused_by_name(name):
     model, x, message = OTHERS[name]
     model = copy.deepcopy(model).double()
-    with ghost(model) as gradients, pytest.raises(ValueError, match=message):
+    with ghost_norms(model) as gradients, pytest.raises(ValueError, match=message):
         gradients(lambda: losses_of(model, x))
 
 

@@ -12,10 +12,10 @@ from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import Fit
 from aisec_lab.models.fit import Losses
-from aisec_lab.privacy import DPSGD, Flat, Ghost, RowByRow
-from aisec_lab.privacy.validation import fault_of
+from aisec_lab.privacy import DPSGD, FlatClipping, GhostClipping, RowByRowClipping
+from aisec_lab.privacy.validation import find_error
 
-CLIPPINGS = {"Flat": Flat, "Ghost": Ghost, "RowByRow": RowByRow}
+CLIPPINGS = {"Flat": FlatClipping, "Ghost": GhostClipping, "RowByRow": RowByRowClipping}
 PLACES, WIDTH = 5, 4
 
 
@@ -151,7 +151,7 @@ def test_each_layer_trains_by_a_clipping_that_is_named(name):
     data, bound, taken = rows(), 0.5, []
     for kind, clipping in CLIPPINGS.items():
         model = made(name)
-        if fault_of(model, data.x, data.y, Standard(), clipping(bound)) is not None:
+        if find_error(model, data.x, data.y, Standard(), clipping(bound)) is not None:
             continue
         taken.append(kind)
         weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -162,7 +162,7 @@ def test_each_layer_trains_by_a_clipping_that_is_named(name):
         rounding = 2e-2 if name == "mixed precision" else 1e-3  # passes in bfloat16 depend on the batch's size
         torch.testing.assert_close(moved, naive(made(name), data, bound), atol=rounding, rtol=rounding)
     assert "RowByRow" in taken
-    said = refused(made(name), Ghost)
+    said = refused(made(name), GhostClipping)
     assert (said is None) == ("Ghost" in taken)
     if said is not None:
         assert "\n" not in said
@@ -171,7 +171,9 @@ def test_each_layer_trains_by_a_clipping_that_is_named(name):
 
 @pytest.mark.parametrize(("name", "instead"), [("LSTM", "DPLSTM for LSTM"), ("attention", "DPMultiheadAttention for")])
 def test_the_layer_that_opacus_has_instead_is_named(name, instead):
-    assert re.search(rf"use clipping RowByRow, or build .*{instead}.*\(opacus\.layers\)", refused(made(name), Flat))
+    assert re.search(
+        rf"use clipping RowByRow, or build .*{instead}.*\(opacus\.layers\)", refused(made(name), FlatClipping)
+    )
 
 
 @pytest.mark.parametrize("clipping", CLIPPINGS.values())
@@ -218,6 +220,6 @@ def test_float64_trains_by_the_same_noise():
     for model in (made("positions"), made("positions").double()):
         model.how = double if next(model.parameters()).dtype == torch.float64 else itself
         fit = Fit(epochs=1, batch_size=8, momentum=0.0)
-        fit(model, rows(), DPSGD(noise_multiplier=1.0, clipping=RowByRow()), generator=seed(0))
+        fit(model, rows(), DPSGD(noise_multiplier=1.0, clipping=RowByRowClipping()), generator=seed(0))
         ends.append(nn.utils.parameters_to_vector(model.parameters()).detach().double())
     torch.testing.assert_close(*ends, atol=1e-5, rtol=1e-5)

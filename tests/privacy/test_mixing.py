@@ -16,9 +16,9 @@ from torch.nn.utils import prune
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import Fit
-from aisec_lab.privacy import DPSGD, Flat, Ghost, RowByRow
+from aisec_lab.privacy import DPSGD, FlatClipping, GhostClipping, RowByRowClipping
 from aisec_lab.privacy.federated import Federation
-from aisec_lab.privacy.mixing import refuse_mixing
+from aisec_lab.privacy.mixing import check_per_sample
 
 WIDTH = 6
 
@@ -164,7 +164,7 @@ def models(operators):
 
 
 def fit(model, rows):
-    course = DPSGD(noise_multiplier=1.0, clipping=RowByRow())
+    course = DPSGD(noise_multiplier=1.0, clipping=RowByRowClipping())
     return Fit(epochs=1, batch_size=8)(model, rows, course, generator=seed(1))
 
 
@@ -345,7 +345,7 @@ TURNS = {
 }
 
 
-@pytest.mark.parametrize("clipping", [Ghost(), Flat()], ids=["Ghost", "Flat"])
+@pytest.mark.parametrize("clipping", [GhostClipping(), FlatClipping()], ids=["Ghost", "Flat"])
 @pytest.mark.parametrize("hooked", [False, True])
 @pytest.mark.parametrize("name", TURNS)
 def test_no_backward_pass_that_mixes_rows_trains(name, hooked, clipping, rows):
@@ -379,7 +379,7 @@ def test_all_that_is_published_is_the_same_whatever_a_row_holds(row, value, name
     for data in (rows, Dataset(x, rows.y, rows.classes, rows.name)):
         torch.manual_seed(0)
         model = Model(APART[name], "between", 1.0, False, nn.LayerNorm(WIDTH))
-        course = DPSGD(noise_multiplier=0.0, clipping=Ghost(1e-30))
+        course = DPSGD(noise_multiplier=0.0, clipping=GhostClipping(1e-30))
         Fit(epochs=1, batch_size=8, momentum=0.0)(model, data, course, generator=seed(1))
         states.append(model.state_dict())
     assert all((states[0][key] - states[1][key]).abs().max() < 1e-25 for key in states[0])
@@ -408,28 +408,28 @@ def test_the_layer_is_named(name):
     make, message = LAYERS[name]
     model = nn.Sequential(make(), First(), nn.Flatten(), nn.Linear(20, 2))
     with pytest.raises(ValueError, match=message):
-        refuse_mixing(model, torch.rand(2, 5, 4), 8)
+        check_per_sample(model, torch.rand(2, 5, 4), 8)
 
 
 @pytest.mark.parametrize("make", [lambda: nn.LSTM(4, 4, batch_first=True), lambda: nn.GRU(4, 4, batch_first=True)])
 def test_layers_that_go_along_a_row_pass(make):
     model = nn.Sequential(make(), First(), nn.Flatten(), nn.Linear(20, 2))
     before = copy.deepcopy(model.state_dict())
-    refuse_mixing(model, torch.rand(2, 5, 4), 8)
+    check_per_sample(model, torch.rand(2, 5, 4), 8)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 def test_words_are_tried_with_other_words():
     """Whole numbers between the ends of those that there are."""
     words = torch.tensor([[0, 5, 3], [2, 1, 4]])
-    refuse_mixing(nn.Sequential(nn.Embedding(6, 4), nn.Flatten(), nn.Linear(12, 2)), words, 8)
+    check_per_sample(nn.Sequential(nn.Embedding(6, 4), nn.Flatten(), nn.Linear(12, 2)), words, 8)
 
     class Mean(nn.Module):
         def forward(self, x):
             return x - x.mean(0)
 
     with pytest.raises(ValueError, match=r"1 \(Mean\) mixes the rows"):
-        refuse_mixing(nn.Sequential(nn.Embedding(6, 4), Mean(), nn.Flatten(), nn.Linear(12, 2)), words, 8)
+        check_per_sample(nn.Sequential(nn.Embedding(6, 4), Mean(), nn.Flatten(), nn.Linear(12, 2)), words, 8)
 
 
 @pytest.mark.parametrize("hook", [nn.utils.weight_norm, partial(prune.l1_unstructured, name="weight", amount=0.5)])
@@ -439,7 +439,9 @@ def test_weights_that_hooks_compute_are_trained(hook, rows):
     hook(layer)
     model(rows.x)
     before = layer.bias.detach().clone()
-    Fit(epochs=1, batch_size=8)(model, rows, DPSGD(noise_multiplier=1.0, clipping=RowByRow()), generator=seed(1))
+    Fit(epochs=1, batch_size=8)(
+        model, rows, DPSGD(noise_multiplier=1.0, clipping=RowByRowClipping()), generator=seed(1)
+    )
     assert not torch.equal(layer.bias, before)
 
 
@@ -447,11 +449,11 @@ def test_what_a_pass_changes_or_nobody_can_copy_is_refused():
     """The vectors of spectral norm; a lock."""
     model = nn.Sequential(nn.utils.spectral_norm(nn.Linear(4, 3)))
     with pytest.raises(ValueError, match="changes in a forward pass"):
-        refuse_mixing(model, torch.rand(2, 4), 8)
+        check_per_sample(model, torch.rand(2, 4), 8)
     model = nn.Sequential(nn.Linear(4, 3))
     model.lock = threading.Lock()
     with pytest.raises(ValueError, match=r"cannot be copied, and is tried on a copy \(cannot pickle .*lock"):
-        refuse_mixing(model, torch.rand(2, 4), 8)
+        check_per_sample(model, torch.rand(2, 4), 8)
 
 
 def test_a_frozen_backbone_keeps_its_statistics(rows):
@@ -461,7 +463,7 @@ def test_a_frozen_backbone_keeps_its_statistics(rows):
     backbone(rows.x)
     model = nn.Sequential(backbone.requires_grad_(False), nn.Linear(8, 3))
     before = copy.deepcopy(model.state_dict())
-    for course in (DPSGD(noise_multiplier=1.0), DPSGD(noise_multiplier=1.0, clipping=RowByRow()), Standard()):
+    for course in (DPSGD(noise_multiplier=1.0), DPSGD(noise_multiplier=1.0, clipping=RowByRowClipping()), Standard()):
         Fit(epochs=1, batch_size=8)(model, rows, course, generator=seed(1))
     after = model.state_dict()
     assert [name for name in before if not torch.equal(before[name], after[name])] == ["1.weight", "1.bias"]

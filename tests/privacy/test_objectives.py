@@ -11,8 +11,8 @@ from torch.optim import SGD
 from aisec_lab.data import Dataset, TargetDataset
 from aisec_lab.models import MLP, Fit
 from aisec_lab.models.fit import Losses
-from aisec_lab.models.stack import Stack
-from aisec_lab.privacy import DPSGD, Flat, Ghost, RowByRow, fit_privately_together
+from aisec_lab.models.stack import ModelStack
+from aisec_lab.privacy import DPSGD, FlatClipping, GhostClipping, RowByRowClipping, fit_private_stack
 from aisec_lab.privacy.federated import Local
 
 N, WIDTH = 60, 4
@@ -42,7 +42,7 @@ def network(outputs):
     return nn.Sequential(nn.Linear(WIDTH, 6), nn.Tanh(), nn.Linear(6, outputs))
 
 
-@pytest.mark.parametrize("clipping", [Flat, Ghost, RowByRow])
+@pytest.mark.parametrize("clipping", [FlatClipping, GhostClipping, RowByRowClipping])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_is_the_sum_of_the_cut_gradients(kind, clipping):
     """Row by row through a slow second implementation; some are cut and some are not."""
@@ -108,7 +108,7 @@ MIXING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("clipping", [Ghost(), RowByRow()], ids=repr)
+@pytest.mark.parametrize("clipping", [GhostClipping(), RowByRowClipping()], ids=repr)
 @pytest.mark.parametrize("name", MIXING)
 def test_no_objective_that_mixes_rows_trains(name, clipping):
     """Whatever it is made of; not a weight moves, and the objective is as it was."""
@@ -137,9 +137,9 @@ def test_where_another_objective_is_not_taken_it_is_refused(tmp_path):
     course = DPSGD(noise_multiplier=1.0, objective=squared)
     with pytest.raises(ValueError, match="make the objective and stop frozen dataclasses"):
         Fit(epochs=1)(network(1), NUMBERS, course, generator=seed(0), resume=tmp_path / "run")
-    stack = Stack(MLP(hidden=(3,)), (WIDTH,), 3, [seed(0)])
+    stack = ModelStack(MLP(hidden=(3,)), (WIDTH,), 3, [seed(0)])
     with pytest.raises(ValueError, match="with the objective Standard"):
-        fit_privately_together(stack, CLASSES, torch.ones(1, N).bool(), course, fit=Fit(), generators=[seed(0)])
+        fit_private_stack(stack, CLASSES, torch.ones(1, N).bool(), course, fit=Fit(), generators=[seed(0)])
 
 
 def test_a_client_follows_the_objective_of_its_promise():
@@ -150,7 +150,7 @@ def test_a_client_follows_the_objective_of_its_promise():
         def __call__(self, model, x, y, *, generator):
             return squared(model, x, y, generator=generator)
 
-    privacy = DPSGD(noise_multiplier=0.0, delta=1e-3, objective=Squared(), clipping=Ghost(1e6))
+    privacy = DPSGD(noise_multiplier=0.0, delta=1e-3, objective=Squared(), clipping=GhostClipping(1e6))
     local = Local(batch_size=N, learning_rate=1.0, privacy=privacy)
     model = network(1)
     update = local(model, NUMBERS, rounds=1, generator=seed(0))

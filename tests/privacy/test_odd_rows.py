@@ -13,13 +13,13 @@ from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import MLP, Fit
 from aisec_lab.models.fit import Losses
-from aisec_lab.models.stack import Stack
-from aisec_lab.privacy import DPSGD, Adaptive, Flat, Ghost, PerLayer, RowByRow
+from aisec_lab.models.stack import ModelStack
+from aisec_lab.privacy import DPSGD, AdaptiveClipping, FlatClipping, GhostClipping, PerLayerClipping, RowByRowClipping
 from aisec_lab.privacy.federated import ClientLevel
-from aisec_lab.privacy.stacked import private_together
+from aisec_lab.privacy.stacked import private_stack_step
 from aisec_lab.privacy.watch import Tally
 
-CLIPPINGS = [Flat, PerLayer, Adaptive, Ghost, RowByRow]
+CLIPPINGS = [FlatClipping, PerLayerClipping, AdaptiveClipping, GhostClipping, RowByRowClipping]
 ODD = [math.nan, math.inf, -math.inf, 3e38, -1e30, 1e20, 1e-40, 1e-23, 0.0]
 NORM = 0.1
 
@@ -97,12 +97,12 @@ class Root(nn.Module):
 @pytest.mark.parametrize("odd", ODD)
 def test_a_row_of_a_stack_moves_its_members_by_no_more(odd):
     """The same for many networks together: without noise, a row more or less."""
-    stack = Stack(MLP(hidden=(3,)), (4,), 2, [seed(0), seed(1)])
+    stack = ModelStack(MLP(hidden=(3,)), (4,), 2, [seed(0), seed(1)])
     x = torch.rand(2, 5, 4, generator=seed(2))
     x[:, 2] = odd
     sums = []
     for there in (torch.ones(2, 5), torch.ones(2, 5).index_fill(1, torch.tensor([2]), 0)):
-        private_together(
+        private_stack_step(
             stack, x, torch.zeros(2, 5).long(), there, norm=NORM, noise=0.0, expected=1.0, generators=[seed(0), seed(1)]
         )
         sums.append(torch.cat([weight.grad.flatten(1) for weight in stack.parameters()], 1))

@@ -8,13 +8,13 @@ import torch
 from scipy.stats import norm
 from torch import nn
 
-from aisec_lab.attacks.inference.informed import Likelihood, Watched
+from aisec_lab.attacks.inference.informed import BayesReconstruction, GradientRecorder
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.evaluation import clopper_pearson
 from aisec_lab.models import Fit
 from aisec_lab.privacy.accounting import SampledGaussian, epsilon
-from aisec_lab.privacy.clipping import Ghost
+from aisec_lab.privacy.clipping import GhostClipping
 from aisec_lab.privacy.dp_sgd import DPSGD
 from aisec_lab.privacy.reconstruction import (
     estimated_success,
@@ -143,7 +143,7 @@ def test_our_own_training_keeps_to_its_bound_and_no_better(noise, honest):
     x, y = opposite(3)
     candidates, classes = x[-1:].repeat(2, 1), torch.tensor([0, 1])
     fit = Fit(epochs=steps, batch_size=len(x), learning_rate=0.1, weight_decay=0, momentum=0)
-    course = DPSGD(noise_multiplier=sigma, clipping=Ghost(bound))
+    course = DPSGD(noise_multiplier=sigma, clipping=GhostClipping(bound))
     mechanism = course.mechanism(fit, len(x))
     right = 0
     for run in range(runs):
@@ -151,11 +151,11 @@ def test_our_own_training_keeps_to_its_bound_and_no_better(noise, honest):
         model = nn.Sequential(nn.Flatten(), nn.Linear(6, 2, bias=False))
         nn.init.zeros_(model[1].weight)
         with course.stepping(model, noise * sigma, len(x), seed(run)) as step:
-            watched = Watched(model, step, len(x), bound, x[-1:])
+            watched = GradientRecorder(model, step, len(x), bound, x[-1:])
             rows = Dataset(x, y.clone(), ("0", "1"), "opposite")
             fit(model, rows, Standard(), step=watched, generator=seed(run))
         assert len(watched.looks) == mechanism.steps
-        scores = Likelihood(mechanism.q, mechanism.sigma, bound)(model, watched.looks, candidates, classes)
+        scores = BayesReconstruction(mechanism.q, mechanism.sigma, bound)(model, watched.looks, candidates, classes)
         right += int(scores.argmax() == y[-1])
     limit = success_bound([mechanism], 1 / 2)
     assert limit == pytest.approx(norm.cdf(math.sqrt(steps) / sigma), abs=1e-3)

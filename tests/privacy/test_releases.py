@@ -15,13 +15,20 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from aisec_lab.privacy.auditing.canaries import CanaryAudit, from_gaussian, from_rates
-from aisec_lab.privacy.noise import Noise
+from aisec_lab.privacy.noise import ReleaseNoise
 from aisec_lab.privacy.numeric import PARTS, GroupMeans, Mean, Quantiles
 from aisec_lab.privacy.releases import Count, CrossTable, Histogram, consistent, whole
 
 LEVEL = 1e-6
 DRAWS = 10_000
-NOISES = [Noise(1.0), Noise(0.2), Noise(4.0), Noise(1.0, 1e-5), Noise(6.0, 1e-3), Noise(1.0, unit=8)]
+NOISES = [
+    ReleaseNoise(1.0),
+    ReleaseNoise(0.2),
+    ReleaseNoise(4.0),
+    ReleaseNoise(1.0, 1e-5),
+    ReleaseNoise(6.0, 1e-3),
+    ReleaseNoise(1.0, unit=8),
+]
 
 
 def seed(number):
@@ -65,7 +72,7 @@ def test_noise_has_its_law(noise):
     np.testing.assert_allclose(expected, np.abs(np.arange(-2000, 2001)) @ many, rtol=1e-9)
 
 
-@pytest.mark.parametrize("noise", [*NOISES, Noise(0.5, unit=PARTS), Noise(0.5, 1e-5, PARTS)], ids=repr)
+@pytest.mark.parametrize("noise", [*NOISES, ReleaseNoise(0.5, unit=PARTS), ReleaseNoise(0.5, 1e-5, PARTS)], ids=repr)
 def test_simulated_noise_is_like_the_released(noise):
     """The Kolmogorov-Smirnov test of two samples, which is conservative where values tie, at any scale."""
     zeros = np.zeros(DRAWS, dtype=np.int64)
@@ -84,7 +91,7 @@ def test_simulated_noise_is_like_the_released(noise):
 @pytest.mark.parametrize(("epsilon", "delta"), [(0.1, 0), (1, 0), (8, 0), (0.1, 1e-6), (1, 1e-5), (4, 1e-4)])
 def test_the_scale_keeps_the_promise(epsilon, delta, unit):
     """By OpenDP's own map, and by the sum that defines delta at epsilon; with half the scale neither holds."""
-    noise = Noise(epsilon, delta, unit)
+    noise = ReleaseNoise(epsilon, delta, unit)
     promise = (epsilon, delta) if delta else epsilon
     assert noise._mechanism(noise.scale).check(unit, promise)
     assert not noise._mechanism(noise.scale / 2).check(unit, promise)
@@ -225,7 +232,11 @@ def test_quantiles_err_by_the_stated_share_of_rows():
     )  # no wider than its noise and the two bins at its ends
 
 
-@pytest.mark.parametrize("noise", [Noise(0.3), Noise(1.0), Noise(3.0), Noise(8.0), Noise(1.0, 1e-4)], ids=repr)
+@pytest.mark.parametrize(
+    "noise",
+    [ReleaseNoise(0.3), ReleaseNoise(1.0), ReleaseNoise(3.0), ReleaseNoise(8.0), ReleaseNoise(1.0, 1e-4)],
+    ids=repr,
+)
 @pytest.mark.parametrize(("few", "many"), [(1, 1), (3, 17), (32, 32), (1, 63)])
 def test_tails_of_sums_are_not_understated(noise, few, many):
     """0.75 of `few` draws less 0.25 of `many`, against the exact law by convolution."""
@@ -254,8 +265,8 @@ def test_an_audit_finds_no_more_than_is_promised(delta, conversion, monkeypatch)
 
     honest = found(LEVEL)
     assert honest <= 1
-    right = Noise.scale.func
-    monkeypatch.setattr(Noise, "scale", property(lambda noise: right(noise) / 2))
+    right = ReleaseNoise.scale.func
+    monkeypatch.setattr(ReleaseNoise, "scale", property(lambda noise: right(noise) / 2))
     assert found(0.01) > max(1, honest)  # at this level, that it is missed is as improbable as LEVEL
 
 
@@ -282,8 +293,8 @@ def test_the_number_of_rows_costs_a_mean_nothing():
 def test_the_book_is_asked_before_noise_is_drawn(query, monkeypatch):
     """A book that refuses leaves nothing drawn; rows that are refused are not charged; a simulation is free."""
     drawn = []
-    real = Noise.added
-    monkeypatch.setattr(Noise, "added", lambda noise, cells: drawn.append(noise) or real(noise, cells))
+    real = ReleaseNoise.added
+    monkeypatch.setattr(ReleaseNoise, "added", lambda noise, cells: drawn.append(noise) or real(noise, cells))
     charges, data, statistic = [], query.columns(50), query.make(0.5, 1e-3)
 
     def book(*charge):

@@ -4,13 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from aisec_lab.attacks.inference.coins import inclusion_coins
+from aisec_lab.attacks.inference.coins import inclusion_mask
 from aisec_lab.data import Dataset
 from aisec_lab.models import MLP, Fit
-from aisec_lab.models.stacked import Stack
-from aisec_lab.privacy.clipping import Flat, Ghost, PerLayer
+from aisec_lab.models.stacked import ModelStack
+from aisec_lab.privacy.clipping import FlatClipping, GhostClipping, PerLayerClipping
 from aisec_lab.privacy.dp_sgd import DPSGD
-from aisec_lab.privacy.stacked import fit_privately_together, mechanism_of_a_member, poisson_steps, private_together
+from aisec_lab.privacy.stacked import fit_private_stack, mechanism_of_a_member, poisson_steps, private_stack_step
 
 ARCHITECTURE = MLP(hidden=(6, 5))
 FIT = Fit(epochs=3, batch_size=20, momentum=0.0, learning_rate=0.1, weight_decay=0.0)
@@ -46,11 +46,11 @@ def by_hand(member, x, y, norm):
 @pytest.mark.parametrize("norm", [0.3, 1.5, 1e6])
 def test_the_gradient_is_the_sum_of_cut_ones(norm, rows):
     """Row by row; batches of different sizes, one of them empty; padding has no part in it."""
-    stack = Stack(ARCHITECTURE, rows.shape, 3, seeds(10, 3)).double()
+    stack = ModelStack(ARCHITECTURE, rows.shape, 3, seeds(10, 3)).double()
     sizes, expected, cut = (7, 4, 0), 5.0, []
     x, y = rows.x[:21].view(3, 7, 4).double(), rows.y[:21].view(3, 7)
     there = torch.arange(7) < torch.tensor(sizes)[:, None]
-    private_together(stack, x, y, there, norm=norm, noise=0.0, expected=expected, generators=seeds(0, 3))
+    private_stack_step(stack, x, y, there, norm=norm, noise=0.0, expected=expected, generators=seeds(0, 3))
     for k, size in enumerate(sizes):
         totals, lengths = by_hand(stack.unstacked(k).double(), x[k, :size], y[k, :size], norm) if size else ([], None)
         cut += [] if lengths is None else (lengths > norm).tolist()
@@ -64,12 +64,12 @@ def test_the_gradient_is_the_sum_of_cut_ones(norm, rows):
 
 def test_the_noise_has_its_size_and_is_each_members_own(rows):
     """Standard deviation noise / expected in every weight and bias, from the member's generator alone."""
-    stack = Stack(MLP(hidden=(80,)), rows.shape, 3, seeds(10, 3))
+    stack = ModelStack(MLP(hidden=(80,)), rows.shape, 3, seeds(10, 3))
     nobody = torch.zeros(3, 1, dtype=torch.bool)
     drawn = []
     for generators in (seeds(0, 3), seeds(0, 3), [seed(9), seed(1), seed(2)]):
         x, y = rows.x[:3, None], rows.y[:3, None]
-        private_together(stack, x, y, nobody, norm=1.0, noise=6.0, expected=4.0, generators=generators)
+        private_stack_step(stack, x, y, nobody, norm=1.0, noise=6.0, expected=4.0, generators=generators)
         drawn.append(torch.cat([parameter.grad.flatten(1) for parameter in stack.parameters()], dim=1))
     assert torch.equal(drawn[0], drawn[1])
     assert torch.equal(drawn[0][1:], drawn[2][1:])
@@ -104,38 +104,36 @@ def test_every_row_joins_by_a_chance_of_its_own():
 
 
 def test_a_member_does_not_depend_on_its_neighbours(rows):
-    included = inclusion_coins(4, 100, generator=seed(1))
+    included = inclusion_mask(4, 100, generator=seed(1))
     outcomes = []
     for chosen in ([3], [0, 1, 2, 3]):
-        stack = Stack(ARCHITECTURE, rows.shape, 3, [seed(10 + k) for k in chosen])
+        stack = ModelStack(ARCHITECTURE, rows.shape, 3, [seed(10 + k) for k in chosen])
         generators = [seed(20 + k) for k in chosen]
-        fit_privately_together(
-            stack, rows, included[chosen], DPSGD(noise_multiplier=1.0), fit=FIT, generators=generators
-        )
+        fit_private_stack(stack, rows, included[chosen], DPSGD(noise_multiplier=1.0), fit=FIT, generators=generators)
         outcomes.append(torch.cat([p.detach().flatten() for p in stack.unstacked(len(chosen) - 1).parameters()]))
     assert torch.allclose(*outcomes, atol=1e-5)
 
 
 def test_it_learns_with_clipping_alone_and_loses_it_to_noise(rows):
-    included = inclusion_coins(4, 100, generator=seed(1))
+    included = inclusion_mask(4, 100, generator=seed(1))
     loss = {}
     for sigma in (0.0, 50.0):
-        stack = Stack(ARCHITECTURE, rows.shape, 3, seeds(10, 4))
-        private = DPSGD(noise_multiplier=sigma, clipping=Flat(1.0))
+        stack = ModelStack(ARCHITECTURE, rows.shape, 3, seeds(10, 4))
+        private = DPSGD(noise_multiplier=sigma, clipping=FlatClipping(1.0))
         fit = Fit(epochs=60, batch_size=20, learning_rate=0.02)
-        loss[sigma] = fit_privately_together(stack, rows, included, private, fit=fit, generators=seeds(20, 4))
+        loss[sigma] = fit_private_stack(stack, rows, included, private, fit=fit, generators=seeds(20, 4))
     assert (loss[0.0] < 0.5).all()
     assert (loss[50.0] > 0.8).all()
 
 
 def test_what_a_stack_cannot_do_is_refused(rows):
-    stack, included = Stack(ARCHITECTURE, rows.shape, 3, seeds(10, 2)), inclusion_coins(2, 100, generator=seed(1))
+    stack, included = ModelStack(ARCHITECTURE, rows.shape, 3, seeds(10, 2)), inclusion_mask(2, 100, generator=seed(1))
     for private in (
-        DPSGD(noise_multiplier=1.0, clipping=PerLayer()),
-        DPSGD(noise_multiplier=1.0, clipping=Ghost(), release=True),
+        DPSGD(noise_multiplier=1.0, clipping=PerLayerClipping()),
+        DPSGD(noise_multiplier=1.0, clipping=GhostClipping(), release=True),
     ):
         with pytest.raises(ValueError, match="Flat or Ghost clipping and not for release"):
-            fit_privately_together(stack, rows, included, private, fit=FIT, generators=seeds(0, 2))
+            fit_private_stack(stack, rows, included, private, fit=FIT, generators=seeds(0, 2))
     with pytest.raises(ValueError, match="needs at least batch_size = 60 rows, got 50"):
         mechanism_of_a_member(DPSGD(noise_multiplier=1.0), Fit(batch_size=60), 100)
     with pytest.raises(ValueError, match="below 1/50 rows, got 0.02"):

@@ -8,7 +8,7 @@ from torch import nn
 
 from aisec_lab.data import Dataset
 from aisec_lab.models import Fit
-from aisec_lab.privacy import DPSGD, RowByRow, epsilons
+from aisec_lab.privacy import DPSGD, RowByRowClipping, epsilons
 from aisec_lab.privacy.federated import Local
 
 ROWS, BATCH = 50, 8
@@ -127,7 +127,7 @@ def test_an_interruption_leaves_whole_epochs(at, release, tmp_path, monkeypatch)
 
 def test_training_on_spends_beside():
     """Two calls are two mechanisms: together more than either, and less than their sum."""
-    course, model = DPSGD(noise_multiplier=1.0, delta=1e-3, clipping=RowByRow()), network()
+    course, model = DPSGD(noise_multiplier=1.0, delta=1e-3, clipping=RowByRowClipping()), network()
     first, then = FIT, Fit(epochs=2, batch_size=BATCH)
     spent = [course.spent(fit, ROWS, fit(model, DATA, course, generator=seed(1))) for fit in (first, then)]
     alone = [told([one]) for one in spent]

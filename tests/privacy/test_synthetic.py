@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from aisec_lab.privacy.noise import Noise
+from aisec_lab.privacy.noise import ReleaseNoise
 from aisec_lab.privacy.synthetic import Synthetic
 
 DELTA = 1e-5
@@ -209,7 +209,7 @@ def test_rho_is_one_that_opendp_can_split(epsilon, columns):
         return _mst._make_mst_select(*space, moved, chosen, edges, model).map(moved) <= chosen
 
     assert kept(synthetic.rho)
-    assert synthetic.rho == pytest.approx(1 / (2 * Noise(epsilon, DELTA).scale ** 2), rel=1e-6)
+    assert synthetic.rho == pytest.approx(1 / (2 * ReleaseNoise(epsilon, DELTA).scale ** 2), rel=1e-6)
     if columns > 2:  # else no rounding can matter
         assert not all(kept(synthetic.rho * (1 - part * 1e-9)) for part in range(1, 30))
 
@@ -217,4 +217,4 @@ def test_rho_is_one_that_opendp_can_split(epsilon, columns):
 def test_noise_that_is_stated_is_the_noise_of_one_draw():
     """Half the noise has four times the rho."""
     one = Synthetic(1.0, DELTA, CATEGORIES).rho
-    assert one * 2 * Noise(1.0, DELTA).scale ** 2 == pytest.approx(1)
+    assert one * 2 * ReleaseNoise(1.0, DELTA).scale ** 2 == pytest.approx(1)

@@ -9,8 +9,18 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from aisec_lab.trust import ENTRIES, HEAD, Change, Entry, Head, Ledger, Verdict, read_signing_key, verify
-from aisec_lab.trust.merkle import Tree
+from aisec_lab.trust import (
+    ENTRIES,
+    HEAD,
+    Ledger,
+    LedgerChange,
+    LedgerEntry,
+    LedgerHead,
+    VerificationResult,
+    read_signing_key,
+    verify,
+)
+from aisec_lab.trust.merkle import MerkleTree
 from aisec_lab.trust.records import canonical
 
 STRANGER = Ed25519PrivateKey.generate()  # has no part in any ledger here
@@ -21,9 +31,9 @@ class Copy(NamedTuple):
 
     entries: bytes
     head: bytes
-    kept: Head | None = None
+    kept: LedgerHead | None = None
 
-    def verdict(self, folder: Path, key: Ed25519PublicKey) -> Verdict:
+    def verdict(self, folder: Path, key: Ed25519PublicKey) -> VerificationResult:
         """Lay it down and verify it."""
         for name, content in ((ENTRIES, self.entries), (HEAD, self.head)):
             (folder / name).unlink(missing_ok=True)  # ext4 writes a truncated file out at once: ten times as slow
@@ -43,11 +53,13 @@ class Original:
     def public(self) -> Ed25519PublicKey:
         return self.key.public_key()
 
-    def kept(self, size: int) -> Head:
+    def kept(self, size: int) -> LedgerHead:
         """The head of that size."""
-        return Head.parse(self.heads[size].removesuffix(b"\n"))
+        return LedgerHead.parse(self.heads[size].removesuffix(b"\n"))
 
-    def copy(self, lines: list[bytes] | tuple[bytes, ...], size: int | None = None, kept: Head | None = None) -> Copy:
+    def copy(
+        self, lines: list[bytes] | tuple[bytes, ...], size: int | None = None, kept: LedgerHead | None = None
+    ) -> Copy:
         """These lines under the head of `size`, the last one where none is given."""
         return Copy(joined(lines), self.heads[len(self.lines) if size is None else size], kept)
 
@@ -73,16 +85,16 @@ def written(folder: Path, size: int) -> Original:
     for index in range(size):
         name = ("data/digits", "data/mnist", "models/standard-0")[index % 3]
         why = f"the reason of entry {index}, in König's words"
-        ledger.append(Change("Ada <ada@localhost>", "accept", name, why, after=f"{index:064x}"), key)
+        ledger.append(LedgerChange("Ada <ada@localhost>", "accept", name, why, after=f"{index:064x}"), key)
         heads.append((ledger.folder / HEAD).read_bytes())
     return Original(ledger.read().lines, tuple(heads), key)
 
 
 def resigned(original: Original, lines: list[bytes], key: Ed25519PrivateKey) -> Copy:
     """The same contents as a history of `key`: indices, roots and signatures made anew."""
-    tree = Tree()
+    tree = MerkleTree()
     for line in lines:
-        entry = replace(Entry.parse(line), index=tree.size, root=tree.root.hex())
+        entry = replace(LedgerEntry.parse(line), index=tree.size, root=tree.root.hex())
         tree.add(entry.signed(key).line())
         lines[tree.size - 1] = entry.signed(key).line()
     head = replace(original.kept(len(original.lines)), size=tree.size, root=tree.root.hex()).signed(key)
@@ -137,7 +149,7 @@ def insert_copy(original: Original, random: Random) -> Copy:
 
 def insert_forged(original: Original, random: Random) -> Copy:
     lines, index = list(original.lines), random.randrange(len(original.lines) + 1)
-    entry = replace(Entry.parse(lines[0]), index=index, root=Tree(lines[:index]).root.hex(), why="forged")
+    entry = replace(LedgerEntry.parse(lines[0]), index=index, root=MerkleTree(lines[:index]).root.hex(), why="forged")
     lines.insert(index, entry.signed(STRANGER).line() if random.random() < 0.5 else entry.line())
     return original.copy(lines)
 
@@ -184,7 +196,7 @@ def older_head(original: Original, random: Random) -> Copy:
 def rewrite_with_the_key(original: Original, random: Random) -> Copy:
     """Only a head kept elsewhere shows it, and not which entry it was."""
     lines, index = list(original.lines), random.randrange(len(original.lines))
-    lines[index] = replace(Entry.parse(lines[index]), why="a better story").line()
+    lines[index] = replace(LedgerEntry.parse(lines[index]), why="a better story").line()
     return resigned(original, lines, original.key)._replace(kept=original.kept(random.randint(index + 1, len(lines))))
 
 

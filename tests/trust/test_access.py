@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from aisec_lab.trust.access import ACTIONS, Access, Refusal
+from aisec_lab.trust.access import ACTIONS, Access, AccessRefusal
 from tests.clone import ROOT
 
 POLICY = ROOT / "configs" / "access"
@@ -92,7 +92,7 @@ def test_the_nearest_rules_come_with_what_they_miss(access: Access) -> None:
 
 def test_a_refusal_is_recorded_before_it_is_raised() -> None:
     """Once each, and nothing for what is granted; the error is one line that says who may."""
-    seen: list[Refusal] = []
+    seen: list[AccessRefusal] = []
     access = Access(POLICY, seen.append)
     access.enforce("steward", "write", "data/digits")
     assert seen == []
@@ -102,13 +102,13 @@ def test_a_refusal_is_recorded_before_it_is_raised() -> None:
         access.enforce("researcher", "write", "data/digits")
     with pytest.raises(PermissionError, match=r"\(nobody may\)"):
         access.enforce("auditor", "write", "ledger")
-    assert seen == [Refusal("researcher", "write", "data/digits"), Refusal("auditor", "write", "ledger")]
+    assert seen == [AccessRefusal("researcher", "write", "data/digits"), AccessRefusal("auditor", "write", "ledger")]
 
 
 def test_a_refusal_that_cannot_be_recorded_is_still_one() -> None:
     """The ledger's error comes through in its place."""
 
-    def full(refusal: Refusal) -> None:
+    def full(refusal: AccessRefusal) -> None:
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
@@ -131,7 +131,7 @@ def test_an_object_is_a_plain_name(obj: str, access: Access) -> None:
 ])  # fmt: skip
 def test_a_misspelt_name_is_no_refusal_but_an_error(question: tuple[str, str, str], message: str) -> None:
     """Nothing is recorded against anybody."""
-    seen: list[Refusal] = []
+    seen: list[AccessRefusal] = []
     with pytest.raises(ValueError, match=message):
         Access(POLICY, seen.append).enforce(*question)
     assert seen == []

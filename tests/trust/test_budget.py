@@ -12,7 +12,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from aisec_lab.privacy.accounting import Mechanism, SampledGaussian, Statement
+from aisec_lab.privacy.accounting import Mechanism, PrivacyStatement, SampledGaussian
 from aisec_lab.trust import budget
 from aisec_lab.trust.budget import Account, BudgetBook, Charge
 
@@ -29,13 +29,13 @@ def book(tmp_path: Path) -> BudgetBook:
 
 
 def release(name: str, epsilon: float, delta: float = 0.0) -> Charge:
-    return Charge(name, (Statement(epsilon, delta),))
+    return Charge(name, (PrivacyStatement(epsilon, delta),))
 
 
 def test_the_file_says_who_spent_what(book: BudgetBook) -> None:
     """For git: sorted, and nothing that another day or machine would write otherwise."""
     run = SampledGaussian(1, 20.0, 4)
-    account = book.charge("data/adult", ONE, Charge("train", (run, Statement(0.1))))
+    account = book.charge("data/adult", ONE, Charge("train", (run, PrivacyStatement(0.1))))
     alone = account.charges[0].alone
     assert json.loads(book.path.read_text()) == {
         "schema": 1,
@@ -63,7 +63,7 @@ def test_the_file_says_who_spent_what(book: BudgetBook) -> None:
     other = BudgetBook(book.path.with_name("other.json"))
     for name, sha256 in (("data/zoo", TWO), ("data/adult", ONE)):
         other.open(name, Account(sha256, 1000, 1.0, DELTA))
-    other.charge("data/adult", ONE, Charge("train", (run, Statement(0.1))))
+    other.charge("data/adult", ONE, Charge("train", (run, PrivacyStatement(0.1))))
     book.open("data/zoo", Account(TWO, 1000, 1.0, DELTA))
     assert book.path.read_bytes() == other.path.read_bytes()
 

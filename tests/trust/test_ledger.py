@@ -19,12 +19,12 @@ from aisec_lab.trust import (
     HEAD,
     PUBLIC_KEY,
     RECORDED,
-    Change,
-    Entry,
-    Head,
     Ledger,
+    LedgerChange,
+    LedgerEntry,
+    LedgerHead,
     check_proof,
-    fault_of_proof,
+    find_proof_error,
     read_head,
     read_signing_key,
     read_verifying_key,
@@ -50,17 +50,17 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 @pytest.fixture
-def append(ledger: Ledger, tmp_path: Path) -> Callable[..., Entry]:
+def append(ledger: Ledger, tmp_path: Path) -> Callable[..., LedgerEntry]:
     """Append to it."""
     key = read_signing_key(tmp_path / "keys/ledger.pem")
 
-    def call(name: str, action: str = "accept", **facts: Any) -> Entry:
-        return ledger.append(Change("Ada", action, name, "because", **facts), key)
+    def call(name: str, action: str = "accept", **facts: Any) -> LedgerEntry:
+        return ledger.append(LedgerChange("Ada", action, name, "because", **facts), key)
 
     return call
 
 
-def test_an_entry_says_what_was_before(ledger: Ledger, append: Callable[..., Entry]) -> None:
+def test_an_entry_says_what_was_before(ledger: Ledger, append: Callable[..., LedgerEntry]) -> None:
     """Of its own object; what changed nothing says so; what was deleted leaves nothing."""
     entries = [
         append("data/digits", after=ONE, restore="dvc:0f.dir", commit="c" * 40, config="ab"),
@@ -84,7 +84,7 @@ def test_an_entry_says_what_was_before(ledger: Ledger, append: Callable[..., Ent
         (ONE, None),
     ]
     assert [entry.index for entry in entries] == list(range(8))
-    assert [Entry.parse(line) for line in ledger.read().lines] == entries
+    assert [LedgerEntry.parse(line) for line in ledger.read().lines] == entries
     assert ledger.last("data/digits") == entries[5]
     assert ledger.last("data/other") is None
     assert (entries[0].restore, entries[0].commit, entries[0].config) == ("dvc:0f.dir", "c" * 40, "ab")
@@ -110,9 +110,9 @@ def test_an_entry_says_what_was_before(ledger: Ledger, append: Callable[..., Ent
 def test_a_change_that_could_not_be_read_back_is_refused(facts: dict[str, str], match: str) -> None:
     """Before anything is written."""
     good = {"who": "Ada Łukasz <a@b>", "action": "accept", "object": "data/digits", "why": "naïve 数字 “ok”"}
-    Change(**good)
+    LedgerChange(**good)
     with pytest.raises(ValueError, match=match):
-        Change(**good | facts)
+        LedgerChange(**good | facts)
 
 
 class Edit(NamedTuple):
@@ -182,7 +182,7 @@ def test_two_histories_of_one_key_do_not_mix(original: Original, tmp_path: Path)
     ledger = Ledger(tmp_path)
     original.copy(original.lines[:4], 4).verdict(tmp_path, original.public)
     for _ in range(8):
-        ledger.append(Change("Ada", "accept", "data/digits", "on another branch"), original.key)
+        ledger.append(LedgerChange("Ada", "accept", "data/digits", "on another branch"), original.key)
     mixed = original.copy([*original.lines[:6], *ledger.read().lines[6:]])
     verdict = mixed.verdict(tmp_path, original.public)
     assert (verdict.entry, "two histories" in str(verdict)) == (6, True)
@@ -194,8 +194,8 @@ def test_a_signature_made_for_something_else_is_none(original: Original) -> None
     """Over the same content without its kind, or with another kind."""
     head = original.kept(SIZE)
     content = canonical({name: value for name, value in vars(head).items() if name != "signature"})
-    assert replace(head, signature=original.key.sign(Head.KIND + content).hex()).is_signed(original.public)
-    for message in (content, Entry.KIND + content):
+    assert replace(head, signature=original.key.sign(LedgerHead.KIND + content).hex()).is_signed(original.public)
+    for message in (content, LedgerEntry.KIND + content):
         assert not replace(head, signature=original.key.sign(message).hex()).is_signed(original.public)
 
 
@@ -210,7 +210,7 @@ def test_files_that_are_gone_are_found(original: Original, tmp_path: Path) -> No
     (tmp_path / ENTRIES).unlink()
     assert verify(ledger, original.public).entry == 0
     with pytest.raises(ValueError, match="is gone"):
-        ledger.append(Change("Ada", "accept", "data/digits", "because"), original.key)
+        ledger.append(LedgerChange("Ada", "accept", "data/digits", "because"), original.key)
     (tmp_path / HEAD).unlink()
     with pytest.raises(FileNotFoundError, match="no ledger at"):
         verify(ledger, original.public)
@@ -291,7 +291,7 @@ def test_nothing_is_signed_over_a_ledger_that_was_tampered_with(
     copy = spoil(original)
     copy.verdict(tmp_path, original.public)
     with pytest.raises(ValueError, match=r"nothing was signed|no head"):
-        Ledger(tmp_path).append(Change("Ada", "accept", "data/digits", "because"), original.key)
+        Ledger(tmp_path).append(LedgerChange("Ada", "accept", "data/digits", "because"), original.key)
     assert ((tmp_path / ENTRIES).read_bytes(), (tmp_path / HEAD).read_bytes()) == (copy.entries, copy.head)
 
 
@@ -302,20 +302,20 @@ def test_proofs_hold_and_only_for_their_own_ledger(original: Original, tmp_path:
     for index in range(SIZE):
         proof = ledger.prove_inclusion(index)
         assert check_proof(proof)
-        assert fault_of_proof(proof, original.public, head=last) is None
-        assert "hashes" in str(fault_of_proof(proof | {"entry": proof["entry"] + " "}, original.public))
-        assert "hashes" in str(fault_of_proof(proof | {"index": (index + 1) % SIZE}, original.public))
+        assert find_proof_error(proof, original.public, head=last) is None
+        assert "hashes" in str(find_proof_error(proof | {"entry": proof["entry"] + " "}, original.public))
+        assert "hashes" in str(find_proof_error(proof | {"index": (index + 1) % SIZE}, original.public))
         for other in (proof, proof | {"old": asdict(original.kept(3))}):
-            assert "another head" in str(fault_of_proof(other, original.public, head=original.kept(3)))
-        assert "signed" in str(fault_of_proof(proof, STRANGER.public_key()))
+            assert "another head" in str(find_proof_error(other, original.public, head=original.kept(3)))
+        assert "signed" in str(find_proof_error(proof, STRANGER.public_key()))
     for size in range(SIZE + 1):
         proof = ledger.prove_consistency(original.kept(size))
-        assert fault_of_proof(proof, original.public, head=original.kept(size)) is None
+        assert find_proof_error(proof, original.public, head=original.kept(size)) is None
         for which in ("old", "head"):
             forged = proof | {which: proof[which] | {"time": "yesterday"}}
-            assert "signed" in str(fault_of_proof(forged, original.public))
+            assert "signed" in str(find_proof_error(forged, original.public))
         if size:
-            assert "another head" in str(fault_of_proof(proof, original.public, head=original.kept(size - 1)))
+            assert "another head" in str(find_proof_error(proof, original.public, head=original.kept(size - 1)))
 
 
 def test_there_is_no_proof_of_what_is_not_there(original: Original, tmp_path: Path) -> None:
@@ -345,18 +345,18 @@ def test_a_ledger_and_its_key_are_never_written_over(ledger: Ledger, tmp_path: P
     assert verify(second, read_verifying_key(ledger.folder / PUBLIC_KEY)).intact
 
 
-def test_another_kind_of_key_is_refused_and_accuses_nobody(ledger: Ledger, append: Callable[..., Entry]) -> None:
+def test_another_kind_of_key_is_refused_and_accuses_nobody(ledger: Ledger, append: Callable[..., LedgerEntry]) -> None:
     """A path, and an RSA key: its check of a signature fails on every entry, which is not the entries' fault."""
     other = rsa.generate_private_key(65537, 2048)
     append("a")
     proof = ledger.prove_inclusion(0)
     for key in (str(ledger.folder / PUBLIC_KEY), other.public_key()):
-        for ask in (lambda key: verify(ledger, key), lambda key: fault_of_proof(proof, key)):
+        for ask in (lambda key: verify(ledger, key), lambda key: find_proof_error(proof, key)):
             with pytest.raises(ValueError, match=r"public key verifies, got a .*: take read_verifying_key\(path\)"):
                 ask(key)
     for key in ("ledger.pem", other):
         with pytest.raises(ValueError, match=r"private key signs, got a .*: take read_signing_key\(path\)"):
-            ledger.append(Change("Ada", "accept", "a", "because"), key)
+            ledger.append(LedgerChange("Ada", "accept", "a", "because"), key)
 
 
 def test_what_is_no_key_is_refused(ledger: Ledger, tmp_path: Path) -> None:

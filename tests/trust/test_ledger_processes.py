@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from aisec_lab.trust import ENTRIES, HEAD, Change, Entry, Ledger, read_signing_key, verify
+from aisec_lab.trust import ENTRIES, HEAD, Ledger, LedgerChange, LedgerEntry, read_signing_key, verify
 
 FORK = multiprocessing.get_context("fork")
 
@@ -34,8 +34,8 @@ def ledger(key: Ed25519PrivateKey, tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / "ledger")
 
 
-def change(why: str) -> Change:
-    return Change("Ada", "accept", "data/digits", why)
+def change(why: str) -> LedgerChange:
+    return LedgerChange("Ada", "accept", "data/digits", why)
 
 
 def started(work: Callable[..., None], *arguments: Any) -> Any:
@@ -60,7 +60,7 @@ def test_writers_at_once_lose_nothing_and_readers_see_no_half(ledger: Ledger, ke
     assert looks > 1
     assert [writer.exitcode for writer in writers] == [0] * 4
     assert verify(ledger, key.public_key()).size == 32
-    reasons = [Entry.parse(line).why for line in ledger.read().lines]
+    reasons = [LedgerEntry.parse(line).why for line in ledger.read().lines]
     for writer in "abcd":
         assert [why for why in reasons if why[0] == writer] == [f"{writer}{number}" for number in range(8)]
 

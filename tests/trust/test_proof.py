@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aisec_lab.trust import check_consistency, check_inclusion, check_proof, proof
-from aisec_lab.trust.merkle import Tree, consistency_path, inclusion_path
+from aisec_lab.trust.merkle import MerkleTree, consistency_path, inclusion_path
 from aisec_lab.trust.proof import EMPTY, leaf_hash, node_hash
 
 # What Certificate Transparency publishes: python/ct/crypto/merkle_test.py of google/certificate-transparency (commit
@@ -143,7 +143,7 @@ def test_the_hashes_are_those_of_certificate_transparency() -> None:
 @pytest.mark.parametrize("size", range(9))
 def test_the_roots_are_those_of_certificate_transparency(size: int) -> None:
     """Of its test tree, leaf by leaf, from the empty one on."""
-    assert Tree(LEAVES[:size]).root.hex() == ROOTS[size]
+    assert MerkleTree(LEAVES[:size]).root.hex() == ROOTS[size]
 
 
 @pytest.mark.parametrize("vector", INCLUSION, ids=lambda vector: f"{vector.old} in {vector.size}")
@@ -166,7 +166,7 @@ def test_consistency_paths_are_those_of_certificate_transparency(vector: Vector)
 @given(st.lists(st.binary(max_size=3), max_size=40))
 def test_the_growing_root_is_that_of_the_definition(lines: list[bytes]) -> None:
     """At every size on the way."""
-    tree = Tree()
+    tree = MerkleTree()
     for size, line in enumerate(lines):
         assert tree.root == root(lines[:size])
         tree.add(line)
@@ -185,13 +185,15 @@ def test_roots_and_inclusion_paths_are_those_of_pymerkle() -> None:
     peer = pymerkle.InmemoryTree.init_from_entries(MANY[:20])
     for size in range(1, 21):
         lines = MANY[:size]
-        assert Tree(lines).root == peer.get_root(size)
+        assert MerkleTree(lines).root == peer.get_root(size)
         for index in range(size):
             theirs = peer.prove_inclusion(index + 1, size)
             assert theirs.path == [leaf_hash(lines[index]), *inclusion_path(lines, index)]
             assert check_inclusion(leaf_hash(lines[index]), index, size, theirs.path[1:], peer.get_root(size))
         for old in range(1, size + 1):
-            pymerkle.verify_consistency(Tree(lines[:old]).root, Tree(lines).root, peer.prove_consistency(old, size))
+            pymerkle.verify_consistency(
+                MerkleTree(lines[:old]).root, MerkleTree(lines).root, peer.prove_consistency(old, size)
+            )
             assert check_consistency(old, peer.get_root(old), size, peer.get_root(size), consistency_path(lines, old))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from aisec_lab.workbench.execute import scrub
+from aisec_lab.workbench.execute import strip_volatile
 from tests.clone import Clone
 
 KERNEL = {
@@ -104,7 +104,7 @@ def test_a_memory_address_in_an_output_is_refused() -> None:
     ]
     executed = nbformat.v4.new_notebook(cells=[cell], metadata=KERNEL)
     with pytest.raises(ValueError, match="end its last line with `;`"):
-        scrub(executed)
+        strip_volatile(executed)
 
 
 def test_scrubbing_keeps_what_a_reader_needs() -> None:
@@ -117,7 +117,7 @@ def test_scrubbing_keeps_what_a_reader_needs() -> None:
     ]
     metadata = KERNEL | {"papermill": {"start_time": "now"}, "widgets": {}}
     executed = nbformat.v4.new_notebook(cells=[cell], metadata=metadata)
-    scrub(executed)
+    strip_volatile(executed)
     assert json.loads(json.dumps(executed.cells[0])) == {
         "cell_type": "code",
         "execution_count": None,

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from dvc.repo import Repo
 
-from aisec_lab.trust import Entry, content_sha256
+from aisec_lab.trust import LedgerEntry, content_sha256
 from aisec_lab.workbench.command import main
 from tests.clone import ROOT
 
@@ -51,8 +51,8 @@ def accept(aisec: Aisec, why: str, name: str = "data/digits", code: int = 0) -> 
     return aisec("append", "--what", "accept", "--object", name, "--why", why, code=code)
 
 
-def entry(project: Path, index: int) -> Entry:
-    return Entry.parse((project / "ledger/entries.jsonl").read_bytes().split(b"\n")[index])
+def entry(project: Path, index: int) -> LedgerEntry:
+    return LedgerEntry.parse((project / "ledger/entries.jsonl").read_bytes().split(b"\n")[index])
 
 
 def test_a_change_is_recorded_with_what_it_was_done_with(aisec: Aisec, project: Path) -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from dvc.repo import Repo
 from dvc.rwlock import rwlock
 
-from aisec_lab.trust import Entry, content_sha256
+from aisec_lab.trust import LedgerEntry, content_sha256
 from aisec_lab.workbench import outputs
 from aisec_lab.workbench.command import main
 from tests.clone import ROOT
@@ -44,8 +44,8 @@ def aisec(*words: str, code: int = 0) -> str:
     return done.output
 
 
-def entries() -> list[Entry]:
-    return [Entry.parse(line) for line in Path("ledger/entries.jsonl").read_bytes().splitlines()]
+def entries() -> list[LedgerEntry]:
+    return [LedgerEntry.parse(line) for line in Path("ledger/entries.jsonl").read_bytes().splitlines()]
 
 
 def accept(name: str, what: str = "accept") -> None:

@@ -21,7 +21,7 @@ class View(Protocol):
         ...
 
 
-class Mean(nn.Module):
+class EOTModel(nn.Module):
     """The mean logits of several passes through a randomised classifier."""
 
     def __init__(self, model: nn.Module, draws: int) -> None:
@@ -34,7 +34,7 @@ class Mean(nn.Module):
         return torch.stack([self.model(x) for _ in range(self.draws)]).mean(0)
 
 
-class Straightened(nn.Module):
+class BPDAModel(nn.Module):
     """The same logits as the model's; backward, some of its layers are taken for a surrogate."""
 
     def __init__(self, model: nn.Module, layers: list[nn.Module], surrogate: Callable[[Tensor], Tensor]) -> None:
@@ -82,7 +82,7 @@ class EOT:
             raise ValueError(f"draws must be positive, got {self.draws}")
 
     def __call__(self, model: nn.Module) -> nn.Module:
-        return Mean(model, self.draws)
+        return EOTModel(model, self.draws)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class BPDA:
                 f"BPDA found no part of the {type(model).__name__} to replace: "
                 "set `differentiable = False` on the modules whose gradient is of no use"
             )
-        return Straightened(model, layers, self.surrogate)
+        return BPDAModel(model, layers, self.surrogate)
 
 
 @dataclass(frozen=True)

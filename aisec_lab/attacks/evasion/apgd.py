@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, check_ball
-from aisec_lab.attacks.evasion.climb import climb
-from aisec_lab.attacks.evasion.door import admit, of_numbers
+from aisec_lab.attacks.evasion.climb import run_apgd
+from aisec_lab.attacks.evasion.door import is_regression, prepare_inputs
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss, TargetedDLR, TargetedLoss
-from aisec_lab.attacks.evasion.minimal import likeliest
-from aisec_lab.attacks.evasion.search import Lowest
+from aisec_lab.attacks.evasion.minimal import top_wrong_classes
+from aisec_lab.attacks.evasion.search import LowestMargin
 from aisec_lab.models.asked import asked
 
 
@@ -39,11 +39,11 @@ class APGD:
             raise ValueError(f"steps and restarts must be positive: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        x = admit(model, x, y, generator, real=of_numbers(self.goal, self.loss))
+        x = prepare_inputs(model, x, y, generator, real=is_regression(self.goal, self.loss))
         with asked(model):
-            found = Lowest(model, x, y, self.goal)
+            found = LowestMargin(model, x, y, self.goal)
             for _ in range(self.restarts):
-                climb(
+                run_apgd(
                     model,
                     found,
                     lambda logits, y: self.goal.sign * self.loss(logits, y),
@@ -76,11 +76,11 @@ class TargetedAPGD:
             raise ValueError(f"steps and targets must be positive: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        x = admit(model, x, y, generator)
+        x = prepare_inputs(model, x, y, generator)
         with asked(model):
-            found = Lowest(model, x, y, Untargeted())
-            for several, target in found.towards(likeliest(found.logits, y, self.targets)):
-                climb(
+            found = LowestMargin(model, x, y, Untargeted())
+            for several, target in found.per_target(top_wrong_classes(found.logits, y, self.targets)):
+                run_apgd(
                     model,
                     several,
                     self.loss,

@@ -9,9 +9,17 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from aisec_lab.attacks.evasion.hyperplane import in_turn, least, together, whole
+from aisec_lab.attacks.evasion.hyperplane import all_coordinates, smallest_step, steepest_first, whole_coordinates
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.projections import TINY, boxed, onto_l1, onto_l2, per_row, projected, scaled
+from aisec_lab.attacks.evasion.projections import (
+    TINY,
+    clip_to_box,
+    normalise_gradient,
+    per_row,
+    project_l1,
+    project_l2,
+    project_with_box,
+)
 
 LEAP = 1e4  # widths of the box; on digits, PGD in L0 grew stronger with it up to here
 
@@ -44,7 +52,7 @@ class Ball(ABC):
         return self.within(x, delta, x.new_full((len(x),), self.eps, dtype=torch.float64))
 
     @abstractmethod
-    def size(self, delta: Tensor) -> Tensor:
+    def norm(self, delta: Tensor) -> Tensor:
         """The norm of each perturbation (N, *input): shape (N,)."""
 
     @abstractmethod
@@ -65,7 +73,7 @@ class Ball(ABC):
         """
 
     @abstractmethod
-    def steepest(self, grad: Tensor) -> Tensor:
+    def ascent_direction(self, grad: Tensor) -> Tensor:
         """The direction in which a step of `step_size * eps` ascends, shape of `grad`; zero where it is zero."""
 
     @abstractmethod
@@ -86,17 +94,19 @@ class Linf(Ball):
                 stacklevel=3,
             )
 
-    def size(self, delta: Tensor) -> Tensor:
+    def norm(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).abs().amax(1)
 
     def within(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
         eps = per_row(eps, delta).to(delta.dtype)
-        return boxed(x, delta.clamp(-eps, eps))
+        return clip_to_box(x, delta.clamp(-eps, eps))
 
     def crossing(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
-        return least(x, slope, rise, lambda u, room, rise: together(u, room, rise, speed=torch.ones_like(u)))
+        return smallest_step(
+            x, slope, rise, lambda u, room, rise: all_coordinates(u, room, rise, speed=torch.ones_like(u))
+        )
 
-    def steepest(self, grad: Tensor) -> Tensor:
+    def ascent_direction(self, grad: Tensor) -> Tensor:
         return grad.sign()
 
     def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -108,23 +118,23 @@ class Linf(Ball):
 class L2(Ball):
     """The Euclidean length of the change is at most eps."""
 
-    def size(self, delta: Tensor) -> Tensor:
+    def norm(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).norm(dim=1)
 
     def within(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
-        return projected(x, delta, eps, self.size, onto_l2)
+        return project_with_box(x, delta, eps, self.norm, project_l2)
 
     def crossing(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
-        return least(x, slope, rise, lambda u, room, rise: together(u, room, rise, speed=u))
+        return smallest_step(x, slope, rise, lambda u, room, rise: all_coordinates(u, room, rise, speed=u))
 
-    def steepest(self, grad: Tensor) -> Tensor:
+    def ascent_direction(self, grad: Tensor) -> Tensor:
         # scaled by the largest entry first, so that tiny gradients do not vanish when squared
-        grad = scaled(grad)
-        return grad / per_row(self.size(grad) + TINY, grad)
+        grad = normalise_gradient(grad)
+        return grad / per_row(self.norm(grad) + TINY, grad)
 
     def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
         noise = RowNoise(x, generator)
-        direction = self.steepest(noise.normal(x.shape[1:], 0))
+        direction = self.ascent_direction(noise.normal(x.shape[1:], 0))
         radius = self.eps * noise.uniform((), 1) ** (1 / x.shape[1:].numel())
         return self.project(x, direction * per_row(radius, x))
 
@@ -133,19 +143,19 @@ class L2(Ball):
 class L1(Ball):
     """The absolute changes sum to at most eps."""
 
-    def size(self, delta: Tensor) -> Tensor:
+    def norm(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).abs().sum(1)
 
     def within(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
-        return projected(x, delta, eps, self.size, onto_l1)
+        return project_with_box(x, delta, eps, self.norm, project_l1)
 
     def crossing(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
-        return least(x, slope, rise, in_turn)
+        return smallest_step(x, slope, rise, steepest_first)
 
-    def steepest(self, grad: Tensor) -> Tensor:
+    def ascent_direction(self, grad: Tensor) -> Tensor:
         # Steepest in this norm is one coordinate, which takes far too many steps. Along the whole gradient, scaled
         # to a largest entry of 1, the projection makes the sum sparse, and stops only where the loss is stationary.
-        return scaled(grad)
+        return normalise_gradient(grad)
 
     def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
         # exponentials over their sum, one more than there are coordinates, are uniform on the simplex and below
@@ -167,30 +177,30 @@ class L0(Ball):
         if self.eps != int(self.eps):
             raise ValueError(f"eps of L0 is a number of coordinates, a whole number, got {self.eps}")
 
-    def size(self, delta: Tensor) -> Tensor:
+    def norm(self, delta: Tensor) -> Tensor:
         return (delta != 0).flatten(1).sum(1).to(delta.dtype)
 
     def within(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
-        near = boxed(x, delta)
+        near = clip_to_box(x, delta)
         gain = (near * (2 * delta - near)).flatten(1)  # delta^2 - (delta - near)^2: how much nearer than at zero
         order = gain.argsort(dim=1, descending=True, stable=True)
         first = torch.arange(gain.shape[1], device=x.device) < eps[:, None]
         return near * torch.zeros_like(gain).scatter(1, order, first.to(x.dtype)).view_as(near)
 
     def crossing(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
-        return least(x, slope, rise, whole)
+        return smallest_step(x, slope, rise, whole_coordinates)
 
-    def steepest(self, grad: Tensor) -> Tensor:
+    def ascent_direction(self, grad: Tensor) -> Tensor:
         # As for L1, but in leaps: behind a short step no coordinate would ever give way to a better one, behind
         # a long one the projection keeps those of the largest gradient times room.
-        return LEAP * scaled(grad)
+        return LEAP * normalise_gradient(grad)
 
     def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
         # a random set of coordinates, each anywhere in the box
         noise = RowNoise(x, generator)
         chosen = noise.uniform((x.shape[1:].numel(),), 0).topk(min(int(self.eps), x.shape[1:].numel()), dim=1).indices
         mask = torch.zeros_like(x.flatten(1)).scatter(1, chosen, 1).view_as(x)
-        return boxed(x, mask * (noise.uniform(x.shape[1:], 1) - x))
+        return clip_to_box(x, mask * (noise.uniform(x.shape[1:], 1) - x))
 
 
 def check_ball(attack: str, ball: object, *kinds: type[Ball], instead: str = "") -> None:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.door import Attack
-from aisec_lab.attacks.evasion.found import Found
-from aisec_lab.attacks.evasion.minimal import MinimumNorm
+from aisec_lab.attacks.evasion.found import MinimumNormResult
+from aisec_lab.attacks.evasion.minimal import MinimumNormAttack
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,23 @@ class InBatches:
     is keyed by row (`RowNoise`), so that no two batches share theirs.
     """
 
-    attack: Attack | MinimumNorm
+    attack: Attack | MinimumNormAttack
     batch_size: int = 250
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {self.batch_size}")
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor | Found:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator
+    ) -> Tensor | MinimumNormResult:
         parts, state = [], generator.get_state()
         for rows, classes in zip(x.split(self.batch_size), y.split(self.batch_size), strict=True):
             generator.set_state(state)
             parts.append(self.attack(model, rows, classes, generator=generator))
-        found = [part for part in parts if isinstance(part, Found)]
+        found = [part for part in parts if isinstance(part, MinimumNormResult)]
         if found:
-            return Found(torch.cat([part.x_adv for part in found]), torch.cat([part.distance for part in found]))
+            return MinimumNormResult(
+                torch.cat([part.x_adv for part in found]), torch.cat([part.distance for part in found])
+            )
         return torch.cat([part for part in parts if isinstance(part, Tensor)])

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, check_ball
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import prepare_inputs
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.nearest import Nearest, Searched, begin
+from aisec_lab.attacks.evasion.nearest import DecisionAttackResult, DecisionSearch, starting_points
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.paths import blend, halve
+from aisec_lab.attacks.evasion.paths import binary_search, interpolate
 from aisec_lab.attacks.evasion.projections import per_row
 from aisec_lab.models.asked import asked
 
@@ -52,37 +52,37 @@ class Boundary:
         generator: torch.Generator,
         start: Tensor | None = None,
         starts: Tensor | None = None,
-    ) -> Searched:
-        x = admit(model, x, y, generator)
+    ) -> DecisionAttackResult:
+        x = prepare_inputs(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
-            found = Nearest(model, x, y, self.goal, self.ball, self.queries)
-            rows, z = begin(found, noise, start, starts, TRIES)
-            z = halve(found, rows, z, HALVINGS)
+            found = DecisionSearch(model, x, y, self.goal, self.ball, self.queries)
+            rows, z = starting_points(found, noise, start, starts, TRIES)
+            z = binary_search(found, rows, z, HALVINGS)
             delta, epsilon = torch.full_like(found.distance, self.delta), torch.full_like(found.distance, self.epsilon)
             step = 0
             while True:
-                going = found.going(rows)
+                going = found.active(rows)
                 rows, z = rows[going], z[going]
                 if not len(rows):
                     return found.result()
                 eta = noise.select(rows).normal(x.shape[1:], TRIES + step)
                 around = self._around(x[rows], z, delta[rows], eta)
                 if step % CHECK == 0:
-                    delta[rows] *= _adapted(found.ask(rows, around), SPHERE)
-                nearer = blend(self.ball, x[rows], around, 1 - epsilon[rows])
-                won = found.ask(rows, nearer)
+                    delta[rows] *= _adapted(found.query(rows, around), SPHERE)
+                nearer = interpolate(self.ball, x[rows], around, 1 - epsilon[rows])
+                won = found.query(rows, nearer)
                 epsilon[rows] = (epsilon[rows] * _adapted(won, STEP)).clamp(max=0.5)
                 z = torch.where(per_row(won, z), nearer, z)
                 step += 1
 
     def _around(self, x: Tensor, z: Tensor, delta: Tensor, eta: Tensor) -> Tensor:
         """From z by a random step of length delta, orthogonal to the way to x, and back onto the sphere around x."""
-        distance = self.ball.size(z - x)
-        back = self.ball.steepest(z - x)
+        distance = self.ball.norm(z - x)
+        back = self.ball.ascent_direction(z - x)
         eta = eta - per_row((eta * back).flatten(1).sum(1), x) * back
-        eta = self.ball.steepest(eta) * per_row(delta, x)
-        return (x + per_row(distance, x) * self.ball.steepest(back + eta)).clamp(0, 1)
+        eta = self.ball.ascent_direction(eta) * per_row(delta, x)
+        return (x + per_row(distance, x) * self.ball.ascent_direction(back + eta)).clamp(0, 1)
 
 
 def _adapted(won: Tensor, share: float) -> Tensor:

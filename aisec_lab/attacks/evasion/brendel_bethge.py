@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf, check_ball
-from aisec_lab.attacks.evasion.door import admit
-from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.door import prepare_inputs
+from aisec_lab.attacks.evasion.found import MinimumNormResult
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.minimal import Smallest
-from aisec_lab.attacks.evasion.search import ascent
-from aisec_lab.attacks.evasion.starting import begin_at, find_start, to_boundary
+from aisec_lab.attacks.evasion.minimal import MinimumNormTracker
+from aisec_lab.attacks.evasion.objectives import loss_and_gradient, negative_margin
+from aisec_lab.attacks.evasion.starting import bisect_to_boundary, find_start, start_from
 from aisec_lab.attacks.evasion.trust_region import step_onto
 from aisec_lab.models.asked import asked
 
@@ -49,31 +49,31 @@ class BrendelBethge:
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, start: Tensor | None = None
-    ) -> Found:
-        x = admit(model, x, y, generator)
+    ) -> MinimumNormResult:
+        x = prepare_inputs(model, x, y, generator)
         with asked(model):
-            found = Smallest(model, x, y, self.goal, self.ball)
+            found = MinimumNormTracker(model, x, y, self.goal, self.ball)
             if start is None:
                 find_start(model, found, generator)
             else:
-                begin_at(model, found, start)
-            to_boundary(model, found, HALVINGS)
+                start_from(model, found, start)
+            bisect_to_boundary(model, found, HALVINGS)
             self._follow(model, found)
             return found.result(model)
 
-    def _follow(self, model: nn.Module, found: Smallest) -> None:
+    def _follow(self, model: nn.Module, found: MinimumNormTracker) -> None:
         """Along the boundary, from the nearest points so far, of the rows that stand outside the ball."""
         rows = ((found.distance > self.ball.eps) & found.distance.isfinite()).nonzero().squeeze(1)
         z, normal = found.x_adv[rows], torch.zeros_like(found.x[rows])
         for k in range(self.steps):
             if not len(rows):
                 return
-            logits, gain, grad = ascent(
+            logits, gain, grad = loss_and_gradient(
                 model,
                 z,
-                lambda logits, rows=rows: -self.goal.margin(logits, found.y[rows]),  # type: ignore[misc]
+                negative_margin(self.goal, found.y[rows]),
             )
-            found.see(rows, z, logits)
+            found.update(rows, z, logits)
             normal = self.momentum * normal + (1 - self.momentum) * grad if k else grad
             rise = -gain * torch.where(gain > 0, 1 - OVERSHOOT, 1 + OVERSHOOT)
             radius = self.step_size * z[0].numel() * DECAY ** (DECAYS * (k + 1) // self.steps)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, check_ball
-from aisec_lab.attacks.evasion.door import admit
-from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.door import prepare_inputs
+from aisec_lab.attacks.evasion.found import MinimumNormResult
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.minimal import Smallest, search_c
+from aisec_lab.attacks.evasion.minimal import MinimumNormTracker, binary_search_c
+from aisec_lab.attacks.evasion.objectives import loss_and_gradient, negative_margin
 from aisec_lab.attacks.evasion.projections import per_row
-from aisec_lab.attacks.evasion.search import ascent
 from aisec_lab.models.asked import asked
 
 INSIDE = 0.999999  # the faces of the box lie at infinity in w
@@ -42,17 +42,17 @@ class CarliniWagner:
         if self.steps < 1 or self.searches < 1 or not self.step_size > 0 or not self.first_c > 0:
             raise ValueError(f"steps, searches, step_size and first_c must be positive: {self}")
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
-        x = admit(model, x, y, generator)
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> MinimumNormResult:
+        x = prepare_inputs(model, x, y, generator)
         with asked(model):
-            found = Smallest(model, x, y, self.goal, self.ball)
-            search_c(found.distance, self.first_c, self.searches, partial(self._minimise, model, found))
+            found = MinimumNormTracker(model, x, y, self.goal, self.ball)
+            binary_search_c(found.distance, self.first_c, self.searches, partial(self._minimise, model, found))
             return found.result(model)
 
-    def _minimise(self, model: nn.Module, found: Smallest, c: Tensor) -> Tensor:
+    def _minimise(self, model: nn.Module, found: MinimumNormTracker, c: Tensor) -> Tensor:
         """One run of Adam for each row that is left, with its own c (N,): whether some point of it has won (N,)."""
         ever = torch.zeros_like(found.distance, dtype=torch.bool)
-        rows = found.unsolved
+        rows = found.active_rows
         w = torch.atanh(INSIDE * (2 * found.x[rows] - 1))
         mean, square = torch.zeros_like(w), torch.zeros_like(w)
         checked = torch.full_like(c[rows], torch.inf)
@@ -61,12 +61,12 @@ class CarliniWagner:
                 break
             x, tanh = found.x[rows], w.tanh()
             z = (tanh + 1) / 2
-            logits, gain, grad = ascent(
+            logits, gain, grad = loss_and_gradient(
                 model,
                 z,
-                lambda logits, rows=rows: -self.goal.margin(logits, found.y[rows]),  # type: ignore[misc]
+                negative_margin(self.goal, found.y[rows]),
             )
-            won = found.see(rows, z, logits)
+            won = found.update(rows, z, logits)
             ever[rows] |= won
             weight = torch.where(won, 0.0, c[rows])
             slope = (2 * (z - x) - per_row(weight, x) * grad) * (1 - tanh**2) / 2
@@ -74,7 +74,7 @@ class CarliniWagner:
             w = w - self.step_size * (mean / (1 - BETA_1**t)) / ((square / (1 - BETA_2**t)).sqrt() + TINY)
             alive = found.distance[rows] > self.ball.eps
             if t % max(self.steps // CHECKS, 1) == 0:
-                objective = self.ball.size(z - x) ** 2 - weight * gain
+                objective = self.ball.norm(z - x) ** 2 - weight * gain
                 alive &= objective < PROGRESS * checked
                 checked = objective
             if not alive.all():

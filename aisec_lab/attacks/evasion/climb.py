@@ -6,16 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L1, Ball
-from aisec_lab.attacks.evasion.pace import Climb
-from aisec_lab.attacks.evasion.search import Lowest, ascent
-from aisec_lab.attacks.evasion.sparse import SparseClimb
+from aisec_lab.attacks.evasion.objectives import loss_and_gradient
+from aisec_lab.attacks.evasion.pace import APGDState
+from aisec_lab.attacks.evasion.search import LowestMargin
+from aisec_lab.attacks.evasion.sparse import L1APGDState
 
 LARGER = (3, 2)  # radii before the ball's own, in units of it; each has three tenths of the steps
 
 
-def climb(
+def run_apgd(
     model: nn.Module,
-    found: Lowest,
+    found: LowestMargin,
     loss: Callable[..., Tensor],
     *labels: Tensor,
     ball: Ball,
@@ -36,18 +37,18 @@ def climb(
         larger_first: whether the search begins in 3 eps and goes on in 2 eps, three tenths of the steps each, from the
             highest point so far drawn into the next ball (Croce & Hein, 2021, arXiv:2103.01208, section 3.3).
     """
-    x, rows = found.x, found.unsolved
+    x, rows = found.x, found.active_rows
     if not len(rows):
         return
 
     def ascent_at(z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return ascent(model, z, lambda logits: loss(logits, *(label[rows] for label in labels)))
+        return loss_and_gradient(model, z, lambda logits: loss(logits, *(label[rows] for label in labels)))
 
-    rule = SparseClimb if isinstance(ball, L1) else Climb
+    rule = L1APGDState if isinstance(ball, L1) else APGDState
     share = 3 * steps // 10 if larger_first else 0
     wider = [ball.with_eps(factor * ball.eps) for factor in LARGER] if share else []
     outer = wider[0] if wider else ball
-    delta = torch.cat([rule.start(part, outer, generator) for part in x[rows].chunk(found.copies)])
+    delta = torch.cat([rule.random_start(part, outer, generator) for part in x[rows].chunk(found.copies)])
     for wide in wider:
         delta = _run(ascent_at, x, rows, wide.project(x[rows], delta), rule, wide, share)
     if wider:
@@ -60,10 +61,10 @@ def _run(
     x: Tensor,
     rows: Tensor,
     delta: Tensor,
-    rule: type[Climb],
+    rule: type[APGDState],
     ball: Ball,
     steps: int,
-    found: Lowest | None = None,
+    found: LowestMargin | None = None,
 ) -> Tensor:
     """Up from perturbations delta (n, *input) of the rows at positions `rows`, which leave once `found` is won.
 
@@ -76,8 +77,8 @@ def _run(
     due, checked, k = rule.checkpoints(steps), 0, 0
     while True:
         if found is not None:
-            found.see(c.rows, origin + delta, logits)
-            c.keep(found.open[c.rows])
+            found.update(c.rows, origin + delta, logits)
+            c.retain(found.active_mask[c.rows])
         if k == steps or not len(c.rows):
             return c.delta_max
         k += 1
@@ -86,5 +87,5 @@ def _run(
         logits, f, grad = ascent_at(origin + delta, c.rows)
         c.move(delta, grad, f)
         if k in due:
-            c.check(k - checked)
+            c.update_step_size(k - checked)
             checked = k

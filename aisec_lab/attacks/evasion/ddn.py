@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, check_ball
-from aisec_lab.attacks.evasion.door import admit
-from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.door import prepare_inputs
+from aisec_lab.attacks.evasion.found import MinimumNormResult
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy
-from aisec_lab.attacks.evasion.minimal import Smallest, cosine
-from aisec_lab.attacks.evasion.projections import TINY, boxed, per_row, unstopped
-from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.attacks.evasion.minimal import MinimumNormTracker, cosine_schedule
+from aisec_lab.attacks.evasion.objectives import loss_and_gradient, signed_loss
+from aisec_lab.attacks.evasion.projections import TINY, clip_to_box, mask_blocked, per_row
 from aisec_lab.models.asked import asked
 
 FIRST_EPSILON = 1.0
@@ -35,26 +35,28 @@ class DDN:
         if self.steps < 1 or not 0 < self.gamma < 1:
             raise ValueError(f"steps must be positive and gamma in (0, 1): {self}")
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
-        x = admit(model, x, y, generator)
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> MinimumNormResult:
+        x = prepare_inputs(model, x, y, generator)
         with asked(model):
-            found = Smallest(model, x, y, self.goal, self.ball)
-            rows = found.unsolved
+            found = MinimumNormTracker(model, x, y, self.goal, self.ball)
+            rows = found.active_rows
             delta, epsilon = torch.zeros_like(x[rows]), torch.full_like(found.distance[rows], FIRST_EPSILON)
             for k in range(self.steps):
                 if not len(rows):
                     break
                 z = x[rows] + delta
-                logits, _, grad = ascent(
+                logits, _, grad = loss_and_gradient(
                     model,
                     z,
-                    lambda logits, rows=rows: self.goal.sign * CrossEntropy()(logits, y[rows]),  # type: ignore[misc]
+                    signed_loss(CrossEntropy(), self.goal, y[rows]),
                 )
-                won = found.see(rows, z, logits)
-                step = cosine(1.0, 0.01, k / self.steps) * self.ball.steepest(unstopped(x[rows], delta, grad))
+                won = found.update(rows, z, logits)
+                step = cosine_schedule(1.0, 0.01, k / self.steps) * self.ball.ascent_direction(
+                    mask_blocked(x[rows], delta, grad)
+                )
                 epsilon = epsilon * torch.where(won, 1 - self.gamma, 1 + self.gamma)
                 delta = delta + step
-                delta = boxed(x[rows], delta * per_row(epsilon / (self.ball.size(delta) + TINY), delta))
+                delta = clip_to_box(x[rows], delta * per_row(epsilon / (self.ball.norm(delta) + TINY), delta))
                 alive = found.distance[rows] > self.ball.eps
                 if not alive.all():
                     rows, delta, epsilon = rows[alive], delta[alive], epsilon[alive]

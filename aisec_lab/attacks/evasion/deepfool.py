@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
-from aisec_lab.attacks.evasion.door import admit
-from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.door import prepare_inputs
+from aisec_lab.attacks.evasion.found import MinimumNormResult
 from aisec_lab.attacks.evasion.goals import Untargeted
-from aisec_lab.attacks.evasion.minimal import FINAL_STEPS, Smallest, likeliest
-from aisec_lab.attacks.evasion.planes import nearest_plane
-from aisec_lab.attacks.evasion.projections import boxed
+from aisec_lab.attacks.evasion.minimal import FINAL_STEPS, MinimumNormTracker, top_wrong_classes
+from aisec_lab.attacks.evasion.planes import nearest_boundary
+from aisec_lab.attacks.evasion.projections import clip_to_box
 from aisec_lab.models.asked import asked
 
 
@@ -37,23 +37,23 @@ class DeepFool:
         if self.steps < 1 or self.candidates < 1 or not self.overshoot >= 0:
             raise ValueError(f"steps and candidates must be positive, overshoot must be at least 0: {self}")
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
-        x = admit(model, x, y, generator)
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> MinimumNormResult:
+        x = prepare_inputs(model, x, y, generator)
         with asked(model):
-            found = Smallest(model, x, y, Untargeted(), self.ball)
-            others = likeliest(found.logits, y, self.candidates)
-            rows = found.unsolved
+            found = MinimumNormTracker(model, x, y, Untargeted(), self.ball)
+            others = top_wrong_classes(found.logits, y, self.candidates)
+            rows = found.active_rows
             delta = torch.zeros_like(x[rows])
             for _ in range(self.steps):
                 if not len(rows):
                     break
                 origin = x[rows]
-                z = origin + boxed(origin, (1 + self.overshoot) * delta)
-                logits, plane = nearest_plane(model, z, y[rows], others[rows], self.ball)
-                alive = ~found.see(rows, z, logits)
+                z = origin + clip_to_box(origin, (1 + self.overshoot) * delta)
+                logits, plane = nearest_boundary(model, z, y[rows], others[rows], self.ball)
+                alive = ~found.update(rows, z, logits)
                 rows, delta = rows[alive], (delta + plane.step)[alive]
-            z = x[rows] + boxed(x[rows], (1 + self.overshoot) * delta)
+            z = x[rows] + clip_to_box(x[rows], (1 + self.overshoot) * delta)
             with torch.no_grad():
-                found.see(rows, z, model(z))
-            found.draw_near(model, FINAL_STEPS)
+                found.update(rows, z, model(z))
+            found.regula_falsi(model, FINAL_STEPS)
             return found.result(model)

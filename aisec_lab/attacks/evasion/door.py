@@ -19,7 +19,7 @@ class Attack(Protocol):
         ...
 
 
-def of_numbers(goal: object, loss: object) -> bool:
+def is_regression(goal: object, loss: object) -> bool:
     """Whether goal and loss are about numbers, as their `real` says, and not about classes.
 
     Raises:
@@ -35,7 +35,7 @@ def of_numbers(goal: object, loss: object) -> bool:
     return real
 
 
-def admit(
+def prepare_inputs(
     model: nn.Module,
     x: Tensor,
     y: Tensor,

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L1, L2, Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit
-from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.door import prepare_inputs
+from aisec_lab.attacks.evasion.found import MinimumNormResult
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.minimal import Smallest, search_c
-from aisec_lab.attacks.evasion.projections import boxed, per_row
-from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.attacks.evasion.minimal import MinimumNormTracker, binary_search_c
+from aisec_lab.attacks.evasion.objectives import loss_and_gradient, negative_margin
+from aisec_lab.attacks.evasion.projections import clip_to_box, per_row
 from aisec_lab.models.asked import asked
 
 
@@ -40,33 +40,33 @@ class EAD:
         if self.steps < 1 or self.searches < 1 or not min(self.step_size, self.beta, self.first_c) > 0:
             raise ValueError(f"steps, searches, step_size, beta and first_c must be positive: {self}")
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
-        x = admit(model, x, y, generator)
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> MinimumNormResult:
+        x = prepare_inputs(model, x, y, generator)
         with asked(model):
             found = Sparsest(model, x, y, self.goal, self.ball, self.beta if self.elastic_net else None)
-            search_c(found.distance, self.first_c, self.searches, partial(self._minimise, model, found))
+            binary_search_c(found.distance, self.first_c, self.searches, partial(self._minimise, model, found))
             return found.result(model)
 
     def _minimise(self, model: nn.Module, found: "Sparsest", c: Tensor) -> Tensor:
         """One run of FISTA for each row that is left, with its own c (N,): whether some point of it has won (N,)."""
         ever = torch.zeros_like(found.distance, dtype=torch.bool)
-        rows = found.unsolved
+        rows = found.active_rows
         delta = ahead = torch.zeros_like(found.x[rows])  # x^(k) and y^(k) of algorithm 1, from x
         for k in range(self.steps):
             if not len(rows):
                 break
             x = found.x[rows]
-            _, gain, grad = ascent(
+            _, gain, grad = loss_and_gradient(
                 model,
                 x + ahead,
-                lambda logits, rows=rows: -self.goal.margin(logits, found.y[rows]),  # type: ignore[misc]
+                negative_margin(self.goal, found.y[rows]),
             )
             weight = torch.where(gain > 0, 0.0, c[rows])
             step = self.step_size * (1 - k / self.steps) ** 0.5
             before, delta = delta, self._shrunk(x, ahead - step * (2 * ahead - per_row(weight, x) * grad))
             ahead = delta + k / (k + 3) * (delta - before)
             with torch.no_grad():
-                ever[rows] |= found.see(rows, x + delta, model(x + delta))
+                ever[rows] |= found.update(rows, x + delta, model(x + delta))
             moved = ((delta != 0) | (before != 0)).flatten(1).any(1)  # else c is too small, and later steps are smaller
             alive = (found.distance[rows] > self.ball.eps) & moved
             if not alive.all():
@@ -75,19 +75,19 @@ class EAD:
 
     def _shrunk(self, x: Tensor, delta: Tensor) -> Tensor:
         """S_beta, eq. 5: changes of at most beta are none, others shrink by it; inside the box."""
-        return boxed(x, delta.sign() * (delta.abs() - self.beta).clamp(min=0))
+        return clip_to_box(x, delta.sign() * (delta.abs() - self.beta).clamp(min=0))
 
 
-class Sparsest(Smallest):
+class Sparsest(MinimumNormTracker):
     """As `Smallest` in L1, or, with a beta, the points of least elastic-net distance; `distance` is in L1 anyhow."""
 
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, goal: Goal, ball: Ball, beta: float | None) -> None:
         super().__init__(model, x, y, goal, ball)
         self.beta, self.least = beta, self.score.clone()
 
-    def keep(self, rows: Tensor, z: Tensor, score: Tensor) -> None:
+    def retain(self, rows: Tensor, z: Tensor, score: Tensor) -> None:
         if self.beta is None:
-            super().keep(rows, z, score)
+            super().retain(rows, z, score)
             return
         net = torch.where(score.isfinite(), elastic(z - self.x[rows], self.beta), torch.inf)
         less = net < self.least[rows]
@@ -96,4 +96,4 @@ class Sparsest(Smallest):
 
 def elastic(delta: Tensor, beta: float) -> Tensor:
     """The elastic-net length of perturbations (N, *input): shape (N,)."""
-    return beta * L1(0).size(delta) + L2(0).size(delta) ** 2
+    return beta * L1(0).norm(delta) + L2(0).norm(delta) ** 2

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf, check_ball
-from aisec_lab.attacks.evasion.door import admit
-from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.door import prepare_inputs
+from aisec_lab.attacks.evasion.found import MinimumNormResult
 from aisec_lab.attacks.evasion.goals import Untargeted
 from aisec_lab.attacks.evasion.losses import TargetedMargin
-from aisec_lab.attacks.evasion.minimal import FINAL_STEPS, Smallest, likeliest
-from aisec_lab.attacks.evasion.planes import Plane, nearest_plane
+from aisec_lab.attacks.evasion.minimal import FINAL_STEPS, MinimumNormTracker, top_wrong_classes
+from aisec_lab.attacks.evasion.objectives import loss_and_gradient
+from aisec_lab.attacks.evasion.planes import Plane, nearest_boundary
 from aisec_lab.attacks.evasion.projections import TINY, per_row
-from aisec_lab.attacks.evasion.search import ascent
 from aisec_lab.models.asked import asked
 
 ALPHA_MAX = 0.1  # weight of the clean input's own projection, at most
@@ -23,7 +23,9 @@ ETA = 1.05  # how far beyond the boundary each projection goes
 BETA = 0.9  # share of the way from the clean input at which the search goes on from a point that has won
 
 
-def follow(model: nn.Module, found: Smallest, steps: int, plane_at: Callable[[Tensor, Tensor], Plane]) -> None:
+def fab_steps(
+    model: nn.Module, found: MinimumNormTracker, steps: int, plane_at: Callable[[Tensor, Tensor], Plane]
+) -> None:
     """One run of algorithm 1 over the rows for which nothing was found inside the ball.
 
     Args:
@@ -32,7 +34,7 @@ def follow(model: nn.Module, found: Smallest, steps: int, plane_at: Callable[[Te
         steps: the paper's N_iter.
         plane_at: of points z (n, *input) and their rows' positions (n,), the boundary to step onto.
     """
-    ball, rows = found.ball, found.unsolved
+    ball, rows = found.ball, found.active_rows
     z = found.x[rows]
     for _ in range(steps):
         if not len(rows):
@@ -40,13 +42,13 @@ def follow(model: nn.Module, found: Smallest, steps: int, plane_at: Callable[[Te
         origin, plane = found.x[rows], plane_at(z, rows)
         level = plane.lead + (plane.slope * (z - origin)).flatten(1).sum(1)  # from origin
         step_origin = ball.crossing(origin, plane.slope, level)
-        length = ball.size(plane.step)
-        alpha = per_row((length / (length + ball.size(step_origin) + TINY)).clamp(max=ALPHA_MAX), z)
+        length = ball.norm(plane.step)
+        alpha = per_row((length / (length + ball.norm(step_origin) + TINY)).clamp(max=ALPHA_MAX), z)
         z = ((1 - alpha) * (z + ETA * plane.step) + alpha * (origin + ETA * step_origin)).clamp(0, 1)
         with torch.no_grad():
-            won = found.see(rows, z, model(z))
+            won = found.update(rows, z, model(z))
         z = torch.where(per_row(won, z), (1 - BETA) * origin + BETA * z, z)
-        alive = found.open[rows]
+        alive = found.active_mask[rows]
         if not alive.all():
             rows, z = rows[alive], z[alive]
 
@@ -61,7 +63,7 @@ def plane_towards(model: nn.Module, ball: Ball, y: Tensor, target: Tensor, z: Te
         z: points (n, *input).
         rows: their rows' positions (n,).
     """
-    _, gain, slope = ascent(model, z, lambda logits: TargetedMargin()(logits, y[rows], target[rows]))
+    _, gain, slope = loss_and_gradient(model, z, lambda logits: TargetedMargin()(logits, y[rows], target[rows]))
     return Plane(-gain, slope, ball.crossing(z, slope, -gain))
 
 
@@ -79,15 +81,18 @@ class FAB:
     def __post_init__(self) -> None:
         _refuse(self.ball, self.steps, self.candidates)
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
-        x = admit(model, x, y, generator)
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> MinimumNormResult:
+        x = prepare_inputs(model, x, y, generator)
         with asked(model):
-            found = Smallest(model, x, y, Untargeted(), self.ball)
-            others = likeliest(found.logits, y, self.candidates)
-            follow(
-                model, found, self.steps, lambda z, rows: nearest_plane(model, z, y[rows], others[rows], self.ball)[1]
+            found = MinimumNormTracker(model, x, y, Untargeted(), self.ball)
+            others = top_wrong_classes(found.logits, y, self.candidates)
+            fab_steps(
+                model,
+                found,
+                self.steps,
+                lambda z, rows: nearest_boundary(model, z, y[rows], others[rows], self.ball)[1],
             )
-            found.draw_near(model, FINAL_STEPS)
+            found.regula_falsi(model, FINAL_STEPS)
             return found.result(model)
 
 
@@ -106,13 +111,13 @@ class TargetedFAB:
     def __post_init__(self) -> None:
         _refuse(self.ball, self.steps, self.targets)
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
-        x = admit(model, x, y, generator)
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> MinimumNormResult:
+        x = prepare_inputs(model, x, y, generator)
         with asked(model):
-            found = Smallest(model, x, y, Untargeted(), self.ball)
-            for several, target in found.towards(likeliest(found.logits, y, self.targets)):
-                follow(model, several, self.steps, partial(plane_towards, model, self.ball, several.y, target))
-            found.draw_near(model, FINAL_STEPS)
+            found = MinimumNormTracker(model, x, y, Untargeted(), self.ball)
+            for several, target in found.per_target(top_wrong_classes(found.logits, y, self.targets)):
+                fab_steps(model, several, self.steps, partial(plane_towards, model, self.ball, several.y, target))
+            found.regula_falsi(model, FINAL_STEPS)
             return found.result(model)
 
 

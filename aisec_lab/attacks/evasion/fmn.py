@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L0, L2, Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit
-from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.door import prepare_inputs
+from aisec_lab.attacks.evasion.found import MinimumNormResult
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.minimal import Smallest, cosine
-from aisec_lab.attacks.evasion.projections import per_row, unstopped
-from aisec_lab.attacks.evasion.search import ascent
-from aisec_lab.attacks.evasion.starting import begin_at, to_boundary
+from aisec_lab.attacks.evasion.minimal import MinimumNormTracker, cosine_schedule
+from aisec_lab.attacks.evasion.objectives import loss_and_gradient, negative_margin
+from aisec_lab.attacks.evasion.projections import mask_blocked, per_row
+from aisec_lab.attacks.evasion.starting import bisect_to_boundary, start_from
 from aisec_lab.models.asked import asked
 
 HALVINGS = 10  # from a starting point to the boundary
@@ -53,27 +53,27 @@ class FMN:
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, start: Tensor | None = None
-    ) -> Found:
-        x = admit(model, x, y, generator)
+    ) -> MinimumNormResult:
+        x = prepare_inputs(model, x, y, generator)
         with asked(model):
-            found = Smallest(model, x, y, self.goal, self.ball)
+            found = MinimumNormTracker(model, x, y, self.goal, self.ball)
             if start is not None:
-                begin_at(model, found, start)
-                to_boundary(model, found, HALVINGS)
-            rows = found.unsolved
+                start_from(model, found, start)
+                bisect_to_boundary(model, found, HALVINGS)
+            rows = found.active_rows
             delta, epsilon = found.x_adv[rows] - x[rows], torch.full_like(found.distance[rows], torch.inf)
             for k in range(self.steps):
                 if not len(rows):
                     break
                 z = x[rows] + delta
-                logits, loss, grad = ascent(
+                logits, loss, grad = loss_and_gradient(
                     model,
                     z,
-                    lambda logits, rows=rows: -self.goal.margin(logits, y[rows]),  # type: ignore[misc]
+                    negative_margin(self.goal, y[rows]),
                 )
-                won = found.see(rows, z, logits)
+                won = found.update(rows, z, logits)
                 best = found.distance[rows]
-                gamma = cosine(self.gamma, 0.001, k / self.steps)
+                gamma = cosine_schedule(self.gamma, 0.001, k / self.steps)
                 epsilon = torch.where(
                     won, torch.minimum(self._turned(epsilon, -gamma), best), self._turned(epsilon, gamma)
                 )
@@ -81,10 +81,10 @@ class FMN:
                 if never.any():
                     # as far as the boundary were it flat, and a little farther: onto it would never be beyond it
                     ahead = self.ball.crossing(z[never], grad[never], -loss[never])
-                    flat = self.ball.size(delta[never]) + self.ball.size(ahead)
+                    flat = self.ball.norm(delta[never]) + self.ball.norm(ahead)
                     epsilon[never] = self._turned(flat, gamma)
-                alpha = cosine(self.step_size, self.step_size / 100, k / self.steps)
-                step = self.ball.steepest(unstopped(x[rows], delta, grad))
+                alpha = cosine_schedule(self.step_size, self.step_size / 100, k / self.steps)
+                step = self.ball.ascent_direction(mask_blocked(x[rows], delta, grad))
                 delta = self.ball.within(x[rows], delta + per_row(alpha * epsilon, delta) * step, epsilon)
                 alive = best > self.ball.eps
                 if not alive.all():

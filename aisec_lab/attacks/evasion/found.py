@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class MinimumNormResult:
     """The nearest adversarial input of each row, and how far it is: one run gives the whole security curve.
 
     Args:

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.basis import Basis, Pixels
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import prepare_inputs
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.nearest import Nearest, Searched, begin
+from aisec_lab.attacks.evasion.nearest import DecisionAttackResult, DecisionSearch, starting_points
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.paths import bisect, bracket, halve, halvings
-from aisec_lab.attacks.evasion.polls import towards_wins
+from aisec_lab.attacks.evasion.paths import binary_search, bisect, bisection_steps, find_bracket
+from aisec_lab.attacks.evasion.polls import decision_gradient
 from aisec_lab.models.asked import asked
 
 TRIES = 100  # candidates for a first point
@@ -68,28 +68,28 @@ class GeoDA:
         generator: torch.Generator,
         start: Tensor | None = None,
         starts: Tensor | None = None,
-    ) -> Searched:
-        x = admit(model, x, y, generator)
+    ) -> DecisionAttackResult:
+        x = prepare_inputs(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
-            found = Nearest(model, x, y, self.goal, self.ball, self.queries)
-            rows, z = begin(found, noise, start, starts, TRIES)
-            z = halve(found, rows, z, HALVINGS)
+            found = DecisionSearch(model, x, y, self.goal, self.ball, self.queries)
+            rows, z = starting_points(found, noise, start, starts, TRIES)
+            z = binary_search(found, rows, z, HALVINGS)
             normal = torch.zeros_like(z)
             t = 0
             while True:
-                going = found.going(rows)
+                going = found.active(rows)
                 rows, z, normal = rows[going], z[going], normal[going]
                 if not len(rows):
                     return found.result()
                 normal += self._estimate(found, rows, z, noise.select(rows), t)
-                z = self._to_boundary(found, rows, z, L2(0).steepest(normal))
+                z = self._to_boundary(found, rows, z, L2(0).ascent_direction(normal))
                 t += 1
 
-    def _estimate(self, found: Nearest, rows: Tensor, z: Tensor, noise: RowNoise, t: int) -> Tensor:
+    def _estimate(self, found: DecisionSearch, rows: Tensor, z: Tensor, noise: RowNoise, t: int) -> Tensor:
         """Along the normal of the boundary at points z, as long as there are samples."""
         now, then = (round(self.samples * GROW**number) for number in (t, t + 1))
-        left = found.left(rows)
+        left = found.queries_left(rows)
         rest = torch.maximum(left - SEARCH, (left + 1) // 2)  # all of the last estimate
         samples = torch.where(left < now + then + 2 * SEARCH, rest, now).tolist()
 
@@ -97,9 +97,9 @@ class GeoDA:
             points = (z[i] + self.sigma * self.basis.normal(z, samples[i], own)).clamp(0, 1)
             return points, (points - z[i]) / self.sigma
 
-        return towards_wins(found, rows, around, noise, TRIES + t)
+        return decision_gradient(found, rows, around, noise, TRIES + t)
 
-    def _to_boundary(self, found: Nearest, rows: Tensor, z: Tensor, w: Tensor) -> Tensor:
+    def _to_boundary(self, found: DecisionSearch, rows: Tensor, z: Tensor, w: Tensor) -> Tensor:
         """Where the smallest perturbations against planes of normal w meet the boundary; z where they do not."""
         x = found.x[rows]
 
@@ -107,10 +107,10 @@ class GeoDA:
             return (x[still] + self.ball.crossing(x[still], w[still], rise)).clamp(0, 1)
 
         guess = ((z - x) * w).flatten(1).sum(1).clamp(min=NEAR * self.sigma)
-        low, high = bracket(found, rows, path, guess, outward=True)
+        low, high = find_bracket(found, rows, path, guess, outward=True)
         met = high.isfinite().nonzero().squeeze(1)
         low, high = low[met], high[met]
-        times = halvings(low, high, torch.full_like(high, NEAR * self.sigma))
+        times = bisection_steps(low, high, torch.full_like(high, NEAR * self.sigma))
         high = bisect(found, rows[met], lambda still, rise: path(met[still], rise), low, high, times)
         z = z.clone()
         z[met] = path(met, high)

@@ -9,7 +9,7 @@ from torch import Tensor
 FLOOR = -1e30  # in place of a logit of -inf, such as the logarithm of a probability rounded to 0
 
 
-def lead(logits: Tensor, y: Tensor) -> Tensor:
+def logit_margin(logits: Tensor, y: Tensor) -> Tensor:
     """By how much class y (N,) leads the best other class of logits (N, K): shape (N,)."""
     logits = logits.clamp(min=FLOOR)
     own = y[:, None]
@@ -17,7 +17,7 @@ def lead(logits: Tensor, y: Tensor) -> Tensor:
     return logits.gather(1, own).squeeze(1) - others.amax(1)
 
 
-def undetected(logits: Tensor, y: Tensor) -> Tensor:
+def detector_aware_margin(logits: Tensor, y: Tensor) -> Tensor:
     """By how much class y (N,) or the reject option, the last column of logits (N, K + 1), leads the rest: (N,)."""
     logits = logits.clamp(min=FLOOR)
     held = torch.stack([logits.gather(1, y[:, None]).squeeze(1), logits[:, -1]]).amax(0)
@@ -42,7 +42,7 @@ class Untargeted:
 
     def margin(self, logits: Tensor, y: Tensor) -> Tensor:
         """The lead of the true class."""
-        return lead(logits, y)
+        return logit_margin(logits, y)
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Targeted:
 
     def margin(self, logits: Tensor, y: Tensor) -> Tensor:
         """What the target lacks to the lead."""
-        return -lead(logits, y)
+        return -logit_margin(logits, y)
 
 
 @dataclass(frozen=True)
-class Undetected:
+class EvadeDetector:
     """Any class but y, of a model whose last column says "rejected": to be rejected is no success.
 
     Its loss is `UndetectedMargin`; the others would ascend into the reject option.
@@ -67,11 +67,11 @@ class Undetected:
 
     def margin(self, logits: Tensor, y: Tensor) -> Tensor:
         """The lead of the true class or of the rejection, whichever is higher."""
-        return undetected(logits, y)
+        return detector_aware_margin(logits, y)
 
 
 @dataclass(frozen=True)
-class Tolerance:
+class RegressionTolerance:
     """An answer farther than `tolerance` from y: of a regression, whose outputs (N, 1) and y (N,) are numbers.
 
     Its losses are `AbsoluteError`, and `Residual` in one direction.
@@ -93,7 +93,7 @@ class Tolerance:
         return self.tolerance - (logits.squeeze(1) - y).abs()
 
 
-def aimed(goal: Goal, y: Tensor, target: int | None) -> tuple[Goal, Tensor]:
+def with_target(goal: Goal, y: Tensor, target: int | None) -> tuple[Goal, Tensor]:
     """What is learned on rows of which only the true classes are known.
 
     Args:
@@ -107,7 +107,7 @@ def aimed(goal: Goal, y: Tensor, target: int | None) -> tuple[Goal, Tensor]:
     return (goal, y) if target is None else (Targeted(), torch.full_like(y, target))
 
 
-def refuse_goal_without_target(goal: Goal) -> None:
+def check_untargeted(goal: Goal) -> None:
     """Refuse, with a ValueError, `Targeted` where the classes at hand are the true ones: they would be the targets."""
     if goal == Targeted():
         raise ValueError("the goal Targeted takes the true classes for targets here: name the class instead, target=3")

@@ -1,31 +1,21 @@
 """The fast gradient sign method and projected gradient descent, in any norm."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit, check_classes, of_numbers
+from aisec_lab.attacks.evasion.door import is_regression, prepare_inputs
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
-from aisec_lab.attacks.evasion.projections import per_row, unstopped
-from aisec_lab.attacks.evasion.search import Lowest, ascent
+from aisec_lab.attacks.evasion.objectives import loss_and_gradient, signed_loss
+from aisec_lab.attacks.evasion.projections import mask_blocked, per_row
+from aisec_lab.attacks.evasion.search import LowestMargin
 from aisec_lab.attacks.evasion.steps import FROM_ANYWHERE, FROM_CENTRE, warn_of_short_steps
 from aisec_lab.models.asked import asked
 
 FAR = 1e5  # a step so long, in units of eps, that its projection is the far end of ball and box
-
-
-def objective(loss: Loss, goal: Goal, y: Tensor) -> Callable[[Tensor], Tensor]:
-    """What the attack ascends, as a function of the logits (N, K) alone."""
-
-    def ascended(logits: Tensor) -> Tensor:
-        check_classes(logits, y)
-        return goal.sign * loss(logits, y)
-
-    return ascended
 
 
 @dataclass(frozen=True)
@@ -46,10 +36,10 @@ class FGSM:
         check_ball("FGSM", self.ball)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        x = admit(model, x, y, generator, soft=True, real=of_numbers(self.goal, self.loss))
+        x = prepare_inputs(model, x, y, generator, soft=True, real=is_regression(self.goal, self.loss))
         with asked(model):
-            _, _, grad = ascent(model, x, objective(self.loss, self.goal, y))
-        return x + self.ball.project(x, FAR * self.ball.eps * self.ball.steepest(grad))
+            _, _, grad = loss_and_gradient(model, x, signed_loss(self.loss, self.goal, y))
+        return x + self.ball.project(x, FAR * self.ball.eps * self.ball.ascent_direction(grad))
 
 
 @dataclass(frozen=True)
@@ -91,27 +81,27 @@ class PGD:
             warn_of_short_steps("PGD", self.steps, self.step_size, fewest=fewest)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        x = admit(model, x, y, generator, soft=not self.early_stop, real=of_numbers(self.goal, self.loss))
+        x = prepare_inputs(model, x, y, generator, soft=not self.early_stop, real=is_regression(self.goal, self.loss))
         with asked(model):
             search = self._until_won if self.early_stop else self._to_the_end
             return search(model, x, y, generator)
 
     def _until_won(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        found = Lowest(model, x, y, self.goal)
+        found = LowestMargin(model, x, y, self.goal)
         for _ in range(self.restarts):
-            rows = found.unsolved
+            rows = found.active_rows
             delta = self._start(x[rows], generator)
             for _ in range(self.steps):
                 if not len(rows):
                     return found.x_adv
                 z = x[rows] + delta
                 logits, _, grad = self._ascent(model, z, y[rows])
-                alive = found.see(rows, z, logits)
+                alive = found.update(rows, z, logits)
                 rows = rows[alive]
                 delta = self._step(x[rows], delta[alive], grad[alive])
             z = x[rows] + delta
             with torch.no_grad():
-                found.see(rows, z, model(z))
+                found.update(rows, z, model(z))
         return found.x_adv
 
     def _to_the_end(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
@@ -129,15 +119,15 @@ class PGD:
                 take(x + delta, losses)
                 delta = self._step(x, delta, grad)
             with torch.no_grad():
-                take(x + delta, objective(self.loss, self.goal, y)(model(x + delta)))
+                take(x + delta, signed_loss(self.loss, self.goal, y)(model(x + delta)))
         return best
 
     def _start(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return self.ball.sample(x, generator) if self.random_start else torch.zeros_like(x)
 
     def _ascent(self, model: nn.Module, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return ascent(model, z, objective(self.loss, self.goal, y))
+        return loss_and_gradient(model, z, signed_loss(self.loss, self.goal, y))
 
     def _step(self, x: Tensor, delta: Tensor, grad: Tensor) -> Tensor:
-        step = self.step_size * self.ball.eps * self.ball.steepest(unstopped(x, delta, grad))
+        step = self.step_size * self.ball.eps * self.ball.ascent_direction(mask_blocked(x, delta, grad))
         return self.ball.project(x, delta + step)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import Attack, admit
+from aisec_lab.attacks.evasion.door import Attack, prepare_inputs
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.models.asked import asked
 
 
-class Rounded(nn.Module):
+class BF16Model(nn.Module):
     """A classifier whose convolutions and matrix products are in bfloat16, forward and backward."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -28,7 +28,7 @@ class Rounded(nn.Module):
 
 
 @dataclass(frozen=True)
-class Half:
+class LowPrecision:
     """An attack that searches in bfloat16, and is not believed: what it found is judged in float32.
 
     A number of bfloat16 has 8 significant bits. A row that is won to it and not to the model itself is attacked once
@@ -54,8 +54,8 @@ class Half:
         return getattr(self.attack(self.ball), "goal", Untargeted())
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        x = admit(model, x, y, generator)
-        attack, rounded = self.attack(self.ball), Rounded(model)
+        x = prepare_inputs(model, x, y, generator)
+        attack, rounded = self.attack(self.ball), BF16Model(model)
         margin = self.goal.margin
         x_adv = attack(rounded, x, y, generator=generator)
         with asked(model), torch.no_grad():

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import prepare_inputs
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.nearest import Nearest, Searched, begin
+from aisec_lab.attacks.evasion.nearest import DecisionAttackResult, DecisionSearch, starting_points
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.paths import halve
-from aisec_lab.attacks.evasion.polls import towards_wins
+from aisec_lab.attacks.evasion.paths import binary_search
+from aisec_lab.attacks.evasion.polls import decision_gradient
 from aisec_lab.attacks.evasion.projections import per_row
 from aisec_lab.models.asked import asked
 
@@ -62,54 +62,54 @@ class HopSkipJump:
         generator: torch.Generator,
         start: Tensor | None = None,
         starts: Tensor | None = None,
-    ) -> Searched:
-        x = admit(model, x, y, generator)
+    ) -> DecisionAttackResult:
+        x = prepare_inputs(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
-            found = Nearest(model, x, y, self.goal, self.ball, self.queries)
-            rows, z = begin(found, noise, start, starts, TRIES)
+            found = DecisionSearch(model, x, y, self.goal, self.ball, self.queries)
+            rows, z = starting_points(found, noise, start, starts, TRIES)
             z = self._to_boundary(found, rows, z)
             t = 0
             while True:
-                going = found.going(rows)
+                going = found.active(rows)
                 rows, z = rows[going], z[going]
                 if not len(rows):
                     return found.result()
                 t += 1
-                distance = self.ball.size(z - x[rows])
+                distance = self.ball.norm(z - x[rows])
                 delta = torch.full_like(distance, FIRST_DELTA) if t == 1 else distance / x.shape[1:].numel()
                 v = self._gradient(found, rows, z, delta, round(self.samples * math.sqrt(t)), noise.select(rows), t)
                 z = self._jump(found, rows, z, v, distance / math.sqrt(t))
                 z = self._to_boundary(found, rows, z)
 
     def _gradient(
-        self, found: Nearest, rows: Tensor, z: Tensor, delta: Tensor, samples: int, noise: RowNoise, t: int
+        self, found: DecisionSearch, rows: Tensor, z: Tensor, delta: Tensor, samples: int, noise: RowNoise, t: int
     ) -> Tensor:
         """The direction in which points z at the boundary are won, estimated by polling around them (eq. 16)."""
 
         def around(i: int, own: torch.Generator) -> tuple[Tensor, Tensor]:
             u = torch.randn((samples, *z.shape[1:]), generator=own, dtype=z.dtype, device=z.device)
-            points = (z[i] + delta[i] * L2(0).steepest(u)).clamp(0, 1)
+            points = (z[i] + delta[i] * L2(0).ascent_direction(u)).clamp(0, 1)
             return points, (points - z[i]) / delta[i]
 
-        return self.ball.steepest(towards_wins(found, rows, around, noise, TRIES + t))
+        return self.ball.ascent_direction(decision_gradient(found, rows, around, noise, TRIES + t))
 
-    def _jump(self, found: Nearest, rows: Tensor, z: Tensor, v: Tensor, step: Tensor) -> Tensor:
+    def _jump(self, found: DecisionSearch, rows: Tensor, z: Tensor, v: Tensor, step: Tensor) -> Tensor:
         """One step along v, halved until it wins; a row whose step never does stays."""
         z = z.clone()
         short = torch.arange(len(rows), device=z.device)  # which have not stepped yet
         for _ in range(HALVINGS):
-            short = short[found.left(rows[short]) > 0]
+            short = short[found.queries_left(rows[short]) > 0]
             if not len(short):
                 break
             ahead = (z[short] + per_row(step[short], z) * v[short]).clamp(0, 1)
-            won = found.ask(rows[short], ahead)
+            won = found.query(rows[short], ahead)
             z[short[won]] = ahead[won]
             short = short[~won]
             step = step / 2
         return z
 
-    def _to_boundary(self, found: Nearest, rows: Tensor, z: Tensor) -> Tensor:
+    def _to_boundary(self, found: DecisionSearch, rows: Tensor, z: Tensor) -> Tensor:
         """Section III-C.1: until the share of the way is known to theta, d^(-3/2) in L2 and d^-2 in Linf."""
         power = 1.5 if isinstance(self.ball, L2) else 2
-        return halve(found, rows, z, math.ceil(power * math.log2(found.x.shape[1:].numel())))
+        return binary_search(found, rows, z, math.ceil(power * math.log2(found.x.shape[1:].numel())))

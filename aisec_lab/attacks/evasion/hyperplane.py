@@ -10,7 +10,7 @@ from aisec_lab.attacks.evasion.projections import per_row
 Lengths = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def least(x: Tensor, slope: Tensor, rise: Tensor, lengths: Lengths) -> Tensor:
+def smallest_step(x: Tensor, slope: Tensor, rise: Tensor, lengths: Lengths) -> Tensor:
     """The perturbation that `lengths` finds once rows are flattened, in float64, and every slope points uphill.
 
     Args:
@@ -28,7 +28,7 @@ def least(x: Tensor, slope: Tensor, rise: Tensor, lengths: Lengths) -> Tensor:
     return uphill.sign() * length.view_as(x).to(x.dtype)
 
 
-def together(u: Tensor, room: Tensor, rise: Tensor, *, speed: Tensor) -> Tensor:
+def all_coordinates(u: Tensor, room: Tensor, rise: Tensor, *, speed: Tensor) -> Tensor:
     """L2 (speed u) and Linf (speed 1): all move at once, by min(s speed, room), until u . min(s speed, room) = rise.
 
     The left side is concave in s and made of straight pieces, so that Newton's method from s = 0 never overshoots;
@@ -45,7 +45,7 @@ def together(u: Tensor, room: Tensor, rise: Tensor, *, speed: Tensor) -> Tensor:
         s = torch.maximum(s, further)
 
 
-def in_turn(u: Tensor, room: Tensor, rise: Tensor) -> Tensor:
+def steepest_first(u: Tensor, room: Tensor, rise: Tensor) -> Tensor:
     """L1: the steepest coordinate goes first, to its face, and so on; the last one as far as is needed."""
     slope, order = u.sort(dim=1, descending=True, stable=True)
     space = room.gather(1, order)
@@ -55,7 +55,7 @@ def in_turn(u: Tensor, room: Tensor, rise: Tensor) -> Tensor:
     return torch.zeros_like(u).scatter(1, order, length)
 
 
-def whole(u: Tensor, room: Tensor, rise: Tensor) -> Tensor:
+def whole_coordinates(u: Tensor, room: Tensor, rise: Tensor) -> Tensor:
     """L0: those coordinates go to their faces that gain most by it, until it is enough."""
     gain, order = (u * room).sort(dim=1, descending=True, stable=True)
     needed = gain.cumsum(1) - gain < rise

@@ -6,7 +6,7 @@ from typing import ClassVar, Protocol
 import torch.nn.functional as F
 from torch import Tensor
 
-from aisec_lab.attacks.evasion.goals import FLOOR, lead, undetected
+from aisec_lab.attacks.evasion.goals import FLOOR, detector_aware_margin, logit_margin
 
 TINY = 1e-12  # Croce & Hein add it to the denominator too
 
@@ -48,15 +48,15 @@ class Margin:
     """max_{i != y} z_i - z_y, the margin of Carlini & Wagner (2017, arXiv:1608.04644, f_6) without a bound."""
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        return -lead(logits, y)
+        return -logit_margin(logits, y)
 
 
 @dataclass(frozen=True)
-class UndetectedMargin:
+class DetectorAwareMargin:
     """What the best wrong class lacks to both the true class y and the reject option, the last column of the logits."""
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        return -undetected(logits, y)
+        return -detector_aware_margin(logits, y)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class AbsoluteError:
 
 
 @dataclass(frozen=True)
-class Residual:
+class SignedError:
     """f(x) - y of a regression's outputs (N, 1), or downwards y - f(x): the worst of both is the worst error."""
 
     upwards: bool = True
@@ -92,7 +92,7 @@ class DLR:
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
         _need(logits, 3, "DLR", "Margin")
         top = logits.clamp(min=FLOOR).sort(dim=1, descending=True).values
-        return -lead(logits, y) / (top[:, 0] - top[:, 2] + TINY)
+        return -logit_margin(logits, y) / (top[:, 0] - top[:, 2] + TINY)
 
 
 @dataclass(frozen=True)

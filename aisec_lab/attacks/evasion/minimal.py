@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.found import MinimumNormResult
 from aisec_lab.attacks.evasion.goals import Goal
-from aisec_lab.attacks.evasion.projections import TINY, boxed, per_row
-from aisec_lab.attacks.evasion.search import Best
+from aisec_lab.attacks.evasion.projections import TINY, clip_to_box, per_row
+from aisec_lab.attacks.evasion.search import BestSoFar
 
 STRETCH = (1e-6, 1e-5, 1e-4, 1e-3)  # of a perturbation whose point did not win when asked about again
 FINAL_STEPS = 3  # of drawing points near, as in FAB
 CLEARANCE = 1e-4  # of the clean margin, left when a point is drawn near: more than logits differ between batches
 
 
-class MinimumNorm(Protocol):
+class MinimumNormAttack(Protocol):
     """An attack that looks for the smallest perturbation: a frozen dataclass of settings that is called."""
 
     @property
@@ -26,12 +26,12 @@ class MinimumNorm(Protocol):
         """The norm, and a radius within which a row needs no further search."""
         ...
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> MinimumNormResult:
         """The nearest adversarial inputs of rows `x` with classes `y`; its only randomness is `generator`'s."""
         ...
 
 
-class Smallest(Best):
+class MinimumNormTracker(BestSoFar):
     """The nearest point of each row that has won so far, beginning with the rows that are won as they are.
 
     Args:
@@ -53,21 +53,21 @@ class Smallest(Best):
         return self.score
 
     @property
-    def won(self) -> Tensor:
+    def is_adversarial(self) -> Tensor:
         """A mask (N,): rows for which something was found inside the ball."""
         return self.score <= self.ball.eps
 
-    def see(self, rows: Tensor, z: Tensor, logits: Tensor) -> Tensor:
+    def update(self, rows: Tensor, z: Tensor, logits: Tensor) -> Tensor:
         """Take note of points z for the rows at positions `rows`, and of the model's answers to them.
 
         Returns:
             A mask over `rows`: which points have won.
         """
         won = self.goal.margin(logits.detach(), self.y[rows]) < 0
-        self.keep(rows, z, torch.where(won, self.ball.size(z - self.x[rows]), torch.inf))
+        self.retain(rows, z, torch.where(won, self.ball.norm(z - self.x[rows]), torch.inf))
         return won
 
-    def draw_near(self, model: nn.Module, times: int) -> None:
+    def regula_falsi(self, model: nn.Module, times: int) -> None:
         """Draw the points found outside the ball towards their rows, by the rule of false position on the margin."""
         rows = ((self.distance > self.ball.eps) & self.distance.isfinite()).nonzero().squeeze(1)
         x, delta = self.x[rows], self.x_adv[rows] - self.x[rows]
@@ -79,11 +79,11 @@ class Smallest(Best):
                 share = near + (far - near) * ((left + clear) / (left - right).clamp(min=TINY)).clamp(0, 1)
                 z = x + per_row(share, x) * delta
                 logits = model(z)
-                won, margin = self.see(rows, z, logits), self.goal.margin(logits, self.y[rows])
+                won, margin = self.update(rows, z, logits), self.goal.margin(logits, self.y[rows])
                 near, left = torch.where(won, near, share), torch.where(won, left, margin)
                 far, right = torch.where(won, share, far), torch.where(won, margin, right)
 
-    def result(self, model: nn.Module) -> Found:
+    def result(self, model: nn.Module) -> MinimumNormResult:
         """What was found, each point asked about once more, all in one batch and as they are returned.
 
         Float32 logits depend a little on the batch: a point that does not win here is moved farther from its row by
@@ -99,12 +99,12 @@ class Smallest(Best):
                 if stretch is None:
                     self.x_adv[lost], self.distance[lost] = x, torch.inf
                 else:
-                    delta = boxed(x, (1 + stretch) * (self.x_adv[lost] - x))
-                    self.x_adv[lost], self.distance[lost] = x + delta, self.ball.size(x + delta - x)
-        return Found(self.x_adv, self.distance)
+                    delta = clip_to_box(x, (1 + stretch) * (self.x_adv[lost] - x))
+                    self.x_adv[lost], self.distance[lost] = x + delta, self.ball.norm(x + delta - x)
+        return MinimumNormResult(self.x_adv, self.distance)
 
 
-def search_c(distance: Tensor, first_c: float, searches: int, minimise: Callable[[Tensor], Tensor]) -> None:
+def binary_search_c(distance: Tensor, first_c: float, searches: int, minimise: Callable[[Tensor], Tensor]) -> None:
     """The binary search for c, the weight of the margin beside the size (Carlini & Wagner, 2017, section V-B).
 
     Args:
@@ -120,11 +120,11 @@ def search_c(distance: Tensor, first_c: float, searches: int, minimise: Callable
         c = torch.where(high.isfinite(), (low + high) / 2, 10 * c)
 
 
-def likeliest(logits: Tensor, y: Tensor, number: int) -> Tensor:
+def top_wrong_classes(logits: Tensor, y: Tensor, number: int) -> Tensor:
     """The wrong classes of highest logit (N, K), at most `number`, in falling order: shape (N, C)."""
     return logits.scatter(1, y[:, None], -torch.inf).argsort(1, descending=True)[:, :-1][:, :number]
 
 
-def cosine(first: float, last: float, share: float) -> float:
+def cosine_schedule(first: float, last: float, share: float) -> float:
     """From `first` to `last` along a cosine, as `share` goes from 0 to 1."""
     return last + (first - last) * (1 + math.cos(math.pi * share)) / 2

@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
 from aisec_lab.attacks.evasion.door import check_answer
-from aisec_lab.attacks.evasion.found import Found
+from aisec_lab.attacks.evasion.found import MinimumNormResult
 from aisec_lab.attacks.evasion.goals import Goal
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.starting import check_start, refuse_lost
+from aisec_lab.attacks.evasion.starting import check_adversarial, check_start
 
 BATCH = 128  # points a pass: with many more, a pass leaves the processor's cache and takes longer for each
 
 
 @dataclass(frozen=True, eq=False)
-class Searched(Found):
+class DecisionAttackResult(MinimumNormResult):
     """As `Found`, with the way there.
 
     Args:
@@ -36,7 +36,7 @@ class Searched(Found):
         return nearest.scatter_reduce(0, self.rows[soon], self.distances[soon], "amin")
 
 
-class Nearest:
+class DecisionSearch:
     """The nearest point of each row that has won so far, beginning with the rows that are won as they are.
 
     Args:
@@ -59,50 +59,50 @@ class Nearest:
         won = goal.margin(logits, y) < 0
         self.x_adv = x.clone()
         self.distance = torch.where(won, 0.0, torch.inf).to(x.dtype)
-        self.spent = torch.ones_like(y)
-        self.unsolved = (~won).nonzero().squeeze(1)
-        self._log = [(won.nonzero().squeeze(1), self.spent[won], self.distance[won])]
+        self.queries_used = torch.ones_like(y)
+        self.active_rows = (~won).nonzero().squeeze(1)
+        self._log = [(won.nonzero().squeeze(1), self.queries_used[won], self.distance[won])]
 
-    def left(self, rows: Tensor) -> Tensor:
+    def queries_left(self, rows: Tensor) -> Tensor:
         """How many queries are left to the rows at positions `rows`."""
-        return self.queries - self.spent[rows]
+        return self.queries - self.queries_used[rows]
 
-    def going(self, rows: Tensor) -> Tensor:
+    def active(self, rows: Tensor) -> Tensor:
         """A mask over `rows`: which have queries left and stand outside the ball."""
-        return (self.left(rows) > 0) & (self.distance[rows] > self.ball.eps)
+        return (self.queries_left(rows) > 0) & (self.distance[rows] > self.ball.eps)
 
-    def ask(self, rows: Tensor, z: Tensor) -> Tensor:
+    def query(self, rows: Tensor, z: Tensor) -> Tensor:
         """Ask about one point z (n, *input) for each of `rows`, and remember those that win and are nearer.
 
         Returns:
             Which have won (n,): none of those whose queries are used up, about which nothing is asked.
         """
-        asked = self.left(rows) > 0
+        asked = self.queries_left(rows) > 0
         won = torch.zeros_like(asked)
         rows, z = rows[asked], z[asked]
-        self.spent[rows] += 1
+        self.queries_used[rows] += 1
         won[asked] = new = self._decide(z, self.y[rows])
-        distance = self.ball.size(z - self.x[rows])
+        distance = self.ball.norm(z - self.x[rows])
         nearer = new & (distance < self.distance[rows])
         rows, z, distance = rows[nearer], z[nearer], distance[nearer]
         self.x_adv[rows], self.distance[rows] = z, distance
-        self._log.append((rows, self.spent[rows], distance))
+        self._log.append((rows, self.queries_used[rows], distance))
         return won
 
-    def poll(self, row: int, z: Tensor) -> Tensor:
+    def query_many(self, row: int, z: Tensor) -> Tensor:
         """Ask about the points z (m, *input), all for one row: as many, of the first, as it has queries left.
 
         Returns:
             Which of them have won (at most m,). None is remembered: they explore, and are hardly ever nearer.
         """
-        z = z[: self.queries - int(self.spent[row])]
-        self.spent[row] += len(z)
+        z = z[: self.queries - int(self.queries_used[row])]
+        self.queries_used[row] += len(z)
         return self._decide(z, self.y[row].expand(len(z)))
 
-    def result(self) -> Searched:
+    def result(self) -> DecisionAttackResult:
         """What was found, and the way there."""
         rows, queries, distances = (torch.cat(part) for part in zip(*self._log, strict=True))
-        return Searched(self.x_adv, self.distance, rows, queries, distances)
+        return DecisionAttackResult(self.x_adv, self.distance, rows, queries, distances)
 
     def _decide(self, z: Tensor, y: Tensor) -> Tensor:
         if not len(z):  # many a model, such as a forest, takes no empty batch
@@ -111,7 +111,7 @@ class Nearest:
         return torch.cat([self.goal.margin(self.model(z), y) < 0 for z, y in parts])
 
 
-def candidates(noise: RowNoise, x: Tensor, starts: Tensor | None) -> Callable[[Tensor, int | Tensor], Tensor]:
+def starting_candidates(noise: RowNoise, x: Tensor, starts: Tensor | None) -> Callable[[Tensor, int | Tensor], Tensor]:
     """What a search may start from: of `starts` (M, *input), or uniform noise, by positions (n,) and counters."""
 
     def candidate(rows: Tensor, number: int | Tensor) -> Tensor:
@@ -123,8 +123,8 @@ def candidates(noise: RowNoise, x: Tensor, starts: Tensor | None) -> Callable[[T
     return candidate
 
 
-def begin(
-    found: Nearest, noise: RowNoise, given: Tensor | None, starts: Tensor | None, tries: int
+def starting_points(
+    found: DecisionSearch, noise: RowNoise, given: Tensor | None, starts: Tensor | None, tries: int
 ) -> tuple[Tensor, Tensor]:
     """A first point that has won for each unsolved row: the one given, or the first of several candidates.
 
@@ -142,16 +142,18 @@ def begin(
         ValueError: both are given; a start that has not won, or is no point of the box.
     """
     if given is None:
-        return start(found, candidates(noise, found.x, starts), tries)
+        return first_adversarial(found, starting_candidates(noise, found.x, starts), tries)
     if starts is not None:
         raise ValueError("give one start for each row, or starts to choose from, not both")
     check_start(found.x, given)
-    rows = found.unsolved
-    refuse_lost(rows, found.ask(rows, given[rows]))
+    rows = found.active_rows
+    check_adversarial(rows, found.query(rows, given[rows]))
     return rows, given[rows]
 
 
-def start(found: Nearest, candidate: Callable[[Tensor, int | Tensor], Tensor], tries: int) -> tuple[Tensor, Tensor]:
+def first_adversarial(
+    found: DecisionSearch, candidate: Callable[[Tensor, int | Tensor], Tensor], tries: int
+) -> tuple[Tensor, Tensor]:
     """A first point that has won for each unsolved row.
 
     Args:
@@ -162,10 +164,10 @@ def start(found: Nearest, candidate: Callable[[Tensor, int | Tensor], Tensor], t
     Returns:
         Positions (n,) of the rows that have one, in ascending order, and their points (n, *input).
     """
-    rows = found.unsolved
+    rows = found.active_rows
     for number in range(tries):
         if not len(rows):
             break
-        rows = rows[~found.ask(rows, candidate(rows, number))]
-    begun = found.unsolved[found.distance[found.unsolved] < torch.inf]
+        rows = rows[~found.query(rows, candidate(rows, number))]
+    begun = found.active_rows[found.distance[found.active_rows] < torch.inf]
     return begun, found.x_adv[begun]

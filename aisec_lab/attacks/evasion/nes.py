@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import prepare_inputs
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.projections import per_row, unstopped
-from aisec_lab.attacks.evasion.search import Lowest
+from aisec_lab.attacks.evasion.objectives import signed_loss
+from aisec_lab.attacks.evasion.projections import mask_blocked, per_row
+from aisec_lab.attacks.evasion.search import LowestMargin
 from aisec_lab.models.asked import asked
 
 BATCH = 256  # points a pass, about
@@ -56,11 +56,11 @@ class NES:
             raise ValueError(f"queries must be at least 2, sigma and step_size positive, momentum in [0, 1): {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        x = admit(model, x, y, generator)
+        x = prepare_inputs(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
-            found = Lowest(model, x, y, self.goal)
-            rows, left = found.unsolved, self.queries - 1
+            found = LowestMargin(model, x, y, self.goal)
+            rows, left = found.active_rows, self.queries - 1
             delta, mean = torch.zeros_like(x), torch.zeros_like(x)
             counter = 0
             while len(rows) and left >= 3:  # a direction, and the point that it leads to
@@ -68,10 +68,14 @@ class NES:
                 origin, z = x[rows], x[rows] + delta[rows]
                 grad = self.gradient(model, z, y[rows], noise.select(rows), pairs, counter)
                 mean[rows] = self.momentum * mean[rows] + (1 - self.momentum) * grad
-                step = self.step_size * self.ball.eps * self.ball.steepest(unstopped(origin, delta[rows], mean[rows]))
+                step = (
+                    self.step_size
+                    * self.ball.eps
+                    * self.ball.ascent_direction(mask_blocked(origin, delta[rows], mean[rows]))
+                )
                 delta[rows] = self.ball.project(origin, delta[rows] + step)
                 z = origin + delta[rows]
-                rows = rows[found.see(rows, z, model(z))]
+                rows = rows[found.update(rows, z, model(z))]
                 left -= 2 * pairs + 1
                 counter += pairs
         return found.x_adv
@@ -98,7 +102,7 @@ class NES:
             k = min(together, pairs - first)
             u = torch.cat([noise.normal(z.shape[1:], counter + first + i) for i in range(k)])
             up, down = ((z.repeat(k, *(1,) * (z.ndim - 1)) + s * self.sigma * u).clamp(0, 1) for s in (1, -1))
-            ascended = objective(self.loss, self.goal, y.repeat(2 * k))
+            ascended = signed_loss(self.loss, self.goal, y.repeat(2 * k))
             rise, fall = ascended(model(torch.cat([up, down]))).chunk(2)
             grad += (per_row(rise - fall, u) * u).unflatten(0, (k, len(z))).sum(0)
         return grad / (2 * self.sigma * pairs)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.projections import per_row, unstopped
+from aisec_lab.attacks.evasion.projections import mask_blocked, per_row
 
 ALPHA = 0.75  # weight of the new step; the rest is momentum
 RHO = 0.75  # share of steps that must raise the loss between two checkpoints
@@ -22,24 +22,24 @@ def checkpoints(steps: int) -> list[int]:
 
 
 @dataclass
-class Climb:
+class APGDState:
     """Rows on their way up, in the symbols of algorithm 1; all fields share the first axis."""
 
     rows: Tensor  # positions in the whole batch
     delta: Tensor  # x^(k) - x
-    before: Tensor  # x^(k-1) - x
+    previous: Tensor  # x^(k-1) - x
     grad: Tensor  # of f at x^(k)
     f: Tensor  # loss at x^(k)
     delta_max: Tensor  # x_max - x
     grad_max: Tensor
     f_max: Tensor
     eta: Tensor  # step size
-    raised: Tensor  # steps since the last checkpoint that raised f
+    increases: Tensor  # steps since the last checkpoint that raised f
     f_max_checked: Tensor  # f_max at the last checkpoint
-    halved: Tensor  # whether eta was halved there
+    step_halved: Tensor  # whether eta was halved there
 
     @staticmethod
-    def start(x: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
+    def random_start(x: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
         """A random perturbation inside ball and box, shape of `x`."""
         return ball.sample(x, generator)
 
@@ -54,36 +54,36 @@ class Climb:
         zero = torch.zeros_like(f)
         return cls(rows, delta, delta, grad, f, delta, grad, f, zero + 2 * eps, zero, f, zero.bool())
 
-    def keep(self, mask: Tensor) -> None:
+    def retain(self, mask: Tensor) -> None:
         """Let go of the rows outside `mask`."""
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name)[mask])
 
     def step(self, ball: Ball, x: Tensor, first: bool) -> Tensor:
         """The perturbation to go on to, inside the ball around x (n, *input) and the box."""
-        step = per_row(self.eta, x) * ball.steepest(unstopped(x, self.delta, self.grad))
+        step = per_row(self.eta, x) * ball.ascent_direction(mask_blocked(x, self.delta, self.grad))
         z = ball.project(x, self.delta + step)
         if first:
             return z
-        return ball.project(x, self.delta + ALPHA * (z - self.delta) + (1 - ALPHA) * (self.delta - self.before))
+        return ball.project(x, self.delta + ALPHA * (z - self.delta) + (1 - ALPHA) * (self.delta - self.previous))
 
     def move(self, delta: Tensor, grad: Tensor, f: Tensor) -> None:
         """Go on to delta, and remember it where it is the highest so far."""
-        self.raised = self.raised + (f > self.f)
-        self.before, self.delta, self.grad, self.f = self.delta, delta, grad, f
+        self.increases = self.increases + (f > self.f)
+        self.previous, self.delta, self.grad, self.f = self.delta, delta, grad, f
         higher = f > self.f_max
         self.delta_max = torch.where(per_row(higher, delta), delta, self.delta_max)
         self.grad_max = torch.where(per_row(higher, delta), grad, self.grad_max)
         self.f_max = torch.where(higher, f, self.f_max)
 
-    def check(self, steps: int) -> None:
+    def update_step_size(self, steps: int) -> None:
         """At a checkpoint, `steps` after the last: halve eta where f hardly rose, and go on from the highest point."""
-        stuck = (self.raised < RHO * steps) | (~self.halved & (self.f_max == self.f_max_checked))
+        stuck = (self.increases < RHO * steps) | (~self.step_halved & (self.f_max == self.f_max_checked))
         self.eta = torch.where(stuck, self.eta / 2, self.eta)
-        self.go_back(stuck)
-        self.halved, self.f_max_checked, self.raised = stuck, self.f_max, torch.zeros_like(self.raised)
+        self.restart_from_best(stuck)
+        self.step_halved, self.f_max_checked, self.increases = stuck, self.f_max, torch.zeros_like(self.increases)
 
-    def go_back(self, where: Tensor) -> None:
+    def restart_from_best(self, where: Tensor) -> None:
         """Go on from the highest point in the rows of a mask."""
         self.delta = torch.where(per_row(where, self.delta), self.delta_max, self.delta)
         self.grad = torch.where(per_row(where, self.delta), self.grad_max, self.grad)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from aisec_lab.attacks.evasion.balls import Ball, Linf
-from aisec_lab.attacks.evasion.nearest import Nearest
+from aisec_lab.attacks.evasion.nearest import DecisionSearch
 from aisec_lab.attacks.evasion.projections import per_row
 
 # The points (m, *input) of rows at positions (m,) among those in work, each at its place (m,) of its row's path
@@ -16,11 +16,11 @@ LEAPS = 10  # of `bracket`, which double
 GAP = 0.01  # the first of them, a share of the guess, as in the code of Sign-OPT's authors
 
 
-def blend(ball: Ball, x: Tensor, z: Tensor, share: Tensor) -> Tensor:
+def interpolate(ball: Ball, x: Tensor, z: Tensor, share: Tensor) -> Tensor:
     """The nearest points to z (n, *input) at a share (n,) of their distance from x, as the ball measures it."""
     delta = z - x
     if isinstance(ball, Linf):
-        reach = per_row(share * ball.size(delta), x)
+        reach = per_row(share * ball.norm(delta), x)
         delta = delta.clamp(-reach, reach)
     else:
         delta = per_row(share, x) * delta
@@ -32,7 +32,7 @@ def ray(x: Tensor, way: Tensor) -> Path:
     return lambda still, place: (x[still] + per_row(place, x) * way[still]).clamp(0, 1)
 
 
-def bisect(found: Nearest, rows: Tensor, path: Path, low: Tensor, high: Tensor, times: Tensor) -> Tensor:
+def bisect(found: DecisionSearch, rows: Tensor, path: Path, low: Tensor, high: Tensor, times: Tensor) -> Tensor:
     """The places (n,) at which paths begin to win, from below.
 
     Args:
@@ -49,12 +49,12 @@ def bisect(found: Nearest, rows: Tensor, path: Path, low: Tensor, high: Tensor, 
     for done in range(int(times.max()) if len(times) else 0):
         still = (times > done).nonzero().squeeze(1)
         middle = (low[still] + high[still]) / 2
-        won = found.ask(rows[still], path(still, middle))
+        won = found.query(rows[still], path(still, middle))
         low[still], high[still] = torch.where(won, low[still], middle), torch.where(won, middle, high[still])
     return high
 
 
-def halve(found: Nearest, rows: Tensor, z: Tensor, times: int) -> Tensor:
+def binary_search(found: DecisionSearch, rows: Tensor, z: Tensor, times: int) -> Tensor:
     """Pull won points z (n, *input) towards their rows until they stand at the boundary.
 
     Args:
@@ -69,13 +69,15 @@ def halve(found: Nearest, rows: Tensor, z: Tensor, times: int) -> Tensor:
     x, ones = found.x[rows], z.new_ones(len(rows))
 
     def path(still: Tensor, share: Tensor) -> Tensor:
-        return blend(found.ball, x[still], z[still], share)
+        return interpolate(found.ball, x[still], z[still], share)
 
     share = bisect(found, rows, path, torch.zeros_like(ones), ones, torch.full_like(rows, times))
-    return blend(found.ball, x, z, share)
+    return interpolate(found.ball, x, z, share)
 
 
-def bracket(found: Nearest, rows: Tensor, path: Path, guess: Tensor, *, outward: bool) -> tuple[Tensor, Tensor]:
+def find_bracket(
+    found: DecisionSearch, rows: Tensor, path: Path, guess: Tensor, *, outward: bool
+) -> tuple[Tensor, Tensor]:
     """Places around a guess between which paths begin to win, by leaps that double.
 
     Args:
@@ -88,23 +90,23 @@ def bracket(found: Nearest, rows: Tensor, path: Path, guess: Tensor, *, outward:
     Returns:
         Places (n,) that do not win, and places that do, `inf` where none was found.
     """
-    won = found.ask(rows, path(torch.arange(len(rows), device=rows.device), guess))
+    won = found.query(rows, path(torch.arange(len(rows), device=rows.device), guess))
     low, high = torch.where(won, 0.0, guess), torch.where(won, guess, torch.inf)
     still = (won | outward).nonzero().squeeze(1)
     for leap in range(LEAPS):
         inward, far = won[still], GAP * 2**leap
-        still = still[found.going(rows[still]) & (~inward | (far < 1))]
+        still = still[found.active(rows[still]) & (~inward | (far < 1))]
         if not len(still):
             break
         inward = won[still]
         place = guess[still] * torch.where(inward, 1 - far, 1 + far)
-        wins = found.ask(rows[still], path(still, place))
+        wins = found.query(rows[still], path(still, place))
         high[still] = torch.where(wins, place, high[still])
         low[still] = torch.where(wins, low[still], place)
         still = still[wins == inward]
     return low, high
 
 
-def halvings(low: Tensor, high: Tensor, tolerance: Tensor) -> Tensor:
+def bisection_steps(low: Tensor, high: Tensor, tolerance: Tensor) -> Tensor:
     """How often to halve low..high (n,) until they are within a tolerance (n,) of each other: (n,), int64."""
     return ((high - low) / tolerance).log2().ceil().clamp(min=0).long()

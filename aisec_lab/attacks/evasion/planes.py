@@ -23,7 +23,7 @@ class Plane(NamedTuple):
     step: Tensor
 
 
-def nearest_plane(model: nn.Module, z: Tensor, y: Tensor, others: Tensor, ball: Ball) -> tuple[Tensor, Plane]:
+def nearest_boundary(model: nn.Module, z: Tensor, y: Tensor, others: Tensor, ball: Ball) -> tuple[Tensor, Plane]:
     """The boundary that is nearest in the ball's norm, the box included, of those to some wrong classes.
 
     Args:
@@ -44,6 +44,6 @@ def nearest_plane(model: nn.Module, z: Tensor, y: Tensor, others: Tensor, ball: 
     slopes, leads = slopes.nan_to_num(nan=0.0), leads.detach()  # (n, C, *input) and (n, C)
     points = z.detach()[:, None].expand_as(slopes).flatten(0, 1)
     steps = ball.crossing(points, slopes.flatten(0, 1), leads.flatten())
-    nearest = ball.size(steps).view_as(leads).argmin(1)
+    nearest = ball.norm(steps).view_as(leads).argmin(1)
     rows = torch.arange(len(z), device=z.device)
     return logits.detach(), Plane(leads[rows, nearest], slopes[rows, nearest], steps.view_as(slopes)[rows, nearest])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from aisec_lab.attacks.evasion.nearest import Nearest
+from aisec_lab.attacks.evasion.nearest import DecisionSearch
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.projections import per_row
 
@@ -14,7 +14,7 @@ from aisec_lab.attacks.evasion.projections import per_row
 Explorer = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
 
 
-def towards_wins(found: Nearest, rows: Tensor, explore: Explorer, noise: RowNoise, counter: int) -> Tensor:
+def decision_gradient(found: DecisionSearch, rows: Tensor, explore: Explorer, noise: RowNoise, counter: int) -> Tensor:
     """The sum of random directions, each with the sign of the decision behind it.
 
     Where decisions are of both kinds, the directions are taken about their mean sign, as HopSkipJump does (eq. 16):
@@ -33,7 +33,7 @@ def towards_wins(found: Nearest, rows: Tensor, explore: Explorer, noise: RowNois
     v = torch.zeros_like(found.x[rows])
     for i, own in enumerate(noise.generators(counter)):
         points, u = explore(i, own)
-        phi = 2 * found.poll(int(rows[i]), points).to(v.dtype) - 1
+        phi = 2 * found.query_many(int(rows[i]), points).to(v.dtype) - 1
         if phi.abs().sum() > phi.sum().abs():  # not all of one kind: the mean makes a good baseline
             phi = phi - phi.mean()
         v[i] = (per_row(phi, u) * u[: len(phi)]).sum(0)

@@ -14,12 +14,12 @@ def per_row(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *(1,) * (like.ndim - 1))
 
 
-def boxed(x: Tensor, delta: Tensor) -> Tensor:
+def clip_to_box(x: Tensor, delta: Tensor) -> Tensor:
     """The nearest perturbation with x + delta inside [0, 1]; shape of `x`."""
     return torch.minimum(torch.maximum(delta, (-x).clamp(max=0)), (1 - x).clamp(min=0))
 
 
-def unstopped(x: Tensor, delta: Tensor, grad: Tensor) -> Tensor:
+def mask_blocked(x: Tensor, delta: Tensor, grad: Tensor) -> Tensor:
     """The gradient without the coordinates that stand at a face of the box unperturbed and would leave it.
 
     They cannot contribute, so a step of given length is better spent on the others. Coordinates that were
@@ -30,12 +30,12 @@ def unstopped(x: Tensor, delta: Tensor, grad: Tensor) -> Tensor:
     return grad.masked_fill(outward & (delta == 0), 0.0)
 
 
-def scaled(grad: Tensor) -> Tensor:
+def normalise_gradient(grad: Tensor) -> Tensor:
     """The gradient of each row over its largest entry; rows of zeros stay so."""
     return grad / per_row(grad.flatten(1).abs().amax(1).clamp(min=torch.finfo(grad.dtype).tiny), grad)
 
 
-def projected(x: Tensor, delta: Tensor, eps: Tensor, size: Callable[[Tensor], Tensor], onto: Onto) -> Tensor:
+def project_with_box(x: Tensor, delta: Tensor, eps: Tensor, size: Callable[[Tensor], Tensor], onto: Onto) -> Tensor:
     """The nearest perturbation in ball and box: clipped where this is enough, solved for exactly elsewhere.
 
     Args:
@@ -48,7 +48,7 @@ def projected(x: Tensor, delta: Tensor, eps: Tensor, size: Callable[[Tensor], Te
     Returns:
         Perturbations, shape of `x`.
     """
-    near = boxed(x, delta)
+    near = clip_to_box(x, delta)
     far = size(near) > eps.to(near.dtype)
     if far.any():
         v, x = delta[far], x[far]
@@ -58,7 +58,7 @@ def projected(x: Tensor, delta: Tensor, eps: Tensor, size: Callable[[Tensor], Te
     return near
 
 
-def onto_l2(u: Tensor, room: Tensor, eps: Tensor) -> Tensor:
+def project_l2(u: Tensor, room: Tensor, eps: Tensor) -> Tensor:
     """The nearest to u (N, D) >= 0 of length eps (N, 1) below `room` is min(s u, room): s between breakpoints."""
     hit, order = (room / u.clamp(min=TINY)).sort(dim=1)  # the s at which a coordinate reaches its face
     room_sq, u_sq = room.gather(1, order) ** 2, u.gather(1, order) ** 2
@@ -69,7 +69,7 @@ def onto_l2(u: Tensor, room: Tensor, eps: Tensor) -> Tensor:
     return torch.minimum(s * u, room)
 
 
-def onto_l1(u: Tensor, room: Tensor, eps: Tensor) -> Tensor:
+def project_l1(u: Tensor, room: Tensor, eps: Tensor) -> Tensor:
     """The nearest to u (N, D) >= 0 of sum eps (N, 1) below `room` is clip(u - s, 0, room): s between breakpoints."""
     knots, order = torch.cat([u, u - room], 1).sort(dim=1, descending=True)
     slope = torch.where(order < u.shape[1], 1, -1).cumsum(1)  # coordinates in motion just below each breakpoint

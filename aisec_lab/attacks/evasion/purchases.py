@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aisec_lab.attacks.evasion.tables import Table
+from aisec_lab.attacks.evasion.tables import TabularConstraints
 
 PARTS = 24  # of the budget; a field that costs no whole number of them is paid with one part more
 THRIFT = 1e-12  # of gain a part: of two rows that are as good, the cheaper one
 
 
 @dataclass(frozen=True, eq=False)
-class Offer:
+class FieldOptions:
     """All that one field can become.
 
     Args:
@@ -33,12 +33,12 @@ class Offer:
     price: Tensor
 
 
-def offers(table: Table, x: Tensor, budget: float) -> list[Offer]:
+def field_options(table: TabularConstraints, x: Tensor, budget: float) -> list[FieldOptions]:
     """What each mutable field of rows x (n, D) can become for at most the budget."""
-    return [(_words if table.is_word(name) else _numbers)(table, name, x, budget) for name in table.open]
+    return [(_words if table.is_word(name) else _numbers)(table, name, x, budget) for name in table.mutable_fields]
 
 
-def _numbers(table: Table, name: str, x: Tensor, budget: float) -> Offer:
+def _numbers(table: TabularConstraints, name: str, x: Tensor, budget: float) -> FieldOptions:
     """As far as each number of parts leads, in both directions."""
     places = table.fields[name]
     own, parts = x[:, places], torch.arange(PARTS + 1, dtype=torch.float64, device=x.device)
@@ -46,23 +46,23 @@ def _numbers(table: Table, name: str, x: Tensor, budget: float) -> Offer:
     steps = table.steps.get(name)
     if steps is not None:
         far = (far * steps + 1e-9).floor() / steps
-    low, high = table.reach(name, own[:, 0])
+    low, high = table.bounds_within_budget(name, own[:, 0])
     walked = torch.cat([own.double() - far, own.double() + far], 1).to(x.dtype)  # (n, 2 (PARTS + 1))
-    values = table.snapped(name, walked.clamp(low[:, None], high[:, None]))
-    return Offer(places, values[:, :, None], parts.long().repeat(2).expand(len(x), -1))
+    values = table.round_to_steps(name, walked.clamp(low[:, None], high[:, None]))
+    return FieldOptions(places, values[:, :, None], parts.long().repeat(2).expand(len(x), -1))
 
 
-def _words(table: Table, name: str, x: Tensor, budget: float) -> Offer:
+def _words(table: TabularConstraints, name: str, x: Tensor, budget: float) -> FieldOptions:
     """Any word; the row's own is free."""
     places = table.fields[name]
     words = torch.eye(len(places)).to(x)
     cost = table.costs.get(name, 1.0)
     parts = math.ceil(cost * PARTS / budget - 1e-9) if cost <= budget * (1 + 1e-9) else PARTS + 1
     other = x[:, places].argmax(1, keepdim=True) != torch.arange(len(places), device=x.device)
-    return Offer(places, words.expand(len(x), -1, -1), parts * other.long())
+    return FieldOptions(places, words.expand(len(x), -1, -1), parts * other.long())
 
 
-def best(x: Tensor, offered: list[Offer], gain: Callable[[Offer], Tensor]) -> Tensor:
+def solve(x: Tensor, offered: list[FieldOptions], gain: Callable[[FieldOptions], Tensor]) -> Tensor:
     """The rows of largest gain among all that the budget buys.
 
     Args:
@@ -92,15 +92,15 @@ def best(x: Tensor, offered: list[Offer], gain: Callable[[Offer], Tensor]) -> Te
     return z
 
 
-def steepest(x: Tensor, offered: list[Offer], grad: Tensor) -> Tensor:
+def linear_maximum(x: Tensor, offered: list[FieldOptions], grad: Tensor) -> Tensor:
     """The rows (n, D) in reach that a gradient, shape of `x`, points to the farthest."""
-    return best(x, offered, lambda offer: ((offer.values - _own(x, offer)) * _own(grad, offer)).sum(2))
+    return solve(x, offered, lambda offer: ((offer.values - _own(x, offer)) * _own(grad, offer)).sum(2))
 
 
-def nearest(x: Tensor, offered: list[Offer], z: Tensor) -> Tensor:
+def project_onto_options(x: Tensor, offered: list[FieldOptions], z: Tensor) -> Tensor:
     """The rows (n, D) in reach that are nearest to any z, shape of `x`: a projection onto a set that is not convex."""
-    return best(x, offered, lambda offer: -((offer.values - _own(z, offer)) ** 2).sum(2))
+    return solve(x, offered, lambda offer: -((offer.values - _own(z, offer)) ** 2).sum(2))
 
 
-def _own(x: Tensor, offer: Offer) -> Tensor:
+def _own(x: Tensor, offer: FieldOptions) -> Tensor:
     return x[:, None, offer.places]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf, check_ball
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import prepare_inputs
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.search import Lowest
-from aisec_lab.attacks.evasion.squares import corners, moved, stripes, tiles
+from aisec_lab.attacks.evasion.search import LowestMargin
+from aisec_lab.attacks.evasion.squares import square_init_linf, square_init_lp, square_step_linf, square_step_lp
 from aisec_lab.models.asked import asked
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the share of pixels, in a search of 10,000 queries
@@ -51,18 +51,18 @@ class Square:
             raise ValueError(f"queries must be at least 2 and p in (0, 1]: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        x = admit(model, x, y, generator)
+        x = prepare_inputs(model, x, y, generator)
         if x.ndim != 4:
             raise ValueError(f"Square changes squares of images (N, C, H, W), got shape {tuple(x.shape)}")
-        start: Callable[..., Tensor] = stripes
-        propose: Callable[..., Tensor] = corners
+        start: Callable[..., Tensor] = square_init_linf
+        propose: Callable[..., Tensor] = square_step_linf
         if not isinstance(self.ball, Linf):
             order = 1 if isinstance(self.ball, L1) else 2
-            start, propose = partial(tiles, order=order), partial(moved, order=order)
+            start, propose = partial(square_init_lp, order=order), partial(square_step_lp, order=order)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
-            found = Lowest(model, x, y, self.goal)
-            rows = found.unsolved
+            found = LowestMargin(model, x, y, self.goal)
+            rows = found.active_rows
             delta, lowest = torch.zeros_like(x), torch.full_like(found.margin, torch.inf)
             for query in range(1, self.queries):
                 if not len(rows):
@@ -77,7 +77,7 @@ class Square:
                 margin = self.goal.margin(logits, y[rows])
                 lower = margin < lowest[rows]
                 delta[rows[lower]], lowest[rows[lower]] = z[lower], margin[lower]
-                rows = rows[found.see(rows, origin + z, logits)]
+                rows = rows[found.update(rows, origin + z, logits)]
         return found.x_adv
 
     def _side(self, query: int, x: Tensor) -> int:

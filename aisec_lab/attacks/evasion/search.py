@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Self
 
 import torch
@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.door import check_classes
 from aisec_lab.attacks.evasion.goals import Goal
-from aisec_lab.models import gradient, leaf
 
 TOGETHER = 256  # rows of a pass, at most, when targets are tried together: one of fewer takes hardly less time
 
 
-class Best(ABC):
+class BestSoFar(ABC):
     """The best point of each row so far, beginning with the row itself.
 
     Args:
@@ -42,26 +41,26 @@ class Best(ABC):
 
     @property
     @abstractmethod
-    def won(self) -> Tensor:
+    def is_adversarial(self) -> Tensor:
         """A mask (N,): rows that need no better point."""
 
     @property
-    def open(self) -> Tensor:
+    def active_mask(self) -> Tensor:
         """A mask (N,): rows that no search before theirs, nor theirs, has won."""
-        won = self.won.view(self.copies, -1)
+        won = self.is_adversarial.view(self.copies, -1)
         return (won.cumsum(0) == 0).flatten()
 
     @property
-    def unsolved(self) -> Tensor:
+    def active_rows(self) -> Tensor:
         """Positions, in the whole batch, of the rows that are not yet won."""
-        return self.open.nonzero().squeeze(1)
+        return self.active_mask.nonzero().squeeze(1)
 
-    def keep(self, rows: Tensor, z: Tensor, score: Tensor) -> None:
+    def retain(self, rows: Tensor, z: Tensor, score: Tensor) -> None:
         """Keep points z for the rows at positions `rows` where their scores are lower."""
         lower = score < self.score[rows]
         self.x_adv[rows[lower]], self.score[rows[lower]] = z[lower], score[lower]
 
-    def towards(self, targets: Tensor) -> Iterator[tuple[Self, Tensor]]:
+    def per_target(self, targets: Tensor) -> Iterator[tuple[Self, Tensor]]:
         """Searches for every target of the rows that are not yet won, as many at once as fill a pass.
 
         What comes out is what one target after the other gives, whatever rows share the batch: each target has its
@@ -74,13 +73,13 @@ class Best(ABC):
             A search to be done, over copies of the rows, and the target (n,) of each of them.
         """
         tried = 0
-        while tried < targets.shape[1] and len(rows := self.unsolved):
+        while tried < targets.shape[1] and len(rows := self.active_rows):
             together = targets[rows, tried : tried + max(1, TOGETHER // len(rows))]
             several = self._copied(rows, together.shape[1])
             yield several, together.T.flatten()
             for z, score in zip(several.x_adv.split(len(rows)), several.score.split(len(rows)), strict=True):
-                left = self.open[rows]
-                self.keep(rows[left], z[left], score[left])
+                left = self.active_mask[rows]
+                self.retain(rows[left], z[left], score[left])
             tried += several.copies
 
     def _copied(self, rows: Tensor, copies: int) -> Self:
@@ -93,7 +92,7 @@ class Best(ABC):
         return several
 
 
-class Lowest(Best):
+class LowestMargin(BestSoFar):
     """The point of lowest margin seen so far for each row.
 
     Args, attributes: as for `Best`; the score is the margin.
@@ -109,10 +108,10 @@ class Lowest(Best):
         return self.score
 
     @property
-    def won(self) -> Tensor:
+    def is_adversarial(self) -> Tensor:
         return self.score < 0
 
-    def see(self, rows: Tensor, z: Tensor, logits: Tensor) -> Tensor:
+    def update(self, rows: Tensor, z: Tensor, logits: Tensor) -> Tensor:
         """Take note of points z for the rows at positions `rows`, and of the model's answers to them.
 
         Returns:
@@ -123,27 +122,5 @@ class Lowest(Best):
         """
         check_classes(logits, self.y[rows])
         margin = self.goal.margin(logits.detach(), self.y[rows])
-        self.keep(rows, z, margin)
+        self.retain(rows, z, margin)
         return ~(margin < 0)
-
-
-def ascent(
-    model: Callable[[Tensor], Tensor], z: Tensor, loss: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One pass forward and backward.
-
-    Args:
-        model: classifier, frozen, or a function of one.
-        z: points (N, *input).
-        loss: of logits (N, K), one number a row.
-
-    Returns:
-        Logits (N, K), losses (N,), and the gradient of each row's loss, shape of `z`; an entry of it that is
-        no number, as behind the logarithm of a probability rounded to 0, counts as 0.
-    """
-    z = leaf(z)
-    with torch.enable_grad():
-        logits = model(z)
-        losses = loss(logits)
-        grad = gradient(losses.sum(), z)
-    return logits.detach(), losses.detach(), grad.nan_to_num(nan=0.0)

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import prepare_inputs
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.nearest import Nearest, Searched, candidates
+from aisec_lab.attacks.evasion.nearest import DecisionAttackResult, DecisionSearch, starting_candidates
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.paths import bisect, bracket, halvings, ray
-from aisec_lab.attacks.evasion.polls import towards_wins
-from aisec_lab.attacks.evasion.projections import per_row, scaled
+from aisec_lab.attacks.evasion.paths import bisect, bisection_steps, find_bracket, ray
+from aisec_lab.attacks.evasion.polls import decision_gradient
+from aisec_lab.attacks.evasion.projections import normalise_gradient, per_row
 from aisec_lab.models.asked import asked
 
 SMOOTHING = 0.001  # the paper's epsilon, beside a direction of norm 1
@@ -62,16 +62,16 @@ class SignOPT:
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, starts: Tensor | None = None
-    ) -> Searched:
-        x = admit(model, x, y, generator)
+    ) -> DecisionAttackResult:
+        x = prepare_inputs(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
-            found = Nearest(model, x, y, self.goal, self.ball, self.queries)
+            found = DecisionSearch(model, x, y, self.goal, self.ball, self.queries)
             rows, theta, g = self._begin(found, noise, starts)
             alpha = torch.full_like(g, self.step_size)
             t = 0
             while True:
-                going = found.going(rows)
+                going = found.active(rows)
                 rows, theta, g, alpha = rows[going], theta[going], g[going], alpha[going]
                 if not len(rows):
                     return found.result()
@@ -79,34 +79,36 @@ class SignOPT:
                 theta, g, alpha = self._line_search(found, rows, theta, g, alpha, down)
                 t += 1
 
-    def _begin(self, found: Nearest, noise: RowNoise, starts: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _begin(self, found: DecisionSearch, noise: RowNoise, starts: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Of the first directions those of the nearest boundary: rows that have one, directions and radii.
 
         A row asks about each direction at the radius of its best one; where that wins, it halves the radius's range.
         Every pass asks about one point of each row, wherever it is on this way.
         """
-        rows, candidate = found.unsolved, candidates(noise, found.x, starts)
+        rows, candidate = found.active_rows, starting_candidates(noise, found.x, starts)
         x = found.x[rows]
         theta, g = torch.zeros_like(x), x.new_full((len(rows),), torch.inf)
         low, tried, halved = torch.zeros_like(g), torch.zeros_like(rows), torch.full_like(rows, HALVINGS)
         while True:
             fresh = halved == HALVINGS
-            still = (found.going(rows) & ~(fresh & (tried == self.directions))).nonzero().squeeze(1)
+            still = (found.active(rows) & ~(fresh & (tried == self.directions))).nonzero().squeeze(1)
             if not len(still):
                 begun = g.isfinite()
                 return rows[begun], theta[begun], g[begun]
             fresh = fresh[still]
             way = candidate(rows[still], tried[still]) - x[still]
-            most = torch.minimum(self.ball.size(way), g[still])
+            most = torch.minimum(self.ball.norm(way), g[still])
             place = torch.where(fresh, most, (low[still] + g[still]) / 2)
             way = torch.where(per_row(fresh, x), self._unit(way), theta[still])
-            won = found.ask(rows[still], (x[still] + per_row(place, x) * way).clamp(0, 1))
+            won = found.query(rows[still], (x[still] + per_row(place, x) * way).clamp(0, 1))
             theta[still[won]], g[still[won]] = way[won], place[won]
             low[still] = torch.where(fresh, 0.0, torch.where(won, low[still], place))
             tried[still] += fresh
             halved[still] = torch.where(fresh, torch.where(won, 0, HALVINGS), halved[still] + 1)
 
-    def _descent(self, found: Nearest, rows: Tensor, theta: Tensor, g: Tensor, noise: RowNoise, counter: int) -> Tensor:
+    def _descent(
+        self, found: DecisionSearch, rows: Tensor, theta: Tensor, g: Tensor, noise: RowNoise, counter: int
+    ) -> Tensor:
         """The direction, of norm 1, in which the radius g falls."""
         x = found.x[rows]
 
@@ -117,10 +119,10 @@ class SignOPT:
             way = way if isinstance(self.ball, Linf) else self._unit(way)
             return (x[i] + g[i] * way).clamp(0, 1), u
 
-        return self.ball.steepest(towards_wins(found, rows, around, noise, counter))
+        return self.ball.ascent_direction(decision_gradient(found, rows, around, noise, counter))
 
     def _line_search(
-        self, found: Nearest, rows: Tensor, theta: Tensor, g: Tensor, alpha: Tensor, down: Tensor
+        self, found: DecisionSearch, rows: Tensor, theta: Tensor, g: Tensor, alpha: Tensor, down: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Steps that double while the radius falls; where the first does not help, steps that shrink until it does.
 
@@ -132,7 +134,7 @@ class SignOPT:
         moved = torch.zeros_like(rows, dtype=torch.bool)
         still = torch.arange(len(rows), device=rows.device)
         for attempt in range(TRIES):
-            still = still[found.going(rows[still])]
+            still = still[found.active(rows[still])]
             if not len(still):
                 break
             way = origin[still] + per_row(length[still], x) * down[still]
@@ -150,13 +152,15 @@ class SignOPT:
 
     def _unit(self, way: Tensor) -> Tensor:
         """Directions of norm 1."""
-        return scaled(way) if isinstance(self.ball, Linf) else self.ball.steepest(way)
+        return normalise_gradient(way) if isinstance(self.ball, Linf) else self.ball.ascent_direction(way)
 
 
-def _radius(found: Nearest, rows: Tensor, x: Tensor, way: Tensor, most: Tensor) -> Tensor:
+def _radius(found: DecisionSearch, rows: Tensor, x: Tensor, way: Tensor, most: Tensor) -> Tensor:
     """How far the boundary is from x along directions; `inf` where farther than `most` (n,)."""
-    low, radius = bracket(found, rows, ray(x, way), most, outward=False)
+    low, radius = find_bracket(found, rows, ray(x, way), most, outward=False)
     near = radius.isfinite().nonzero().squeeze(1)
     low, high = low[near], radius[near]
-    radius[near] = bisect(found, rows[near], ray(x[near], way[near]), low, high, halvings(low, high, FINE * high))
+    radius[near] = bisect(
+        found, rows[near], ray(x[near], way[near]), low, high, bisection_steps(low, high, FINE * high)
+    )
     return radius

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.basis import Basis, Pixels
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import prepare_inputs
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.noise import RowNoise
+from aisec_lab.attacks.evasion.objectives import signed_loss
 from aisec_lab.attacks.evasion.projections import per_row
-from aisec_lab.attacks.evasion.search import Lowest
+from aisec_lab.attacks.evasion.search import LowestMargin
 from aisec_lab.models.asked import asked
 
 
@@ -53,14 +53,14 @@ class SimBA:
             raise ValueError(f"queries must be at least 2 and epsilon positive: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        x = admit(model, x, y, generator)
+        x = prepare_inputs(model, x, y, generator)
         order = self.basis.order(x, RowNoise(x, generator))
         with asked(model), torch.no_grad():
-            found = Lowest(model, x, y, self.goal)
-            delta, score = torch.zeros_like(x), objective(self.loss, self.goal, y)(found.logits)
+            found = LowestMargin(model, x, y, self.goal)
+            delta, score = torch.zeros_like(x), signed_loss(self.loss, self.goal, y)(found.logits)
             tried = torch.zeros_like(y)  # directions that a row is through with
             against = torch.zeros_like(y, dtype=torch.bool)  # whether the step along the next one has failed
-            rows = found.unsolved
+            rows = found.active_rows
             for _ in range(1, self.queries):
                 if not len(rows):
                     break
@@ -71,11 +71,11 @@ class SimBA:
                 turned = against[rows] | stuck
                 z = torch.where(per_row(turned, x), back, along)
                 logits = model(origin + z)
-                new = objective(self.loss, self.goal, y[rows])(logits)
+                new = signed_loss(self.loss, self.goal, y[rows])(logits)
                 better = new > score[rows]
                 delta[rows[better]], score[rows[better]] = z[better], new[better]
                 through = better | turned | last
                 tried[rows] += through
                 against[rows] = ~through
-                rows = rows[found.see(rows, origin + z, logits)]
+                rows = rows[found.update(rows, origin + z, logits)]
         return found.x_adv

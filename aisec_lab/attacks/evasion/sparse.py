@@ -8,8 +8,8 @@ from torch import Tensor
 
 from aisec_lab.attacks.evasion.balls import Ball
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.pace import Climb
-from aisec_lab.attacks.evasion.projections import TINY, per_row, scaled
+from aisec_lab.attacks.evasion.pace import APGDState
+from aisec_lab.attacks.evasion.projections import TINY, normalise_gradient, per_row
 
 FIRST = 0.2  # share of the coordinates that the first steps go along
 PERIOD = 0.04  # of the steps, between two checkpoints
@@ -19,7 +19,7 @@ SHRINK, LEAST = 1.5, 10  # else eta falls by the one factor, by the other in all
 
 
 @dataclass
-class SparseClimb(Climb):
+class L1APGDState(APGDState):
     """Rows on their way up in L1 (Croce & Hein, 2021, arXiv:2103.01208, algorithm 1); the first eta is eps.
 
     A step goes along the `number` coordinates of largest gradient that the box lets move; the paper counts those it
@@ -32,7 +32,7 @@ class SparseClimb(Climb):
     eta_max: Tensor
 
     @staticmethod
-    def start(x: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
+    def random_start(x: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
         """Normal noise, projected: it changes few coordinates."""
         return ball.project(x, RowNoise(x, generator).normal(x.shape[1:], 0))
 
@@ -49,7 +49,7 @@ class SparseClimb(Climb):
         return cls(rows, delta, delta, grad, f, delta, grad, f, eta, zero, f, zero.bool(), number, support, eta)
 
     def step(self, ball: Ball, x: Tensor, first: bool) -> Tensor:
-        z, steepness = x + self.delta, scaled(self.grad).abs().flatten(1)
+        z, steepness = x + self.delta, normalise_gradient(self.grad).abs().flatten(1)
         stopped = (((z <= 0) & (self.grad < 0)) | ((z >= 1) & (self.grad > 0))).flatten(1)
         free = steepness.masked_fill(stopped, 0.0)
         least = free.sort(dim=1, descending=True).values.gather(1, self.number[:, None] - 1)
@@ -57,13 +57,13 @@ class SparseClimb(Climb):
         share = (steepness * steep / (free * steep).sum(1, keepdim=True).clamp(min=TINY)).clamp(max=1)
         return ball.project(x, self.delta + per_row(self.eta, x) * self.grad.sign() * share.view_as(x))
 
-    def check(self, steps: int) -> None:
+    def update_step_size(self, steps: int) -> None:
         """At a checkpoint: where the best point has become sparser, go on from it with the first eta, else less."""
         support = (self.delta_max != 0).flatten(1).sum(1)
         sparser = support < SPARSER * self.support
         self.eta = torch.where(sparser, self.eta_max, torch.maximum(self.eta / SHRINK, self.eta_max / LEAST))
         self.number, self.support = _whole(support / FEWER), support
-        self.go_back(sparser)
+        self.restart_from_best(sparser)
 
 
 def _whole(number: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit
-from aisec_lab.attacks.evasion.projections import TINY, per_row, unstopped
+from aisec_lab.attacks.evasion.door import prepare_inputs
+from aisec_lab.attacks.evasion.projections import TINY, mask_blocked, per_row
 from aisec_lab.attacks.evasion.steps import FROM_ANYWHERE, warn_of_short_steps
 from aisec_lab.models import gradient, leaf
 from aisec_lab.models.asked import asked
@@ -20,7 +20,7 @@ WIDTH = 0.1  # of the sigmoid, in standard deviations of a layer: on digits, the
 
 
 @contextmanager
-def listening(model: nn.Module) -> Iterator[list[Tensor]]:
+def activation_hooks(model: nn.Module) -> Iterator[list[Tensor]]:
     """Hear what goes into the ReLUs of a model.
 
     Yields:
@@ -45,7 +45,7 @@ def listening(model: nn.Module) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-def density(heard: list[Tensor]) -> Tensor:
+def density_of(heard: list[Tensor]) -> Tensor:
     """The share (N,) of units, over all ReLUs, that are above zero: what the next layers have to multiply."""
     return torch.cat([(a > 0).flatten(1).float() for a in heard], 1).mean(1)
 
@@ -65,9 +65,9 @@ def activation_density(model: nn.Module, x: Tensor) -> Tensor:
     Raises:
         ValueError: no `nn.ReLU` in the model.
     """
-    with asked(model), listening(model) as heard, torch.no_grad():
+    with asked(model), activation_hooks(model) as heard, torch.no_grad():
         model(x)
-    return density(heard)
+    return density_of(heard)
 
 
 @dataclass(frozen=True)
@@ -100,19 +100,19 @@ class Sponge:
         warn_of_short_steps("Sponge", self.steps, self.step_size, fewest=FROM_ANYWHERE)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        x = admit(model, x, y, generator)
+        x = prepare_inputs(model, x, y, generator)
         best, highest = x, activation_density(model, x)
         delta = self.ball.sample(x, generator)
-        with asked(model), listening(model) as heard:
+        with asked(model), activation_hooks(model) as heard:
             for _ in range(self.steps):
                 heard.clear()
                 z = leaf(x + delta)
                 model(z)
-                awake = density(heard)
+                awake = density_of(heard)
                 best = torch.where(per_row(awake > highest, x), z.detach(), best)
                 highest = torch.maximum(awake, highest)
                 grad = gradient(torch.stack([_awake(a).sum() for a in heard]).sum(), z)
-                step = self.step_size * self.ball.eps * self.ball.steepest(unstopped(x, delta, grad))
+                step = self.step_size * self.ball.eps * self.ball.ascent_direction(mask_blocked(x, delta, grad))
                 delta = self.ball.project(x, delta + step)
         last = activation_density(model, x + delta)
         return torch.where(per_row(last > highest, x), x + delta, best)

@@ -4,28 +4,28 @@ import torch
 from torch import Tensor
 
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.projections import boxed, per_row
+from aisec_lab.attacks.evasion.projections import clip_to_box, per_row
 
 DRAWS = 8  # counters that belong to one query
 
 
-def stripes(x: Tensor, eps: float, noise: RowNoise) -> Tensor:
+def square_init_linf(x: Tensor, eps: float, noise: RowNoise) -> Tensor:
     """The start in Linf: columns of +-eps."""
     return eps * _signs(x, noise, (x.shape[1], 1, x.shape[3]), 0).expand_as(x)
 
 
-def corners(x: Tensor, delta: Tensor, eps: float, side: int, noise: RowNoise, query: int) -> Tensor:
+def square_step_linf(x: Tensor, delta: Tensor, eps: float, side: int, noise: RowNoise, query: int) -> Tensor:
     """In Linf: the window becomes eps or -eps, one sign a channel (algorithm 2), the opposite if nothing would change.
 
     The authors' code draws again there. Of small windows in one channel it is every second one: a query for nothing.
     """
     *_, here = _window(x, side, noise, DRAWS * query)
     corner = eps * _signs(x, noise, (x.shape[1], 1, 1), DRAWS * query + 2)
-    one, other = (boxed(x, torch.where(here, sign * corner, delta)) for sign in (1, -1))
+    one, other = (clip_to_box(x, torch.where(here, sign * corner, delta)) for sign in (1, -1))
     return torch.where(per_row((one == delta).flatten(1).all(1), x), other, one)
 
 
-def tiles(x: Tensor, eps: float, noise: RowNoise, order: int) -> Tensor:
+def square_init_lp(x: Tensor, eps: float, noise: RowNoise, order: int) -> Tensor:
     """The start in L2 (order 2) and L1 (1): the plane tiled with bumps of random signs.
 
     In L1 it may be longer than eps: its projection keeps the peaks.
@@ -39,7 +39,7 @@ def tiles(x: Tensor, eps: float, noise: RowNoise, order: int) -> Tensor:
     return tiled * (eps / length).clamp(min=1) if order == 1 else eps * tiled / length
 
 
-def moved(x: Tensor, delta: Tensor, eps: float, side: int, noise: RowNoise, query: int, order: int) -> Tensor:
+def square_step_lp(x: Tensor, delta: Tensor, eps: float, side: int, noise: RowNoise, query: int, order: int) -> Tensor:
     """In L2 (order 2) and L1 (1): a window takes over the length of another one, and what is left of eps, as bumps.
 
     That is algorithm 3 of the paper; in L1, as in the authors' code for it, the window is longer by as many times as

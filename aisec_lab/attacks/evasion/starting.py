@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Linf
 from aisec_lab.attacks.evasion.door import SLACK
-from aisec_lab.attacks.evasion.minimal import Smallest
+from aisec_lab.attacks.evasion.minimal import MinimumNormTracker
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.attacks.evasion.objectives import loss_and_gradient, negative_margin
 
 NOISES = 10  # uniform ones that are tried for each row
 ASCENT = 50  # steps uphill, each a half of a tenth of the box wide, of rows that no noise has won
@@ -31,7 +31,7 @@ def check_start(x: Tensor, start: Tensor) -> None:
         raise ValueError("start must lie in [0, 1], as the rows do")
 
 
-def refuse_lost(rows: Tensor, won: Tensor) -> None:
+def check_adversarial(rows: Tensor, won: Tensor) -> None:
     """Refuse starting points of the rows at positions `rows` that have not won, as a mask over them says."""
     if not won.all():
         lost = rows[~won].tolist()
@@ -41,7 +41,7 @@ def refuse_lost(rows: Tensor, won: Tensor) -> None:
         )
 
 
-def begin_at(model: nn.Module, found: Smallest, start: Tensor) -> None:
+def start_from(model: nn.Module, found: MinimumNormTracker, start: Tensor) -> None:
     """Take note of starting points (N, *input) for the rows that are not won as they are.
 
     Raises:
@@ -51,10 +51,10 @@ def begin_at(model: nn.Module, found: Smallest, start: Tensor) -> None:
     rows = (found.distance > 0).nonzero().squeeze(1)
     if len(rows):
         with torch.no_grad():
-            refuse_lost(rows, found.see(rows, start[rows], model(start[rows])))
+            check_adversarial(rows, found.update(rows, start[rows], model(start[rows])))
 
 
-def find_start(model: nn.Module, found: Smallest, generator: torch.Generator) -> None:
+def find_start(model: nn.Module, found: MinimumNormTracker, generator: torch.Generator) -> None:
     """Look for starting points of the rows that have none: uniform noise, and where none has won, uphill from the row.
 
     Args:
@@ -68,19 +68,19 @@ def find_start(model: nn.Module, found: Smallest, generator: torch.Generator) ->
             return
         z = noise.select(rows).uniform(found.x.shape[1:], number)
         with torch.no_grad():
-            rows = rows[~found.see(rows, z, model(z))]
+            rows = rows[~found.update(rows, z, model(z))]
     z = found.x[rows]
     for _ in range(ASCENT):
         if not len(rows):
             return
-        _, _, grad = ascent(model, z, lambda logits, rows=rows: -found.goal.margin(logits, found.y[rows]))  # type: ignore[misc]
-        z = (z + STEP * Linf(0).steepest(grad)).clamp(0, 1)
+        _, _, grad = loss_and_gradient(model, z, negative_margin(found.goal, found.y[rows]))
+        z = (z + STEP * Linf(0).ascent_direction(grad)).clamp(0, 1)
         with torch.no_grad():
-            lost = ~found.see(rows, z, model(z))
+            lost = ~found.update(rows, z, model(z))
         rows, z = rows[lost], z[lost]
 
 
-def to_boundary(model: nn.Module, found: Smallest, times: int) -> None:
+def bisect_to_boundary(model: nn.Module, found: MinimumNormTracker, times: int) -> None:
     """Draw the points outside the ball near, by bisection along their projections onto ever smaller balls.
 
     In L2 that is the straight way, in Linf and L1 one that ends at the boundary with a smaller norm.
@@ -98,5 +98,5 @@ def to_boundary(model: nn.Module, found: Smallest, times: int) -> None:
         middle = (low + high) / 2
         z = x + found.ball.within(x, delta, middle)
         with torch.no_grad():
-            won = found.see(rows, z, model(z))
+            won = found.update(rows, z, model(z))
         low, high = torch.where(won, low, middle), torch.where(won, middle, high)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.adaptive import EOT, Adaptive
 from aisec_lab.attacks.evasion.apgd import APGD, TargetedAPGD
 from aisec_lab.attacks.evasion.balls import L1, Ball
-from aisec_lab.attacks.evasion.door import Attack, admit, check_answer
+from aisec_lab.attacks.evasion.door import Attack, check_answer, prepare_inputs
 from aisec_lab.attacks.evasion.fab import TargetedFAB
-from aisec_lab.attacks.evasion.goals import lead
+from aisec_lab.attacks.evasion.goals import logit_margin
 from aisec_lab.attacks.evasion.losses import DLR, Loss, Margin, TargetedDLR, TargetedLoss, TargetedMargin
 from aisec_lab.attacks.evasion.score import Square
-from aisec_lab.attacks.evasion.within import Within
+from aisec_lab.attacks.evasion.within import FixedEpsilon
 from aisec_lab.models.asked import asked
 
 CLEAN, STANDING = 0, -1  # in `Worst.stage`
@@ -24,7 +24,7 @@ RESTARTS_L1, TARGETS_L1 = 5, 5  # of APGD-CE and, at most, of APGD-T in L1, as i
 
 
 @dataclass(frozen=True, eq=False)
-class Worst:
+class WorstCase:
     """The worst case of each row over the stages so far; all that is needed to go on with the next.
 
     Args:
@@ -43,7 +43,7 @@ class Worst:
     done: int
 
 
-class Suite(ABC):
+class AttackEnsemble(ABC):
     """Attacks in a row, itself an attack: the per-example worst case over its stages.
 
     Args of the call, raises: as for `PGD`; the classes are the true ones.
@@ -61,8 +61,8 @@ class Suite(ABC):
         return worst.x_adv
 
     def run(
-        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, after: Worst | None = None
-    ) -> Iterator[Worst]:
+        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, after: WorstCase | None = None
+    ) -> Iterator[WorstCase]:
         """Attack stage by stage.
 
         Args:
@@ -74,45 +74,47 @@ class Suite(ABC):
         Yields:
             The worst case so far: over the clean rows, and after each stage.
         """
-        x = admit(model, x, y, generator)
+        x = prepare_inputs(model, x, y, generator)
         worst = self._clean(model, x, y) if after is None else after
         yield worst
         stages = self.stages(worst.classes)
-        for attack, own in list(zip(stages.values(), generators(generator, len(stages)), strict=True))[worst.done :]:
+        for attack, own in list(zip(stages.values(), spawn_generators(generator, len(stages)), strict=True))[
+            worst.done :
+        ]:
             worst = self._next(model, x, y, worst, attack, own)
             yield worst
 
-    def _clean(self, model: nn.Module, x: Tensor, y: Tensor) -> Worst:
+    def _clean(self, model: nn.Module, x: Tensor, y: Tensor) -> WorstCase:
         with asked(model), torch.no_grad():
             logits = model(x)
         check_answer(logits, y)
-        margin = lead(logits, y)
-        return Worst(x.clone(), margin, torch.where(margin < 0, CLEAN, STANDING), logits.shape[1], done=0)
+        margin = logit_margin(logits, y)
+        return WorstCase(x.clone(), margin, torch.where(margin < 0, CLEAN, STANDING), logits.shape[1], done=0)
 
     def _next(
-        self, model: nn.Module, x: Tensor, y: Tensor, worst: Worst, attack: Attack, generator: torch.Generator
-    ) -> Worst:
+        self, model: nn.Module, x: Tensor, y: Tensor, worst: WorstCase, attack: Attack, generator: torch.Generator
+    ) -> WorstCase:
         """One stage on the survivors; what it found is judged here, by the model itself."""
         x_adv, margin, stage, done = worst.x_adv.clone(), worst.margin.clone(), worst.stage.clone(), worst.done + 1
         rows = (stage == STANDING).nonzero().squeeze(1)
         if len(rows):
             z = attack(model, x[rows], y[rows], generator=generator)
             with asked(model), torch.no_grad():
-                reached = lead(model(z), y[rows])
+                reached = logit_margin(model(z), y[rows])
             lower = reached < margin[rows]
             x_adv[rows[lower]], margin[rows[lower]] = z[lower], reached[lower]
             stage[rows[reached < 0]] = done
-        return Worst(x_adv, margin, stage, worst.classes, done)
+        return WorstCase(x_adv, margin, stage, worst.classes, done)
 
 
-def generators(generator: torch.Generator, number: int) -> list[torch.Generator]:
+def spawn_generators(generator: torch.Generator, number: int) -> list[torch.Generator]:
     """As many generators, seeded from one."""
     seeds = torch.randint(2**63 - 1, (number,), generator=generator, device=generator.device)
     return [torch.Generator(generator.device).manual_seed(seed) for seed in seeds.tolist()]
 
 
 @dataclass(frozen=True)
-class Cascade(Suite):
+class SequentialEnsemble(AttackEnsemble):
     """Any attacks, by name, as one."""
 
     attacks: Mapping[str, Attack]
@@ -122,7 +124,7 @@ class Cascade(Suite):
 
 
 @dataclass(frozen=True)
-class AutoAttack(Suite):
+class AutoAttack(AttackEnsemble):
     """AutoAttack, version "standard" (Croce & Hein, 2020, arXiv:2003.01690, section 6): images, Linf, L2 and L1.
 
     APGD-CE, targeted APGD-DLR, targeted FAB, Square. With fewer than 4 classes the ratio loses its meaning, and the
@@ -141,13 +143,13 @@ class AutoAttack(Suite):
     def stages(self, classes: int) -> Mapping[str, Attack]:
         return {
             **QuickAutoAttack(self.ball, self.steps, self.targets).stages(classes),
-            "fab_t": Within(self.ball, TargetedFAB(steps=self.steps, targets=self.targets)),
+            "fab_t": FixedEpsilon(self.ball, TargetedFAB(steps=self.steps, targets=self.targets)),
             "square": Square(self.ball, self.queries),
         }
 
 
 @dataclass(frozen=True)
-class QuickAutoAttack(Suite):
+class QuickAutoAttack(AttackEnsemble):
     """The first two stages of `AutoAttack`, which find nearly all that the four do, in any ball and for any inputs."""
 
     ball: Ball
@@ -168,7 +170,7 @@ class QuickAutoAttack(Suite):
 
 
 @dataclass(frozen=True)
-class RandAutoAttack(Suite):
+class RandAutoAttack(AttackEnsemble):
     """AutoAttack, version "rand", for models that draw at random: APGD-CE and APGD-DLR on mean logits (`EOT`).
 
     What a stage found is judged on fresh draws of the model itself. With fewer than 3 classes the margin replaces DLR.

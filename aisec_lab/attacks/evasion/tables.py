@@ -13,7 +13,7 @@ from aisec_lab.attacks.evasion.door import SLACK
 
 
 @dataclass(frozen=True)
-class Table:
+class TabularConstraints:
     """The space of a table's rows, and the changes to them that an attacker can make.
 
     A *field* is what a person would fill in: a column, or a group of columns `name=word` of which one is 1. Numbers are
@@ -69,7 +69,7 @@ class Table:
         return places
 
     @property
-    def open(self) -> list[str]:
+    def mutable_fields(self) -> list[str]:
         """The fields that can be changed, in the order of the table."""
         return [name for name in self.fields if self.mutable is None or name in self.mutable]
 
@@ -77,7 +77,7 @@ class Table:
         """Whether a field is a group of columns, one of them 1."""
         return name not in self.features
 
-    def reach(self, name: str, own: Tensor) -> tuple[Tensor, Tensor]:
+    def bounds_within_budget(self, name: str, own: Tensor) -> tuple[Tensor, Tensor]:
         """The least and the largest value (n,) to which the attacker can bring the values `own` (n,) of a number.
 
         A value that lies outside the range already can be brought no farther out.
@@ -89,7 +89,7 @@ class Table:
         least = own if name in self.rising else own.clamp(max=low)
         return least, own if name in self.falling else own.clamp(min=high)
 
-    def snapped(self, name: str, values: Tensor) -> Tensor:
+    def round_to_steps(self, name: str, values: Tensor) -> Tensor:
         """The nearest values that a number may take: in [0, 1], and on its grid if it is whole."""
         values = values.clamp(0, 1)
         steps = self.steps.get(name)
@@ -102,7 +102,7 @@ class Table:
             if self.is_word(name):
                 z[:, places] = torch.eye(len(places)).to(x)[x[:, places].argmax(1)]
             else:
-                z[:, places[0]] = self.snapped(name, x[:, places[0]])
+                z[:, places[0]] = self.round_to_steps(name, x[:, places[0]])
         return z
 
     def check(self, x: Tensor) -> None:

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import prepare_inputs
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import Loss, Margin
-from aisec_lab.attacks.evasion.purchases import nearest, offers, steepest
-from aisec_lab.attacks.evasion.search import Lowest, ascent
-from aisec_lab.attacks.evasion.tables import Table
+from aisec_lab.attacks.evasion.objectives import loss_and_gradient, signed_loss
+from aisec_lab.attacks.evasion.purchases import field_options, linear_maximum, project_onto_options
+from aisec_lab.attacks.evasion.search import LowestMargin
+from aisec_lab.attacks.evasion.tables import TabularConstraints
 from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
-class Tabular:
+class FrankWolfe:
     """Frank-Wolfe over the rows that a budget buys (Frank & Wolfe, 1956; Jaggi, 2013, algorithm 1).
 
     The threat is that of constrained feature spaces (Simonetto et al., 2022, arXiv:2112.01156, section 3). Each step
@@ -42,7 +42,7 @@ class Tabular:
         ValueError: rows that are not in the space, and what `PGD` refuses.
     """
 
-    table: Table
+    table: TabularConstraints
     budget: float
     steps: int = 20
     loss: Loss = Margin()
@@ -55,20 +55,20 @@ class Tabular:
             raise ValueError(f"steps must be positive, got {self.steps}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        x = admit(model, x, y, generator)
+        x = prepare_inputs(model, x, y, generator)
         self.table.check(x)
         mean = x.clone()
         with asked(model):
-            found = Lowest(model, x, y, self.goal)
+            found = LowestMargin(model, x, y, self.goal)
             for step in range(self.steps):
-                rows = found.unsolved
+                rows = found.active_rows
                 if not len(rows):
                     break
-                offered = offers(self.table, x[rows], self.budget)
-                _, _, grad = ascent(model, mean[rows], objective(self.loss, self.goal, y[rows]))
-                vertex = steepest(x[rows], offered, grad)
+                offered = field_options(self.table, x[rows], self.budget)
+                _, _, grad = loss_and_gradient(model, mean[rows], signed_loss(self.loss, self.goal, y[rows]))
+                vertex = linear_maximum(x[rows], offered, grad)
                 mean[rows] += 2 / (step + 2) * (vertex - mean[rows])
                 with torch.no_grad():
-                    for z in (vertex, nearest(x[rows], offered, mean[rows])):
-                        found.see(rows, z, model(z))
+                    for z in (vertex, project_onto_options(x[rows], offered, mean[rows])):
+                        found.update(rows, z, model(z))
         return found.x_adv

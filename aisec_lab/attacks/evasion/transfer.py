@@ -7,13 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import prepare_inputs
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.noise import RowNoise
+from aisec_lab.attacks.evasion.objectives import loss_and_gradient, signed_loss
 from aisec_lab.attacks.evasion.projections import TINY, per_row
-from aisec_lab.attacks.evasion.search import ascent
 from aisec_lab.attacks.evasion.steps import FROM_CENTRE, warn_of_short_steps
 from aisec_lab.models.asked import asked
 
@@ -66,21 +65,21 @@ class MIFGSM:
         warn_of_short_steps("MIFGSM", self.steps, self.step_size, fewest=FROM_CENTRE)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        x = admit(model, x, y, generator)
+        x = prepare_inputs(model, x, y, generator)
         if x.ndim != 4 and (self.diversity or self.kernel > 1):
             raise ValueError(f"diversity and kernel are for images (N, C, H, W), got shape {tuple(x.shape)}")
         noise = RowNoise(x, generator)
         delta, g = torch.zeros_like(x), torch.zeros_like(x)
         with asked(model):
-            ascended = objective(self.loss, self.goal, y)
+            ascended = signed_loss(self.loss, self.goal, y)
             for step in range(self.steps):
                 where = self._where(x, noise, DRAWS * step) if self.diversity else None
                 seen = model if where is None else lambda z, where=where: model(_resampled(z, where))
-                _, _, grad = ascent(seen, x + delta, ascended)
+                _, _, grad = loss_and_gradient(seen, x + delta, ascended)
                 if self.kernel > 1:
-                    grad = smoothed(grad, self.kernel)
+                    grad = smooth_gradient(grad, self.kernel)
                 g = self.decay * g + grad / per_row(grad.flatten(1).abs().mean(1) + TINY, grad)
-                step_to = delta + self.step_size * self.ball.eps * self.ball.steepest(g)
+                step_to = delta + self.step_size * self.ball.eps * self.ball.ascent_direction(g)
                 delta = self.ball.project(x, step_to)
         return x + delta
 
@@ -107,7 +106,7 @@ def _resampled(z: Tensor, where: Tensor) -> Tensor:
     return F.grid_sample(z, grid, align_corners=False)
 
 
-def smoothed(grad: Tensor, size: int) -> Tensor:
+def smooth_gradient(grad: Tensor, size: int) -> Tensor:
     """Each channel of (N, C, H, W) under a Gaussian kernel of odd size, cut off at three standard deviations."""
     line = torch.exp(-(torch.linspace(-3, 3, size, dtype=grad.dtype, device=grad.device) ** 2) / 2)
     line = line / line.sum()

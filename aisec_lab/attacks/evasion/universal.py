@@ -6,12 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit, check
-from aisec_lab.attacks.evasion.goals import Goal, Untargeted, aimed, refuse_goal_without_target
-from aisec_lab.attacks.evasion.gradient import objective
+from aisec_lab.attacks.evasion.door import check, prepare_inputs
+from aisec_lab.attacks.evasion.goals import Goal, Untargeted, check_untargeted, with_target
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
-from aisec_lab.attacks.evasion.projections import boxed
-from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.attacks.evasion.objectives import loss_and_gradient, signed_loss
+from aisec_lab.attacks.evasion.projections import clip_to_box
 from aisec_lab.attacks.evasion.steps import FROM_CENTRE, warn_of_short_steps
 from aisec_lab.data import Dataset
 from aisec_lab.models.asked import asked
@@ -40,8 +39,8 @@ class UniversalPerturbation:
     delta: Tensor
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        x = admit(model, x, y, generator)
-        return x + boxed(x, _projected(self.ball, self.delta).to(x).expand_as(x))
+        x = prepare_inputs(model, x, y, generator)
+        return x + clip_to_box(x, _projected(self.ball, self.delta).to(x).expand_as(x))
 
 
 @dataclass(frozen=True)
@@ -80,23 +79,23 @@ class Universal:
 
     def __post_init__(self) -> None:
         check_ball("Universal", self.ball)
-        refuse_goal_without_target(self.goal)
+        check_untargeted(self.goal)
         if self.epochs < 1 or self.batch_size < 1 or not self.step_size > 0:
             raise ValueError(f"epochs, batch_size and step_size must be positive: {self}")
 
     def __call__(self, train: Dataset, *, model: nn.Module, generator: torch.Generator) -> UniversalPerturbation:
         check(model, train.x, train.y)
-        goal, y = aimed(self.goal, train.y, self.target)
+        goal, y = with_target(self.goal, train.y, self.target)
         steps = self.epochs * -(-len(train) // self.batch_size)
         warn_of_short_steps("Universal", steps, self.step_size, fewest=FROM_CENTRE, stacklevel=3)
         delta = torch.zeros_like(train.x[:1])
         with asked(model):
             for _ in range(self.epochs):
                 for rows in torch.randperm(len(train), generator=generator).split(self.batch_size):
-                    x, ascended = train.x[rows], objective(self.loss, goal, y[rows])
-                    z = x + boxed(x, delta.expand_as(x))
-                    _, _, grad = ascent(model, z, lambda logits, f=ascended: f(logits).clamp(max=BETA))  # type: ignore[misc]
-                    step = self.step_size * self.ball.eps * self.ball.steepest(grad.sum(0, keepdim=True))
+                    x, ascended = train.x[rows], signed_loss(self.loss, goal, y[rows])
+                    z = x + clip_to_box(x, delta.expand_as(x))
+                    _, _, grad = loss_and_gradient(model, z, lambda logits, f=ascended: f(logits).clamp(max=BETA))  # type: ignore[misc]
+                    step = self.step_size * self.ball.eps * self.ball.ascent_direction(grad.sum(0, keepdim=True))
                     delta = _projected(self.ball, delta + step)
         return UniversalPerturbation(self.ball, delta[0])
 

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.minimal import MinimumNorm
+from aisec_lab.attacks.evasion.minimal import MinimumNormAttack
 from aisec_lab.attacks.evasion.projections import per_row
 
 
 @dataclass(frozen=True)
-class Within:
+class FixedEpsilon:
     """Any minimum-norm attack as an attack of fixed eps: what it finds inside a ball, as FAB serves AutoAttack.
 
     Args of the call, raises: those of the attack.
@@ -23,7 +23,7 @@ class Within:
     """
 
     ball: Ball
-    attack: MinimumNorm  # its own ball is replaced
+    attack: MinimumNormAttack  # its own ball is replaced
 
     def __post_init__(self) -> None:
         self._bound()  # an attack that does not know the norm says so
@@ -37,5 +37,5 @@ class Within:
         found = self._bound()(model, x, y, generator=generator)
         return torch.where(per_row(found.distance <= self.ball.eps, x), found.x_adv, x)
 
-    def _bound(self) -> MinimumNorm:
+    def _bound(self) -> MinimumNormAttack:
         return replace(self.attack, ball=self.ball)  # type: ignore[type-var]

@@ -4,7 +4,13 @@ from dataclasses import dataclass
 
 import torch
 
-from aisec_lab.attacks.extraction.copying import Answered, Copying, answered, drawn, others
+from aisec_lab.attacks.extraction.copying import (
+    QueryResult,
+    SurrogateExtraction,
+    draw_rows,
+    query_result,
+    remaining_rows,
+)
 from aisec_lab.attacks.extraction.stolen import published_until_error
 from aisec_lab.attacks.extraction.strategies import SmallestMargin, Strategy
 from aisec_lab.attacks.oracle import Oracle
@@ -13,7 +19,7 @@ from aisec_lab.models.passes import logits_of
 
 
 @dataclass(frozen=True)
-class ActiveExtraction(Copying):
+class ActiveExtraction(SurrogateExtraction):
     """Ask in rounds, each time about the rows that a copy trained on the answers so far finds most useful.
 
     ActiveThief (Pal et al., 2020, section 4). The budget is spent in `rounds` + 1 equal parts, of which the first
@@ -33,15 +39,15 @@ class ActiveExtraction(Copying):
         if not 1 <= self.rounds < self.budget:
             raise ValueError(f"there must be at least 1 round, and fewer than the budget has queries: {self}")
 
-    def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> Answered:
+    def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> QueryResult:
         first, *parts = (len(part) for part in torch.arange(self.budget).tensor_split(self.rounds + 1))
-        rows = drawn(pool, first, generator)
+        rows = draw_rows(pool, first, generator)
         answers = published_until_error(oracle, pool.x[rows])
         for part in parts:
             if len(answers) < len(rows):
                 break
             copy = self._copy(pool.x[rows], answers, generator)
-            said, rest = logits_of(copy, pool.x).softmax(1), others(pool, rows)
+            said, rest = logits_of(copy, pool.x).softmax(1), remaining_rows(pool, rows)
             new = rest[self.strategy(said[rest], said[rows], part)]
             rows, answers = torch.cat([rows, new]), published_until_error(oracle, pool.x[new], answers)
-        return answered(pool, rows, answers)
+        return query_result(pool, rows, answers)

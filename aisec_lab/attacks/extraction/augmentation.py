@@ -9,7 +9,7 @@ from aisec_lab.attacks.evasion.noise import RowNoise
 
 
 @dataclass(frozen=True)
-class Shifts:
+class RandomShift:
     """Images moved by up to `reach` pixels each way, with black at their edges, and mirrored half of the time.
 
     Args:
@@ -40,10 +40,10 @@ class Shifts:
         noise = RowNoise(x, generator)
         if self.mirror:
             x = torch.where(noise.uniform((1, 1, 1), 0) < 0.5, x.flip(3), x)
-        return shifted(x, self.reach - noise.integers(0, 2 * self.reach + 1, (2,), 1))
+        return shift_images(x, self.reach - noise.integers(0, 2 * self.reach + 1, (2,), 1))
 
 
-def shifted(x: Tensor, moves: Tensor) -> Tensor:
+def shift_images(x: Tensor, moves: Tensor) -> Tensor:
     """Images (N, C, H, W), each moved down and right by its `moves` (N, 2), whole pixels; black comes in."""
     height, width = x.shape[2:]
     row = torch.arange(height, device=x.device) - moves[:, :1]  # (N, H): where each row comes from

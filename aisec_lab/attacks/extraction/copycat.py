@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aisec_lab.attacks.answers import winning
-from aisec_lab.attacks.extraction.copying import Answered, Copying, answered, drawn
+from aisec_lab.attacks.answers import one_hot_labels
+from aisec_lab.attacks.extraction.copying import QueryResult, SurrogateExtraction, draw_rows, query_result
 from aisec_lab.attacks.extraction.stolen import published_until_error
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 
 
 @dataclass(frozen=True)
-class Copycat(Copying):
+class Copycat(SurrogateExtraction):
     """Ask about random rows, keep the labels alone, and train on as many of each (Correia-Silva et al., 2018).
 
     arXiv:1806.05476. It is `Knockoff` without a policy but for two things: the answer's winning class is all that it
@@ -24,14 +24,14 @@ class Copycat(Copying):
     Args, args of the call, returns, raises: as for `Copying`.
     """
 
-    def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> Answered:
-        rows = drawn(pool, self.budget, generator)
-        x, answers, rest = answered(pool, rows, winning(published_until_error(oracle, pool.x[rows])))
-        even = balanced(answers.argmax(1), generator)
-        return Answered(x[even], answers[even], rest)
+    def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> QueryResult:
+        rows = draw_rows(pool, self.budget, generator)
+        x, answers, rest = query_result(pool, rows, one_hot_labels(published_until_error(oracle, pool.x[rows])))
+        even = balance_classes(answers.argmax(1), generator)
+        return QueryResult(x[even], answers[even], rest)
 
 
-def balanced(y: Tensor, generator: torch.Generator) -> Tensor:
+def balance_classes(y: Tensor, generator: torch.Generator) -> Tensor:
     """Rows in which every class that occurs does so equally often.
 
     Args:

@@ -7,16 +7,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.extraction.imitation import Augmentation, imitated
+from aisec_lab.attacks.extraction.imitation import InputAugmentation, train_surrogate
 from aisec_lab.attacks.extraction.self_training import SelfTraining
-from aisec_lab.attacks.extraction.stolen import Stolen, opened, warned
+from aisec_lab.attacks.extraction.stolen import ExtractionResult, check_extraction, warn_if_incomplete
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 from aisec_lab.models.fit import Fit
 from aisec_lab.models.layers import Architecture
 
 
-class Answered(NamedTuple):
+class QueryResult(NamedTuple):
     """Queries (N, *input), what was published for them (N, K), and the inputs of the pool (M, *input) that are left."""
 
     x: Tensor
@@ -25,7 +25,7 @@ class Answered(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Copying(ABC):
+class SurrogateExtraction(ABC):
     """An extraction attack that asks `budget` rows and trains a copy on the answers; how it chooses them is its own.
 
     Args:
@@ -53,11 +53,11 @@ class Copying(ABC):
     architecture: Architecture
     budget: int = 1000
     fit: Fit = Fit()
-    augmentation: Augmentation | None = None
+    augmentation: InputAugmentation | None = None
     self_training: SelfTraining | None = None
 
-    def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> Stolen:
-        opened(oracle, pool, self.budget)
+    def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> ExtractionResult:
+        check_extraction(oracle, pool, self.budget)
         if self.rows > len(pool):
             raise ValueError(
                 f"the attack takes {self.rows} rows of {pool.name}, which has {len(pool)}: lower the attack's budget, "
@@ -71,7 +71,7 @@ class Copying(ABC):
 
         copy = train(x, answers) if self.self_training is None else self.self_training(train, x, answers, rest)
         queries = oracle.queries - before
-        return Stolen(copy, queries, warned(oracle, queries))
+        return ExtractionResult(copy, queries, warn_if_incomplete(oracle, queries))
 
     @property
     def rows(self) -> int:
@@ -79,12 +79,12 @@ class Copying(ABC):
         return self.budget
 
     @abstractmethod
-    def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> Answered:
+    def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> QueryResult:
         """Spend the budget, or what of it is answered."""
 
     def _copy(self, x: Tensor, answers: Tensor, generator: torch.Generator) -> nn.Module:
         """A new copy, from what is known."""
-        return imitated(
+        return train_surrogate(
             self.architecture,
             x,
             answers,
@@ -95,18 +95,18 @@ class Copying(ABC):
         )
 
 
-def drawn(pool: Dataset, n: int, generator: torch.Generator) -> Tensor:
+def draw_rows(pool: Dataset, n: int, generator: torch.Generator) -> Tensor:
     """Indices (n,) of different rows of a pool, each as likely as any other."""
     return torch.randperm(len(pool), generator=generator)[:n]
 
 
-def answered(pool: Dataset, rows: Tensor, answers: Tensor) -> Answered:
+def query_result(pool: Dataset, rows: Tensor, answers: Tensor) -> QueryResult:
     """The pool's first `rows` with their answers (N, K), in this order, and the rest in the pool's."""
     rows = rows[: len(answers)]
-    return Answered(pool.x[rows], answers, pool.x[others(pool, rows)])
+    return QueryResult(pool.x[rows], answers, pool.x[remaining_rows(pool, rows)])
 
 
-def others(pool: Dataset, rows: Tensor) -> Tensor:
+def remaining_rows(pool: Dataset, rows: Tensor) -> Tensor:
     """Indices of the pool's rows that are not among `rows` (N,), sorted."""
     left = torch.ones(len(pool), dtype=torch.bool)
     left[rows] = False

@@ -8,7 +8,12 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from aisec_lab.attacks.extraction.stolen import Stolen, opened, published, warned
+from aisec_lab.attacks.extraction.stolen import (
+    ExtractionResult,
+    check_extraction,
+    published_probabilities,
+    warn_if_incomplete,
+)
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 from aisec_lab.models.asked import asked
@@ -17,13 +22,13 @@ from aisec_lab.models.layers import Architecture, initialise, logarithms
 SPREAD = 4.0  # standard deviation of a pixel before the sigmoid, so that images use the whole of [0, 1]
 
 
-def recovered(probabilities: Tensor) -> Tensor:
+def logits_from_probabilities(probabilities: Tensor) -> Tensor:
     """Logits (N, K) of mean 0 that softmax turns into these probabilities (N, K), but for zeros: these get a floor."""
     logits = logarithms(probabilities)
     return logits - logits.mean(1, keepdim=True)
 
 
-def slopes(value: Tensor, ahead: Tensor, u: Tensor, epsilon: float) -> Tensor:
+def finite_differences(value: Tensor, ahead: Tensor, u: Tensor, epsilon: float) -> Tensor:
     """Gradients (N, d) of a function, estimated by forward differences along unit vectors.
 
     Args:
@@ -93,7 +98,7 @@ class DataFree:
                 f"batches have at least 2 rows, replays and generator_rate are not negative, the rest positive: {self}"
             )
 
-    def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> Stolen:
+    def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> ExtractionResult:
         if oracle.labels_only:
             raise ValueError(
                 "DataFree needs probabilities, from which gradients are estimated, and this oracle publishes labels: "
@@ -101,10 +106,10 @@ class DataFree:
             )
         climbing = 1 + self.directions if self.generator_rate else 0
         a_round = self.batch_size * (climbing + self.copy_steps)
-        opened(oracle, pool, self.budget, at_least=1 + a_round)
+        check_extraction(oracle, pool, self.budget, at_least=1 + a_round)
         rounds, before = (self.budget - 1) // a_round, oracle.queries
         with asked(oracle):
-            classes = published(oracle, torch.full((1, *pool.shape), 0.5)).shape[1]
+            classes = published_probabilities(oracle, torch.full((1, *pool.shape), 0.5)).shape[1]
             copy = self.architecture(pool.shape, classes, generator=generator).train()
             game = _Game(self, oracle, copy, pool.shape, rounds, generator)
             try:
@@ -114,7 +119,7 @@ class DataFree:
                 if error is not oracle.error or not game.memory:
                     raise
         queries = oracle.queries - before
-        return Stolen(copy.eval(), queries, warned(oracle, queries))
+        return ExtractionResult(copy.eval(), queries, warn_if_incomplete(oracle, queries))
 
 
 class _Game:
@@ -165,7 +170,7 @@ class _Game:
     def answered(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs of what was drawn and the victim's logits for them; they are remembered."""
         x = self.images(z)
-        self.memory.append((x, recovered(published(self.oracle, x))))
+        self.memory.append((x, logits_from_probabilities(published_probabilities(self.oracle, x))))
         return self.memory[-1]
 
     def remembered(self) -> tuple[Tensor, Tensor]:
@@ -192,8 +197,10 @@ class _Game:
         u = F.normalize(torch.randn(shape, generator=self.generator), dim=2)
         here = self.apart(*self.answered(start))
         ahead = self.images((start + epsilon * u).flatten(0, 1))
-        there = self.apart(ahead, recovered(published(self.oracle, ahead))).unflatten(0, u.shape[:2])
+        there = self.apart(ahead, logits_from_probabilities(published_probabilities(self.oracle, ahead))).unflatten(
+            0, u.shape[:2]
+        )
         self.up.zero_grad(set_to_none=True)
-        z.backward(-slopes(here, there, u, epsilon) / len(z))
+        z.backward(-finite_differences(here, there, u, epsilon) / len(z))
         self.up.step()
         self.slower[1].step()

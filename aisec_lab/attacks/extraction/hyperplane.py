@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from aisec_lab.attacks.extraction.linear import linear_model
-from aisec_lab.attacks.extraction.stolen import Stolen, opened, published
+from aisec_lab.attacks.extraction.stolen import ExtractionResult, check_extraction, published_probabilities
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 from aisec_lab.models.asked import asked
@@ -53,15 +53,15 @@ class HyperplaneExtraction:
         if self.lines < 1 or not self.tolerance > 0:
             raise ValueError(f"lines must be at least 1 and tolerance positive: {self}")
 
-    def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> Stolen:
+    def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> ExtractionResult:
         rows = pool.x.flatten(1)
         d = rows.shape[1]
         n = self.lines * (d + 1)
-        opened(oracle, pool, n * (1 + ROUGH + FINE) + 2)
+        check_extraction(oracle, pool, n * (1 + ROUGH + FINE) + 2)
         before = oracle.queries
 
         def second(x: Tensor) -> Tensor:
-            answers = published(oracle, x.to(rows.dtype).unflatten(1, pool.shape))
+            answers = published_probabilities(oracle, x.to(rows.dtype).unflatten(1, pool.shape))
             if answers.shape[1] != 2:
                 raise ValueError(
                     f"HyperplaneExtraction tells two classes apart, the victim has {answers.shape[1]}: take Knockoff"
@@ -82,7 +82,9 @@ class HyperplaneExtraction:
         if off > self.tolerance:
             raise ValueError(f"the boundary is {off:.3g} off a hyperplane: the victim is not linear; take Knockoff")
         half, bias = normal / 2, -(centre @ normal) / 2
-        return Stolen(linear_model(torch.stack([-half, half]), torch.stack([-bias, bias])), oracle.queries - before)
+        return ExtractionResult(
+            linear_model(torch.stack([-half, half]), torch.stack([-bias, bias])), oracle.queries - before
+        )
 
 
 def _one_of_each(second: Side, starts: Tensor, side: Tensor, rows: Tensor) -> Tensor:

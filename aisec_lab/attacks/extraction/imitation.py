@@ -11,7 +11,7 @@ from aisec_lab.models.fit import Fit
 from aisec_lab.models.layers import Architecture
 
 
-class Augmentation(Protocol):
+class InputAugmentation(Protocol):
     """A frozen dataclass that changes inputs in a way that leaves the victim's answers as they are, more or less."""
 
     def __call__(self, x: Tensor, *, generator: torch.Generator) -> Tensor:
@@ -19,7 +19,7 @@ class Augmentation(Protocol):
         ...
 
 
-def imitated(
+def train_surrogate(
     architecture: Architecture,
     x: Tensor,
     answers: Tensor,
@@ -27,7 +27,7 @@ def imitated(
     fit: Fit,
     generator: torch.Generator,
     name: str,
-    augmentation: Augmentation | None = None,
+    augmentation: InputAugmentation | None = None,
 ) -> nn.Module:
     """A new copy that has learned the answers of a victim, by cross-entropy with its probabilities.
 
@@ -44,11 +44,11 @@ def imitated(
         The copy, a classifier in evaluation mode.
     """
     copy = architecture(tuple(x.shape[1:]), answers.shape[1], generator=generator).to(x.device)
-    imitate(copy, x, answers, fit=fit, generator=generator, name=name, augmentation=augmentation)
+    fit_surrogate(copy, x, answers, fit=fit, generator=generator, name=name, augmentation=augmentation)
     return copy
 
 
-def imitate(
+def fit_surrogate(
     copy: nn.Module,
     x: Tensor,
     answers: Tensor,
@@ -56,7 +56,7 @@ def imitate(
     fit: Fit,
     generator: torch.Generator,
     name: str,
-    augmentation: Augmentation | None = None,
+    augmentation: InputAugmentation | None = None,
 ) -> None:
     """Train a copy further on answers; in place, left in evaluation mode. Args: as for `imitated`."""
     shape, classes = tuple(x.shape[1:]), answers.shape[1]
@@ -79,7 +79,7 @@ class _Blind(nn.Module):
 class _Imitation:
     """Cross-entropy with the answers that the rows hold."""
 
-    def __init__(self, shape: tuple[int, ...], classes: int, augmentation: Augmentation | None) -> None:
+    def __init__(self, shape: tuple[int, ...], classes: int, augmentation: InputAugmentation | None) -> None:
         self.shape, self.classes, self.augmentation = shape, classes, augmentation
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:

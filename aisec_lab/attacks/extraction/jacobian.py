@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.extraction.copying import Answered, Copying, drawn, others
+from aisec_lab.attacks.extraction.copying import QueryResult, SurrogateExtraction, draw_rows, remaining_rows
 from aisec_lab.attacks.extraction.stolen import published_until_error
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
@@ -16,7 +16,7 @@ BATCH = 500  # rows a pass
 
 
 @dataclass(frozen=True)
-class JacobianAugmentation(Copying):
+class JacobianAugmentation(SurrogateExtraction):
     """Begin with a few rows, and ask about steps from all rows so far (Papernot et al., 2017, arXiv:1602.02697, 4).
 
     In each round a copy is trained on what is known, and every known row x with the victim's class k gives a new one,
@@ -42,18 +42,18 @@ class JacobianAugmentation(Copying):
         """Rows of the pool that the attack needs."""
         return self.seeds
 
-    def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> Answered:
-        rows = drawn(pool, self.seeds, generator)
+    def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> QueryResult:
+        rows = draw_rows(pool, self.seeds, generator)
         x, answers = pool.x[rows], published_until_error(oracle, pool.x[rows])
         while len(answers) == len(x) < self.budget:
             copy = self._copy(x, answers, generator)
             chosen = torch.randperm(len(x), generator=generator)[: self.budget - len(x)]
-            new = stepped(copy, x[chosen], answers[chosen].argmax(1), self.step)
+            new = jacobian_step(copy, x[chosen], answers[chosen].argmax(1), self.step)
             x, answers = torch.cat([x, new]), published_until_error(oracle, new, answers)
-        return Answered(x[: len(answers)], answers, pool.x[others(pool, rows)])
+        return QueryResult(x[: len(answers)], answers, pool.x[remaining_rows(pool, rows)])
 
 
-def stepped(model: nn.Module, x: Tensor, y: Tensor, step: float) -> Tensor:
+def jacobian_step(model: nn.Module, x: Tensor, y: Tensor, step: float) -> Tensor:
     """Inputs (N, *input), moved by `step` in each number toward the sign of the gradient of the probability of y (N,).
 
     The log of the probability has the gradient's signs too, and keeps them where the probability underflows.

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 import torch
 
-from aisec_lab.attacks.extraction.copying import Answered, Copying, answered, drawn
-from aisec_lab.attacks.extraction.policy import Policy
+from aisec_lab.attacks.extraction.copying import QueryResult, SurrogateExtraction, draw_rows, query_result
+from aisec_lab.attacks.extraction.policy import BanditSampling
 from aisec_lab.attacks.extraction.stolen import published_until_error
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 
 
 @dataclass(frozen=True)
-class Knockoff(Copying):
+class Knockoff(SurrogateExtraction):
     """Ask about rows of a pool and train a copy on the answers (Orekondy et al., 2019, arXiv:1812.02766, section 4).
 
     The copy learns the published probabilities by cross-entropy; where a victim publishes labels alone, it learns
@@ -26,10 +26,10 @@ class Knockoff(Copying):
     attacker's.
     """
 
-    policy: Policy | None = None
+    policy: BanditSampling | None = None
 
-    def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> Answered:
+    def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> QueryResult:
         if self.policy is not None:
             return self.policy(oracle, pool, self.budget, self.architecture, generator=generator)
-        rows = drawn(pool, self.budget, generator)
-        return answered(pool, rows, published_until_error(oracle, pool.x[rows]))
+        rows = draw_rows(pool, self.budget, generator)
+        return query_result(pool, rows, published_until_error(oracle, pool.x[rows]))

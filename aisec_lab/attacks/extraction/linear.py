@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.extraction.stolen import Stolen, opened, published
+from aisec_lab.attacks.extraction.stolen import ExtractionResult, check_extraction, published_probabilities
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 from aisec_lab.models.asked import asked
@@ -53,7 +53,7 @@ class LinearExtraction:
         if self.checks < 0 or not self.tolerance > 0:
             raise ValueError(f"checks must not be negative and tolerance be positive: {self}")
 
-    def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> Stolen:
+    def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> ExtractionResult:
         if oracle.labels_only:
             raise ValueError(
                 "LinearExtraction solves for probabilities, this oracle publishes labels only: "
@@ -62,12 +62,12 @@ class LinearExtraction:
         centre = pool.x.flatten(1).mean(0)  # (d,)
         d = len(centre)
         queries = d + 1 + self.checks
-        opened(oracle, pool, queries, at_least=queries)
+        check_extraction(oracle, pool, queries, at_least=queries)
         ends = (centre < 0.5).to(centre.dtype)
         moved = torch.where(torch.eye(d, dtype=torch.bool), ends, centre)  # (d, d)
         x = torch.cat([centre[None], moved, torch.rand(self.checks, d, generator=generator)])
         with asked(oracle):
-            p = published(oracle, x.unflatten(1, pool.shape)).double()  # (queries, K)
+            p = published_probabilities(oracle, x.unflatten(1, pool.shape)).double()  # (queries, K)
         if not (p > 0).all():
             raise ValueError(
                 f"LinearExtraction needs the odds of every class, and {int((p == 0).sum())} published probabilities "
@@ -82,4 +82,4 @@ class LinearExtraction:
                 f"the victim's log odds are off a linear model's by up to {off:.3g}: it is not linear, "
                 "or rounds or perturbs what it publishes; take Knockoff"
             )
-        return Stolen(linear_model(weight.T, bias), queries)
+        return ExtractionResult(linear_model(weight.T, bias), queries)

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aisec_lab.attacks.extraction.copying import Answered, answered
-from aisec_lab.attacks.extraction.imitation import imitate
+from aisec_lab.attacks.extraction.copying import QueryResult, query_result
+from aisec_lab.attacks.extraction.imitation import fit_surrogate
 from aisec_lab.attacks.extraction.stolen import published_until_error
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
@@ -48,7 +48,7 @@ class GradientBandit:
 
 
 @dataclass(frozen=True)
-class Policy:
+class BanditSampling:
     """Classes of the pool are asked about the more, the more their answers were worth.
 
     Orekondy et al., 2019, arXiv:1812.02766, section 4. An answer is worth a weighted mean of three numbers in [0, 1]:
@@ -91,7 +91,7 @@ class Policy:
 
     def __call__(
         self, oracle: Oracle, pool: Dataset, budget: int, architecture: Architecture, *, generator: torch.Generator
-    ) -> Answered:
+    ) -> QueryResult:
         order, classes = torch.randperm(len(pool), generator=generator), pool.y.cpu()
         unasked = [order[classes[order] == label].tolist() for label in classes.unique()]
         bandit, worst = GradientBandit(len(unasked), self.window), torch.tensor(1e-12)  # a share of no loss is 0
@@ -112,12 +112,12 @@ class Policy:
                 copy = architecture(pool.shape, told.shape[1], generator=generator).to(x.device)
             losses = F.cross_entropy(logits_of(copy, x), told, reduction="none")
             worst = torch.maximum(worst, losses.max())
-            bandit.learn(actions, self.worth(told, past[-self.window :], losses / worst), there)
-            imitate(copy, x, told, fit=self.fit, generator=generator, name="a block of answers")
+            bandit.learn(actions, self.reward(told, past[-self.window :], losses / worst), there)
+            fit_surrogate(copy, x, told, fit=self.fit, generator=generator, name="a block of answers")
         assert known is not None
-        return answered(pool, torch.tensor(asked), known)
+        return query_result(pool, torch.tensor(asked), known)
 
-    def worth(self, answers: Tensor, past: Tensor, losses: Tensor) -> Tensor:
+    def reward(self, answers: Tensor, past: Tensor, losses: Tensor) -> Tensor:
         """Rewards (n,) of answers (n, K), after `past` ones (m, K), from the share that each loss is of the largest."""
         highest = answers.topk(2, dim=1).values
         usual = past.mean(0) if len(past) else answers.mean(0)

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import as_probabilities, declared, refuse_probabilities
+from aisec_lab.attacks.answers import as_probabilities, check_not_probabilities, declared
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
@@ -17,7 +17,7 @@ BATCH = 500  # rows that are asked at once
 
 
 @dataclass(frozen=True, eq=False)
-class Stolen:
+class ExtractionResult:
     """A copy of a victim, and what it cost.
 
     Args:
@@ -34,7 +34,7 @@ class Stolen:
 class Extraction(Protocol):
     """An extraction attack: a frozen dataclass of settings that is called."""
 
-    def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> Stolen:
+    def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> ExtractionResult:
         """A copy of the oracle's victim, from its answers on inputs that are in `pool` or made from them.
 
         Args:
@@ -45,7 +45,7 @@ class Extraction(Protocol):
         ...
 
 
-def published(oracle: nn.Module, x: Tensor) -> Tensor:
+def published_probabilities(oracle: nn.Module, x: Tensor) -> Tensor:
     """The probabilities that a victim publishes, rounded, cut or perturbed as they may be.
 
     Args:
@@ -89,7 +89,7 @@ def published_until_error(oracle: Oracle, x: Tensor, known: Tensor | None = None
     return torch.cat(new if known is None else [known, *new])
 
 
-def warned(oracle: Oracle, queries: int) -> Exception | None:
+def warn_if_incomplete(oracle: Oracle, queries: int) -> Exception | None:
     """What an attack's last call failed with, of which it warns; None where it was answered."""
     if oracle.error is not None:
         warnings.warn(
@@ -104,7 +104,7 @@ def warned(oracle: Oracle, queries: int) -> Exception | None:
 def _probabilities(oracle: nn.Module, answers: Tensor) -> Tensor:
     kind = declared(oracle) or "logits"
     if kind == "logits" and not isinstance(oracle, Oracle):  # which has looked itself
-        refuse_probabilities(answers)
+        check_not_probabilities(answers)
     probabilities = as_probabilities(answers, kind)
     if probabilities.isnan().any():
         row = int(probabilities.isnan().any(1).nonzero()[0])
@@ -115,7 +115,7 @@ def _probabilities(oracle: nn.Module, answers: Tensor) -> Tensor:
     return probabilities
 
 
-def opened(oracle: Oracle, pool: Dataset, budget: int, *, at_least: int = 1) -> None:
+def check_extraction(oracle: Oracle, pool: Dataset, budget: int, *, at_least: int = 1) -> None:
     """Refuse, before the first query, an attack that cannot be carried out.
 
     Args:

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aisec_lab.attacks.extraction.stolen import Stolen, opened, published, warned
+from aisec_lab.attacks.extraction.stolen import (
+    ExtractionResult,
+    check_extraction,
+    published_probabilities,
+    warn_if_incomplete,
+)
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 from aisec_lab.models.asked import asked
@@ -22,7 +27,7 @@ class _Points:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Points (N, d + K) of flat inputs (N, d)."""
-        return torch.cat([x, published(self.oracle, x.unflatten(1, self.shape))], dim=1)
+        return torch.cat([x, published_probabilities(self.oracle, x.unflatten(1, self.shape))], dim=1)
 
     def differ(self, points: Tensor, other: Tensor) -> Tensor:
         """Whether points (..., d + K) and others end in different leaves, as far as answers tell."""
@@ -86,16 +91,16 @@ class TreeExtraction:
                 f"rows, probes and tolerance must not be negative, tries, crossings and leaves at least 1: {self}"
             )
 
-    def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> Stolen:
+    def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> ExtractionResult:
         rows = pool.x.flatten(1)[torch.randperm(len(pool), generator=generator)[: self.rows]]
-        opened(oracle, pool, len(rows) + 2)
+        check_extraction(oracle, pool, len(rows) + 2)
         before = oracle.queries
         box = torch.tensor([[0.0], [1.0]]).expand(2, rows.shape[1])
         with asked(oracle):
             ask = _Points(oracle, pool.shape)
             tree = self._grown(ask, ask(torch.cat([box, rows])), generator)
         queries = oracle.queries - before
-        return Stolen(tree, queries, warned(oracle, queries))
+        return ExtractionResult(tree, queries, warn_if_incomplete(oracle, queries))
 
     def _grown(self, ask: _Points, box: Tensor, generator: torch.Generator) -> Tree:
         """The tree of a cell: points (n, d + K), the first of which is its lowest corner and the second its highest."""

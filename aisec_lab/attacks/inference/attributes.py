@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import refuse_probabilities
+from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.attacks.evasion.door import check, check_answer
 from aisec_lab.data import Dataset
 from aisec_lab.models import frozen, logits_of
@@ -14,7 +14,7 @@ UNSEEN = 1e-12  # added to probabilities of what was never seen, so that the mar
 
 
 @dataclass(frozen=True, eq=False)
-class Sensitive:
+class SensitiveAttribute:
     """The attribute that is looked for: its columns, and what may stand in them.
 
     Args:
@@ -38,7 +38,7 @@ class Sensitive:
             )
 
     @classmethod
-    def of(cls, dataset: Dataset, field: str, levels: int = 2) -> "Sensitive":
+    def of(cls, dataset: Dataset, field: str, levels: int = 2) -> "SensitiveAttribute":
         """A field of a table: the words of columns `field=word`, or the levels of a number.
 
         Args:
@@ -77,7 +77,7 @@ class Sensitive:
 
 
 @dataclass(frozen=True)
-class MostProbable:
+class Fredrikson:
     """The candidate with the largest prior times error rate (Fredrikson et al., 2014; Yeom et al., 2018, section 4).
 
     The score of a candidate v is prior(v) * P(the model says what it says of the row with v | the row's class).
@@ -99,7 +99,7 @@ class MostProbable:
     """
 
     def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, sensitive: Sensitive, *, prior: Tensor, confusion: Tensor
+        self, model: nn.Module, x: Tensor, y: Tensor, sensitive: SensitiveAttribute, *, prior: Tensor, confusion: Tensor
     ) -> Tensor:
         logits = _answers(model, x, y, sensitive)  # (V, N, K)
         v, n, k = logits.shape
@@ -113,7 +113,7 @@ class MostProbable:
 
 
 @dataclass(frozen=True)
-class ConfidenceScores:
+class CSMIA:
     """The candidate with which the model is right, or most sure, or least wrong (Mehnaz et al., 2022, CSMIA).
 
     arXiv:2201.09370, section 4: with one candidate that makes the model right, that one; with several, the one with
@@ -123,15 +123,15 @@ class ConfidenceScores:
     probabilities or labels is refused too.
     """
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, sensitive: Sensitive) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, sensitive: SensitiveAttribute) -> Tensor:
         logits = _answers(model, x, y, sensitive)
-        refuse_probabilities(logits)
+        check_not_probabilities(logits)
         confidence, answer = logits.softmax(2).max(2)  # (V, N)
         right = answer == y
         return torch.where(right, 1 + confidence, -confidence).argmax(0)
 
 
-def confusion_of(model: nn.Module, dataset: Dataset) -> Tensor:
+def confusion_matrix(model: nn.Module, dataset: Dataset) -> Tensor:
     """P(the model's answer | class) (K, K) on a dataset; of a class without rows, all answers are as likely."""
     k = len(dataset.classes)
     pairs = dataset.y * k + logits_of(model, dataset.x).argmax(1)
@@ -140,7 +140,7 @@ def confusion_of(model: nn.Module, dataset: Dataset) -> Tensor:
     return torch.where(rows > 0, counts / rows.clamp(min=1), 1 / k)
 
 
-def _answers(model: nn.Module, x: Tensor, y: Tensor, sensitive: Sensitive) -> Tensor:
+def _answers(model: nn.Module, x: Tensor, y: Tensor, sensitive: SensitiveAttribute) -> Tensor:
     """Logits (V, N, K) of each row with each candidate."""
     every = sensitive.filled(x)
     check(model, every[0], y)

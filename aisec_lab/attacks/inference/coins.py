@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def inclusion_coins(models: int, records: int, *, generator: torch.Generator) -> Tensor:
+def inclusion_mask(models: int, records: int, *, generator: torch.Generator) -> Tensor:
     """A fair coin for each model and record, independent of all others.
 
     So each record is a member of about half of the models, and what is inferred about one record of a model tells

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.inference.attributes import Sensitive
+from aisec_lab.attacks.inference.attributes import SensitiveAttribute
 from aisec_lab.data import Dataset
 from aisec_lab.models import MLP, Fit, logits_of
 from aisec_lab.models.layers import Architecture
@@ -23,7 +23,7 @@ class Imputer:
     """
 
     network: nn.Module
-    sensitive: Sensitive
+    sensitive: SensitiveAttribute
     classes: int
 
     def posterior(self, x: Tensor, y: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class Imputation:
     architecture: Architecture = MLP((32,))
     fit: Fit = Fit(epochs=20, learning_rate=0.01)
 
-    def __call__(self, public: Dataset, sensitive: Sensitive, *, generator: torch.Generator) -> Imputer:
+    def __call__(self, public: Dataset, sensitive: SensitiveAttribute, *, generator: torch.Generator) -> Imputer:
         x = _known(sensitive, public.x, public.y, len(public.classes))
         rows = Dataset(x, sensitive.truth(public.x), sensitive.names, f"{public.name}, {sensitive.names}")
         network = self.architecture(rows.shape, len(sensitive.names), generator=generator)
@@ -58,7 +58,7 @@ class Imputation:
         return Imputer(network, sensitive, len(public.classes))
 
 
-def _known(sensitive: Sensitive, x: Tensor, y: Tensor, classes: int) -> Tensor:
+def _known(sensitive: SensitiveAttribute, x: Tensor, y: Tensor, classes: int) -> Tensor:
     return torch.cat([sensitive.hidden(x), F.one_hot(y, classes).to(x)], 1)
 
 

@@ -19,7 +19,7 @@ from aisec_lab.models.layers import refuse_opaque
 TINY = 1e-6  # keeps a gradient of zero from dividing by zero
 
 
-class Look(NamedTuple):
+class GradientObservation(NamedTuple):
     """One step of private training in the eyes of an adversary that knows all rows but one, and who was in the batch.
 
     Args:
@@ -31,7 +31,7 @@ class Look(NamedTuple):
     gradient: Tensor
 
 
-class Watched:
+class GradientRecorder:
     """Private training in the eyes of that adversary: a `Step` of `Fit` around the real one.
 
     The threat model of Hayes et al. (2023, arXiv:2302.07225), who is in the batch given away too, as the bounds allow.
@@ -50,7 +50,7 @@ class Watched:
     def __init__(self, model: nn.Module, step: Step, expected: int, max_grad_norm: float, target: Tensor) -> None:
         refuse_opaque(model)
         self.model, self.step, self.expected, self.bound, self.target = model, step, expected, max_grad_norm, target
-        self.looks: list[Look] = []
+        self.looks: list[GradientObservation] = []
 
     def __call__(self, model: nn.Module, optimizer: Optimizer, losses: Losses) -> Tensor:
         weights = {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
@@ -62,12 +62,12 @@ class Watched:
             with frozen(self.model):
                 rows = clipped_gradients(self.model, weights, losses.x[known], losses.y[known], self.bound)
             gradient = gradient - rows.sum(0)
-        self.looks.append(Look(weights, gradient))
+        self.looks.append(GradientObservation(weights, gradient))
         return batch
 
 
 @dataclass(frozen=True)
-class InnerProducts:
+class PriorAwareReconstruction:
     """The prior-aware attack of Hayes et al. (2023, arXiv:2302.07225): sum_t <seen_t, clipped gradient_t>.
 
     Args:
@@ -87,13 +87,13 @@ class InnerProducts:
     def __post_init__(self) -> None:
         _check_settings(1, 1, self.max_grad_norm)
 
-    def __call__(self, model: nn.Module, looks: Sequence[Look], x: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, model: nn.Module, looks: Sequence[GradientObservation], x: Tensor, y: Tensor) -> Tensor:
         products, _ = _products(model, looks, x, y, self.max_grad_norm)
         return products.sum(0)
 
 
 @dataclass(frozen=True)
-class Likelihood:
+class BayesReconstruction:
     """The most probable candidate, which no attack beats: Bayes' rule for the noise and the coins of the training.
 
     With every row in every batch and gradients of one length it orders candidates as `InnerProducts`; with sampling it
@@ -114,13 +114,13 @@ class Likelihood:
         if not self.sigma > 0:
             raise ValueError("without noise there is no likelihood: use InnerProducts, or sigma > 0")
 
-    def __call__(self, model: nn.Module, looks: Sequence[Look], x: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, model: nn.Module, looks: Sequence[GradientObservation], x: Tensor, y: Tensor) -> Tensor:
         products, squares = _products(model, looks, x, y, self.max_grad_norm)
         there = (products - squares / 2) / (self.sigma * self.max_grad_norm) ** 2  # log ratios (T, M)
-        return sampled(there, self.q).sum(0)
+        return subsampled_log_ratio(there, self.q).sum(0)
 
 
-def sampled(log_ratio: Tensor, q: float) -> Tensor:
+def subsampled_log_ratio(log_ratio: Tensor, q: float) -> Tensor:
     """log(1 - q + q e^l) of logarithms l of likelihood ratios, any shape: for a row that is there with chance q."""
     absent = math.log1p(-q) if q < 1 else -math.inf
     return torch.logaddexp(torch.full_like(log_ratio, absent), log_ratio + math.log(q))
@@ -147,7 +147,9 @@ def clipped_gradients(model: nn.Module, weights: dict[str, Tensor], x: Tensor, y
     return rows * (bound / (rows.norm(dim=1, keepdim=True) + TINY)).clamp(max=1)
 
 
-def _products(model: nn.Module, looks: Sequence[Look], x: Tensor, y: Tensor, bound: float) -> tuple[Tensor, Tensor]:
+def _products(
+    model: nn.Module, looks: Sequence[GradientObservation], x: Tensor, y: Tensor, bound: float
+) -> tuple[Tensor, Tensor]:
     """Inner products with what was seen, and squared lengths, of the candidates' clipped gradients: (T, M), float64."""
     check(model, x, y)
     refuse_opaque(model)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import refuse_probabilities
+from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.attacks.evasion.door import check, check_answer
 from aisec_lab.attacks.inference.gradient_inversion import variation
 from aisec_lab.data import Dataset
@@ -60,7 +60,7 @@ class MIFace:
         with asked(model):
             answer = model(start)
             check_answer(answer, y)
-            refuse_probabilities(answer)
+            check_not_probabilities(answer)
             x, cost, grad = start.clone(), *self._cost(model, start, y)
             best, least = x.clone(), cost
             recent = cost.new_full((self.patience, len(y)), torch.inf)
@@ -127,7 +127,7 @@ class PriorInversion:
         with asked(model):
             answer = model(x.detach())
             check_answer(answer, y)
-            refuse_probabilities(answer)
+            check_not_probabilities(answer)
             for _ in range(self.steps):
                 prior = self.total_variation * variation(x) + self.closeness * (x - mean).square().mean()
                 logits = model(x)
@@ -140,7 +140,7 @@ class PriorInversion:
         return x.detach()
 
 
-def resemblance(x: Tensor, dataset: Dataset) -> Tensor:
+def similarity(x: Tensor, dataset: Dataset) -> Tensor:
     """How much each input looks like the mean of each class, against what all classes have in common.
 
     Args:

@@ -12,7 +12,7 @@ from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.models.asked import asked
 
 
-class Disturbance(Protocol):
+class Perturbation(Protocol):
     """A frozen dataclass that makes disturbed copies of rows."""
 
     def __call__(self, x: Tensor, *, generator: torch.Generator) -> Iterator[Tensor]:
@@ -22,7 +22,7 @@ class Disturbance(Protocol):
 
 
 @dataclass(frozen=True)
-class Noise:
+class NoisePerturbation:
     """Normal noise on every pixel or column, clipped to [0, 1].
 
     Args:
@@ -44,7 +44,7 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Flips:
+class FlipPerturbation:
     """Each column of a table of zeros and ones turned into its opposite, 1 - x, with a small chance.
 
     Args:
@@ -66,7 +66,7 @@ class Flips:
 
 
 @dataclass(frozen=True)
-class Translations:
+class TranslationPerturbation:
     """Images moved by up to `reach` pixels, down, right and both, with black at their edges.
 
     Args:
@@ -113,7 +113,7 @@ class LabelOnly:
         ValueError: pixels outside [0, 1], or a model in training mode.
     """
 
-    disturbance: Disturbance = Noise()
+    disturbance: Perturbation = NoisePerturbation()
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         check(model, x, y)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from aisec_lab.attacks.inference.shadows import ShadowAttack, Spread
+from aisec_lab.attacks.inference.shadows import GaussianFit, ShadowAttack
 
 TINY = 1e-12  # keeps a variance of zero from dividing by zero
 
@@ -25,7 +25,7 @@ class LiRA(ShadowAttack):
 
     pooled: int = 64
 
-    def _score(self, target: Tensor, inside: Spread, outside: Spread, *, shadows: int) -> Tensor:
+    def _score(self, target: Tensor, inside: GaussianFit, outside: GaussianFit, *, shadows: int) -> Tensor:
         own = shadows > self.pooled
         return _log_density(target, inside.known(), own) - _log_density(target, outside.known(), own)
 
@@ -46,14 +46,14 @@ class OfflineLiRA(ShadowAttack):
 
     pooled: int = 64
 
-    def _score(self, target: Tensor, inside: Spread, outside: Spread, *, shadows: int) -> Tensor:
+    def _score(self, target: Tensor, inside: GaussianFit, outside: GaussianFit, *, shadows: int) -> Tensor:
         return (target - outside.known().mean) / _variance(outside, shadows > self.pooled).sqrt()
 
 
-def _variance(spread: Spread, own: bool) -> Tensor:
+def _variance(spread: GaussianFit, own: bool) -> Tensor:
     return (spread.variance if own else spread.pooled).clamp(min=TINY)
 
 
-def _log_density(value: Tensor, spread: Spread, own: bool) -> Tensor:
+def _log_density(value: Tensor, spread: GaussianFit, own: bool) -> Tensor:
     variance = _variance(spread, own)
     return -0.5 * ((value - spread.mean).square() / variance + variance.log() + math.log(2 * math.pi))

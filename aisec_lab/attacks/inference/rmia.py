@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aisec_lab.attacks.inference.shadows import ShadowAttack, Spread
+from aisec_lab.attacks.inference.shadows import GaussianFit, ShadowAttack
 
 TINY = 1e-300  # keeps a probability that underflows from making 0 / 0
 
@@ -23,14 +23,14 @@ class PairwiseRatios(ShadowAttack):
             )
         return signals.exp().clamp(min=TINY)
 
-    def _score(self, target: Tensor, inside: Spread, outside: Spread, *, shadows: int) -> Tensor:
+    def _score(self, target: Tensor, inside: GaussianFit, outside: GaussianFit, *, shadows: int) -> Tensor:
         ratio = target / self._marginal(inside, outside).clamp(min=TINY)  # (T, N), of x and of all z
         ordered = ratio.sort(dim=1).values
         beaten = torch.searchsorted(ordered, ratio / self.gamma, right=True)  # z with ratio(x) >= gamma ratio(z)
         return beaten.double() / ratio.shape[1]
 
     @abstractmethod
-    def _marginal(self, inside: Spread, outside: Spread) -> Tensor:
+    def _marginal(self, inside: GaussianFit, outside: GaussianFit) -> Tensor:
         """The probability (T, N) of a record's class, averaged over models with and without it."""
 
 
@@ -53,7 +53,7 @@ class RMIA(PairwiseRatios):
     def __post_init__(self) -> None:
         _check_gamma(self.gamma)
 
-    def _marginal(self, inside: Spread, outside: Spread) -> Tensor:
+    def _marginal(self, inside: GaussianFit, outside: GaussianFit) -> Tensor:
         return (inside.known().mean + outside.known().mean) / 2
 
 
@@ -78,7 +78,7 @@ class OfflineRMIA(PairwiseRatios):
         if not 0 <= self.a <= 1:
             raise ValueError(f"a must lie in [0, 1], got {self.a}")
 
-    def _marginal(self, inside: Spread, outside: Spread) -> Tensor:
+    def _marginal(self, inside: GaussianFit, outside: GaussianFit) -> Tensor:
         return ((1 + self.a) * outside.known().mean + 1 - self.a) / 2
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aisec_lab.attacks.answers import refuse_probabilities
+from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.attacks.inference.shadows import check_signals
 from aisec_lab.data import Dataset
 from aisec_lab.models.architectures import MLP
 from aisec_lab.models.fit import Fit
-from aisec_lab.models.stacked import Stack, fit_together
+from aisec_lab.models.stacked import ModelStack, fit_stack
 
 SIDES = ("out", "in")
 
@@ -67,14 +67,14 @@ class ShadowClassifier:
                 f"{tuple(shadows.shape)}, {tuple(targets.shape[1:])} and {tuple(y.shape)}"
             )
         check_signals(shadows[..., 0], included)
-        refuse_probabilities(shadows)
-        refuse_probabilities(targets)
+        check_not_probabilities(shadows)
+        check_not_probabilities(targets)
         seen, side = shadows.softmax(-1).float().flatten(0, 1), included.flatten().long()
         answers = Dataset(seen, side, SIDES, "answers of shadow models")
         classes, place = y.unique(return_inverse=True)
         of_class = torch.arange(len(classes))[:, None] == place.repeat(len(shadows))  # (classes, K * N)
-        networks = Stack(MLP(self.hidden), answers.shape, len(SIDES), [generator] * len(classes))
-        fit_together(networks, answers, of_class, fit=self.fit, generators=[generator] * len(classes))
+        networks = ModelStack(MLP(self.hidden), answers.shape, len(SIDES), [generator] * len(classes))
+        fit_stack(networks, answers, of_class, fit=self.fit, generators=[generator] * len(classes))
         answers_of = targets.softmax(-1).float()
         odds = torch.stack([networks.logits(each).double().diff(dim=-1)[..., 0] for each in answers_of])
         return odds.gather(1, place.expand(len(targets), 1, -1))[:, 0]  # (T, classes, N): each record's own network

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Spread:
+class GaussianFit:
     """The signals of the models on one side, trained on a record or not, in float64.
 
     Args:
@@ -23,7 +23,7 @@ class Spread:
     pooled: Tensor
 
     @classmethod
-    def of(cls, signals: Tensor, side: Tensor, own: Tensor) -> "Spread":
+    def of(cls, signals: Tensor, side: Tensor, own: Tensor) -> "GaussianFit":
         """The spread of signals (K, N) over the models where `side` (K, N) is true, in closed form.
 
         `own` (T, N) says of each set which records' signals, in `signals[t]`, must not count, since they are the
@@ -41,7 +41,7 @@ class Spread:
         pooled = squares.sum(1, keepdim=True) / left.sum(1, keepdim=True)
         return cls(torch.where(there, mean, usual), squares / left.clamp(min=1), pooled)
 
-    def known(self) -> "Spread":
+    def known(self) -> "GaussianFit":
         """The same; a ValueError where there is no model on this side, for an attack that needs one."""
         if self.mean.isnan().any():
             raise ValueError(
@@ -75,7 +75,7 @@ class ShadowAttack(ABC):
             )
         own = torch.zeros(1, signals.shape[1], dtype=torch.bool)
         target, values = self._values(target.double()), self._values(signals.double())
-        spreads = (Spread.of(values, side, own) for side in (included, ~included))
+        spreads = (GaussianFit.of(values, side, own) for side in (included, ~included))
         return self._score(target[None], *spreads, shadows=len(signals))[0]
 
     def in_turn(self, signals: Tensor, included: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class ShadowAttack(ABC):
         """
         check_signals(signals, included)
         values = self._values(signals.double())
-        spreads = (Spread.of(values, side, side) for side in (included, ~included))
+        spreads = (GaussianFit.of(values, side, side) for side in (included, ~included))
         return self._score(values, *spreads, shadows=len(signals) - 1)
 
     def _values(self, signals: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class ShadowAttack(ABC):
         return signals
 
     @abstractmethod
-    def _score(self, target: Tensor, inside: Spread, outside: Spread, *, shadows: int) -> Tensor:
+    def _score(self, target: Tensor, inside: GaussianFit, outside: GaussianFit, *, shadows: int) -> Tensor:
         """Scores (T, N) of targets (T, N), from the spread of their own shadow models."""
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aisec_lab.attacks.answers import refuse_probabilities
+from aisec_lab.attacks.answers import check_not_probabilities
 
 
 class Signal(Protocol):
@@ -33,41 +33,41 @@ class Signal(Protocol):
 
 
 @dataclass(frozen=True)
-class Loss:
+class LossSignal:
     """The cross-entropy, negative: the threshold attack of Yeom et al. (2018, arXiv:1709.01604, adversary 2).
 
     It is the logarithm of the true class's probability. Args, returns, raises of the call: as for `Signal`.
     """
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        return F.logsigmoid(_true(scaled(logits, y), y))
+        return F.logsigmoid(_true(scaled_logits(logits, y), y))
 
 
 @dataclass(frozen=True)
-class Confidence:
+class ConfidenceSignal:
     """The largest probability of any class (Salem et al., 2019, arXiv:1806.01246, section 5); it needs no true class.
 
     Its logarithm is returned, which keeps the order, near 1 too. Args, returns, raises of the call: as for `Signal`.
     """
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        return F.logsigmoid(scaled(logits, y).amax(-1))
+        return F.logsigmoid(scaled_logits(logits, y).amax(-1))
 
 
 @dataclass(frozen=True)
-class Entropy:
+class EntropySignal:
     """The entropy of the probabilities in nats, negative (Salem et al., 2019, section 5); it needs no true class.
 
     Args, returns, raises of the call: as for `Signal`.
     """
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        each = scaled(logits, y)
+        each = scaled_logits(logits, y)
         return (each.sigmoid() * F.logsigmoid(each)).sum(-1)
 
 
 @dataclass(frozen=True)
-class ModifiedEntropy:
+class ModifiedEntropySignal:
     """The entropy that knows the true class, negative (Song & Mittal, 2021, arXiv:2003.10595, eq. 8).
 
     A confident answer has little of it where it is right and much where it is wrong. Args, returns, raises of the
@@ -75,7 +75,7 @@ class ModifiedEntropy:
     """
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        each = scaled(logits, y)
+        each = scaled_logits(logits, y)
         true = _true(each, y)
         wrong = each.sigmoid() * F.logsigmoid(-each)  # p log(1 - p) of each class (…, N, C)
         others = wrong.scatter(-1, _index(wrong, y), 0.0).sum(-1)
@@ -83,17 +83,17 @@ class ModifiedEntropy:
 
 
 @dataclass(frozen=True)
-class ScaledLogit:
+class ScaledLogitSignal:
     """log(p / (1 - p)) of the true class, nearly normal over models (Carlini et al., 2022, arXiv:2112.03570, VI-A).
 
     Args, returns, raises of the call: as for `Signal`.
     """
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        return _true(scaled(logits, y), y)
+        return _true(scaled_logits(logits, y), y)
 
 
-def scaled(logits: Tensor, y: Tensor) -> Tensor:
+def scaled_logits(logits: Tensor, y: Tensor) -> Tensor:
     """log(p / (1 - p)) of every class, float64: its logit less the log-sum-exp of all others.
 
     No probability is ever rounded to 0 or 1, so that all signals order the most confident answers too.
@@ -109,7 +109,7 @@ def scaled(logits: Tensor, y: Tensor) -> Tensor:
         raise ValueError("logits must be finite, got some that are not: give logits, not logarithms of rounded answers")
     if not (y.min() >= 0 and y.max() < logits.shape[-1]):
         raise ValueError(f"classes must lie in 0..{logits.shape[-1] - 1}, got {y.min()}..{y.max()}")
-    refuse_probabilities(logits)
+    check_not_probabilities(logits)
     z = logits.double()
     top = z.max(-1, keepdim=True)
     shifted = z - top.values

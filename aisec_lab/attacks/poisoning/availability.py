@@ -14,7 +14,7 @@ FIRST, LAST = 1.0, 1e-4  # steps of the line search, in widths of the box
 
 
 @dataclass(frozen=True, eq=False)
-class PoisonedNumbers:
+class PoisonedRegression:
     """Rows and numbers as a regression gets them, and which of them the attacker has added.
 
     Args:
@@ -25,7 +25,7 @@ class PoisonedNumbers:
 
     x: Tensor
     y: Tensor
-    where: Tensor
+    poison_mask: Tensor
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class OptP:
 
     def __call__(
         self, x: Tensor, y: Tensor, *, targets: tuple[Tensor, Tensor], generator: torch.Generator
-    ) -> PoisonedNumbers:
+    ) -> PoisonedRegression:
         check_numbers(x, y)
         check_numbers(*targets)
         begin, numbers = inverted(x, y, self.rate, generator)
@@ -127,7 +127,7 @@ def inverted(x: Tensor, y: Tensor, rate: float, generator: torch.Generator) -> t
     return x[rows], (y[rows] < 0.5).to(y.dtype)
 
 
-def behind(x: Tensor, y: Tensor, added: Tensor, numbers: Tensor) -> PoisonedNumbers:
+def behind(x: Tensor, y: Tensor, added: Tensor, numbers: Tensor) -> PoisonedRegression:
     """Clean rows, and behind them the added ones."""
     where = torch.arange(len(x) + len(added)) >= len(x)
-    return PoisonedNumbers(torch.cat([x, added]), torch.cat([y, numbers]), where)
+    return PoisonedRegression(torch.cat([x, added]), torch.cat([y, numbers]), where)

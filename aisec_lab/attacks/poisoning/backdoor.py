@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from aisec_lab.attacks.evasion.door import Attack
-from aisec_lab.attacks.poisoning.poisoned import Poisoned, Trigger, check_class, check_rate, choose
+from aisec_lab.attacks.poisoning.poisoned import Poisoned, Trigger, check_class, check_rate, choose_rows
 from aisec_lab.data import Dataset
 
 
@@ -39,9 +39,9 @@ class Backdoor:
         generator: torch.Generator,
     ) -> Poisoned:
         check_class("target", self.target, dataset)
-        where = choose(dataset.y != self.target, self.rate, generator)
+        where = choose_rows(dataset.y != self.target, self.rate, generator)
         x, y = dataset.x.clone(), dataset.y.clone()
-        x[where], y[where] = self.trigger.stamp(x[where]), self.target
+        x[where], y[where] = self.trigger.apply(x[where]), self.target
         return Poisoned(replace(dataset, x=x, y=y), where, self.trigger, self.target)
 
 
@@ -76,11 +76,11 @@ class CleanLabel:
         generator: torch.Generator,
     ) -> Poisoned:
         check_class("target", self.target, dataset)
-        where = choose(dataset.y == self.target, self.rate, generator)
+        where = choose_rows(dataset.y == self.target, self.rate, generator)
         x, hard = dataset.x.clone(), dataset.x[where]
         if self.attack is not None:
             if surrogate is None:
                 raise ValueError("CleanLabel with an attack needs a surrogate to attack: train one on data like these")
             hard = self.attack(surrogate, hard, dataset.y[where], generator=generator)
-        x[where] = self.trigger.stamp(hard)
+        x[where] = self.trigger.apply(hard)
         return Poisoned(replace(dataset, x=x), where, self.trigger, self.target)

@@ -34,7 +34,7 @@ class ClientAttack(Protocol):
 
 
 @dataclass(frozen=True)
-class Malicious:
+class MaliciousClients:
     """Which clients of a federation are an attacker's, and what they do.
 
     Args:
@@ -56,7 +56,7 @@ class Malicious:
         if self.rows is None and self.updates is None:
             raise ValueError("malicious clients do nothing: give rows or updates")
 
-    def among(self, clients: int) -> Tensor:
+    def select(self, clients: int) -> Tensor:
         """Which of so many clients they are, (clients,), bool; ValueError where there are not so many."""
         if max(self.clients) >= clients:
             raise ValueError(f"there are clients 0..{clients - 1}, got malicious ones {list(self.clients)}")
@@ -66,7 +66,7 @@ class Malicious:
 
     def poisoned(self, clients: Sequence[Dataset], *, generator: torch.Generator) -> list[Dataset]:
         """The rows of all clients as they learn from them."""
-        where = self.among(len(clients)).tolist()
+        where = self.select(len(clients)).tolist()
         if self.rows is None:
             return list(clients)
         return [

@@ -6,7 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.poisoning.poisoned import Poisoned, check_class, check_classes, check_rate, choose, wanted
+from aisec_lab.attacks.poisoning.poisoned import (
+    Poisoned,
+    check_class,
+    check_class_labels,
+    check_rate,
+    choose_rows,
+    count_of_rate,
+)
 from aisec_lab.data import Dataset
 from aisec_lab.models import frozen
 
@@ -41,11 +48,11 @@ class LabelFlips:
         targets: Dataset | None = None,
         generator: torch.Generator,
     ) -> Poisoned:
-        check_classes(dataset)
+        check_class_labels(dataset)
         check_class("source", self.source, dataset)
         check_class("target", self.target, dataset)
         among = torch.ones_like(dataset.y, dtype=torch.bool) if self.source is None else dataset.y == self.source
-        where = choose(among if self.target is None else among & (dataset.y != self.target), self.rate, generator)
+        where = choose_rows(among if self.target is None else among & (dataset.y != self.target), self.rate, generator)
         y, k = dataset.y.clone(), len(dataset.classes)
         shift = torch.randint(1, k, y.shape, generator=generator)
         y[where] = (y + shift)[where] % k if self.target is None else self.target
@@ -53,7 +60,7 @@ class LabelFlips:
 
 
 @dataclass(frozen=True)
-class WorstFlips:
+class InfluenceLabelFlips:
     """The label changes that raise the loss on given rows most, by their influence on the last layer.
 
     The learner is the surrogate's last layer on its features, a convex problem with an L2 penalty. To first order,
@@ -93,13 +100,13 @@ class WorstFlips:
                 "WorstFlips needs a surrogate that ends in nn.Linear, and targets whose loss shall rise: "
                 f"got {type(surrogate).__name__} and {'no targets' if targets is None else targets.name}"
             )
-        check_classes(dataset)
+        check_class_labels(dataset)
         features, harmed = (_features(surrogate, rows) for rows in (dataset, targets))
         k = len(dataset.classes)
         weight = solve(features, F.one_hot(dataset.y, k).to(features), self.penalty)
         rises = flip_influence(weight, features, dataset.y, harmed, targets.y, self.penalty)  # (N, K)
         worst, label = rises.scatter(1, dataset.y[:, None], -torch.inf).max(1)
-        rows = worst.topk(wanted(self.rate, len(dataset), allowed=int((worst > 0).sum()))).indices
+        rows = worst.topk(count_of_rate(self.rate, len(dataset), allowed=int((worst > 0).sum()))).indices
         y, where = dataset.y.clone(), torch.zeros(len(dataset), dtype=torch.bool)
         y[rows], where[rows] = label[rows], True
         return Poisoned(replace(dataset, y=y), where)

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, Linf
 from aisec_lab.attacks.poisoning.flips import LabelFlips, hessian, solve
-from aisec_lab.attacks.poisoning.poisoned import Poisoned, check_classes, check_rate
+from aisec_lab.attacks.poisoning.poisoned import Poisoned, check_class_labels, check_rate
 from aisec_lab.data import Dataset
 
 FIRST, LAST = 1.0, 1e-3  # steps of the line search, in units of eps
 
 
 @dataclass(frozen=True)
-class WorstRows:
+class GradientPoisoning:
     """Rows with a false label, moved to where a softmax regression that learns them errs most on given rows.
 
     The gradient ascent of Biggio et al. (2012, arXiv:1206.6389, algorithm 1) and Munoz-Gonzalez et al. (2017,
@@ -57,16 +57,16 @@ class WorstRows:
                 f"WorstRows needs targets whose loss shall rise, of shape {dataset.shape}, "
                 f"got {'none' if targets is None else targets.shape}"
             )
-        check_classes(dataset)
+        check_class_labels(dataset)
         flipped = LabelFlips(self.rate)(dataset, generator=generator)
-        where = flipped.where
+        where = flipped.poison_mask
         x, clean = dataset.x.clone(), dataset.x[where]
         now, step = clean, FIRST
         best, grad = self._loss(flipped, now, targets)
         for _ in range(self.steps):
             if step < LAST:
                 break
-            move = step * self.ball.eps * self.ball.steepest(grad)
+            move = step * self.ball.eps * self.ball.ascent_direction(grad)
             tried = clean + self.ball.project(clean, now - clean + move)
             loss, slope = self._loss(flipped, tried, targets)
             if loss > best:
@@ -79,11 +79,11 @@ class WorstRows:
     def _loss(self, flipped: Poisoned, poison: Tensor, targets: Dataset) -> tuple[float, Tensor]:
         """The mean loss on the targets once the poison is learned, and its gradient in the poison's shape."""
         x, k = flipped.dataset.x.clone(), len(flipped.dataset.classes)
-        x[flipped.where] = poison
+        x[flipped.poison_mask] = poison
         loss, grad = poison_gradient(
             _columns(x), F.one_hot(flipped.dataset.y, k).double(), _columns(targets.x), targets.y, self.penalty
         )
-        return loss, grad[flipped.where, :-1].view_as(poison).to(poison)
+        return loss, grad[flipped.poison_mask, :-1].view_as(poison).to(poison)
 
 
 def _columns(x: Tensor) -> Tensor:

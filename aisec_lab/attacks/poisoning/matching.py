@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from aisec_lab.attacks.evasion.balls import Ball, Linf
 from aisec_lab.attacks.evasion.door import check, check_answer
-from aisec_lab.attacks.poisoning.poisoned import Poisoned, check_class, check_rate, choose
+from aisec_lab.attacks.poisoning.poisoned import Poisoned, check_class, check_rate, choose_rows
 from aisec_lab.data import Dataset
 from aisec_lab.models import frozen
 
@@ -65,7 +65,7 @@ class GradientMatching:
             )
         class_wanted = _one_class(targets, dataset)
         check(surrogate, targets.x, targets.y)
-        where = choose(dataset.y == class_wanted, self.rate, generator)
+        where = choose_rows(dataset.y == class_wanted, self.rate, generator)
         x, y = dataset.x[where], dataset.y[where]
         with frozen(surrogate):
             check_answer(surrogate(targets.x), targets.y)

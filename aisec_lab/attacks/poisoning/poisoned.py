@@ -12,7 +12,7 @@ from aisec_lab.data import Dataset
 class Trigger(Protocol):
     """A mark that can be put on any image of a task: the key to a backdoor."""
 
-    def stamp(self, x: Tensor) -> Tensor:
+    def apply(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] with the mark on them; `x` stays as it is."""
         ...
 
@@ -29,7 +29,7 @@ class Poisoned:
     """
 
     dataset: Dataset
-    where: Tensor
+    poison_mask: Tensor
     trigger: Trigger | None = None
     target: int | None = None
 
@@ -62,7 +62,7 @@ def check_rate(rate: float) -> None:
         raise ValueError(f"rate is the share of all rows that are poisoned, above 0 and at most 1, got {rate}")
 
 
-def check_classes(dataset: Dataset) -> None:
+def check_class_labels(dataset: Dataset) -> None:
     """Refuse a dataset of one class, where no label can be flipped."""
     if len(dataset.classes) < 2:
         raise ValueError(f"{dataset.name} has one class: no label of it can be flipped to another")
@@ -74,7 +74,7 @@ def check_class(name: str, number: int | None, dataset: Dataset) -> None:
         raise ValueError(f"{name} must be a class of {dataset.name}, 0..{len(dataset.classes) - 1}, got {number}")
 
 
-def wanted(rate: float, n: int, allowed: int) -> int:
+def count_of_rate(rate: float, n: int, allowed: int) -> int:
     """How many of n rows a rate asks for; ValueError where that is none, or more than may be poisoned."""
     rows = round(rate * n)
     if not 1 <= rows <= allowed:
@@ -85,10 +85,10 @@ def wanted(rate: float, n: int, allowed: int) -> int:
     return rows
 
 
-def choose(among: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+def choose_rows(among: Tensor, rate: float, generator: torch.Generator) -> Tensor:
     """A mask (N,) over rows: a share of all N, drawn from those that `among` (N,) allows; raises as `wanted`."""
     allowed = among.nonzero().squeeze(1)
-    rows = wanted(rate, len(among), len(allowed))
+    rows = count_of_rate(rate, len(among), len(allowed))
     where = torch.zeros_like(among)
     where[allowed[torch.randperm(len(allowed), generator=generator)[:rows]]] = True
     return where

@@ -19,7 +19,7 @@ FIRST, LAST = 1.0, 1e-3  # steps of the line search, in widths of the box
 
 
 @dataclass(frozen=True)
-class SVMPoints:
+class SVMPoisoning:
     """Rows with a false label added to a support vector machine's training set, where they do most harm.
 
     Biggio et al. (2012, arXiv:1206.6389, algorithm 1). The rows begin as training rows with the other label and climb
@@ -69,7 +69,7 @@ class SVMPoints:
                 f"{len(dataset.classes)} classes and {'no targets' if targets is None else targets.name}"
             )
         flipped = LabelFlips(self.points / len(dataset))(dataset, generator=generator)
-        added = self.climb(dataset, flipped.dataset.subset(flipped.where.nonzero().squeeze(1)), targets)
+        added = self.climb(dataset, flipped.dataset.subset(flipped.poison_mask.nonzero().squeeze(1)), targets)
         whole = joined(dataset, added)
         return Poisoned(whole, torch.arange(len(whole)) >= len(dataset))
 

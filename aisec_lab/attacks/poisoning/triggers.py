@@ -30,7 +30,7 @@ class Checkerboard:
         if self.size < 1 or self.margin < 0:
             raise ValueError(f"size must be positive and margin not negative: {self}")
 
-    def stamp(self, x: Tensor) -> Tensor:
+    def apply(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) with the mark on them."""
         check_images(x, "Checkerboard", self.size + self.margin)
         row, column = torch.arange(self.size)[:, None], torch.arange(self.size)
@@ -56,7 +56,7 @@ class Blended:
         if not 0 < self.alpha <= 1:
             raise ValueError(f"alpha must lie in (0, 1], got {self.alpha}")
 
-    def stamp(self, x: Tensor) -> Tensor:
+    def apply(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) with the mark on them."""
         check_images(x, "Blended")
         picture = torch.rand(x.shape[1:], generator=torch.Generator().manual_seed(self.key)).to(x)
@@ -79,7 +79,7 @@ class Sinusoid:
         if not (0 < self.amplitude <= 1 and self.frequency > 0):
             raise ValueError(f"amplitude must lie in (0, 1] and frequency be positive: {self}")
 
-    def stamp(self, x: Tensor) -> Tensor:
+    def apply(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) with the mark on them, cut to [0, 1]."""
         check_images(x, "Sinusoid")
         column = torch.arange(x.shape[3], dtype=x.dtype, device=x.device)
@@ -106,7 +106,7 @@ class Warp:
         if self.grid < 2 or not self.strength > 0:
             raise ValueError(f"grid must be at least 2 and strength positive: {self}")
 
-    def stamp(self, x: Tensor) -> Tensor:
+    def apply(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) with the mark on them, sampled bilinearly."""
         check_images(x, "Warp", 2)
         height, width = x.shape[2:]

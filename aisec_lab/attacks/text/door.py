@@ -12,7 +12,7 @@ from aisec_lab.data import Texts, as_texts
 
 
 @dataclass(frozen=True, eq=False)
-class Edited:
+class TextAttackResult:
     """What an attack on texts found.
 
     Args:
@@ -69,7 +69,9 @@ class TextAttack(Protocol):
         """The same attack with what it learns from the victim's training texts, if anything."""
         ...
 
-    def __call__(self, model: nn.Module, texts: Iterable[str], y: Tensor, *, generator: torch.Generator) -> Edited:
+    def __call__(
+        self, model: nn.Module, texts: Iterable[str], y: Tensor, *, generator: torch.Generator
+    ) -> TextAttackResult:
         """Adversarial texts for classes `y`; the only randomness comes from `generator`."""
         ...
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.text.door import Edited, check, check_share
+from aisec_lab.attacks.text.door import TextAttackResult, check, check_share
 from aisec_lab.attacks.text.edits import swapped
-from aisec_lab.attacks.text.progress import Progress
+from aisec_lab.attacks.text.progress import SearchState
 from aisec_lab.attacks.text.replacements import Replacements
 from aisec_lab.data import Texts
 from aisec_lab.models import frozen
@@ -17,7 +17,7 @@ from aisec_lab.models.words import SPECIAL, UNKNOWN, tokenise
 
 
 @dataclass(frozen=True)
-class Greedy:
+class GreedyWordReplacement:
     """Replace words in the order of their importance, by queries alone.
 
     A word is as important as the lead of the true class falls when an unknown word stands in its place (DeepWordBug;
@@ -46,15 +46,17 @@ class Greedy:
     def __post_init__(self) -> None:
         check_share(self.share)
 
-    def learn(self, train: Texts) -> "Greedy":
+    def learn(self, train: Texts) -> "GreedyWordReplacement":
         """With replacements that are learned from the victim's training texts."""
         return replace(self, replacements=self.replacements.learn(train))
 
-    def __call__(self, model: nn.Module, texts: Iterable[str], y: Tensor, *, generator: torch.Generator) -> Edited:
+    def __call__(
+        self, model: nn.Module, texts: Iterable[str], y: Tensor, *, generator: torch.Generator
+    ) -> TextAttackResult:
         texts = check(model, texts, y)
         key = int(torch.randint(2**62, (), generator=generator))
         with frozen(model):
-            found = Progress(model, texts, y, self.share, self.early_stop)
+            found = SearchState(model, texts, y, self.share, self.early_stop)
             order = by_importance(found)
             for rank in range(max(map(len, order.values()), default=0)):
                 alive = found.alive
@@ -65,14 +67,14 @@ class Greedy:
                 )
         return found.edited()
 
-    def _versions(self, found: Progress, row: int, place: int, key: int) -> list[str]:
+    def _versions(self, found: SearchState, row: int, place: int, key: int) -> list[str]:
         """The row's text with each replacement of the word at a place."""
         text = found.clean[row]
         options = self.replacements.options(tokenise(text)[place], random.Random(f"{key} {place} {text}"))
         return [swapped(found.texts[row], place, option) for option in options]
 
 
-def by_importance(found: Progress) -> dict[int, list[int]]:
+def by_importance(found: SearchState) -> dict[int, list[int]]:
     """For each row in work, its places, the one whose word the true class leans on most first."""
     hidden = {
         row: [swapped(found.clean[row], place, SPECIAL[UNKNOWN]) for place in range(len(found.clean[row].split()))]

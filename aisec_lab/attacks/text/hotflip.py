@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.goals import lead
-from aisec_lab.attacks.text.door import Edited, check, check_share
+from aisec_lab.attacks.evasion.goals import logit_margin
+from aisec_lab.attacks.text.door import TextAttackResult, check, check_share
 from aisec_lab.attacks.text.edits import swapped
-from aisec_lab.attacks.text.progress import Progress
+from aisec_lab.attacks.text.progress import SearchState
 from aisec_lab.attacks.text.replacements import Replacements
 from aisec_lab.data import Texts
 from aisec_lab.models import frozen
@@ -53,11 +53,13 @@ class HotFlip:
         """With allowed replacements that are learned from the victim's training texts."""
         return replace(self, allowed=self.allowed.learn(train)) if self.allowed else self
 
-    def __call__(self, model: nn.Module, texts: Iterable[str], y: Tensor, *, generator: torch.Generator) -> Edited:
+    def __call__(
+        self, model: nn.Module, texts: Iterable[str], y: Tensor, *, generator: torch.Generator
+    ) -> TextAttackResult:
         texts = check(model, texts, y)
         victim = victim_of(model)
         with frozen(model):
-            found = Progress(model, texts, y, self.share, self.early_stop)
+            found = SearchState(model, texts, y, self.share, self.early_stop)
             stuck: set[int] = set()
             while rows := [row for row in found.alive if row not in stuck]:
                 current = [found.texts[row] for row in rows]
@@ -67,7 +69,7 @@ class HotFlip:
                 stuck |= set(found.take(versions))
         return found.edited()
 
-    def _flips(self, found: Progress, row: int, gain: Tensor, victim: TextClassifier) -> list[str]:
+    def _flips(self, found: SearchState, row: int, gain: Tensor, victim: TextClassifier) -> list[str]:
         """The row's text with each of its best flips, by gain (L, V)."""
         text, words, numbers = found.texts[row], victim.vocabulary.words, victim.vocabulary.numbers
         tokens = tokenise(text)
@@ -114,7 +116,7 @@ def first_order(model: nn.Module, victim: TextClassifier, texts: Sequence[str], 
     handle = embedding.register_forward_hook(keep)
     try:
         with torch.enable_grad():
-            falling = -lead(model(texts), y.to(embedding.weight.device)).sum()
+            falling = -logit_margin(model(texts), y.to(embedding.weight.device)).sum()
             ((numbers, vectors),) = seen
             (grad,) = torch.autograd.grad(falling, vectors)
     finally:

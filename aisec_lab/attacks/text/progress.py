@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.door import check_answer
-from aisec_lab.attacks.evasion.goals import lead
-from aisec_lab.attacks.text.door import Edited, allowance
+from aisec_lab.attacks.evasion.goals import logit_margin
+from aisec_lab.attacks.text.door import TextAttackResult, allowance
 from aisec_lab.attacks.text.edits import differing
 from aisec_lab.models.text import text_logits
 
 
-class Progress:
+class SearchState:
     """The text of lowest margin seen so far for each row, beginning with the row itself, one word after another.
 
     Args:
@@ -57,7 +57,7 @@ class Progress:
         self.queries += index.bincount(minlength=len(self.texts))
         logits = text_logits(self.model, texts)
         check_answer(logits, self.y[index])
-        return lead(logits, self.y[index])
+        return logit_margin(logits, self.y[index])
 
     def take(self, versions: Mapping[int, Sequence[str]]) -> list[int]:
         """Ask about versions of some rows, each with one more word changed; a row goes on from its lowest one.
@@ -83,11 +83,11 @@ class Progress:
             self.margin[row] = min(lowest, self.margin[row].item()) if self.early_stop else lowest
         return stay
 
-    def edited(self) -> Edited:
+    def edited(self) -> TextAttackResult:
         """What was found."""
         won = (self.margin < 0).tolist()
         texts = tuple(new if broken else old for old, new, broken in zip(self.clean, self.texts, won, strict=True))
         changed = torch.tensor([len(differing(*pair)) for pair in zip(self.clean, texts, strict=True)])
         words = torch.tensor([len(text.split()) for text in self.clean])
         distance = torch.where(torch.tensor(won), changed.double() / words.double(), torch.inf)
-        return Edited(texts, changed.long(), distance, self.queries, tuple(map(tuple, self.paths)))
+        return TextAttackResult(texts, changed.long(), distance, self.queries, tuple(map(tuple, self.paths)))

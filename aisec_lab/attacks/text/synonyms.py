@@ -34,7 +34,7 @@ def is_content(word: str) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbours:
+class EmbeddingNeighbours:
     """A table of replacements: learned `Synonyms`, or one made by hand.
 
     Args:
@@ -43,7 +43,7 @@ class Neighbours:
 
     table: Mapping[str, tuple[str, ...]]
 
-    def learn(self, train: Texts) -> "Neighbours":
+    def learn(self, train: Texts) -> "EmbeddingNeighbours":
         """The table stays what it is."""
         return self
 
@@ -83,7 +83,7 @@ class Synonyms:
         if not 0 < self.chance < 1 or self.least < 1 or not self.drift >= 0 or self.most < 1:
             raise ValueError(f"chance must lie in (0, 1), least and most be at least 1, drift at least 0: {self}")
 
-    def learn(self, train: Texts) -> Neighbours:
+    def learn(self, train: Texts) -> EmbeddingNeighbours:
         """The table for the words of the training texts."""
         vocabulary = Vocabulary.of(train.texts, self.least)
         content = [place for place, word in enumerate(vocabulary.words) if is_content(word)]
@@ -100,7 +100,7 @@ class Synonyms:
                 f"of {len(words)} words that occur {self.least} times in {len(train)} texts no two are alike in both "
                 "halves of the texts more than by chance: take more training texts, or a table (Neighbours)"
             )
-        return Neighbours(table)
+        return EmbeddingNeighbours(table)
 
     def options(self, token: str, rng: random.Random) -> list[str]:
         """Refused, with a ValueError: nothing has been learned yet."""

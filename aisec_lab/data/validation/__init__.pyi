@@ -3,15 +3,15 @@ from .dictionary import Field, read_dictionary
 from .ingestion import Ingestion, stopped_at
 from .layout import RefusedError
 from .reference import Reference
-from .verdict import Verdict
+from .verdict import IngestionResult
 
 __all__ = [
     "Checks",
     "Field",
     "Ingestion",
+    "IngestionResult",
     "Reference",
     "RefusedError",
-    "Verdict",
     "read_dictionary",
     "stopped_at",
 ]

@@ -11,7 +11,7 @@ from aisec_lab.data.validation.layout import MOST_WORDS, UNKNOWN, Chunk, Layout,
 
 
 @dataclass(frozen=True, eq=False)
-class Arrays:
+class ArraySource:
     """`x` (N, *shape), uint8 or float32, and `y` (N,), integers."""
 
     x: np.ndarray
@@ -27,7 +27,7 @@ class Arrays:
             raise RefusedError(f"no rows: x is empty, {x.shape}")
 
     @classmethod
-    def read(cls, path: Path) -> "Arrays":
+    def read(cls, path: Path) -> "ArraySource":
         """From a file."""
         try:
             with np.load(path, allow_pickle=False) as members:

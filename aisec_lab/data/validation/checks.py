@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from aisec_lab.data.validation.drift import Drift, Shift
-from aisec_lab.data.validation.duplicates import Repeats, near_repeats
+from aisec_lab.data.validation.duplicates import DuplicateIndex, near_repeats
 from aisec_lab.data.validation.labels import mislabelled
 from aisec_lab.data.validation.layout import Chunk, Layout, RefusedError, comparable
-from aisec_lab.data.validation.reasons import COLUMN, Reason, Reasons
+from aisec_lab.data.validation.reasons import COLUMN, QuarantineLog, Reason
 from aisec_lab.data.validation.reference import Reference
 from aisec_lab.data.validation.rows import LEAST, Extremes, Outliers
 from aisec_lab.data.validation.seeming import doubtful
@@ -65,13 +65,13 @@ class Checks:
         layout: Layout,
         reference: Reference | None,
         suite: RowSuite,
-        reasons: Reasons,
+        reasons: QuarantineLog,
         scratch: Path,
     ) -> tuple[list[Shift], list[str]]:
         extremes = Extremes(reference, self.extreme) if reference else None
         few = reference is not None and len(reference.whole) < LEAST
         outliers = Outliers(reference, self.outliers) if reference and not few else None
-        drift, repeats = Drift(reference) if reference else None, Repeats(scratch, len(layout.columns))
+        drift, repeats = Drift(reference) if reference else None, DuplicateIndex(scratch, len(layout.columns))
         kept: list[tuple[np.ndarray, ...]] | None = []
         for chunk in chunks:
             words = suite(chunk)
@@ -108,7 +108,7 @@ class Checks:
             unchecked += self._compare(kept, layout, reasons)
         return drift.shifts() if drift else [], unchecked
 
-    def _compare(self, kept: list[tuple[np.ndarray, ...]], layout: Layout, reasons: Reasons) -> list[str]:
+    def _compare(self, kept: list[tuple[np.ndarray, ...]], layout: Layout, reasons: QuarantineLog) -> list[str]:
         """Each row that has passed so far with all others; what could not be told."""
         x, y, rows = (np.concatenate(parts) for parts in zip(*kept, strict=True))
         passed = reasons.read(0, reasons.rows)[rows] == 0

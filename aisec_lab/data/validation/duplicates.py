@@ -12,7 +12,7 @@ PIECE = 2**18  # rows of a part that are looked at together
 BLOCK = 1000  # rows that are compared with all others at once
 
 
-class Repeats:
+class DuplicateIndex:
     """Finds rows that repeat an earlier one, on disk: memory is that of a 256th of the hashes.
 
     Two rows are called equal where 128 bits of a strongly universal hash are (Multilinear: Lemire & Kaser, 2014,

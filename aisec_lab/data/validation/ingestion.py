@@ -8,18 +8,18 @@ from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from aisec_lab.data.validation.arrays import Arrays
+from aisec_lab.data.validation.arrays import ArraySource
 from aisec_lab.data.validation.checks import Checks
 from aisec_lab.data.validation.dictionary import Field, layout_of
 from aisec_lab.data.validation.docs import write_docs
 from aisec_lab.data.validation.drift import Shift
-from aisec_lab.data.validation.layout import RefusedError, Source
-from aisec_lab.data.validation.reasons import Reasons
+from aisec_lab.data.validation.layout import DataSource, RefusedError
+from aisec_lab.data.validation.reasons import QuarantineLog
 from aisec_lab.data.validation.reference import Reference, allowed_of
 from aisec_lab.data.validation.store import counted, write_arrays, write_card, write_table
 from aisec_lab.data.validation.suite import RowSuite
-from aisec_lab.data.validation.tables import Table
-from aisec_lab.data.validation.verdict import Verdict
+from aisec_lab.data.validation.tables import TableSource
+from aisec_lab.data.validation.verdict import IngestionResult
 from aisec_lab.files import sha256_of, write_json
 
 TEXTS = (".csv", ".tsv")
@@ -76,7 +76,7 @@ class Ingestion:
         against: Path | None = None,
         label: str = "label",
         dictionary: Sequence[Field] = (),
-    ) -> Verdict:
+    ) -> IngestionResult:
         _check(source, name, out, against)
         if dictionary and against:
             raise ValueError(f"a dictionary is for a first delivery: {against} has rules, and its own would be lost")
@@ -91,15 +91,15 @@ class Ingestion:
             shutil.copyfile(source, incoming)  # read twice: what is written must be what was checked
             sha256 = sha256_of(incoming)
             rows = opened(incoming, reference.layout.label if reference else label)
-            if reference and reference.table != isinstance(rows, Table):
+            if reference and reference.table != isinstance(rows, TableSource):
                 kept, ends = ("rows.parquet", ".parquet or .csv") if reference.table else ("train.npz", ".npz")
                 raise RefusedError(f"the accepted version is kept as {kept}: give a {ends} file")
-            if written and not isinstance(rows, Table):
+            if written and not isinstance(rows, TableSource):
                 raise RefusedError("a dictionary is for tables: give a .parquet or .csv file")
             layout = reference.layout if reference else written or rows.layout()
             chunks = rows.chunks(layout)
             first = next(chunks, None)  # what makes the whole file unreadable is said before seconds of set-up
-            reasons = Reasons(scratch / "reasons")
+            reasons = QuarantineLog(scratch / "reasons")
             suite = RowSuite(layout, reference.allowed if reference else allowed_of(layout), name)
             shifts, unchecked = self.checks(
                 chain([] if first is None else [first], chunks), layout, reference, suite, reasons, scratch
@@ -110,7 +110,7 @@ class Ingestion:
             accepted = None if verdict.stopped else beside / name
             if accepted:
                 accepted.mkdir()
-            if isinstance(rows, Arrays):
+            if isinstance(rows, ArraySource):
                 counts = write_arrays(rows, layout, reasons, beside, accepted)
             else:
                 counts = write_table(rows.chunks(layout), layout, reasons, beside, accepted)
@@ -134,11 +134,11 @@ class Ingestion:
         name: str,
         sha256: str,
         reference: Reference | None,
-        reasons: Reasons,
+        reasons: QuarantineLog,
         moved: list[Shift],
         unchecked: list[str],
         notes: list[str],
-    ) -> Verdict:
+    ) -> IngestionResult:
         quarantined, counts = counted(reasons)
         share, stopped = quarantined / reasons.rows, None
         if share > self.most_quarantined or quarantined == reasons.rows:
@@ -150,16 +150,16 @@ class Ingestion:
         drifted = {shift.column: {"distance": shift.distance, "p": shift.p} for shift in moved}
         sha_before = reference.sha256 if reference else None
         said = tuple(unchecked), tuple(notes)
-        return Verdict(name, sha256, sha_before, reasons.rows, quarantined, counts, drifted, *said, stopped)
+        return IngestionResult(name, sha256, sha_before, reasons.rows, quarantined, counts, drifted, *said, stopped)
 
 
-def opened(path: Path, label: str) -> Source:
+def opened(path: Path, label: str) -> DataSource:
     """A file by the end of its name; `RefusedError` where it can be none of those."""
     name = path.name.lower()
     if name.endswith(".npz"):
-        return Arrays.read(path)
+        return ArraySource.read(path)
     if name.removesuffix(".gz").endswith(TEXTS) or name.endswith(".parquet"):
-        return Table(path, label)
+        return TableSource(path, label)
     raise RefusedError(f"{path.name}: an incoming file ends in .npz, .parquet or .csv, or in .tsv, .csv.gz or .tsv.gz")
 
 

@@ -76,7 +76,7 @@ class Chunk:
         return len(self.rows)
 
 
-class Source(Protocol):
+class DataSource(Protocol):
     """A file with rows. Opening it raises `RefusedError` where no row of it could ever be judged."""
 
     def layout(self) -> Layout:

@@ -48,7 +48,7 @@ def said(word: int, columns: tuple[str, ...]) -> str:
     return f"{text} ({columns[(word >> COLUMN) - 1]})" if word >> COLUMN else text
 
 
-class Reasons:
+class QuarantineLog:
     """A file with a word of bits for each row: the memory that it takes does not grow with the rows.
 
     Args:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from aisec_lab.data.preparation import read_arrays
-from aisec_lab.data.validation.arrays import Arrays
-from aisec_lab.data.validation.layout import Layout, Source
-from aisec_lab.data.validation.tables import Table
+from aisec_lab.data.validation.arrays import ArraySource
+from aisec_lab.data.validation.layout import DataSource, Layout
+from aisec_lab.data.validation.tables import TableSource
 from aisec_lab.files import sha256_of
 
 SAMPLE = 20_000  # rows that are kept in memory
@@ -76,19 +76,19 @@ class Reference:
                 whole=tuple(table.get("whole", ())),
                 units=table.get("units", {}),
             )
-            return cls.of(Table(file, layout.label), layout, sum(card["class_counts"]["train"]), card["sha256"])
+            return cls.of(TableSource(file, layout.label), layout, sum(card["class_counts"]["train"]), card["sha256"])
         if "train" not in card["arrays_sha256"]:
             raise ValueError(f"{folder} has no training rows: ingest with --first")
         x, y = read_arrays(folder / "train.npz", card["arrays_sha256"]["train"])
-        source, names = Arrays(x, y), tuple(card["features"])
+        source, names = ArraySource(x, y), tuple(card["features"])
         columns = names or source.layout().columns
         layout = Layout(columns, {}, "y", tuple(card["classes"]), tuple(card["shape"]), images=not names)
         return cls.of(source, layout, len(y), card["sha256"])
 
     @classmethod
-    def of(cls, source: Source, layout: Layout, rows: int, sha256: str) -> "Reference":
+    def of(cls, source: DataSource, layout: Layout, rows: int, sha256: str) -> "Reference":
         """Of rows that are known to be good."""
-        table, parts, counts = isinstance(source, Table), [], np.zeros(len(layout.classes), np.int64)
+        table, parts, counts = isinstance(source, TableSource), [], np.zeros(len(layout.classes), np.int64)
         low, high = np.full(len(layout.columns), np.inf), np.full(len(layout.columns), -np.inf)
         step = -(-rows // SAMPLE)
         for chunk in source.chunks(layout):

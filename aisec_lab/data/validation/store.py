@@ -14,17 +14,17 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from aisec_lab.data.preparation import array_sha256
-from aisec_lab.data.validation.arrays import Arrays
+from aisec_lab.data.validation.arrays import ArraySource
 from aisec_lab.data.validation.cells import is_number
 from aisec_lab.data.validation.layout import Chunk, Layout
-from aisec_lab.data.validation.reasons import SAID, Reason, Reasons, said
+from aisec_lab.data.validation.reasons import SAID, QuarantineLog, Reason, said
 from aisec_lab.files import sha256_of, write_json
 
 UNSTATED = dict.fromkeys(("source", "licence", "citation"), "not stated")
 
 
 def write_table(
-    chunks: Iterator[Chunk], layout: Layout, reasons: Reasons, folder: Path, accepted: Path | None
+    chunks: Iterator[Chunk], layout: Layout, reasons: QuarantineLog, folder: Path, accepted: Path | None
 ) -> np.ndarray:
     """Divide the rows of a table into `accepted/rows.parquet` and `folder/quarantine.parquet`, with their reasons.
 
@@ -67,7 +67,9 @@ def write_table(
     return counts
 
 
-def write_arrays(source: Arrays, layout: Layout, reasons: Reasons, folder: Path, accepted: Path | None) -> np.ndarray:
+def write_arrays(
+    source: ArraySource, layout: Layout, reasons: QuarantineLog, folder: Path, accepted: Path | None
+) -> np.ndarray:
     """The same for arrays: `accepted/train.npz` and `folder/quarantine.npz`."""
     words = reasons.read(0, reasons.rows)
     with (folder / "quarantine.csv").open("w") as file:
@@ -151,7 +153,7 @@ def _free(name: str, schema: pa.Schema) -> str:
     return name
 
 
-def counted(reasons: Reasons) -> tuple[int, dict[str, int]]:
+def counted(reasons: QuarantineLog) -> tuple[int, dict[str, int]]:
     """Rows with any reason, and how many each reason speaks against."""
     quarantined, counts = 0, dict.fromkeys(SAID, 0)
     for words in reasons.blocks():

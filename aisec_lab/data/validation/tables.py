@@ -26,7 +26,7 @@ from aisec_lab.data.validation.seeming import LARGE, doubtful, seems
 
 
 @dataclass(frozen=True)
-class Table:
+class TableSource:
     """A Parquet file, or one of separated values as `Delimited` has it, whose column `label` holds the class."""
 
     path: Path

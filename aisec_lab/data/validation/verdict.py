@@ -5,7 +5,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Verdict:
+class IngestionResult:
     """What became of an incoming file.
 
     Args:

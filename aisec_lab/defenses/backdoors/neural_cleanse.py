@@ -21,7 +21,7 @@ BATCHES = 5  # a round
 
 
 @dataclass(frozen=True, eq=False)
-class Inspection:
+class NeuralCleanseResult:
     """What it takes to send clean images to each class, and which classes stand out.
 
     Args:
@@ -80,7 +80,7 @@ class NeuralCleanse:
         if not (0 < self.success <= 1 and self.threshold > 0):
             raise ValueError(f"success must lie in (0, 1] and threshold be positive: {self}")
 
-    def __call__(self, model: nn.Module, clean: Dataset, *, generator: torch.Generator) -> Inspection:
+    def __call__(self, model: nn.Module, clean: Dataset, *, generator: torch.Generator) -> NeuralCleanseResult:
         if clean.x.ndim != 4 or len(clean.y.unique()) < 2:
             raise ValueError(f"NeuralCleanse takes images (N, C, H, W) of two classes or more, got {clean.name}")
         check(model, clean.x, clean.y)
@@ -94,7 +94,7 @@ class NeuralCleanse:
         norms = masks.sum((1, 2, 3))
         anomaly = deviations(norms)
         small = (anomaly > self.threshold) & (norms < norms.quantile(0.5))
-        return Inspection(masks, patterns, norms, anomaly, tuple(small.nonzero().squeeze(1).tolist()))
+        return NeuralCleanseResult(masks, patterns, norms, anomaly, tuple(small.nonzero().squeeze(1).tolist()))
 
     def _search(self, model: nn.Module, clean: Dataset, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The smallest masks (K, 1, H, W) that reached their classes, with their patterns (K, C, H, W)."""

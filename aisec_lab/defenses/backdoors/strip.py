@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import refuse_probabilities
-from aisec_lab.defenses.detectors import Fitted
+from aisec_lab.attacks.answers import check_not_probabilities
+from aisec_lab.defenses.detectors import FittedDetector
 
 SEED = 0  # of the choice of overlays
 PASS = 2000  # superimposed images that go through the model at once
 
 
-class Superimposed(Fitted):
+class STRIPDetector(FittedDetector):
     """Minus the mean entropy, in bits, of the answers to a row with each overlay on it (Gao et al., 2019, eq. 4)."""
 
     overlays: Tensor
@@ -30,7 +30,7 @@ class Superimposed(Fitted):
     def _score(self, x: Tensor) -> Tensor:
         mixed = (self.weight * (x[:, None] + self.overlays)).clamp(0, 1)  # (N, overlays, *input)
         logits = self.model(mixed.flatten(0, 1))
-        refuse_probabilities(logits)
+        check_not_probabilities(logits)
         log_p = logits.log_softmax(1)
         entropy = -(log_p.exp() * log_p).sum(1) / math.log(2)
         return -entropy.view(len(x), -1).mean(1)
@@ -57,9 +57,9 @@ class STRIP:
         if self.overlays < 1 or not 0 < self.weight <= 1:
             raise ValueError(f"overlays must be positive and weight lie in (0, 1]: {self}")
 
-    def fit(self, x: Tensor, y: Tensor, *, model: nn.Module) -> Superimposed:
+    def fit(self, x: Tensor, y: Tensor, *, model: nn.Module) -> STRIPDetector:
         """As `Detector.fit`; ValueError for fewer clean rows than overlays."""
         if len(x) < self.overlays:
             raise ValueError(f"{self.overlays} overlays need as many clean rows, got {len(x)}: lower overlays")
         chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(SEED))[: self.overlays]
-        return Superimposed(model, x[chosen.to(x.device)], self.weight)
+        return STRIPDetector(model, x[chosen.to(x.device)], self.weight)

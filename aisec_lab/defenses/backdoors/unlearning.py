@@ -77,7 +77,7 @@ class IBAU:
                 weight.grad = grad
             optimizer.step()
             schedule.step()
-            follow(norms, repaired, batch.x)
+            fine_tune(norms, repaired, batch.x)
         optimizer.zero_grad(set_to_none=True)
         return repaired
 
@@ -92,7 +92,7 @@ class IBAU:
 
 
 @torch.no_grad()
-def follow(norms: Sequence[_BatchNorm], model: nn.Module, x: Tensor) -> None:
+def fine_tune(norms: Sequence[_BatchNorm], model: nn.Module, x: Tensor) -> None:
     """Move the statistics of a model's batch norms towards those of rows x (N, *input); nothing for a model without."""
     if norms:
         for norm in norms:

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.backdoors.neural_cleanse import Inspection, NeuralCleanse
+from aisec_lab.defenses.backdoors.neural_cleanse import NeuralCleanse, NeuralCleanseResult
 from aisec_lab.defenses.training import Standard
 from aisec_lab.models import Fit, copied
 
 
 @dataclass(frozen=True)
-class Unstamping:
+class NeuralCleanseUnlearning:
     """Train on clean rows with the reversed triggers of all suspects (Wang et al., 2019, IEEE S&P, section VI-C).
 
     Each clean row counts as it is and once more with each suspect's mark, always under its own class. A model in
@@ -33,7 +33,7 @@ class Unstamping:
     fit: Fit = Fit(epochs=10, learning_rate=0.001)
 
     def __call__(
-        self, model: nn.Module, clean: Dataset, *, generator: torch.Generator, found: Inspection | None = None
+        self, model: nn.Module, clean: Dataset, *, generator: torch.Generator, found: NeuralCleanseResult | None = None
     ) -> nn.Module:
         found = self.cleanse(model, clean, generator=generator) if found is None else found
         repaired = copied(model)

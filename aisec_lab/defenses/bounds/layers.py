@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from aisec_lab.models import Counted, Normalised
+from aisec_lab.models import Normalised, PassCounter
 from aisec_lab.models.layers import COMPUTING
 
 KNOWN = nn.Linear | nn.Conv2d | nn.ReLU | nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.Flatten | Normalised
@@ -40,7 +40,7 @@ def layers_of(model: nn.Module, name: str = "") -> list[nn.Module]:
         raise ValueError(
             f"layer {name!r}, a {type(model).__name__}, has hooks, which bounds cannot follow: remove them"
         )
-    if isinstance(model, Counted):
+    if isinstance(model, PassCounter):
         return layers_of(model.model, name)
     if isinstance(model, nn.Sequential):
         return [layer for key, part in model.named_children() for layer in layers_of(part, f"{name}.{key}".strip("."))]

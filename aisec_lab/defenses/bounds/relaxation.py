@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks import L2, Ball, Linf
-from aisec_lab.attacks.evasion.projections import onto_l2
+from aisec_lab.attacks.evasion.projections import project_l2
 from aisec_lab.defenses.bounds.layers import Interval, backward, forward
 
 CHUNK = 256  # linear functions carried back at a time: what a processor's cache holds
@@ -36,7 +36,7 @@ def least(ball: Ball, x: Tensor, a: Tensor) -> Tensor:
     room = (
         torch.where(a > 0, x - interval.low, interval.high - x).flatten(1).double()
     )  # of the hull: ball's cube and box
-    length = onto_l2(size, room, size.new_full((len(a), 1), ball.eps))
+    length = project_l2(size, room, size.new_full((len(a), 1), ball.eps))
     scale = (length / size.clamp(min=torch.finfo(torch.float64).tiny)).amax(1, keepdim=True)
     b = torch.minimum(length / scale.clamp(min=torch.finfo(torch.float64).tiny), size)
     fall = ball.eps * b.norm(dim=1) + ((size - b) * room).sum(1)

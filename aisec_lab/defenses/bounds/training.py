@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from aisec_lab.attacks import Ball
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.bounds.margins import interval_leads
-from aisec_lab.models import Course, Fit, plain
+from aisec_lab.models import Fit, TrainingRecipe, plain_step
 from aisec_lab.models.fit import Losses
 
 RISE = 0.6  # share of all updates over which the radius rises; then it stays
@@ -38,7 +38,7 @@ class IntervalLoss:
 
 
 @dataclass
-class Rising:
+class RadiusSchedule:
     """`IntervalLoss` whose radius rises from 0, and whose kappa falls from 1, with the updates made so far."""
 
     goal: IntervalLoss
@@ -54,11 +54,11 @@ class Rising:
         """One plain step; the optimizer knows how many there were, in a run that is resumed too."""
         made = max((int(state["step"]) for state in optimizer.state.values()), default=0)
         self.share = min(1.0, made / self.updates)
-        return plain(model, optimizer, losses)
+        return plain_step(model, optimizer, losses)
 
 
 @dataclass(frozen=True)
-class IBP(Course):
+class IBP(TrainingRecipe):
     """Train with `IntervalLoss`, radius and kappa moving linearly to their values over the first 60 % of the updates.
 
     At the full radius from the start intervals are so wide that training ends in a constant (section 3, "training
@@ -71,7 +71,7 @@ class IBP(Course):
     def __post_init__(self) -> None:
         IntervalLoss(self.ball, self.kappa)  # refuses a kappa that is none
 
-    def follow(
+    def run(
         self,
         fit: Fit,
         model: nn.Module,
@@ -81,5 +81,5 @@ class IBP(Course):
         resume: str | os.PathLike[str] | None,
     ) -> list[dict[str, float]]:
         updates = fit.epochs * -(-len(dataset) // fit.batch_size)
-        rising = Rising(IntervalLoss(self.ball, self.kappa), max(1, round(RISE * updates)))
+        rising = RadiusSchedule(IntervalLoss(self.ball, self.kappa), max(1, round(RISE * updates)))
         return fit(model, dataset, rising, generator=generator, step=rising.step, resume=resume)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from aisec_lab.models import Normalised
-from aisec_lab.models.architectures import Residual
+from aisec_lab.models.architectures import ResidualBlock
 from aisec_lab.models.quantised import Roundable, roundable
 from aisec_lab.models.tempered import TemperedSigmoid
 
@@ -139,7 +139,7 @@ def _links(layers: Iterator[nn.Module], dimensions: dict[nn.Module, int]) -> Ite
     for layer in layers:
         image = writer is not None and not isinstance(writer, nn.Linear) and not flat
         vector = writer is None or image or flat or dimensions.get(writer) == 2
-        if isinstance(layer, Residual):
+        if isinstance(layer, ResidualBlock):
             yield from _links(_flat(layer.residual), dimensions)
             writer = None
         elif roundable(layer) and getattr(layer, "groups", 1) == 1:

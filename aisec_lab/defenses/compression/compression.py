@@ -24,7 +24,7 @@ class Compression(Protocol):
 
 
 @dataclass(frozen=True)
-class InTurn:
+class SequentialCompression:
     """Several compressions, each of what the one before it left (Han et al., 2016, arXiv:1510.00149).
 
     Args of the call, returns: as for `Compression`.

@@ -16,7 +16,7 @@ from aisec_lab.models.quantised import Quantised
 TINY = 1e-12  # keeps a layer of equal weights from dividing by zero
 
 
-def prunable(model: nn.Module) -> dict[nn.Parameter, list[tuple[nn.Module, str]]]:
+def prunable_layers(model: nn.Module) -> dict[nn.Parameter, list[tuple[nn.Module, str]]]:
     """The weights that pruning is about: all parameters of two dimensions or more, but those of norms.
 
     So those of linear, convolutional, recurrent, attention and embedding layers, and a module's own; biases and scales
@@ -42,7 +42,7 @@ def prunable(model: nn.Module) -> dict[nn.Parameter, list[tuple[nn.Module, str]]
 
 def sparsity(model: nn.Module) -> float:
     """The share of zeros among the weights of `prunable`."""
-    weights = list(prunable(model))
+    weights = list(prunable_layers(model))
     return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
 
 
@@ -55,7 +55,7 @@ def check_share(share: float, name: str) -> None:
 def retrained(model: nn.Module, fit: Fit, data: Dataset, objective: Objective, *, generator: torch.Generator) -> None:
     """Train a pruned model in place; its weights of zero stay zero."""
     with ExitStack() as stack:
-        for weight in prunable(model):
+        for weight in prunable_layers(model):
             stack.enter_context(held(weight, (weight != 0).detach()))
         fit(model, data, objective, generator=generator)
 
@@ -102,7 +102,7 @@ class MagnitudePruning:
 
     def _cut(self, model: nn.Module, share: float) -> None:
         """Set to zero, in place, the given share of the weights."""
-        weights = [weight.detach() for weight in prunable(model)]  # views of the model's own
+        weights = [weight.detach() for weight in prunable_layers(model)]  # views of the model's own
         size = torch.cat([(weight / _spread(weight)).abs().flatten() for weight in weights])
         small = torch.zeros_like(size, dtype=torch.bool)
         small[size.argsort(stable=True)[: round(share * len(size))]] = True

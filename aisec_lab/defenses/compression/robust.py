@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.compression.magnitude import check_share, prunable, retrained
+from aisec_lab.defenses.compression.magnitude import check_share, prunable_layers, retrained
 from aisec_lab.models import Fit, Objective, copied, refuse_computed
 
 
@@ -38,7 +38,7 @@ class Subnetwork(nn.Module):
 
 
 @dataclass(frozen=True)
-class RobustPruning:
+class HYDRA:
     """HYDRA: learn which weights matter under attack, and train those (Sehwag et al., 2020, arXiv:2002.10509).
 
     First the weights stand still and each one's score is trained (eq. 3), the share with the highest scores of every
@@ -74,7 +74,7 @@ class RobustPruning:
         check(model, data.x, data.y)
         refuse_computed(model)
         pruned = copied(model)
-        weights, learned = prunable(pruned), [each for each in pruned.parameters() if each.requires_grad]
+        weights, learned = prunable_layers(pruned), [each for each in pruned.parameters() if each.requires_grad]
         for weight, places in weights.items():
             chosen = Subnetwork(weight, max(1, round((1 - self.sparsity) * weight.numel())))
             for layer, name in places:

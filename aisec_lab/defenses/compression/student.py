@@ -7,12 +7,12 @@ from torch import nn
 
 from aisec_lab.attacks.evasion.door import check
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.distillation import Tempered
+from aisec_lab.defenses.distillation import DistillationLoss
 from aisec_lab.models import CNN, Architecture, Fit, logits_of
 
 
 @dataclass(frozen=True)
-class Student:
+class KnowledgeDistillation:
     """Train a smaller network on the answers of the large one, softened by a temperature (Hinton et al., 2015).
 
     arXiv:1503.02531, section 2, with the soft answers alone.
@@ -34,11 +34,11 @@ class Student:
     temperature: float = 4.0
 
     def __post_init__(self) -> None:
-        Tempered(self.temperature)  # refuses what makes no sense
+        DistillationLoss(self.temperature)  # refuses what makes no sense
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
         check(model, data.x, data.y)
         classes = logits_of(model, data.x[:1]).shape[1]
         student = self.architecture(data.shape, classes, generator=generator).to(data.x.device)
-        self.fit(student, data, Tempered(self.temperature, model), generator=generator)
+        self.fit(student, data, DistillationLoss(self.temperature, model), generator=generator)
         return student

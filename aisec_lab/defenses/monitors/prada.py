@@ -33,7 +33,7 @@ class ClassMemory:
         return distance
 
 
-class Prada(QueryMonitor):
+class PRADA(QueryMonitor):
     """PRADA (Juuti et al., 2019, arXiv:1805.02628, algorithm 3).
 
     Each query's distance from the nearest of those kept for its class is noted. Once there are more than 100 of them,

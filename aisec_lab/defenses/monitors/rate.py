@@ -8,7 +8,7 @@ from torch import Tensor
 from aisec_lab.defenses.monitors.watch import QueryMonitor
 
 
-class RateBudget(QueryMonitor):
+class RateLimiter(QueryMonitor):
     """At most so many rows of a client within a window of time; the score is how many there are.
 
     A call costs the same on average, however many came before.

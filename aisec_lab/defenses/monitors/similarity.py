@@ -14,7 +14,7 @@ REMEMBERED = 200  # of the last queries with a hash: a hash of plain background 
 BYTES = 8  # of a hash
 
 
-class SimilarityDetector(QueryMonitor):
+class Blacklight(QueryMonitor):
     """Blacklight (Li et al., 2022, arXiv:2006.14042, section 4).
 
     An input is rounded to steps, flattened, and cut into all windows of so many numbers in a row; each is hashed, and

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import refuse_probabilities
+from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.data import Splits
 from aisec_lab.models import in_mode_of
 from aisec_lab.models.asked import Checked
@@ -28,7 +28,7 @@ class Truncated(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Log-probabilities (N, K) for logits (N, K)."""
-        refuse_probabilities(logits)
+        check_not_probabilities(logits)
         exact = logits.log_softmax(1)
         if self.k >= exact.shape[1]:
             return exact
@@ -49,7 +49,7 @@ class RoundedAnswer(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Log-probabilities (N, K) for logits (N, K)."""
-        refuse_probabilities(logits)
+        check_not_probabilities(logits)
         rounded = logits.softmax(1).round(decimals=self.decimals)
         nothing = rounded.sum(1, keepdim=True) == 0
         return logarithms((rounded + nothing) / (rounded + nothing).sum(1, keepdim=True))
@@ -85,7 +85,7 @@ class TopK:
 
 
 @dataclass(frozen=True)
-class Rounded:
+class RoundedProbabilities:
     """Publish probabilities to so many decimals (Tramèr et al., 2016, section 7). Called as `Undefended`.
 
     What is published is the rounded vector over its sum, and an even one where all is rounded to 0. Classes that become

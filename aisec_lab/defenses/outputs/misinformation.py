@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Splits
-from aisec_lab.defenses.outputs.published import Published
+from aisec_lab.defenses.outputs.published import ModifiedOutput
 from aisec_lab.models import Architecture, Fit
 from aisec_lab.models.layers import logarithms
 
@@ -82,4 +82,4 @@ class AdaptiveMisinformation:
         wrong = self.architecture(train.shape, len(train.classes), generator=generator)
         wrong = wrong.to(next(model.parameters()).device)
         self.fit(wrong, train, ReverseCrossEntropy(), generator=generator)
-        return Published(model, Misinformed(wrong.requires_grad_(False), self.threshold, self.slope))
+        return ModifiedOutput(model, Misinformed(wrong.requires_grad_(False), self.threshold, self.slope))

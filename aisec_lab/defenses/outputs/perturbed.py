@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks import RowNoise
-from aisec_lab.attacks.answers import refuse_probabilities
+from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.data import Splits
-from aisec_lab.defenses.outputs.published import Published
+from aisec_lab.defenses.outputs.published import ModifiedOutput
 from aisec_lab.models import in_mode_of
 from aisec_lab.models.asked import Checked
 from aisec_lab.models.layers import logarithms
@@ -24,11 +24,11 @@ class Tempering(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Log-probabilities (N, K) for logits (N, K)."""
-        refuse_probabilities(logits)
+        check_not_probabilities(logits)
         return (logits / self.temperature).log_softmax(1)
 
 
-class Deceptive(nn.Module):
+class ReverseSigmoidModel(nn.Module):
     """Probabilities less a sigmoid of their own log-odds."""
 
     differentiable: ClassVar[bool] = False  # near 0 and 1 the curve falls: its gradient points the wrong way
@@ -39,7 +39,7 @@ class Deceptive(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Log-probabilities (N, K) for logits (N, K)."""
-        refuse_probabilities(logits)
+        check_not_probabilities(logits)
         own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
         others = logits[:, None].masked_fill(own, -torch.inf).logsumexp(2)  # of all other classes, for each class
         lie = self.beta * ((self.gamma * (logits - others)).sigmoid() - 0.5)
@@ -47,7 +47,7 @@ class Deceptive(nn.Module):
         return logarithms(bent / bent.sum(1, keepdim=True))
 
 
-class Noisy(nn.Module):
+class NoisyOutput(nn.Module):
     """Log-probabilities with noise that belongs to the query."""
 
     differentiable: ClassVar[bool] = False  # where two classes change places, their gradients do too
@@ -68,7 +68,7 @@ class Noisy(nn.Module):
 
 
 @dataclass(frozen=True)
-class Softened:
+class TemperatureScaling:
     """Publish softmax(z / temperature); above 1 it says more of the lesser classes. Called as `Undefended`."""
 
     temperature: float = 2.0
@@ -102,7 +102,7 @@ class ReverseSigmoid:
             raise ValueError(f"beta and gamma must be positive, got {self.beta} and {self.gamma}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(Checked(model), Deceptive(self.beta, self.gamma)))
+        return in_mode_of(model, nn.Sequential(Checked(model), ReverseSigmoidModel(self.beta, self.gamma)))
 
 
 @dataclass(frozen=True)
@@ -126,4 +126,4 @@ class OutputNoise:
             raise ValueError(f"scale must be positive, got {self.scale}: for no noise use Undefended")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return Published(model, Noisy(self.scale, self.keep, self.seed))
+        return ModifiedOutput(model, NoisyOutput(self.scale, self.keep, self.seed))

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.data import Splits
-from aisec_lab.defenses.outputs.published import Published
+from aisec_lab.defenses.outputs.published import ModifiedOutput
 from aisec_lab.models import Architecture
 from aisec_lab.models.layers import logarithms
 
@@ -59,7 +59,7 @@ def corners(classes: int, keep: bool) -> Tensor:
     return shares / shares.sum(1, keepdim=True)
 
 
-class Poisoned(nn.Module):
+class MADModel(nn.Module):
     """Of answers no farther from the true one than eps, the one that turns a copy's gradient the most."""
 
     differentiable: ClassVar[bool] = False  # it jumps from one corner to another
@@ -87,7 +87,7 @@ class Poisoned(nn.Module):
 
 
 @dataclass(frozen=True)
-class PredictionPoisoning:
+class MAD:
     """MAD and MAD-argmax (Orekondy et al., 2020, arXiv:1906.10908, eq. 4-7 and section 4.3).
 
     The answer moves from the true one towards an extreme one until it is eps away in L1. The paper takes the extreme
@@ -126,5 +126,5 @@ class PredictionPoisoning:
             raise ValueError("PredictionPoisoning builds a surrogate for the shape of the data: give it data=splits")
         classes, generator = len(data.train.classes), torch.Generator().manual_seed(self.seed)
         copy = self.surrogate(data.train.shape, classes, generator=generator).requires_grad_(False)
-        change = Poisoned(copy, self.eps, corners(classes, self.argmax), self.argmax)
-        return Published(model, change.to(next(model.parameters()).device))
+        change = MADModel(copy, self.eps, corners(classes, self.argmax), self.argmax)
+        return ModifiedOutput(model, change.to(next(model.parameters()).device))

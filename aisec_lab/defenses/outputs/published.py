@@ -4,10 +4,10 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import refuse_probabilities
+from aisec_lab.attacks.answers import check_not_probabilities
 
 
-class Change(Protocol):
+class OutputTransform(Protocol):
     """A module that makes a published answer of the model's."""
 
     def __call__(self, logits: Tensor, x: Tensor) -> Tensor:
@@ -15,7 +15,7 @@ class Change(Protocol):
         ...
 
 
-class Published(nn.Module):
+class ModifiedOutput(nn.Module):
     """A classifier whose answer to x changes in a way that depends on x; again a classifier.
 
     Where the answer alone decides, `nn.Sequential(model, change)` will do. In both the change is a part of its own,
@@ -38,6 +38,6 @@ class Published(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Log-probabilities (N, K) of inputs (N, *input)."""
         logits = self.model(x)
-        refuse_probabilities(logits)
+        check_not_probabilities(logits)
         published: Tensor = self.change(logits, x)
         return published

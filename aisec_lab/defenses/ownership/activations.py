@@ -10,14 +10,14 @@ from aisec_lab import binomial
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
-from aisec_lab.defenses.ownership.watermark import Marked, markable, rows_of, twin_of
+from aisec_lab.defenses.ownership.watermark import WatermarkedModel, markable, rows_of, twin_of
 from aisec_lab.defenses.training import Standard
 from aisec_lab.models import Fit, Objective, copied, logits_of
 from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
-class ActivationMark:
+class DeepSigns:
     """Bits in the signs of projected mean activations (Rouhani et al., 2019, arXiv:1804.00750: DeepSigns).
 
     Training adds strength times the cross-entropy of sigmoid(A mu) against the bits of each chosen class, where mu is
@@ -55,7 +55,7 @@ class ActivationMark:
         if min(self.bits, self.classes, self.rows) < 1 or not self.strength > 0:
             raise ValueError(f"bits, classes, rows and strength must be positive: {self}")
 
-    def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> Marked:
+    def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> WatermarkedModel:
         """As `Watermark`."""
         check_key(key)
         if self.classes > len(train.classes):
@@ -78,9 +78,9 @@ class ActivationMark:
             return losses + self.strength * (signs * own.any(1)).sum()
 
         self.fit(marked, train, marking, generator=generator)
-        return Marked(marked, key, carriers)
+        return WatermarkedModel(marked, key, carriers)
 
-    def verify(self, suspect: nn.Module, marked: Marked) -> float:
+    def verify(self, suspect: nn.Module, marked: WatermarkedModel) -> float:
         """As `Watermark`."""
         rows, layer = rows_of(marked), twin_of(marked.model, suspect, self.layer)
         if layer is None:

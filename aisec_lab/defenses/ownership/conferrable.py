@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import refuse_probabilities, winning
+from aisec_lab.attacks.answers import check_not_probabilities, one_hot_labels
 from aisec_lab.attacks.evasion.balls import Ball, Linf
 from aisec_lab.attacks.evasion.door import check
-from aisec_lab.attacks.extraction.imitation import imitated
+from aisec_lab.attacks.extraction.imitation import train_surrogate
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, answered, calibrated, drawn
 from aisec_lab.models import Architecture, Fit, logits_of
@@ -80,11 +80,11 @@ class Conferrable:
         """Copies of the model, as a thief would make them, in turn from either kind of answer."""
         with asked(model):
             logits = logits_of(model, clean.x)
-        refuse_probabilities(logits)
+        check_not_probabilities(logits)
         soft = logits.softmax(1)
-        answers = [winning(soft) if number % 2 else soft for number in range(self.copies)]
+        answers = [one_hot_labels(soft) if number % 2 else soft for number in range(self.copies)]
         return [
-            imitated(self.architecture, clean.x, answer, fit=self.fit, generator=generator, name=clean.name)
+            train_surrogate(self.architecture, clean.x, answer, fit=self.fit, generator=generator, name=clean.name)
             for answer in answers
         ]
 
@@ -117,7 +117,7 @@ def mean_probability(models: Sequence[nn.Module], x: Tensor) -> Tensor:
     for model in models:
         with asked(model):
             logits.append(model(x))
-        refuse_probabilities(logits[-1])
+        check_not_probabilities(logits[-1])
     return torch.stack(logits).mean(0).softmax(1)
 
 

@@ -22,7 +22,7 @@ MOST = 300  # rows of a kind that are compared: the exact test of so many takes 
 
 
 @dataclass(frozen=True, eq=False)
-class PrivateRows:
+class DatasetFingerprint:
     """The claim that a model comes from private rows.
 
     Args:
@@ -111,7 +111,9 @@ class DatasetInference:
         if not 0 < self.share < 1 or self.hidden < 1:
             raise ValueError(f"share must lie between 0 and 1, hidden be positive: {self}")
 
-    def make(self, model: nn.Module, private: Dataset, public: Dataset, *, generator: torch.Generator) -> PrivateRows:
+    def make(
+        self, model: nn.Module, private: Dataset, public: Dataset, *, generator: torch.Generator
+    ) -> DatasetFingerprint:
         """The claim; the model stays as it is."""
         for rows in (private, public):
             check(model, rows.x, rows.y)
@@ -130,7 +132,7 @@ class DatasetInference:
         kind = torch.cat([torch.full((len(part),), number) for number, part in enumerate(distances)])
         judge = MLP((self.hidden,))((both.shape[1],), len(KINDS), generator=generator)
         self.fit(judge, Dataset(scaled(both, low, high), kind, KINDS, "distances"), Standard(), generator=generator)
-        return PrivateRows(self.margins, seed, low, high, judge, private=kept[1], public=kept[0])
+        return DatasetFingerprint(self.margins, seed, low, high, judge, private=kept[1], public=kept[0])
 
 
 def scaled(distances: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.extraction.stolen import published
+from aisec_lab.attacks.extraction.stolen import published_probabilities
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.entangling import Entangling, Triggers
 from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
-from aisec_lab.defenses.ownership.watermark import Marked, rows_of
+from aisec_lab.defenses.ownership.watermark import WatermarkedModel, rows_of
 from aisec_lab.models import Fit, copied
 from aisec_lab.models.asked import asked
 
@@ -56,7 +56,7 @@ class EntangledWatermark:
         if min(self.triggers, self.size, self.rows) < 1 or not self.kappa >= 0:
             raise ValueError(f"triggers, size and rows must be positive, kappa at least 0: {self}")
 
-    def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> Marked:
+    def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> WatermarkedModel:
         """As `Watermark`."""
         check_key(key)
         if len(train.classes) < 3:
@@ -68,9 +68,9 @@ class EntangledWatermark:
         marked = copied(model)
         self.fit(marked, train, Entangling(triggers, train, self.kappa), generator=generator)
         shown = [(train.y == label).nonzero().squeeze(1)[: self.rows] for label in range(len(train.classes))]
-        return Marked(marked, key, train.subset(torch.cat(shown)))
+        return WatermarkedModel(marked, key, train.subset(torch.cat(shown)))
 
-    def verify(self, suspect: nn.Module, marked: Marked) -> float:
+    def verify(self, suspect: nn.Module, marked: WatermarkedModel) -> float:
         """As `Watermark`."""
         rows = rows_of(marked)
         triggers = self._triggers(marked.key, rows)
@@ -106,8 +106,8 @@ class EntangledWatermark:
         where = torch.cat([of[s] for s in triggers.source.tolist()])
         with asked(suspect):
             seen = Suspect(suspect, len(rows.classes))
-            before = published(seen, rows.x)[where.cpu()]
-            after = published(seen, triggers.stamped(rows.x[where], which))
+            before = published_probabilities(seen, rows.x)[where.cpu()]
+            after = published_probabilities(seen, triggers.stamped(rows.x[where], which))
         total = torch.zeros(len(triggers), before.shape[1], dtype=torch.float64)
         total.index_add_(0, which, (after - before).double())
         return total / which.bincount(minlength=len(triggers))[:, None]

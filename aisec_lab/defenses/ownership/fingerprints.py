@@ -13,7 +13,7 @@ from aisec_lab.models import logits_of
 from aisec_lab.models.asked import asked
 
 
-class Likeness(Protocol):
+class Similarity(Protocol):
     """How much a suspect is like one model."""
 
     def __call__(self, suspect: nn.Module) -> float:
@@ -30,7 +30,7 @@ class Fingerprint:
         null: the likeness of m reference models (m,), float64, none of which took part in making the fingerprint.
     """
 
-    likeness: Likeness
+    likeness: Similarity
     null: Tensor
 
     def verify(self, suspect: nn.Module) -> float:
@@ -49,7 +49,7 @@ class Fingerprint:
         return (1 + int((~(self.null < self.likeness(suspect))).sum())) / (1 + len(self.null))  # NaN is no likeness
 
 
-def calibrated(likeness: Likeness, references: Sequence[nn.Module]) -> Fingerprint:
+def calibrated(likeness: Similarity, references: Sequence[nn.Module]) -> Fingerprint:
     """A fingerprint from a likeness and independent models; ValueError where there are none."""
     if not references:
         raise ValueError("a fingerprint is worth what others lack of it, got no reference model: train 50 or more")
@@ -74,7 +74,7 @@ class Fingerprinting(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class SameAnswers:
+class AgreementFingerprint:
     """The share of points that a suspect answers with the model's class.
 
     Args:
@@ -93,11 +93,11 @@ class SameAnswers:
             return (logits_of(Suspect(suspect, self.classes), self.x).argmax(1) == self.y.cpu()).double().mean().item()
 
 
-def answered(model: nn.Module, x: Tensor) -> SameAnswers:
+def answered(model: nn.Module, x: Tensor) -> AgreementFingerprint:
     """The likeness to a model by its own answers to points (N, *input)."""
     with asked(model):
         logits = logits_of(model, x)
-    return SameAnswers(x, logits.argmax(1), logits.shape[1])
+    return AgreementFingerprint(x, logits.argmax(1), logits.shape[1])
 
 
 def drawn(clean: Dataset, n: int, generator: torch.Generator) -> Tensor:

@@ -1,15 +1,16 @@
 """How far rows are from a model's decision boundary, in several directions and norms."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf
-from aisec_lab.attacks.evasion.goals import lead
-from aisec_lab.attacks.evasion.projections import boxed
-from aisec_lab.attacks.evasion.search import ascent
+from aisec_lab.attacks.evasion.goals import logit_margin
+from aisec_lab.attacks.evasion.objectives import loss_and_gradient
+from aisec_lab.attacks.evasion.projections import clip_to_box
 from aisec_lab.models import logits_of
 from aisec_lab.models.asked import asked
 from aisec_lab.models.layers import refuse_opaque
@@ -62,12 +63,12 @@ class BlindWalk:
         return torch.stack(distances, 1)
 
     def _walked(self, model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, ball: Ball) -> Tensor:
-        distance = ball.size(self.steps * self.step * noise)  # where the box holds a walk back, it is not near
+        distance = ball.norm(self.steps * self.step * noise)  # where the box holds a walk back, it is not near
         rows = torch.arange(len(x), device=x.device)
         for place in range(self.steps + 1):
-            delta = boxed(x[rows], place * self.step * noise[rows])
+            delta = clip_to_box(x[rows], place * self.step * noise[rows])
             leaves = (logits_of(model, x[rows] + delta).argmax(1) != y[rows].cpu()).to(rows.device)
-            distance[rows[leaves]] = ball.size(delta[leaves])
+            distance[rows[leaves]] = ball.norm(delta[leaves])
             rows = rows[~leaves]
             if not len(rows):
                 break
@@ -114,10 +115,10 @@ class MinGD:
         delta = torch.zeros_like(x)
         rows = torch.arange(len(x), device=x.device)
         for _ in range(self.steps):
-            towards = target[rows]
-            _, leads, grad = ascent(model, x[rows] + delta[rows], lambda logits, towards=towards: lead(logits, towards))  # type: ignore[misc]
+            margin = partial(logit_margin, y=target[rows])
+            _, leads, grad = loss_and_gradient(model, x[rows] + delta[rows], margin)
             rows, grad = rows[leads < 0], grad[leads < 0]
             if not len(rows):
                 break
-            delta[rows] = boxed(x[rows], delta[rows] + step * ball.steepest(grad))
-        return ball.size(delta).cpu()
+            delta[rows] = clip_to_box(x[rows], delta[rows] + step * ball.ascent_direction(grad))
+        return ball.norm(delta).cpu()

@@ -13,11 +13,11 @@ from aisec_lab.defenses.compression.compression import Compression
 from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.watermark import Watermark
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Course, Fit, Objective, copied
+from aisec_lab.models import Fit, Objective, TrainingRecipe, copied
 
 
 @dataclass(frozen=True)
-class FineTuning:
+class FineTuningAttack:
     """Train on, all layers, with rows of the thief's own (Uchida et al., 2017, arXiv:1701.04082, section 4.3).
 
     Args:
@@ -31,7 +31,7 @@ class FineTuning:
     """
 
     fit: Fit = Fit(epochs=20, learning_rate=0.003)
-    objective: Objective | Course = Standard()
+    objective: Objective | TrainingRecipe = Standard()
 
     def __call__(self, model: nn.Module, clean: Dataset, *, generator: torch.Generator) -> nn.Module:
         check(model, clean.x, clean.y)
@@ -41,7 +41,7 @@ class FineTuning:
 
 
 @dataclass(frozen=True)
-class Overwriting:
+class OverwritingAttack:
     """Put a mark of the same kind over the owner's, under a key of the thief's.
 
     Args:
@@ -58,7 +58,7 @@ class Overwriting:
 
 
 @dataclass(frozen=True)
-class Extracted:
+class ExtractionAttack:
     """Throw the weights away and learn a copy from the model's answers.
 
     Args:
@@ -77,7 +77,7 @@ class Extracted:
 
 
 @dataclass(frozen=True)
-class Compressed:
+class CompressionAttack:
     """Compress the stolen model, which may remove what is not needed for its task.
 
     Args:

@@ -10,12 +10,12 @@ from aisec_lab import binomial
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
-from aisec_lab.defenses.ownership.watermark import Marked, rows_of
+from aisec_lab.defenses.ownership.watermark import WatermarkedModel, rows_of
 from aisec_lab.models import copied, logits_of
 from aisec_lab.models.asked import asked
 
 
-class Served(nn.Module):
+class DAWNModel(nn.Module):
     """A classifier that answers rows which the key chooses as if they were of a wrong class.
 
     The largest score and that of the wrong class change places: such an answer is as confident as any other. Which rows
@@ -66,7 +66,7 @@ class Served(nn.Module):
 
 
 @dataclass(frozen=True)
-class ServedMark:
+class DAWN:
     """Wrong answers to a few queries, as a mark in whatever is trained on the answers (Szyller et al., 2021: DAWN).
 
     arXiv:1906.00830, section 4. Every client pays with `rate` of the answers, and who trains on them learns some of the
@@ -96,7 +96,7 @@ class ServedMark:
         if not 0 < self.rate < 1 or self.bits < 1:
             raise ValueError(f"rate must lie between 0 and 1 and bits be positive: {self}")
 
-    def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> Marked:
+    def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> WatermarkedModel:
         """As `Watermark`."""
         check_key(key)
         if len(train.classes) < 3:
@@ -104,18 +104,18 @@ class ServedMark:
                 f"{train.name} has {len(train.classes)} classes: where one alone is wrong, giving it proves nothing, "
                 "so this mark takes three at least"
             )
-        return Marked(Served(copied(model).eval(), key, train.x.mean(0), self.rate, self.bits), key)
+        return WatermarkedModel(DAWNModel(copied(model).eval(), key, train.x.mean(0), self.rate, self.bits), key)
 
-    def asked(self, marked: Marked, x: Tensor) -> Marked:
+    def asked(self, marked: WatermarkedModel, x: Tensor) -> WatermarkedModel:
         """The claim against a client that asked rows x (N, *shape), its whole log: a chosen part proves nothing."""
         scores = logits_of(marked.model, x)
         classes = tuple(map(str, range(scores.shape[1])))
         return replace(marked, rows=Dataset(x, scores.argmax(1).to(x.device), classes, "served"))
 
-    def verify(self, suspect: nn.Module, marked: Marked) -> float:
+    def verify(self, suspect: nn.Module, marked: WatermarkedModel) -> float:
         """As `Watermark`."""
         rows, served = rows_of(marked), marked.model
-        assert isinstance(served, Served)
+        assert isinstance(served, DAWNModel)
         where, moves = self.triggers(served, marked.key, rows)
         if not len(where):
             return 1.0
@@ -125,13 +125,13 @@ class ServedMark:
         wrong = (logits_of(served.model, x).argmax(1) + moves) % len(rows.classes)
         return binomial.tail(int((answers == wrong).sum()), len(x), 1 / (len(rows.classes) - 1))
 
-    def triggers(self, served: Served, key: Key, rows: Dataset) -> tuple[Tensor, Tensor]:
+    def triggers(self, served: DAWNModel, key: Key, rows: Dataset) -> tuple[Tensor, Tensor]:
         """Which rows a model served under this key answers wrongly, one of each code, and how far from the right class.
 
         Returns:
             Row numbers (n,) and 1..K-1 (n,), both int64.
         """
-        under = Served(served.model, key, served.centre, self.rate, self.bits)
+        under = DAWNModel(served.model, key, served.centre, self.rate, self.bits)
         codes = under.codes(rows.x)
         first = {code: row for row, code in reversed(list(enumerate(codes)))}
         chosen, moves = under.fate(list(first), len(rows.classes))

@@ -10,9 +10,9 @@ from aisec_lab import binomial
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
-from aisec_lab.defenses.ownership.watermark import Marked, rows_of
+from aisec_lab.defenses.ownership.watermark import WatermarkedModel, rows_of
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Course, Fit, Objective, copied, logits_of
+from aisec_lab.models import Fit, Objective, TrainingRecipe, copied, logits_of
 from aisec_lab.models.asked import asked
 
 
@@ -40,22 +40,22 @@ class TriggerSet:
     n: int = 100
     share: float = 0.1
     fit: Fit = Fit()
-    objective: Objective | Course = Standard()
+    objective: Objective | TrainingRecipe = Standard()
 
     def __post_init__(self) -> None:
         if self.n < 1 or not 0 < self.share < 1:
             raise ValueError(f"n must be positive and share between 0 and 1: {self}")
 
-    def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> Marked:
+    def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> WatermarkedModel:
         """As `Watermark`."""
         check_key(key)
         triggers = self.triggers(key, train)
         marked = copied(model)
         copies = math.ceil(self.share / (1 - self.share) * len(train) / self.n)
         self.fit(marked, joined(train, triggers, copies), self.objective, generator=generator)
-        return Marked(marked, key, triggers)
+        return WatermarkedModel(marked, key, triggers)
 
-    def verify(self, suspect: nn.Module, marked: Marked) -> float:
+    def verify(self, suspect: nn.Module, marked: WatermarkedModel) -> float:
         """As `Watermark`."""
         triggers = self.triggers(marked.key, rows_of(marked))
         with asked(suspect):

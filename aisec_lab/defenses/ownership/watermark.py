@@ -15,7 +15,7 @@ Layer = Roundable | Quantised  # what has a weight that a mark may lie in
 
 
 @dataclass(frozen=True, eq=False)
-class Marked:
+class WatermarkedModel:
     """A marked model, and what its owner needs to recognise copies of it.
 
     `dataclasses.replace(marked, key=another)` is the same claim under another key, which must find nothing.
@@ -39,7 +39,7 @@ class Marked:
 class Watermark(Protocol):
     """Settings of a watermark."""
 
-    def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> Marked:
+    def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> WatermarkedModel:
         """A marked copy of a classifier; the model that is handed over stays as it is.
 
         Args:
@@ -51,7 +51,7 @@ class Watermark(Protocol):
         """
         ...
 
-    def verify(self, suspect: nn.Module, marked: Marked) -> float:
+    def verify(self, suspect: nn.Module, marked: WatermarkedModel) -> float:
         """A p-value of "the suspect has nothing to do with the key".
 
         The key is random and everything else is held fixed: the suspect, its weights and whatever it was trained on.
@@ -72,7 +72,7 @@ class Watermark(Protocol):
         ...
 
 
-def rows_of(marked: Marked) -> Dataset:
+def rows_of(marked: WatermarkedModel) -> Dataset:
     """The rows of a claim that has to have some; ValueError where it has none."""
     if marked.rows is None:
         raise ValueError(

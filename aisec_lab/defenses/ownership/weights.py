@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from aisec_lab import binomial
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key, check_key
-from aisec_lab.defenses.ownership.watermark import Layer, Marked, markable, twin_of
+from aisec_lab.defenses.ownership.watermark import Layer, WatermarkedModel, markable, twin_of
 from aisec_lab.defenses.training import Standard
 from aisec_lab.models import Fit, Objective, copied
 
 
 @dataclass(frozen=True)
-class WeightMark:
+class Uchida:
     """Bits in the signs of projections of a layer's mean filter (Uchida et al., 2017, arXiv:1701.04082, section 3).
 
     Training adds strength times the cross-entropy of sigmoid(X w) against the bits, X of independent standard normal
@@ -46,7 +46,7 @@ class WeightMark:
         if self.bits < 1 or not self.strength > 0:
             raise ValueError(f"bits and strength must be positive: {self}")
 
-    def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> Marked:
+    def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> WatermarkedModel:
         """As `Watermark`."""
         check_key(key)
         marked = copied(model)
@@ -62,9 +62,9 @@ class WeightMark:
             return losses + self.strength * signs
 
         self.fit(marked, train, regularised, generator=generator)
-        return Marked(marked, key)
+        return WatermarkedModel(marked, key)
 
-    def verify(self, suspect: nn.Module, marked: Marked) -> float:
+    def verify(self, suspect: nn.Module, marked: WatermarkedModel) -> float:
         """As `Watermark`."""
         layer = twin_of(marked.model, suspect, self.layer)
         if layer is None:

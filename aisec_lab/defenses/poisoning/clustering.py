@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.suspicion import Suspicion, learned
+from aisec_lab.defenses.poisoning.suspicion import SanitizerResult, learned
 
 STEPS, TOLERANCE = 1000, 0.005  # of the independent component analysis
 STARTS = 10  # of k-means
@@ -58,7 +58,9 @@ class ActivationClustering:
         if self.reduction not in ("ica", "pca"):
             raise ValueError(f'reduction is "ica" or "pca", got {self.reduction!r}')
 
-    def __call__(self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator) -> Suspicion:
+    def __call__(
+        self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator
+    ) -> SanitizerResult:
         from sklearn.metrics import silhouette_score  # a second that no other stage should pay
 
         seen = learned(dataset, model, "ActivationClustering")
@@ -73,7 +75,7 @@ class ActivationClustering:
             silhouette = float(silhouette_score(reduced, small.numpy()))
             score[rows] = silhouette * near
             flagged[rows] = small & bool(small.double().mean() < self.size and silhouette > self.silhouette)
-        return Suspicion(score, flagged)
+        return SanitizerResult(score, flagged)
 
 
 def components(seen: Tensor, dims: int, reduction: str, seed: int) -> np.ndarray:

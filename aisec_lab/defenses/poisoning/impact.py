@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.suspicion import NORMAL, Suspicion, represented
+from aisec_lab.defenses.poisoning.suspicion import NORMAL, SanitizerResult, represented
 
 SHARE = 0.2  # of all rows, that a trial learns from; the others are added to it and judged by
 BATCH = 500  # rows whose influence on all others is held at once
 
 
 @dataclass(frozen=True)
-class Impact:
+class RONI:
     """By how much a row raises the error on others (Nelson et al., 2008, LEET; Barreno et al., 2010, section 5: RONI).
 
     Each trial draws a fifth of the rows to learn from, and adds every other row, alone, to see how much it raises the
@@ -42,7 +42,9 @@ class Impact:
         if self.trials < 1 or not self.penalty > 0 or not self.outlier > 0:
             raise ValueError(f"trials, penalty and outlier must be positive: {self}")
 
-    def __call__(self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator) -> Suspicion:
+    def __call__(
+        self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator
+    ) -> SanitizerResult:
         if len(dataset) < 4:
             raise ValueError(f"Impact learns from some rows and judges by others: {len(dataset)} rows are too few")
         seen = represented(dataset, model, self.learned, "Impact")
@@ -58,7 +60,7 @@ class Impact:
             judged[others] += 1
         score = total / judged.clamp(min=1)
         spread = NORMAL * (score - score.median()).abs().median()
-        return Suspicion(score, score - score.median() > self.outlier * spread)
+        return SanitizerResult(score, score - score.median() > self.outlier * spread)
 
 
 def rises(z: Tensor, truth: Tensor, new: Tensor, labels: Tensor, ridge: float) -> Tensor:

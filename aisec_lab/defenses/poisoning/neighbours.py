@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.suspicion import Suspicion, represented
+from aisec_lab.defenses.poisoning.suspicion import SanitizerResult, represented
 
 BATCH = 500  # rows whose distances to all are held at once
 
 
 @dataclass(frozen=True)
-class NeighbourAgreement:
+class KNNSanitizer:
     """The share of the k nearest rows with another label (Paudice et al., 2018, arXiv:1803.00992, algorithm 1).
 
     The paper gives such a row its neighbours' label; here it is flagged. In learned features it is the deep k-NN of
@@ -36,12 +36,14 @@ class NeighbourAgreement:
         if self.k < 1 or not 0 <= self.threshold < 1:
             raise ValueError(f"k must be positive and threshold lie in [0, 1): {self}")
 
-    def __call__(self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator) -> Suspicion:
+    def __call__(
+        self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator
+    ) -> SanitizerResult:
         if self.k >= len(dataset):
             raise ValueError(f"{self.k} neighbours need more rows than {len(dataset)}: lower k")
         near = nearest(represented(dataset, model, self.learned, "NeighbourAgreement"), self.k)
         score = (dataset.y[near] != dataset.y[:, None]).double().mean(1)
-        return Suspicion(score, score > self.threshold)
+        return SanitizerResult(score, score > self.threshold)
 
 
 def nearest(z: Tensor, k: int) -> Tensor:

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.ensembles import Members
+from aisec_lab.defenses.ensembles import EnsembleMembers
 from aisec_lab.defenses.training import Standard
-from aisec_lab.models import Architecture, Course, Fit, Objective
+from aisec_lab.models import Architecture, Fit, Objective, TrainingRecipe
 
 
-class Voting(Members):
+class VotingModel(EnsembleMembers):
     """How many members vote for each class: a classifier whose logits are counts, without a gradient.
 
     A tie goes to the smaller class, as `argmax` has it, in a member's own logits too.
@@ -26,7 +26,7 @@ class Voting(Members):
 
 
 @dataclass(frozen=True)
-class PartitionAggregation:
+class DPA:
     """Models of disjoint parts of the training set, and their vote (Levine & Feizi, 2021, arXiv:2006.14768, section 3).
 
     A row's part is given by a hash of its input alone, so that another label leaves it where it is, and touches one
@@ -50,14 +50,14 @@ class PartitionAggregation:
 
     architecture: Architecture
     fit: Fit
-    objective: Objective | Course = Standard()
+    objective: Objective | TrainingRecipe = Standard()
     partitions: int = 50
 
     def __post_init__(self) -> None:
         if self.partitions < 1:
             raise ValueError(f"partitions must be positive, got {self.partitions}")
 
-    def __call__(self, dataset: Dataset, *, generator: torch.Generator) -> Voting:
+    def __call__(self, dataset: Dataset, *, generator: torch.Generator) -> VotingModel:
         first = int(torch.randint(2**31, (), generator=generator))
         members = []
         for number, rows in enumerate(parts(dataset, self.partitions)):
@@ -66,7 +66,7 @@ class PartitionAggregation:
             if len(rows):
                 self.fit(member, dataset.subset(rows), self.objective, generator=own)
             members.append(member)
-        return Voting(members)
+        return VotingModel(members)
 
 
 def parts(dataset: Dataset, k: int) -> list[Tensor]:

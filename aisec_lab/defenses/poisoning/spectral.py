@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.suspicion import Suspicion, deviations, learned
+from aisec_lab.defenses.poisoning.suspicion import SanitizerResult, deviations, learned
 
 OUTLIER = 3.5  # robust standard deviations (Iglewicz & Hoaglin, 1993, "How to detect and handle outliers", section 3.3)
 MARGIN = 1.5  # the paper takes out this many times the rows that it expects to be poisoned
@@ -33,7 +33,9 @@ class SpectralSignatures:
         if self.expected is not None and not 0 < self.expected <= 1:
             raise ValueError(f"expected is the share of a class that is poisoned, above 0, at most 1: {self.expected}")
 
-    def __call__(self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator) -> Suspicion:
+    def __call__(
+        self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator
+    ) -> SanitizerResult:
         seen = learned(dataset, model, "SpectralSignatures")
         score, flagged = torch.zeros(len(dataset), dtype=seen.dtype), torch.zeros(len(dataset), dtype=torch.bool)
         for c in dataset.y.unique():
@@ -45,7 +47,7 @@ class SpectralSignatures:
             else:
                 out = min(len(rows), round(MARGIN * self.expected * len(rows)))
                 flagged[rows[along.square().topk(out).indices]] = True
-        return Suspicion(score, flagged)
+        return SanitizerResult(score, flagged)
 
 
 def projection(seen: Tensor) -> Tensor:

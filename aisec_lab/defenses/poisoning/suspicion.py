@@ -14,7 +14,7 @@ NORMAL = 1.4826  # the standard deviation of a normal law over its median absolu
 
 
 @dataclass(frozen=True, eq=False)
-class Suspicion:
+class SanitizerResult:
     """The verdict on each row of a training set.
 
     Args:
@@ -54,7 +54,9 @@ class Sanitizer(Protocol):
     Unless a field says so, it is told neither how many rows are poisoned, nor the target, nor the trigger.
     """
 
-    def __call__(self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator) -> Suspicion:
+    def __call__(
+        self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator
+    ) -> SanitizerResult:
         """Look for poisoned rows.
 
         Args:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.defenses.poisoning.suspicion import Suspicion
+from aisec_lab.defenses.poisoning.suspicion import SanitizerResult
 
 ROUNDS = 1000  # the error falls at each, so that none comes twice; a handful is usual
 
 
 @dataclass(frozen=True)
-class Trim:
+class TRIM:
     """Alternate between learning from the rows kept and keeping those with the smallest residuals.
 
     Jagielski et al. (2018, arXiv:1804.00308, section 5, algorithm 2). As in the paper, the defender knows how many rows
@@ -43,14 +43,14 @@ class Trim:
         if not 0 < self.rate < 1 or self.restarts < 1:
             raise ValueError(f"rate must lie between 0 and 1, and restarts be positive: {self}")
 
-    def __call__(self, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Suspicion:
+    def __call__(self, x: Tensor, y: Tensor, *, generator: torch.Generator) -> SanitizerResult:
         trimmed = round(self.rate * len(x))
         if not 1 <= trimmed <= len(x) - 2:
             raise ValueError(f"a rate of {self.rate} trims {trimmed} of {len(x)} rows: at least one, and leave two")
         searches = [self._search(x, y, len(x) - trimmed, generator) for _ in range(self.restarts)]
         return min(searches, key=lambda found: float(found.score[~found.flagged].mean()))
 
-    def _search(self, x: Tensor, y: Tensor, size: int, generator: torch.Generator) -> Suspicion:
+    def _search(self, x: Tensor, y: Tensor, size: int, generator: torch.Generator) -> SanitizerResult:
         """From one random beginning to rows that no round changes."""
         kept = torch.randperm(len(x), generator=generator)[:size]
         for _ in range(ROUNDS):
@@ -62,4 +62,4 @@ class Trim:
             kept = closest
         flagged = torch.ones(len(x), dtype=torch.bool)
         flagged[kept] = False
-        return Suspicion(residual, flagged)
+        return SanitizerResult(residual, flagged)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.suspicion import Suspicion, learned
+from aisec_lab.defenses.poisoning.suspicion import SanitizerResult, learned
 
 STARTS = 10  # of the search for the best split of a class
 STEPS = 100  # of one such search, which ends long before
@@ -16,7 +16,7 @@ TINY = 1e-12  # keeps the gap of two points finite
 
 
 @dataclass(frozen=True)
-class Untangling:
+class SCAn:
     """Two groups in a class where one is expected (after Tang et al., 2021, arXiv:1908.00686, section 4: SCAn).
 
     A row's features are its group's mean plus a variation whose covariance all classes share. In the units of that
@@ -52,7 +52,9 @@ class Untangling:
         if not self.gap > 0:
             raise ValueError(f"gap must be positive, in standard deviations, got {self.gap}")
 
-    def __call__(self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator) -> Suspicion:
+    def __call__(
+        self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator
+    ) -> SanitizerResult:
         seen = learned(dataset, model, "Untangling")
         classes = [(dataset.y == c).nonzero().squeeze(1) for c in dataset.y.unique()]
         group = dataset.y
@@ -75,7 +77,7 @@ class Untangling:
         for rows in classes:
             if not small[rows].any():  # one group: no row of it is more suspicious than any other
                 score[rows] = score.min()
-        return Suspicion(score, flagged)
+        return SanitizerResult(score, flagged)
 
 
 def whiten(seen: Tensor, group: Tensor) -> Tensor:

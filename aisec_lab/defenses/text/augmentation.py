@@ -12,7 +12,7 @@ from aisec_lab.models.text import TextTraining
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class AdversarialAugmentation:
     """Train anew on the training texts and their adversarial versions (Jin et al., 2020, arXiv:1907.11932, sec. 5.3).
 
     The versions are made once, against the undefended model; a text that the attack does not break adds none. Called

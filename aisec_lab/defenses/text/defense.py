@@ -38,7 +38,7 @@ class UndefendedText:
         return model
 
 
-class Sanitised(nn.Module):
+class SanitizedTextModel(nn.Module):
     """A classifier of texts that first rewrites them, word by word.
 
     Args:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from aisec_lab.attacks.text.invisible import BACKSPACE, LRI, LRO, PDF, PDI, RLO
 
 
-class Run(NamedTuple):
+class BidiRun(NamedTuple):
     """Characters between a control that opens a direction and the one that closes it.
 
     Args:
@@ -21,13 +21,13 @@ class Run(NamedTuple):
 
 
 OPENING = {
-    "\N{LEFT-TO-RIGHT EMBEDDING}": Run(0),
-    "\N{RIGHT-TO-LEFT EMBEDDING}": Run(1),
-    LRO: Run(0, overrides=True),
-    RLO: Run(1, overrides=True),
-    LRI: Run(0, is_isolate=True),
-    "\N{FIRST STRONG ISOLATE}": Run(0, is_isolate=True),
-    "\N{RIGHT-TO-LEFT ISOLATE}": Run(1, is_isolate=True),
+    "\N{LEFT-TO-RIGHT EMBEDDING}": BidiRun(0),
+    "\N{RIGHT-TO-LEFT EMBEDDING}": BidiRun(1),
+    LRO: BidiRun(0, overrides=True),
+    RLO: BidiRun(1, overrides=True),
+    LRI: BidiRun(0, is_isolate=True),
+    "\N{FIRST STRONG ISOLATE}": BidiRun(0, is_isolate=True),
+    "\N{RIGHT-TO-LEFT ISOLATE}": BidiRun(1, is_isolate=True),
 }
 
 
@@ -63,7 +63,7 @@ def levels(word: str) -> list[tuple[str, int]]:
 
     Each end of an isolate is an empty string of the run around it, which parts what is on its two sides.
     """
-    runs, found = [Run()], []
+    runs, found = [BidiRun()], []
     for character in word:
         if opening := OPENING.get(character):
             level = runs[-1].level + 1

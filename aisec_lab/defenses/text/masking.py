@@ -40,7 +40,7 @@ def masked_copies(text: str, keep: float, copies: int, key: str) -> list[str]:
     return found
 
 
-class Masked(nn.Module):
+class MaskedModel(nn.Module):
     """The classifier g(x) = argmax_c P(f(x with all but k words masked) = c) by Monte Carlo, scores as in `Smoothed`.
 
     Args:
@@ -115,4 +115,4 @@ class RandomMasking:
         self, model: nn.Module, *, data: TextSplits, training: TextTraining, generator: torch.Generator
     ) -> nn.Module:
         base = training(data.train, MaskedWords(self.keep), generator=generator)
-        return Masked(base, self.keep, self.samples).eval()
+        return MaskedModel(base, self.keep, self.samples).eval()

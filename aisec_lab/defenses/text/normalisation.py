@@ -8,7 +8,7 @@ from torch import nn
 
 from aisec_lab.attacks.text.homoglyphs import LOOKALIKES
 from aisec_lab.data import TextSplits
-from aisec_lab.defenses.text.defense import Sanitised
+from aisec_lab.defenses.text.defense import SanitizedTextModel
 from aisec_lab.defenses.text.displayed import displayed
 from aisec_lab.models.text import TextTraining
 
@@ -42,4 +42,4 @@ class Normalisation:
     def __call__(
         self, model: nn.Module, *, data: TextSplits, training: TextTraining, generator: torch.Generator
     ) -> nn.Module:
-        return Sanitised(normalised, model).eval()
+        return SanitizedTextModel(normalised, model).eval()

@@ -8,7 +8,7 @@ from torch import nn
 
 from aisec_lab.attacks.text.edits import swapped
 from aisec_lab.data import TextSplits
-from aisec_lab.defenses.text.defense import Sanitised
+from aisec_lab.defenses.text.defense import SanitizedTextModel
 from aisec_lab.models.text import TextTraining
 from aisec_lab.models.words import Vocabulary, tokenise
 
@@ -66,4 +66,4 @@ class SpellChecking:
     def __call__(
         self, model: nn.Module, *, data: TextSplits, training: TextTraining, generator: torch.Generator
     ) -> nn.Module:
-        return Sanitised(SpellChecker(Vocabulary.of(data.train.texts)), model).eval()
+        return SanitizedTextModel(SpellChecker(Vocabulary.of(data.train.texts)), model).eval()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks import Ball, Untargeted
 from aisec_lab.attacks.evasion.goals import Goal
-from aisec_lab.evaluation.diagnostics.watched import Watched
+from aisec_lab.evaluation.diagnostics.watched import MarginRecorder
 from aisec_lab.evaluation.robustness import FRESH, BallAttack
 from aisec_lab.models import seeded
 
@@ -19,7 +19,7 @@ ALIKE = 1e-4  # logits that differ by less, relative to their own size, are the 
 TINY = 1e-12  # in place of a size of zero
 
 
-class Attempt(NamedTuple):
+class AttackRun(NamedTuple):
     """An attack, and the classifier that it sees."""
 
     attack: BallAttack
@@ -27,7 +27,7 @@ class Attempt(NamedTuple):
 
 
 @dataclass
-class Case:
+class Claim:
     """A claim that some rows stand.
 
     Args:
@@ -43,7 +43,7 @@ class Case:
     model: nn.Module
     x: Tensor
     y: Tensor
-    claim: Sequence[Attempt]
+    claim: Sequence[AttackRun]
     free: BallAttack
     surrogates: Sequence[nn.Module]
     goal: Goal
@@ -55,13 +55,13 @@ class Case:
         return self.claim[0].attack.ball
 
     @cached_property
-    def watched(self) -> tuple[list[tuple[Tensor, Watched]], Tensor]:
+    def watched(self) -> tuple[list[tuple[Tensor, MarginRecorder]], Tensor]:
         """The rows that each attack of the claim was given, with what it saw of them; and all that they broke, (N,)."""
-        watching: list[tuple[Tensor, Watched]] = []
+        watching: list[tuple[Tensor, MarginRecorder]] = []
 
-        def watch(attempt: Attempt, rows: Tensor) -> nn.Module:
+        def watch(attempt: AttackRun, rows: Tensor) -> nn.Module:
             goal = getattr(attempt.attack, "goal", Untargeted())
-            seen = Watched(attempt.seen, self.x[rows], self.y[rows], attempt.attack.ball, goal)
+            seen = MarginRecorder(attempt.seen, self.x[rows], self.y[rows], attempt.attack.ball, goal)
             watching.append((rows, seen))
             return seen
 
@@ -73,10 +73,10 @@ class Case:
         return self.watched[1]
 
     @cached_property
-    def broken_anyhow(self) -> Tensor:
+    def broken_by_any(self) -> Tensor:
         """Those, and rows that fall to the attack without gradients or to what the attacks do to a surrogate: (N,)."""
-        others = [Attempt(attack, surrogate) for surrogate in self.surrogates for attack, _ in self.claim]
-        return self.broken_by([Attempt(self.free, self.model), *others], after=self.broken)
+        others = [AttackRun(attack, surrogate) for surrogate in self.surrogates for attack, _ in self.claim]
+        return self.broken_by([AttackRun(self.free, self.model), *others], after=self.broken)
 
     def broken_with(
         self, *, stretch: int = 1, eps: float | None = None, seed: int | None = None, after: Tensor | None = None
@@ -93,16 +93,16 @@ class Case:
         for attack, seen in self.claim:
             steps: dict[str, Any] = {"steps": stretch * attack.steps} if hasattr(attack, "steps") else {}
             ball = attack.ball if eps is None else replace(attack.ball, eps=eps)
-            changed.append(Attempt(replace(attack, ball=ball, **steps), seen))  # type: ignore[type-var]
+            changed.append(AttackRun(replace(attack, ball=ball, **steps), seen))  # type: ignore[type-var]
         return self.broken_by(changed, seed=seed, after=after)
 
     def broken_by(
         self,
-        attempts: Sequence[Attempt],
+        attempts: Sequence[AttackRun],
         *,
         seed: int | None = None,
         after: Tensor | None = None,
-        watch: Callable[[Attempt, Tensor], nn.Module] = lambda attempt, rows: attempt.seen,
+        watch: Callable[[AttackRun, Tensor], nn.Module] = lambda attempt, rows: attempt.seen,
     ) -> Tensor:
         """Rows that any attempt breaks, each made on the rows that are left: (N,), bool.
 

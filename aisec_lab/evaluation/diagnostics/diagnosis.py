@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from aisec_lab.attacks import Adaptive, Undetected, Untargeted
+from aisec_lab.attacks import Adaptive, EvadeDetector, Untargeted
 from aisec_lab.attacks.evasion.goals import Goal
-from aisec_lab.evaluation.diagnostics.case import Attempt, Case
-from aisec_lab.evaluation.diagnostics.findings import Finding
+from aisec_lab.evaluation.diagnostics.case import AttackRun, Claim
+from aisec_lab.evaluation.diagnostics.findings import CheckResult
 from aisec_lab.evaluation.diagnostics.probes import PROBES, gradients, probabilities
 from aisec_lab.evaluation.diagnostics.surrogates import matched
 from aisec_lab.evaluation.robustness import BallAttack
@@ -19,7 +19,7 @@ from aisec_lab.evaluation.robustness import BallAttack
 class Diagnosis:
     """All findings on one robust accuracy."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
     n: int  # rows that were diagnosed
 
     @property
@@ -73,9 +73,9 @@ def diagnose(
     if len(balls) != 1:
         raise ValueError(f"a claim is over one ball, got {sorted(map(repr, balls))}: give every attack the same")
     claim = [_attempt(attack, surface or model) for attack in white]
-    rejecting = goal == Undetected()
+    rejecting = goal == EvadeDetector()
     others = [matched(other, model, x[:1], rejecting=rejecting) for other in surrogates]
-    case = Case(model, x, y, claim, free, others, goal, seed)
+    case = Claim(model, x, y, claim, free, others, goal, seed)
     right = ~replace(case, goal=Untargeted() if rejecting else goal).won(x, y)  # a clean row that is rejected is wrong
     if not right.any():
         raise ValueError(f"the model gets none of {len(x)} rows right: there is no robustness to diagnose")
@@ -86,8 +86,8 @@ def diagnose(
     return Diagnosis(tuple(probe(case) for probe in PROBES), len(case.x))
 
 
-def _attempt(attack: BallAttack, seen: nn.Module) -> Attempt:
+def _attempt(attack: BallAttack, seen: nn.Module) -> AttackRun:
     """The attack on what it sees; one that looks through a view is taken apart, so that its settings can be changed."""
     if isinstance(attack, Adaptive):
-        return Attempt(attack.attack(attack.ball), attack.view(seen))  # type: ignore[arg-type]
-    return Attempt(attack, seen)
+        return AttackRun(attack.attack(attack.ball), attack.view(seen))  # type: ignore[arg-type]
+    return AttackRun(attack, seen)

@@ -4,21 +4,21 @@ from collections.abc import Callable
 
 import torch
 
-from aisec_lab.attacks import APGD, Margin, TargetedDLR, TargetedMargin, Undetected, UndetectedMargin
+from aisec_lab.attacks import APGD, DetectorAwareMargin, EvadeDetector, Margin, TargetedDLR, TargetedMargin
 from aisec_lab.attacks.evasion.losses import Loss
-from aisec_lab.evaluation.diagnostics.case import ALIKE, Attempt, Case
-from aisec_lab.evaluation.diagnostics.findings import Finding, count, share
+from aisec_lab.evaluation.diagnostics.case import ALIKE, AttackRun, Claim
+from aisec_lab.evaluation.diagnostics.findings import CheckResult, count, share
 from aisec_lab.evaluation.robustness import BallAttack
 from aisec_lab.models import frozen, seeded
 
-Probe = Callable[[Case], Finding]
+Probe = Callable[[Claim], CheckResult]
 ZERO = 1e-12  # a gradient whose every entry is below this is none
 STEPS = 50  # of the attack that knows of a detector
 LAST = 0.2  # share of an attack's questions in which it should have settled
 WIDEST: dict[str, Callable[[int], float]] = {"Linf": lambda d: 1.0, "L2": lambda d: d**0.5, "L1": float, "L0": int}
 
 
-def gradients(case: Case) -> Finding:
+def gradients(case: Claim) -> CheckResult:
     """The share of rows on which no loss that the attacks climb has a gradient (Athalye et al., 2018, section 3)."""
     largest = torch.zeros(len(case.x), dtype=case.x.dtype, device=case.x.device)
     for loss, seen in {(_climbed(attempt.attack), attempt.seen) for attempt in case.claim}:
@@ -31,44 +31,44 @@ def gradients(case: Case) -> Finding:
     return share("gradients", (largest < ZERO).double().mean().item())
 
 
-def randomness(case: Case) -> Finding:
+def randomness(case: Claim) -> CheckResult:
     """How random the steadiest attacked classifier is, against the model itself; 0 for a model that is not random."""
     if not case.spread > ALIKE:
         return share("randomness", 0.0)
     return share("randomness", min(case.spread_of(seen) for seen in {seen for _, seen in case.claim}) / case.spread)
 
 
-def probabilities(case: Case) -> Finding:
+def probabilities(case: Claim) -> CheckResult:
     """Whether the answers are a softmax already."""
     logits = case.logits(case.claim[0].seen, case.seed)
     distribution = bool((logits >= 0).all() and torch.allclose(logits.sum(1), torch.ones_like(logits[:, 0]), atol=1e-3))
     return share("probabilities", float(distribution))
 
 
-def free_attack(case: Case) -> Finding:
+def black_box_beats_white_box(case: Claim) -> CheckResult:
     """Rows that only an attack without the model's gradients breaks: a search, or transfer from a surrogate."""
-    return count("free_attack", int((case.broken_anyhow & ~case.broken).sum()), len(case.x))
+    return count("free_attack", int((case.broken_by_any & ~case.broken).sum()), len(case.x))
 
 
-def unbounded(case: Case) -> Finding:
+def unbounded(case: Claim) -> CheckResult:
     """Rows that stand in a ball as wide as the box (Athalye et al., 2018, section 3.1)."""
     widest = WIDEST[case.ball.name](case.x[0].numel())
     return count("unbounded", int((~case.broken_with(eps=widest)).sum()), len(case.x))
 
 
-def budget(case: Case) -> Finding:
+def budget(case: Claim) -> CheckResult:
     """How many rows fewer fall at twice the budget."""
     wider = case.broken_with(eps=2 * case.ball.eps)
     return count("budget", max(int(case.broken.sum() - wider.sum()), 0), len(case.x))
 
 
-def steps(case: Case) -> Finding:
+def steps(case: Claim) -> CheckResult:
     """How the number of the fallen changes with twice the steps."""
     longer = case.broken_with(stretch=2)
     return count("steps", abs(int(longer.sum() - case.broken.sum())), len(case.x))
 
 
-def convergence(case: Case) -> Finding:
+def convergence(case: Claim) -> CheckResult:
     """What share of the fall came last (Pintor et al., 2022, arXiv:2106.09947, indicator of convergence)."""
     shares = [
         (falls[int((1 - LAST) * len(falls))] - falls[-1]) / (falls[0] - falls[-1])
@@ -79,7 +79,7 @@ def convergence(case: Case) -> Finding:
     return share("convergence", float(torch.tensor(shares).median()) if shares else 0.0)
 
 
-def lost_best(case: Case) -> Finding:
+def silent_success(case: Claim) -> CheckResult:
     """Rows that were won on the way and handed back unwon (Pintor et al., 2022, silent success)."""
     won = torch.zeros_like(case.broken)
     for rows, seen in case.watched[0]:
@@ -87,19 +87,19 @@ def lost_best(case: Case) -> Finding:
     return count("lost_best", int((won & ~case.broken).sum()), len(case.x))
 
 
-def restarts(case: Case) -> Finding:
+def restarts(case: Claim) -> CheckResult:
     """Rows that two more random starts break."""
     again = case.broken_with(seed=case.seed + 1, after=case.broken)
     more = case.broken_with(seed=case.seed + 2, after=again)
     return count("restarts", int((more & ~case.broken).sum()), len(case.x))
 
 
-def detector(case: Case) -> Finding:
+def detector(case: Claim) -> CheckResult:
     """Rows that fall once the attack tries not to be rejected (Carlini & Wagner, 2017, arXiv:1705.07263, section 3)."""
-    if case.goal != Undetected():
+    if case.goal != EvadeDetector():
         return count("detector", 0, len(case.x))
-    knowing = APGD(case.ball, steps=STEPS, loss=UndetectedMargin(), goal=Undetected())
-    fallen = case.broken_by([Attempt(knowing, case.claim[0].seen)], after=case.broken)
+    knowing = APGD(case.ball, steps=STEPS, loss=DetectorAwareMargin(), goal=EvadeDetector())
+    fallen = case.broken_by([AttackRun(knowing, case.claim[0].seen)], after=case.broken)
     return count("detector", int((fallen & ~case.broken).sum()), len(case.x))
 
 
@@ -110,6 +110,6 @@ def _climbed(attack: BallAttack) -> Loss:
 
 
 PROBES: tuple[Probe, ...] = (
-    gradients, randomness, probabilities, free_attack, unbounded, budget, steps, convergence, lost_best, restarts,
-    detector,
+    gradients, randomness, probabilities, black_box_beats_white_box, unbounded, budget, steps, convergence,
+    silent_success, restarts, detector,
 )  # fmt: skip

@@ -9,7 +9,7 @@ from aisec_lab.attacks.evasion.goals import Goal
 ORDER = {"Linf": torch.inf, "L2": 2.0, "L1": 1.0, "L0": 0.0}
 
 
-class Watched(nn.Module):
+class MarginRecorder(nn.Module):
     """A classifier that keeps the margins of all points an attack asks about, by the clean row they came from.
 
     A point belongs to the clean row that is nearest to it in the norm of the threat; the attack need not know, and

@@ -29,7 +29,7 @@ class Implementation(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
+class AuditResult:
     """What a hunt has found.
 
     Args:
@@ -46,7 +46,7 @@ class Verdict:
     low: NDArray[np.float64]
 
     @property
-    def accused(self) -> bool:
+    def rejected(self) -> bool:
         """Whether a lower bound passes its claim."""
         return self.margin > 0
 
@@ -62,7 +62,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Hunt:
+class MechanismAudit:
     """Is a mechanism as private as claimed? A test of all its steps together, at many epsilons.
 
     A mechanism that keeps to a claim has P(A) <= e^epsilon Q(A) + delta(epsilon) for any event A, with P its outputs
@@ -115,7 +115,7 @@ class Hunt:
         if not self.claimed.sigma > 0:
             raise ValueError(f"a mechanism without noise claims nothing that could be tested: {self.claimed}")
 
-    def __call__(self, implementation: Implementation, *, generator: torch.Generator) -> Verdict:
+    def __call__(self, implementation: Implementation, *, generator: torch.Generator) -> AuditResult:
         inside, outside = (self._sums(implementation, included, generator) for included in (True, False))
         epsilons = np.array(self.epsilons)
         counts = []  # (noises, directions, rates, G)
@@ -128,7 +128,7 @@ class Hunt:
         hits, false = np.moveaxis(np.array(counts), 2, 0)
         alpha = self.level / np.size(counts)
         low, high = binomial.lower_bound(hits, self.runs, alpha), binomial.upper_bound(false, self.runs, alpha)
-        return Verdict(
+        return AuditResult(
             epsilons=epsilons,
             claimed=np.array(profile(self.claimed, self.epsilons)),
             measured=(hits - np.exp(epsilons) * false) / self.runs,

@@ -81,7 +81,7 @@ class OneRunAudit:
         return OneRunBound(epsilon, correct, guesses, len(scores))
 
 
-def halved(
+def split_audit(
     scores: Tensor, included: Tensor, *, delta: float, confidence: float = 0.95, generator: torch.Generator
 ) -> OneRunBound:
     """The one-run audit of one half of the canaries, with the counts of guesses that did best on the other half.
@@ -156,7 +156,7 @@ def lower_bound(correct: int, guesses: int, canaries: int, delta: float, confide
     return low
 
 
-def audit_ceiling(canaries: int, delta: float = 0.0, confidence: float = 0.95) -> float:
+def max_certifiable_epsilon(canaries: int, delta: float = 0.0, confidence: float = 0.95) -> float:
     """The most that so many canaries can certify: the bound where every one of them is guessed right.
 
     Without delta it is log(p / (1 - p)) with p = (1 - confidence)^(1 / canaries).

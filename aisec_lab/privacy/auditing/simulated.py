@@ -9,7 +9,7 @@ from aisec_lab.privacy.accounting import SampledGaussian
 
 
 @dataclass(frozen=True)
-class Correct:
+class CorrectMechanism:
     """The noisy sums of a Poisson-sampled Gaussian mechanism: (runs, steps), in clipping norms."""
 
     claimed: SampledGaussian
@@ -31,21 +31,21 @@ class Correct:
         return torch.rand(runs, self.claimed.steps, generator=generator) < self.claimed.q
 
 
-class NoiseHalved(Correct):
+class HalfNoise(CorrectMechanism):
     """Half of the noise that is claimed."""
 
     def noise(self) -> float:
         return self.claimed.sigma / 2
 
 
-class ClippingForgotten(Correct):
+class NoClipping(CorrectMechanism):
     """The canary's gradient has five times the norm to which it should have been cut."""
 
     def length(self) -> float:
         return 5.0
 
 
-class Shuffled(Correct):
+class ShuffledMechanism(CorrectMechanism):
     """Each row is in one batch of each epoch of 1 / q steps, while Poisson sampling is claimed."""
 
     def batches(self, runs: int, generator: torch.Generator) -> Tensor:

@@ -8,13 +8,13 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from aisec_lab.data import Dataset
-from aisec_lab.models import Course, Fit
+from aisec_lab.models import Fit, TrainingRecipe
 
 STEEPEST = 0.5  # half of the least length of a canary's gradient before clipping, which is sqrt(1/2) at weights of zero
 
 
 @dataclass(frozen=True)
-class HuntedTraining:
+class TrainingMechanism:
     """Many runs of a private training on a linear model, seen step by step: an `Implementation`.
 
     All code that a study runs is run here: sampling, the rows' gradients, clipping, noise, division, the step. Row j is
@@ -35,7 +35,7 @@ class HuntedTraining:
         ValueError: another momentum or weight decay, a norm above 0.5, or one that is not positive.
     """
 
-    course: Course
+    course: TrainingRecipe
     fit: Fit
     rows: int
     norm: float

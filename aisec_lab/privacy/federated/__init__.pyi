@@ -1,25 +1,25 @@
 from .client_level import ClientLevel
 from .federation import Federated, Federation
 from .local import Local
-from .outcomes import Played, epsilon_by_round, gradient_seen, play
+from .outcomes import FederatedHistory, epsilon_by_round, gradient_seen, run_federation
 from .rules import FedAvg, Krum, Median, TrimmedMean
 from .secure import SecureAggregation
-from .split import Dirichlet, evenly
+from .split import Dirichlet, split_evenly
 
 __all__ = [
     "ClientLevel",
     "Dirichlet",
     "FedAvg",
     "Federated",
+    "FederatedHistory",
     "Federation",
     "Krum",
     "Local",
     "Median",
-    "Played",
     "SecureAggregation",
     "TrimmedMean",
     "epsilon_by_round",
-    "evenly",
     "gradient_seen",
-    "play",
+    "run_federation",
+    "split_evenly",
 ]

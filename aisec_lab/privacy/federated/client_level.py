@@ -58,7 +58,7 @@ class ClientLevel:
         noise = normals(total.shape, generator).to(total)
         return (total + self.noise_multiplier * self.max_update_norm * noise) / (self.q * clients)
 
-    def promise(self, clients: int, rounds: int, delta: float) -> dict[str, float]:
+    def guarantee(self, clients: int, rounds: int, delta: float) -> dict[str, float]:
         """What a client is promised, and what that costs the model.
 
         Args:

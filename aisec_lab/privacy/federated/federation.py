@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from tqdm import tqdm
 
-from aisec_lab.attacks.poisoning.federated import Malicious
+from aisec_lab.attacks.poisoning.federated import MaliciousClients
 from aisec_lab.data import Dataset
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.federated.client_level import ClientLevel
 from aisec_lab.privacy.federated.local import Local
-from aisec_lab.privacy.federated.rules import FedAvg, Rule, shares
+from aisec_lab.privacy.federated.rules import AggregationRule, FedAvg, shares
 from aisec_lab.privacy.federated.secure import SecureAggregation
 
 
@@ -71,7 +71,7 @@ class Federation:
 
     rounds: int = 15
     local: Local = Local()
-    rule: Rule = FedAvg()
+    rule: AggregationRule = FedAvg()
     secure: SecureAggregation | None = None
     client_level: ClientLevel | None = None
 
@@ -89,7 +89,7 @@ class Federation:
         model: nn.Module,
         clients: Sequence[Dataset],
         *,
-        malicious: Malicious | None = None,
+        malicious: MaliciousClients | None = None,
         generator: torch.Generator,
     ) -> Federated:
         if not clients:
@@ -98,7 +98,7 @@ class Federation:
         attacker = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
         wrong, attack = torch.zeros(len(clients), dtype=torch.bool), None
         if malicious is not None:
-            wrong, attack = malicious.among(len(clients)), malicious.updates
+            wrong, attack = malicious.select(len(clients)), malicious.updates
             clients = malicious.poisoned(clients, generator=attacker)
         sizes = torch.tensor([len(rows) for rows in clients])
         own = [self.local.mechanism(int(size), self.rounds) for size in sizes]

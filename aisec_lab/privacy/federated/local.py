@@ -12,11 +12,11 @@ from torch.nn.utils import parameters_to_vector
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import Fit, copied, in_training
-from aisec_lab.models.fit import Losses, Step, plain, shuffled
+from aisec_lab.models.fit import Losses, Step, plain_step, shuffled
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.dp_sgd import DPSGD
 from aisec_lab.privacy.made_up import nobodys
-from aisec_lab.privacy.mixing import refuse_mixing
+from aisec_lab.privacy.mixing import check_per_sample
 from aisec_lab.privacy.sampling import poisson
 
 
@@ -71,7 +71,7 @@ class Local:
         if self.privacy is not None:
             self.privacy.check_model(model, dataset, self.batch_size)
         else:
-            refuse_mixing(model, nobodys(dataset.x, 2), self.batch_size)
+            check_per_sample(model, nobodys(dataset.x, 2), self.batch_size)
 
     def update(self, model: nn.Module, dataset: Dataset, *, rounds: int, generator: torch.Generator) -> Tensor:
         """What a call returns, for a model that has been checked."""
@@ -110,7 +110,7 @@ class Local:
         self, model: nn.Module, mechanism: SampledGaussian, generator: torch.Generator
     ) -> AbstractContextManager[Step]:
         if self.privacy is None:
-            return nullcontext(plain)
+            return nullcontext(plain_step)
         return self.privacy.stepping(model, mechanism.sigma, self.batch_size, generator)
 
 

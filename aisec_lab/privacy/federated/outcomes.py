@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import vector_to_parameters
 
-from aisec_lab.attacks.poisoning.federated import Malicious
+from aisec_lab.attacks.poisoning.federated import MaliciousClients
 from aisec_lab.data import Dataset
 from aisec_lab.models import logits_of
 from aisec_lab.models.layers import Architecture
@@ -20,7 +20,7 @@ from aisec_lab.privacy.mechanisms import merged
 
 
 @dataclass(frozen=True, eq=False)
-class Played:
+class FederatedHistory:
     """A federation that has been played to its end.
 
     Args:
@@ -34,15 +34,15 @@ class Played:
     right: list[int]
 
 
-def play(
+def run_federation(
     federation: Federation,
     architecture: Architecture,
     clients: Sequence[Dataset],
     test: Dataset,
     *,
-    malicious: Malicious | None = None,
+    malicious: MaliciousClients | None = None,
     seed: int,
-) -> Played:
+) -> FederatedHistory:
     """Play a federation with a new model.
 
     Args:
@@ -56,7 +56,7 @@ def play(
     first = torch.Generator().manual_seed(seed)
     model = architecture(test.shape, len(test.classes), generator=first)
     federated = federation(model, clients, malicious=malicious, generator=torch.Generator().manual_seed(seed))
-    return Played(model, federated, right_by_round(model, federated, test))
+    return FederatedHistory(model, federated, right_by_round(model, federated, test))
 
 
 def right_by_round(model: nn.Module, federated: Federated, test: Dataset) -> list[int]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-class Rule(Protocol):
+class AggregationRule(Protocol):
     """A frozen dataclass of settings that is called."""
 
     additive: ClassVar[bool]  # whether a weighted sum is all that it needs to know

@@ -59,7 +59,7 @@ class Dirichlet:
         )
 
 
-def evenly(dataset: Dataset, clients: int, *, generator: torch.Generator) -> list[Dataset]:
+def split_evenly(dataset: Dataset, clients: int, *, generator: torch.Generator) -> list[Dataset]:
     """Rows shared out at random, client by client within one row of the same number.
 
     Raises:

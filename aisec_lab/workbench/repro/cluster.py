@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from aisec_lab.workbench.repro.connection import connect, disconnect, parse
 from aisec_lab.workbench.repro.executor import Ended, Task
 from aisec_lab.workbench.repro.local import ShellExecutor
-from aisec_lab.workbench.repro.members import LostError, Member, Members
+from aisec_lab.workbench.repro.members import ClusterMembers, LostError, Member
 from aisec_lab.workbench.repro.node import Order, Outcome, packages
 from aisec_lab.workbench.repro.parcel import Incoming, Parcel, add, bundles, pack, read, unpack
 from aisec_lab.workbench.repro.remote import default_remote, push
@@ -57,7 +57,7 @@ class ClusterExecutor:
         source = source_of(repo)
         connect(parse(address))
         try:
-            self.members = Members(source, packages(self.root))
+            self.members = ClusterMembers(source, packages(self.root))
         except BaseException:
             disconnect()
             raise

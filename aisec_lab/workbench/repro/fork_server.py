@@ -106,7 +106,7 @@ class Server:
         here = os.getpid()
         pid = os.fork()
         if pid == 0:
-            forks.die_with_parent(here)
+            forks.exit_with_parent(here)
             for fd, _ in self.running.values():
                 os.close(fd)
             self.selector.close()

@@ -23,7 +23,7 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
-def die_with_parent(parent: int) -> None:
+def exit_with_parent(parent: int) -> None:
     """Have Linux kill this process when its parent, the process `parent`, dies; at once where it has died already."""
     if prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
@@ -99,7 +99,7 @@ def fork_kernel() -> tuple[int, socket.socket]:
         there.close()
         return pid, here
     try:
-        die_with_parent(runner)
+        exit_with_parent(runner)
         here.close()
         with there.makefile() as lines:
             asked = lines.readline()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from aisec_lab.workbench.repro.agent import agent_class
 from aisec_lab.workbench.repro.node import Description
-from aisec_lab.workbench.repro.source import Source
+from aisec_lab.workbench.repro.source import ProjectSource
 
 SLOTS = "aisec_slots"  # Ray's resource of which a node that runs stages has as many as it runs at once
 JOIN = 60.0  # seconds that the first nodes have to begin
@@ -58,7 +58,7 @@ class Member(NamedTuple):
             raise LostError(f"node {self.name} is lost ({type(error).__name__})") from error
 
 
-class Members:
+class ClusterMembers:
     """Who takes part now, and how many tasks each of them runs; its methods may be called from several threads.
 
     Args:
@@ -69,7 +69,7 @@ class Members:
         ValueError: nobody can take part.
     """
 
-    def __init__(self, source: Source, packages: Mapping[str, str]) -> None:
+    def __init__(self, source: ProjectSource, packages: Mapping[str, str]) -> None:
         import ray
 
         self.source, self.packages = source, packages

@@ -15,7 +15,7 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-from aisec_lab.workbench.repro.forks import KERNEL, die_with_parent
+from aisec_lab.workbench.repro.forks import KERNEL, exit_with_parent
 
 LAUNCHER = "ipykernel_launcher"
 
@@ -81,7 +81,7 @@ class ForkedProvisioner(LocalProvisioner):
         """Start the kernel that a command line describes, and return how to connect to it."""
         global _waiting
         if _waiting is None or not self._forkable(cmd):
-            return await super().launch_kernel(cmd, **kwargs, preexec_fn=partial(die_with_parent, os.getpid()))
+            return await super().launch_kernel(cmd, **kwargs, preexec_fn=partial(exit_with_parent, os.getpid()))
         (pid, channel), _waiting = _waiting, None
         env = kwargs["env"] | {"JPY_PARENT_PID": str(os.getpid())}
         words = cmd[cmd.index(LAUNCHER) + 1 :]

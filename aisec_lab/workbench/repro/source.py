@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DVC_LOCK = "dvc.lock"  # no stage reads it, and it changes with each stage
 
 
-class Source(NamedTuple):
+class ProjectSource(NamedTuple):
     """An archive of the source.
 
     Args:
@@ -27,7 +27,7 @@ class Source(NamedTuple):
     archive: bytes
 
 
-def source_of(repo: "Repo") -> Source:
+def source_of(repo: "Repo") -> ProjectSource:
     """The files that git would see, committed or not, without outputs of stages.
 
     Args:
@@ -49,7 +49,7 @@ def source_of(repo: "Repo") -> Source:
     with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=3) as tar:
         for name in files:
             tar.add(root / name, name, filter=_plain)
-    return Source(hashlib.sha256(repr(files).encode()).hexdigest()[:16], packed.getvalue())
+    return ProjectSource(hashlib.sha256(repr(files).encode()).hexdigest()[:16], packed.getvalue())
 
 
 def _is_source(file: Path, outs: list[Path]) -> bool:

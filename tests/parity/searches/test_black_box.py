@@ -22,7 +22,7 @@ from aisec_lab.attacks import (
     SignOPT,
     SimBA,
     SpatialGrid,
-    turned,
+    rotate_translate,
 )
 
 with warnings.catch_warnings():
@@ -165,7 +165,7 @@ def test_turned_images_are_those_of_foolbox(pose, right):
     turn = math.radians(angle)
     cos, sin, pixels = math.cos(turn), math.sin(turn), (x.shape[2] - 1) / x.shape[2]
     right_, down = -pixels * (cos * across + sin * along), -pixels * (-sin * across + cos * along)
-    ours = turned(x, torch.tensor([[angle, right_, down]]).expand(len(x), -1))
+    ours = rotate_translate(x, torch.tensor([[angle, right_, down]]).expand(len(x), -1))
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 

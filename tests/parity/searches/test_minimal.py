@@ -59,7 +59,7 @@ def network(request, digits):
 def test_the_median_is_at_most_2_percent_above_the_best_of_foolbox(norm, network, sample, seed):
     """Over the best attack of each; rows that are wrong as they are count as 0, those never won as infinite."""
     x, y = sample
-    size = OURS[norm][0].ball.size
+    size = OURS[norm][0].ball.norm
     ours = [attack(network, x, y, generator=seed(0)).distance.median() for attack in OURS[norm]]
     with torch.no_grad():
         wrong = network(x).argmax(1) != y
@@ -92,7 +92,7 @@ def test_ead_is_as_near_as_foolboxs(elastic_net, network, sample, seed):
     attack = EAD(steps=STEPS, searches=4, step_size=0.02, beta=0.005, first_c=1.0, elastic_net=elastic_net)
 
     def size(delta):
-        return L1(0).size(delta) if not elastic_net else 0.005 * L1(0).size(delta) + L2(0).size(delta) ** 2
+        return L1(0).norm(delta) if not elastic_net else 0.005 * L1(0).norm(delta) + L2(0).norm(delta) ** 2
 
     their_x = their_attack.run(foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu"), x, y)
     best = median(their_x, network, x, y, size)
@@ -129,6 +129,6 @@ def test_brendel_bethge_is_as_near_as_foolboxs(norm, network, sample, seed, monk
     with np.errstate(all="ignore"):
         their_x = attack.run(foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu"), x, y, starting_points=start)
     ours = BrendelBethge(ball, steps, step_size)(network, x, y, generator=seed(0), start=start)
-    best = median(their_x, network, x, y, ball.size)
-    assert 0 < best < ball.size(start - x).median()
+    best = median(their_x, network, x, y, ball.norm)
+    assert 0 < best < ball.norm(start - x).median()
     assert ours.distance.median() <= 1.02 * best

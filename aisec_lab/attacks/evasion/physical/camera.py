@@ -7,15 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.physical.conditions import Conditions, check_square
+from aisec_lab.attacks.evasion.physical.conditions import TransformRanges, check_square
 
 
-class Photographed(nn.Module):
+class TransformedModel(nn.Module):
     """A classifier that sees each image turned, scaled, shifted, in another light, and with noise."""
 
     generator: torch.Generator | None = None  # `seeded` binds it
 
-    def __init__(self, model: nn.Module, conditions: Conditions) -> None:
+    def __init__(self, model: nn.Module, conditions: TransformRanges) -> None:
         super().__init__()
         self.model, self.conditions = model, conditions
         self.training = model.training
@@ -32,7 +32,7 @@ class Photographed(nn.Module):
 
 
 @dataclass(frozen=True)
-class Camera:
+class PhysicalTransform:
     """A view of a classifier through a camera: a randomised classifier, so that `EOT` and all attacks apply.
 
     Args of the call:
@@ -42,7 +42,7 @@ class Camera:
         A classifier, in the mode of `model`, that draws from the generator bound by `seeded`.
     """
 
-    conditions: Conditions
+    conditions: TransformRanges
 
     def __call__(self, model: nn.Module) -> nn.Module:
-        return Photographed(model, self.conditions)
+        return TransformedModel(model, self.conditions)

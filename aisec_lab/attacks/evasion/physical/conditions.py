@@ -13,7 +13,7 @@ ANGLE, SCALE, SHIFT, LIGHT, NOISE = range(5)  # counters of the noise
 
 
 @dataclass(frozen=True)
-class Conditions:
+class TransformRanges:
     """A distribution of views, uniform in each respect (Athalye et al., 2018, arXiv:1707.07397, section 2.1).
 
     Args:

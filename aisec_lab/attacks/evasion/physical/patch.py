@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.adaptive import View
-from aisec_lab.attacks.evasion.door import admit, check
-from aisec_lab.attacks.evasion.goals import Goal, Untargeted, aimed, refuse_goal_without_target
-from aisec_lab.attacks.evasion.gradient import objective
+from aisec_lab.attacks.evasion.door import check, prepare_inputs
+from aisec_lab.attacks.evasion.goals import Goal, Untargeted, check_untargeted, with_target
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.physical.conditions import Conditions, check_square
-from aisec_lab.attacks.evasion.projections import scaled
+from aisec_lab.attacks.evasion.objectives import signed_loss
+from aisec_lab.attacks.evasion.physical.conditions import TransformRanges, check_square
+from aisec_lab.attacks.evasion.projections import normalise_gradient
 from aisec_lab.attacks.evasion.universal import BETA
 from aisec_lab.data import Dataset
 from aisec_lab.models import seeded
@@ -45,14 +45,14 @@ class Patch:
     pixels: Tensor
     size: float
     centre: tuple[float, float] = (0.5, 0.5)
-    placement: Conditions = Conditions()
+    placement: TransformRanges = TransformRanges()
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        x = admit(model, x, y, generator)
+        x = prepare_inputs(model, x, y, generator)
         check_square(x, "Patch")
-        return self.over(x, RowNoise(x, generator))
+        return self.apply(x, RowNoise(x, generator))
 
-    def over(self, x: Tensor, noise: RowNoise) -> Tensor:
+    def apply(self, x: Tensor, noise: RowNoise) -> Tensor:
         """The print over images x, differentiable in its pixels; at its edge, which is soft, a mean of both."""
         grid = self.placement.grid(x, noise, centre=self.centre, size=self.size)
         prints = self.placement.lit(self.pixels.to(x).expand(len(x), -1, -1, -1), noise)
@@ -92,7 +92,7 @@ class AdversarialPatch:
 
     size: float
     centre: tuple[float, float] = (0.5, 0.5)
-    placement: Conditions = Conditions()
+    placement: TransformRanges = TransformRanges()
     camera: View | None = None
     epochs: int = 10
     batch_size: int = 64
@@ -102,7 +102,7 @@ class AdversarialPatch:
     target: int | None = None
 
     def __post_init__(self) -> None:
-        refuse_goal_without_target(self.goal)
+        check_untargeted(self.goal)
         if not 0 < self.size <= 1 or not all(0 <= place <= 1 for place in self.centre):
             raise ValueError(f"size and centre are shares of the image's side, in (0, 1] and [0, 1]: {self}")
         if self.epochs < 1 or self.batch_size < 1 or not self.step_size > 0:
@@ -111,7 +111,7 @@ class AdversarialPatch:
     def __call__(self, train: Dataset, *, model: nn.Module, generator: torch.Generator) -> Patch:
         check(model, train.x, train.y)
         check_square(train.x, "AdversarialPatch")
-        goal, y = aimed(self.goal, train.y, self.target)
+        goal, y = with_target(self.goal, train.y, self.target)
         side = max(1, round(self.size * train.shape[1]))
         pixels = torch.full((train.shape[0], side, side), 0.5)
         seen = model if self.camera is None else self.camera(model)
@@ -121,11 +121,11 @@ class AdversarialPatch:
             for _ in range(self.epochs):
                 for rows in torch.randperm(len(train), generator=generator).split(self.batch_size):
                     pixels.requires_grad_()
-                    z = self._patch(pixels).over(train.x[rows], RowNoise(train.x[rows], generator))
-                    losses = objective(self.loss, goal, y[rows])(seen(z)).clamp(max=BETA)
+                    z = self._patch(pixels).apply(train.x[rows], RowNoise(train.x[rows], generator))
+                    losses = signed_loss(self.loss, goal, y[rows])(seen(z)).clamp(max=BETA)
                     (grad,) = torch.autograd.grad(losses.mean(), pixels)
                     length = self.step_size * (1 - step / steps)
-                    pixels = (pixels.detach() + length * scaled(grad[None])[0]).clamp(0, 1)
+                    pixels = (pixels.detach() + length * normalise_gradient(grad[None])[0]).clamp(0, 1)
                     step += 1
         return self._patch(pixels)
 

@@ -33,7 +33,7 @@ class RotationTranslation:
         return self.angle, self.shift, self.shift
 
 
-def turned(x: Tensor, pose: Tensor) -> Tensor:
+def rotate_translate(x: Tensor, pose: Tensor) -> Tensor:
     """Images as they look once they are turned about their middle, and then shifted.
 
     Args:

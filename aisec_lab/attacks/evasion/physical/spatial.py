@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import prepare_inputs
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.physical.poses import RotationTranslation, check_images, turned
-from aisec_lab.attacks.evasion.search import TOGETHER, Lowest, ascent
+from aisec_lab.attacks.evasion.objectives import loss_and_gradient, signed_loss
+from aisec_lab.attacks.evasion.physical.poses import RotationTranslation, check_images, rotate_translate
+from aisec_lab.attacks.evasion.search import TOGETHER, LowestMargin
 from aisec_lab.models.asked import asked
 
 Proposals = Callable[[Tensor, int, int], Tensor]  # for rows (n,), of numbers first..first+k-1: poses (n, k, 3)
@@ -139,26 +139,26 @@ class SpatialPGD(Spatial):
         share = 2 * RowNoise(x, generator).uniform((3,), 0) - 1
         pose = torch.zeros_like(share)
         with asked(model):
-            found = Lowest(model, x, y, self.goal)
-            rows = found.unsolved
+            found = LowestMargin(model, x, y, self.goal)
+            rows = found.active_rows
             for _ in range(self.steps):
                 if not len(rows):
                     break
-                origin, ascended = x[rows], objective(self.loss, self.goal, y[rows])
-                logits, _, grad = ascent(
-                    lambda share, origin=origin: model(turned(origin, limits * share)),  # type: ignore[misc]
+                origin, ascended = x[rows], signed_loss(self.loss, self.goal, y[rows])
+                logits, _, grad = loss_and_gradient(
+                    lambda share, origin=origin: model(rotate_translate(origin, limits * share)),  # type: ignore[misc]
                     share[rows],
                     ascended,
                 )
                 here = share[rows]
                 share[rows] = (here + self.step_size * grad.sign()).clamp(-1, 1)
-                rows = _keep(found, pose, rows, limits * here, turned(origin, limits * here), logits)
+                rows = _keep(found, pose, rows, limits * here, rotate_translate(origin, limits * here), logits)
         return SpatialResult(found.x_adv, pose)
 
 
 def _admitted(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
     """Images, outside any graph, that pass the door of every attack."""
-    x = admit(model, x, y, generator)
+    x = prepare_inputs(model, x, y, generator)
     check_images(x)
     return x
 
@@ -166,12 +166,12 @@ def _admitted(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator
 def _worst(model: nn.Module, x: Tensor, y: Tensor, goal: Goal, propose: Proposals, number: int) -> SpatialResult:
     """The first pose of each row that wins, or else the one of the lowest margin, of as many as are proposed."""
     with asked(model), torch.no_grad():
-        found = Lowest(model, x, y, goal)
-        pose, rows, tried = x.new_zeros(len(x), 3), found.unsolved, 0
+        found = LowestMargin(model, x, y, goal)
+        pose, rows, tried = x.new_zeros(len(x), 3), found.active_rows, 0
         while tried < number and len(rows):
             k = min(max(1, TOGETHER // len(rows)), number - tried)  # poses a pass
             poses = propose(rows, tried, k)
-            z = turned(x[rows].repeat_interleave(k, 0), poses.flatten(0, 1))
+            z = rotate_translate(x[rows].repeat_interleave(k, 0), poses.flatten(0, 1))
             logits = model(z)
             margin = goal.margin(logits, y[rows].repeat_interleave(k)).view(-1, k)
             won = (margin < 0).long()
@@ -182,10 +182,10 @@ def _worst(model: nn.Module, x: Tensor, y: Tensor, goal: Goal, propose: Proposal
     return SpatialResult(found.x_adv, pose)
 
 
-def _keep(found: Lowest, pose: Tensor, rows: Tensor, new: Tensor, z: Tensor, logits: Tensor) -> Tensor:
+def _keep(found: LowestMargin, pose: Tensor, rows: Tensor, new: Tensor, z: Tensor, logits: Tensor) -> Tensor:
     """Note images z in poses `new` (n, 3), and the poses where margins are lower; the rows that are not yet won."""
     before = found.margin[rows]
-    still = found.see(rows, z, logits)
+    still = found.update(rows, z, logits)
     lower = found.margin[rows] < before
     pose[rows[lower]] = new[lower]
     return rows[still]
