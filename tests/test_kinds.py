@@ -139,13 +139,13 @@ USES = {
     "NeuralCleanse": Use(lambda model, rows: defenses.NeuralCleanse(rounds=1)(model, rows, generator=seed(1)).norms),
     "FinePruning": Use(repaired(defenses.FinePruning(fit=FIT)), inside=True),
     "IBAU": Use(repaired(defenses.IBAU(rounds=2)), inside=True),
-    "FineTuning": Use(repaired(defenses.FineTuningAttack(FIT)), inside=True),
+    "FineTuningAttack": Use(repaired(defenses.FineTuningAttack(FIT)), inside=True),
     "TriggerSet": Use(marked(defenses.TriggerSet(fit=FIT)), inside=True),
-    "WeightMark": Use(marked(defenses.Uchida(fit=FIT)), inside=True),
-    "ActivationMark": Use(marked(defenses.DeepSigns(fit=FIT)), inside=True),
+    "Uchida": Use(marked(defenses.Uchida(fit=FIT)), inside=True),
+    "DeepSigns": Use(marked(defenses.DeepSigns(fit=FIT)), inside=True),
     "a suspect of TriggerSet": Use(recognised(defenses.TriggerSet(fit=FIT))),
-    "a suspect of WeightMark": Use(recognised(defenses.Uchida(fit=FIT)), inside=True),
-    "a suspect of ActivationMark": Use(recognised(defenses.DeepSigns(fit=FIT)), inside=True),
+    "a suspect of Uchida": Use(recognised(defenses.Uchida(fit=FIT)), inside=True),
+    "a suspect of DeepSigns": Use(recognised(defenses.DeepSigns(fit=FIT)), inside=True),
     "certify": Use(
         lambda model, rows: (
             defenses.certify(model, rows.x[:3], sigma=0.1, n0=4, n=20, alpha=0.05, generator=seed(1)).radius
@@ -158,7 +158,7 @@ USES = {
 }
 
 
-NEVER_ASK = {"a suspect of WeightMark", "onnx"}  # they look at weights alone
+NEVER_ASK = {"a suspect of Uchida", "onnx"}  # they look at weights alone
 TAKE_NUMBERS = {"BitDepth", "ActivationClustering", "SpectralSignatures", "WeightOnly", "DynamicInt8", "StaticInt8"}
 
 

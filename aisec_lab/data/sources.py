@@ -63,7 +63,7 @@ def verify(file: File, place: Path) -> None:
 
 
 def download(file: File, cache: Path) -> Path:
-    """The file in the cache, fetched if it is not there; errors as for `obtain`."""
+    """The file in the cache, fetched if it is not there; errors as for `fetch`."""
     place = cache / file.path
     if place.exists():
         verify(file, place)

@@ -45,7 +45,7 @@ class DefensiveDistillation(TrainingRecipe):
     gradient of its cross-entropy vanishes in float32: it hides from attacks on that loss and resists none on the
     logits (Carlini & Wagner, 2017, arXiv:1608.04644, section VIII).
 
-    Args of `follow`: as for `Fit`; `model`, the student, begins with the weights that its teacher began with.
+    Args of `run`: as for `Fit`; `model`, the student, begins with the weights that its teacher began with.
 
     Returns:
         The records of both, the teacher's first; the student's passes are its own, without the teacher's answers.

@@ -98,7 +98,8 @@ class RejectOption:
         data: the splits.
 
     Returns:
-        `Rejecting`, a classifier with K + 1 columns, in the mode of `model`. Attack it with the goal `Undetected`.
+        `RejectingModel`, a classifier with K + 1 columns, in the mode of `model`. Attack it with the goal
+        `EvadeDetector`.
 
     Raises:
         ValueError: no data, or too few rows for the rate.

@@ -46,7 +46,7 @@ class AWP:
     its own length; the update is then made from where the weights were. The objective runs twice: it finds its
     adversarial inputs anew at the moved weights, where the paper keeps those found before.
 
-    Args of the call: as for `plain`.
+    Args of the call: as for `plain_step`.
 
     Returns:
         The losses (N,) at the moved weights, detached.
@@ -99,7 +99,7 @@ class FreeAdversarialTraining:
     which is carried on to the next replay and the next batch. For objectives that look at the inputs as they are, such
     as `Standard`: it is this step that perturbs them.
 
-    Args of the call: as for `plain`.
+    Args of the call: as for `plain_step`.
 
     Returns:
         The losses (N,) of the last replay, detached.

@@ -22,7 +22,7 @@ class WarmStart(TrainingRecipe):
         objective: what follows.
         epochs: of standard training; a one-cycle schedule of their own.
 
-    Args of `follow`: as for `Fit`.
+    Args of `run`: as for `Fit`.
 
     Returns:
         The records of both, those of standard training first.

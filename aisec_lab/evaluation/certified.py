@@ -64,7 +64,7 @@ def bracket(certified: pd.DataFrame, survivors: pd.DataFrame, *, alpha: float = 
 
     Args:
         certified: records of `certified_by_bounds` or `certified_by_smoothing`.
-        survivors: `knob`, `level`, `row`, `survives` of the same classifier in the same norm, as `survivors` gives
+        survivors: `knob`, `level`, `row`, `survives` of the same classifier in the same norm, as `worst_case` gives
             them; of a smoothed classifier, which is judged by `predict`, also `abstains`: where the votes do not
             decide, a row does not survive, and yet contradicts no certificate.
         alpha: how often a row may be certified and yet seem broken by chance alone, at any level: 0 for bounds; for

@@ -49,7 +49,7 @@ def transfer(
         attack: an evasion attack, which sees the copy alone.
         copy, victim: classifiers in evaluation mode; with the victim for its own copy, the attack has all it can know.
         dataset: rows and their true classes.
-        seed: as for `attacked`.
+        seed: as for `run_attack`.
         cell: the other columns of the table.
 
     Returns:

@@ -34,7 +34,8 @@ class Verify(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class OwnedModel:
-    """A model and its owner's claim: `Owned(marked.model, partial(mark.verify, marked=marked))`, or a fingerprint's.
+    """A model and its owner's claim: `OwnedModel(marked.model, partial(mark.verify, marked=marked))`, or a
+    fingerprint's.
 
     Args:
         model: what is stolen, a classifier in evaluation mode.

@@ -46,8 +46,8 @@ def run_attack(attack: Attack, model: nn.Module, dataset: Dataset, *, seed: int)
     x_adv, counted = _in_batches(attack, model, dataset, seed)
     if isinstance(x_adv, MinimumNormResult):
         raise ValueError(
-            f"{type(attack).__name__} looks for the smallest perturbation, and none of a given size: use `nearest` and "
-            "`curve_of_distances`, or Within(ball, attack)"
+            f"{type(attack).__name__} looks for the smallest perturbation, and none of a given size: use
+            `run_minimum_norm` and " "`curve_from_distances`, or Within(ball, attack)"
         )
     return x_adv.cpu(), counted
 
@@ -59,7 +59,7 @@ def run_minimum_norm(
 
     Args:
         attack: a minimum-norm attack, its ball of radius 0 for the whole security curve.
-        model, dataset, seed: as for `attacked`.
+        model, dataset, seed: as for `run_attack`.
 
     Returns:
         What was found, on the CPU, and the passes that it cost.
@@ -70,7 +70,7 @@ def run_minimum_norm(
     found, counted = _in_batches(attack, model, dataset, seed)
     if not isinstance(found, MinimumNormResult):
         raise ValueError(
-            f"{type(attack).__name__} looks for a perturbation of a given size, not for the smallest: use `attacked`"
+            f"{type(attack).__name__} looks for a perturbation of a given size, not for the smallest: use `run_attack`"
         )
     return MinimumNormResult(found.x_adv.cpu(), found.distance.cpu()), counted
 
@@ -90,7 +90,7 @@ def curve_from_distances(distance: Tensor, levels: Iterable[float], **cell: Any)
         ValueError: distances that are NaN or negative.
     """
     if not (distance >= 0).all():
-        raise ValueError(f"distances must be at least 0, got {distance.min().item()}: pass `Found.distance`")
+        raise ValueError(f"distances must be at least 0, got {distance.min().item()}, and not the attack's `distance`")
     return [
         rate("robust_accuracy", int((distance > level).sum()), len(distance), level=float(level), **cell)
         for level in levels
@@ -138,7 +138,7 @@ def predicted_classes(model: nn.Module, x: Tensor, classes: int) -> Tensor:
 
 
 def predict(model: nn.Module, x: Tensor) -> Tensor:
-    """The winning columns (N,) of a model's answers, the reject option's among them. Args: as for `classes_of`.
+    """The winning columns (N,) of a model's answers, the reject option's among them. Args: as for `predicted_classes`.
 
     Raises:
         ValueError: one logit, whose column wins every row, or NaN.
@@ -177,7 +177,7 @@ def security_curve(
         model: classifier in evaluation mode.
         dataset: rows and their true classes.
         levels: budgets eps beside the attack's own, in the units of its ball.
-        seed: as for `attacked`, the same at every level.
+        seed: as for `run_attack`, the same at every level.
 
     Returns:
         One record for each level, from the lowest up, and row: `knob` (the ball's name), `level`, `row`, `label`,
@@ -186,13 +186,13 @@ def security_curve(
         of the attack's own level.
 
     Raises:
-        ValueError: as for `attacked`; a model with other columns than the data set has classes; an attack without a
+        ValueError: as for `run_attack`; a model with other columns than the data set has classes; an attack without a
             ball.
     """
     if not isinstance(getattr(attack, "ball", None), Ball):
         raise ValueError(
             f"a security curve gives the ball of an attack each radius in turn, and {type(attack).__name__} has none: "
-            "make one for each level, and use `attacked`"
+            "make one for each level, and use `run_attack`"
         )
     clean = predicted_classes(model, dataset.x, len(dataset.classes))
     records, own = [], dataset.x

@@ -127,7 +127,7 @@ class Fit:
         dataset: training rows.
         objective: losses (N,) of a batch, or a course.
         generator: source of the order of rows and of all that the objective draws.
-        step: how losses become an update; `plain` unless privacy or a defense asks for another.
+        step: how losses become an update; `plain_step` unless privacy or a defense asks for another.
         batches: draws the batches of an epoch; `shuffled` unless privacy asks for another.
         probe: looks at the model after each epoch; where it finds the epoch spoiled, training ends with the weights
             from before that epoch; where its figures have a `stopped` that is not 0, with those after it. None by

@@ -42,7 +42,7 @@ class KernelRidge:
         y: their values (N,), floats.
 
     Returns:
-        A model from (N, D) to (N, 1), in evaluation mode, which an attack with the goal `Tolerance` takes.
+        A model from (N, D) to (N, 1), in evaluation mode, which an attack with the goal `RegressionTolerance` takes.
 
     Raises:
         ValueError: a width or a ridge that is not positive.

@@ -92,7 +92,7 @@ class ThroughScattering(TrainingRecipe):
         objective: an objective, or a course such as `DPSGD`. It is handed coefficients for inputs: one that perturbs
             pixels (adversarial training) belongs before the transform, without this.
 
-    Args of `follow`, returns, raises: as for `Fit`; ValueError where the model does not begin with `Scattering`.
+    Args of `run`, returns, raises: as for `Fit`; ValueError where the model does not begin with `Scattering`.
     """
 
     objective: Objective | TrainingRecipe

@@ -64,7 +64,7 @@ def fit_stack(
         included: which of them each member learns from (K, N), bool.
         fit: epochs, batch size and optimizer.
         generators: source of a member's order of rows, and of all that the step draws for it; one for each member.
-        step: sets the gradients of a batch; `plain_together` unless privacy asks for another.
+        step: sets the gradients of a batch; `plain_stack_step` unless privacy asks for another.
         batches: gives how many steps a member makes, and the rows of each, counted among the member's own.
 
     Returns:

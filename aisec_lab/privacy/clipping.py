@@ -125,7 +125,8 @@ class AdaptiveClipping(FlatClipping):
 
 @dataclass(frozen=True)
 class GhostClipping(FlatClipping):
-    """What `Flat` does, without the rows' gradients: their norms come from inputs and output gradients of the layers.
+    """What `FlatClipping` does, without the rows' gradients: their norms come from inputs and output gradients of the
+    layers.
 
     Bu et al. (2022, arXiv:2205.10683) and, for the one backward pass, Bu et al. (2023, arXiv:2210.00038). It takes
     linear layers, convolutions of images and sequences, GroupNorm, LayerNorm and embeddings, each run once.
@@ -139,7 +140,7 @@ class GhostClipping(FlatClipping):
 
 @dataclass(frozen=True)
 class RowByRowClipping(FlatClipping):
-    """What `Flat` does, with a pass forward and backward for each row, and autograd's own gradient.
+    """What `FlatClipping` does, with a pass forward and backward for each row, and autograd's own gradient.
 
     It takes every model that keeps rows apart: recurrent layers, attention, tied weights, layers of one's own. It costs
     as many passes as there are rows.

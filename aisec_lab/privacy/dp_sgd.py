@@ -54,8 +54,8 @@ class DPSGD(TrainingRecipe):
         epsilon: to be kept to with `delta`, by the least noise that does; infinity for clipping alone. Or
         noise_multiplier: the noise's standard deviation in units of the clipping norm; 0 for clipping alone.
         delta: of the promise; below 1 / rows.
-        clipping: `Flat`, `PerLayer`, `Adaptive`; or what gives the sums of `Flat` in another way: `Ghost`, in less time
-            and memory, and `RowByRow`, for any model.
+        clipping: `FlatClipping`, `PerLayerClipping`, `AdaptiveClipping`; or what gives the sums of `FlatClipping` in
+            another way: `GhostClipping`, in less time and memory, and `RowByRowClipping`, for any model.
         physical_batch: how many rows go through the model at a time, to hold memory; all by default.
         release: sampling and noise from the operating system instead of `generator`. Without it the model is a
             simulation: who knows the seed can subtract the noise.
@@ -65,7 +65,7 @@ class DPSGD(TrainingRecipe):
 
     An interrupted training leaves the model as the last whole epoch left it.
 
-    Args of `follow`, returns: as for `Fit`; `spent` says what the records' epochs come to.
+    Args of `run`, returns: as for `Fit`; `spent` says what the records' epochs come to.
 
     Raises:
         ValueError: both or neither of epsilon and noise_multiplier, or a setting out of its range; when called, fewer

@@ -25,9 +25,9 @@ def ghost_norms(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], P
         model: in training mode while it is used; it is not changed.
 
     Yields:
-        A function that takes one that computes losses (N,) of the model, and gives the rows' `Gradients`. It raises
-        ValueError where a weight is used twice, or by a function whose norms are not known, or where the first axis of
-        a layer's output is not the batch's.
+        A function that takes one that computes losses (N,) of the model, and gives the rows' `PerSampleGradients`. It
+        raises ValueError where a weight is used twice, or by a function whose norms are not known, or where the first
+        axis of a layer's output is not the batch's.
     """
     weights = trained(model)
 

@@ -53,7 +53,8 @@ def instantiated(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], 
         model: in training mode while it is used; on leaving, its hooks are off.
 
     Yields:
-        A function that takes one that computes losses (N,) of the model, and gives the rows' `Gradients`. It raises
+        A function that takes one that computes losses (N,) of the model, and gives the rows' `PerSampleGradients`. It
+        raises
         ValueError where these do not add up to the gradient of the sum: the rows would be cut by wrong norms.
     """
     from opacus.grad_sample import GradSampleModule  # two seconds: a training pays

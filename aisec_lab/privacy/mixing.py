@@ -63,7 +63,7 @@ def check_per_sample(model: nn.Module, x: Tensor, batch_size: int) -> None:
 
 
 def check_per_sample_objective(model: nn.Module, objective: Objective, x: Tensor, y: Tensor, batch_size: int) -> None:
-    """Refuse an objective by which a row's loss depends on other rows, as `refuse_mixing` does a model.
+    """Refuse an objective by which a row's loss depends on other rows, as `check_per_sample` does a model.
 
     Args:
         model: one that mixes no rows, in any mode; nothing of it is changed.
@@ -93,11 +93,11 @@ def check_per_sample_gradients(
     What some rows add to the sum must not change, up to rounding, when the others do.
 
     Args:
-        model, objective, x, y: as for `refuse_mixing_objective`.
+        model, objective, x, y: as for `check_per_sample_objective`.
         clipping: that takes the rows' gradients; where it takes one row at a time, none can mix, and one is tried.
 
     Raises:
-        BackwardMixingError: rows mix.
+        CrossSampleGradientError: rows mix.
         Exception: of any kind, where the clipping does not take the model.
     """
     probe = probed(model)

@@ -46,13 +46,14 @@ def fit_private_stack(
     """Train each member with `DPSGD` on rows of its own (Abadi et al., 2016, arXiv:1607.00133, algorithm 1).
 
     Args:
-        stack, dataset, generators: as for `fit_together`; sampling and noise are seeded, so that this is a simulation.
-        included: fair coins (K, N), bool, as `inclusion_coins` throws them.
-        private: epsilon or noise, delta, and the clipping norm; `Flat` or `Ghost`, which are the same here.
+        stack, dataset, generators: as for `fit_stack`; sampling and noise are seeded, so that this is a simulation.
+        included: fair coins (K, N), bool, as `inclusion_mask` throws them.
+        private: epsilon or noise, delta, and the clipping norm; `FlatClipping` or `GhostClipping`, which are the same
+            here.
         fit: epochs, expected batch size and optimizer.
 
     Returns:
-        As `fit_together`; these losses are not private.
+        As `fit_stack`; these losses are not private.
 
     Raises:
         ValueError: also another clipping, a release, or what `mechanism_of_a_member` refuses.
@@ -94,7 +95,7 @@ def private_stack_step(
     output, and its squared norm, the bias' included, (|a|^2 + 1) |b|^2 (Goodfellow, 2015, arXiv:1510.01799).
 
     Args:
-        stack, x, y, there: as for `plain_together`; a batch may be empty, and its gradient is noise.
+        stack, x, y, there: as for `plain_stack_step`; a batch may be empty, and its gradient is noise.
         norm: the largest L2 norm of a row's gradient.
         noise: standard deviation of the noise on the sum.
         expected: rows of a batch on average, by which the sum is divided.

@@ -62,7 +62,7 @@ class Trial:
         asked: what of it is looked at: of model, batch and generator, answers (N, *); `outputs`, or an objective.
 
     Raises:
-        RowsMeetError: by each question, where the answers say that rows meet.
+        CrossSampleError: by each question, where the answers say that rows meet.
         ValueError: something of a copy's state has changed in a pass.
     """
 
@@ -90,7 +90,8 @@ class Trial:
         self.of_the_past(rows, others)
 
     def of_changes(self, rows: Batch, others: Batch, seed: int) -> Tensor:
-        """Change rows to `others`, half of them at a time: for any two, one is changed once while the other is not.
+        """Change rows to `remaining_rows`, half of them at a time: for any two, one is changed once while the other is
+        not.
 
         Returns:
             What is answered for the rows.

@@ -18,7 +18,7 @@ Stop = Callable[[nn.Module], bool]
 class Tally:
     """Counts the rows whose gradient was not finite, keeps the weights of each epoch's end, asks whether to stop.
 
-    A `Probe`.
+    A `Callback`.
 
     Args:
         stop: asked after each epoch with the model in evaluation mode; none for no question.

@@ -178,7 +178,7 @@ def test_what_makes_no_sense_is_refused():
     model, (x, y) = network(), known()
     cases = [
         (lambda: BayesReconstruction(q=0), "q must lie in"),
-        (lambda: BayesReconstruction(sigma=0), "use InnerProducts"),
+        (lambda: BayesReconstruction(sigma=0), "use PriorAwareReconstruction"),
         (lambda: PriorAwareReconstruction(0), "max_grad_norm be positive"),
         (lambda: PriorAwareReconstruction()(model, [GradientObservation({}, x[0])], 2 * x, y), "inputs must lie in"),
         (lambda: PriorAwareReconstruction()(model, [], x, y), "at least one step"),

@@ -1,4 +1,4 @@
-"""Minimum-norm attacks: the exact distance on linear models, and what every `Found` promises."""
+"""Minimum-norm attacks: the exact distance on linear models, and what every `MinimumNormResult` promises."""
 
 import math
 from dataclasses import replace

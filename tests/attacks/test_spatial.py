@@ -150,7 +150,7 @@ def test_accuracy_is_judged_by_attacked_and_a_curve_over_radii_is_refused(cnn, s
     x_adv, passes = run_attack(ATTACKS[0], cnn, dataset, seed=0)
     assert x_adv.shape == dataset.x.shape
     assert passes.backward_passes == 0
-    with pytest.raises(ValueError, match="SpatialGrid has none: .* use `attacked`"):
+    with pytest.raises(ValueError, match="SpatialGrid has none: .* use `run_attack`"):
         security_curve(ATTACKS[0], cnn, dataset, [], seed=0)
 
 

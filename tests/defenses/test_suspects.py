@@ -193,7 +193,7 @@ OUTPUTS = {
     "TopK": TopK(),
     "Rounded": RoundedProbabilities(),
     "AdaptiveMisinformation": AdaptiveMisinformation(NETWORK, SHORT),
-    "PredictionPoisoning": MAD(NETWORK),
+    "MAD": MAD(NETWORK),
 }
 
 

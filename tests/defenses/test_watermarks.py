@@ -327,7 +327,7 @@ def test_what_cannot_be_right_is_refused(innocent, splits):
         (lambda: embed(Uchida(layer=7)), r"layer 7 is none of the 3 linear and convolutional ones"),
         (lambda: embed(DeepSigns(classes=11)), r"has 10 classes, cannot mark 11"),
         (lambda: embed(DeepSigns(layer=0)), r"nothing that is trained lies before it: take another"),
-        (lambda: DAWN().verify(innocent[0], embed(DAWN())), r"no rows to show .* \(ServedMark.asked\)"),
+        (lambda: DAWN().verify(innocent[0], embed(DAWN())), r"no rows to show .* \(DAWN.asked\)"),
         (lambda: embed(DAWN(), two), r"has 2 classes: .* three at least"),
     ]
     two = Dataset(splits.train.x, splits.train.y % 2, ("even", "odd"), "parity")

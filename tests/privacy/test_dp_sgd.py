@@ -338,7 +338,7 @@ def test_models_that_cannot_be_private_are_refused_at_the_door(name, rows):
 
 
 def test_flat_takes_a_layer_that_runs_twice(rows):
-    """What `Ghost` refuses: the rows' gradients of both runs add up, and the weights move."""
+    """What `GhostClipping` refuses: the rows' gradients of both runs add up, and the weights move."""
     model, few = Twice(), rows.subset(torch.arange(100))
     before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
     Fit(epochs=1)(model, few, DPSGD(noise_multiplier=1, clipping=FlatClipping()), generator=seed(1))

@@ -275,7 +275,7 @@ def test_layers_without_a_known_norm_are_refused_by_name(name):
 
 
 def test_opacus_takes_a_layer_that_runs_twice():
-    """What ghost clipping refuses, and where it sends to: `Flat` finds the rows' own gradients."""
+    """What ghost clipping refuses, and where it sends to: `FlatClipping` finds the rows' own gradients."""
     model = Uses(lambda m, x: m.second(m.first(m.first(x)))).double().train()
     rows = one_by_one(model, images(5))
     with instantiated(model) as gradients:

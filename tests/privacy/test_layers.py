@@ -15,7 +15,7 @@ from aisec_lab.models.fit import Losses
 from aisec_lab.privacy import DPSGD, FlatClipping, GhostClipping, RowByRowClipping
 from aisec_lab.privacy.validation import find_error
 
-CLIPPINGS = {"Flat": FlatClipping, "Ghost": GhostClipping, "RowByRow": RowByRowClipping}
+CLIPPINGS = {"Flat": FlatClipping, "Ghost": GhostClipping, "RowByRowClipping": RowByRowClipping}
 PLACES, WIDTH = 5, 4
 
 
@@ -161,7 +161,7 @@ def test_each_layer_trains_by_a_clipping_that_is_named(name):
         moved = before - nn.utils.parameters_to_vector(weights).detach()
         rounding = 2e-2 if name == "mixed precision" else 1e-3  # passes in bfloat16 depend on the batch's size
         torch.testing.assert_close(moved, naive(made(name), data, bound), atol=rounding, rtol=rounding)
-    assert "RowByRow" in taken
+    assert "RowByRowClipping" in taken
     said = refused(made(name), GhostClipping)
     assert (said is None) == ("Ghost" in taken)
     if said is not None:
@@ -172,7 +172,7 @@ def test_each_layer_trains_by_a_clipping_that_is_named(name):
 @pytest.mark.parametrize(("name", "instead"), [("LSTM", "DPLSTM for LSTM"), ("attention", "DPMultiheadAttention for")])
 def test_the_layer_that_opacus_has_instead_is_named(name, instead):
     assert re.search(
-        rf"use clipping RowByRow, or build .*{instead}.*\(opacus\.layers\)", refused(made(name), FlatClipping)
+        rf"use clipping RowByRowClipping, or build .*{instead}.*\(opacus\.layers\)", refused(made(name), FlatClipping)
     )
 
 

@@ -17,7 +17,7 @@ from aisec_lab.models.asked import asked
 
 @dataclass(frozen=True)
 class APGD:
-    """Auto-PGD on one loss: APGD-CE, and with the loss `DLR` APGD-DLR; in L1 the one of arXiv:2103.01208 (`climb`).
+    """Auto-PGD on one loss: APGD-CE, and with the loss `DLR` APGD-DLR; in L1 the one of arXiv:2103.01208 (`run_apgd`).
 
     Args of the call, raises: as for `PGD`.
 
@@ -61,7 +61,7 @@ class TargetedAPGD:
     """Auto-PGD towards the likeliest wrong classes, one after the other (section 5: APGD-T).
 
     Args of the call, returns, raises: as for `APGD`. Any wrong class wins, not only the one aimed at; each next
-    target is tried on the survivors alone, or where these are few, with others in one pass (`Best.towards`).
+    target is tried on the survivors alone, or where these are few, with others in one pass (`BestSoFar.per_target`).
     """
 
     ball: Ball

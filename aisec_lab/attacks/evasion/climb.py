@@ -24,7 +24,7 @@ def run_apgd(
     generator: torch.Generator,
     larger_first: bool = False,
 ) -> None:
-    """One run of Auto-PGD over the rows that are not yet won: in L1 by the rule of `SparseClimb`, else of `Climb`.
+    """One run of Auto-PGD over the rows that are not yet won: in L1 by the rule of `L1APGDState`, else of `APGDState`.
 
     Args:
         model: classifier, frozen.

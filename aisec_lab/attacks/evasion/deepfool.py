@@ -24,7 +24,7 @@ class DeepFool:
     Args of the call, raises: as for `FMN`.
 
     Returns:
-        `Found`: a row leaves at the first point that has won, which is near, but not the nearest.
+        `MinimumNormResult`: a row leaves at the first point that has won, which is near, but not the nearest.
     """
 
     ball: Ball = L2(0)

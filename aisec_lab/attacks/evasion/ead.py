@@ -79,7 +79,8 @@ class EAD:
 
 
 class Sparsest(MinimumNormTracker):
-    """As `Smallest` in L1, or, with a beta, the points of least elastic-net distance; `distance` is in L1 anyhow."""
+    """As `MinimumNormTracker` in L1, or, with a beta, the points of least elastic-net distance; `distance` is in L1
+    anyhow."""
 
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, goal: Goal, ball: Ball, beta: float | None) -> None:
         super().__init__(model, x, y, goal, ball)

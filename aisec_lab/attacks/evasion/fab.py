@@ -101,7 +101,8 @@ class TargetedFAB:
     """FAB towards the likeliest wrong classes, one after the other (FAB-T of Croce & Hein, 2020, arXiv:2003.01690).
 
     Args of the call, returns, raises: as for `FMN`. Any wrong class wins, not only the one aimed at; one pass
-    backward a step, whatever the number of classes, and where few rows are left, for several targets (`Best.towards`).
+    backward a step, whatever the number of classes, and where few rows are left, for several targets
+    (`BestSoFar.per_target`).
     """
 
     ball: Ball = Linf(0)

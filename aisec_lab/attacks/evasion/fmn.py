@@ -32,8 +32,8 @@ class FMN:
         start: points that have won (N, *input), one for each row, to begin at in place of the rows themselves.
 
     Returns:
-        `Found`: the nearest point seen for each row, inside the box, confirmed to win as it is returned. A row that is
-        won as it is comes back untouched at distance 0, one for which nothing was found at `inf`.
+        `MinimumNormResult`: the nearest point seen for each row, inside the box, confirmed to win as it is returned. A
+        row that is won as it is comes back untouched at distance 0, one for which nothing was found at `inf`.
 
     Raises:
         ValueError: pixels outside [0, 1], a class outside 0..K-1, a model in training mode, or a start that has not

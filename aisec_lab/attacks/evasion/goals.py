@@ -60,7 +60,7 @@ class Targeted:
 class EvadeDetector:
     """Any class but y, of a model whose last column says "rejected": to be rejected is no success.
 
-    Its loss is `UndetectedMargin`; the others would ascend into the reject option.
+    Its loss is `DetectorAwareMargin`; the others would ascend into the reject option.
     """
 
     sign: ClassVar[int] = 1
@@ -74,7 +74,7 @@ class EvadeDetector:
 class RegressionTolerance:
     """An answer farther than `tolerance` from y: of a regression, whose outputs (N, 1) and y (N,) are numbers.
 
-    Its losses are `AbsoluteError`, and `Residual` in one direction.
+    Its losses are `AbsoluteError`, and `SignedError` in one direction.
 
     Raises:
         ValueError: a tolerance that is negative or no number.

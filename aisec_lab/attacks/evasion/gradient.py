@@ -49,8 +49,8 @@ class PGD:
     Args of the call:
         model: classifier in evaluation mode; inputs in [0, 1], shape (N, *input), to logits (N, K).
         x, y: clean inputs (N, *input) and their true classes (N,), int64; with the goal `Targeted`, the
-            targets; with the loss `KullbackLeibler`, probabilities (N, K); with the goal `Tolerance`, the true
-            values (N,), floats, of a model that answers (N, 1).
+            targets; with the loss `KullbackLeibler`, probabilities (N, K); with the goal `RegressionTolerance`, the
+            true values (N,), floats, of a model that answers (N, 1).
         generator: source of the random starts.
 
     Returns:

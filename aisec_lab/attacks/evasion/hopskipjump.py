@@ -35,8 +35,8 @@ class HopSkipJump:
             a class hardly ever starts from uniform noise, which is what it is given without them.
 
     Returns:
-        The nearest input that has won for each row, inside the box, and the way there (`Searched`). The model sees
-        no row more than `queries` times, the clean row included. Rows that are won as they are, and rows for
+        The nearest input that has won for each row, inside the box, and the way there (`DecisionAttackResult`). The
+        model sees no row more than `queries` times, the clean row included. Rows that are won as they are, and rows for
         which none of 100 starts has won, come back untouched.
 
     Raises:

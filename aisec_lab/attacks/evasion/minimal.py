@@ -35,10 +35,10 @@ class MinimumNormTracker(BestSoFar):
     """The nearest point of each row that has won so far, beginning with the rows that are won as they are.
 
     Args:
-        model, x, y, goal: as for `Best`.
+        model, x, y, goal: as for `BestSoFar`.
         ball: the norm, and the radius within which a row leaves the search.
 
-    Attributes: as for `Best`; the score is the distance.
+    Attributes: as for `BestSoFar`; the score is the distance.
         margin: of the rows themselves (N,).
     """
 

@@ -18,7 +18,7 @@ BATCH = 128  # points a pass: with many more, a pass leaves the processor's cach
 
 @dataclass(frozen=True, eq=False)
 class DecisionAttackResult(MinimumNormResult):
-    """As `Found`, with the way there.
+    """As `MinimumNormResult`, with the way there.
 
     Args:
         rows, queries, distances: one entry (E,) each for every time that a row came nearer: which row, after how
@@ -158,7 +158,7 @@ def first_adversarial(
 
     Args:
         found: asked once for each row and candidate.
-        candidate: see `candidates`.
+        candidate: see `starting_candidates`.
         tries: most candidates for a row.
 
     Returns:

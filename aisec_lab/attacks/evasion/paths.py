@@ -12,7 +12,7 @@ from aisec_lab.attacks.evasion.projections import per_row
 # The points (m, *input) of rows at positions (m,) among those in work, each at its place (m,) of its row's path
 Path = Callable[[Tensor, Tensor], Tensor]
 
-LEAPS = 10  # of `bracket`, which double
+LEAPS = 10  # of `find_bracket`, which double
 GAP = 0.01  # the first of them, a share of the guess, as in the code of Sign-OPT's authors
 
 

@@ -43,7 +43,7 @@ def project_with_box(x: Tensor, delta: Tensor, eps: Tensor, size: Callable[[Tens
         delta: perturbations, shape of `x`.
         eps: radii of the balls (N,).
         size: the ball's norm of each row.
-        onto: `onto_l2` or `onto_l1`, which solve for rows flattened and made positive, in float64.
+        onto: `project_l2` or `project_l1`, which solve for rows flattened and made positive, in float64.
 
     Returns:
         Perturbations, shape of `x`.

@@ -95,7 +95,7 @@ class BestSoFar(ABC):
 class LowestMargin(BestSoFar):
     """The point of lowest margin seen so far for each row.
 
-    Args, attributes: as for `Best`; the score is the margin.
+    Args, attributes: as for `BestSoFar`; the score is the margin.
     """
 
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> None:

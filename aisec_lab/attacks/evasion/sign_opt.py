@@ -40,9 +40,9 @@ class SignOPT:
             uniform noise.
 
     Returns:
-        The nearest input that has won for each row, inside the box, and the way there (`Searched`). The model sees
-        no row more than `queries` times, the clean row included. Rows that are won as they are, and rows for which
-        none of the first directions has won, come back untouched.
+        The nearest input that has won for each row, inside the box, and the way there (`DecisionAttackResult`). The
+        model sees no row more than `queries` times, the clean row included. Rows that are won as they are, and rows
+        for which none of the first directions has won, come back untouched.
 
     Raises:
         ValueError: another ball, and what `PGD` refuses.

@@ -45,7 +45,7 @@ def start_from(model: nn.Module, found: MinimumNormTracker, start: Tensor) -> No
     """Take note of starting points (N, *input) for the rows that are not won as they are.
 
     Raises:
-        ValueError: what `check_start` and `refuse_lost` refuse.
+        ValueError: what `check_start` and `check_adversarial` refuse.
     """
     check_start(found.x, start)
     rows = (found.distance > 0).nonzero().squeeze(1)

@@ -19,7 +19,7 @@ from aisec_lab.attacks.evasion.score import Square
 from aisec_lab.attacks.evasion.within import FixedEpsilon
 from aisec_lab.models.asked import asked
 
-CLEAN, STANDING = 0, -1  # in `Worst.stage`
+CLEAN, STANDING = 0, -1  # in `WorstCase.stage`
 RESTARTS_L1, TARGETS_L1 = 5, 5  # of APGD-CE and, at most, of APGD-T in L1, as in the authors' code
 
 
@@ -49,7 +49,7 @@ class AttackEnsemble(ABC):
     Args of the call, raises: as for `PGD`; the classes are the true ones.
 
     Returns:
-        Adversarial inputs, shape of `x`: `Worst.x_adv` after the last stage.
+        Adversarial inputs, shape of `x`: `WorstCase.x_adv` after the last stage.
     """
 
     @abstractmethod

@@ -29,7 +29,7 @@ class ActiveExtraction(SurrogateExtraction):
         strategy: chooses the rows.
         rounds: how often it does so.
 
-    Args of the call, returns, raises: as for `Copying`.
+    Args of the call, returns, raises: as for `SurrogateExtraction`.
     """
 
     strategy: Strategy = SmallestMargin()

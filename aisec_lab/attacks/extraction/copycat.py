@@ -21,7 +21,7 @@ class Copycat(SurrogateExtraction):
     was answered at all then fills an equal share of the training rows, its own repeated or left out at random. The
     paper trains on augmented images: give `augmentation`.
 
-    Args, args of the call, returns, raises: as for `Copying`.
+    Args, args of the call, returns, raises: as for `SurrogateExtraction`.
     """
 
     def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> QueryResult:

@@ -43,7 +43,7 @@ class SurrogateExtraction(ABC):
     Returns:
         The copy, in evaluation mode, and the rows that were asked: `budget` of them, not one more. Where the victim
         stops answering half-way, or a monitor withholds its answers, the copy is made of what was answered before;
-        `Stolen.error` says why, and so does a warning.
+        `ExtractionResult.error` says why, and so does a warning.
 
     Raises:
         ValueError: a budget that the pool or the oracle does not have, or a victim in training mode.

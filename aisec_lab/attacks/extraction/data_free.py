@@ -71,7 +71,7 @@ class DataFree:
 
     Returns:
         The copy, from `budget` queries less what is left of a last, incomplete round; where the victim fails on the
-        way, as it is then, with the error, as for `Copying`.
+        way, as it is then, with the error, as for `SurrogateExtraction`.
 
     Raises:
         ValueError: settings out of range, a budget below one round or beyond the oracle's, an oracle in training mode

@@ -42,7 +42,7 @@ class HyperplaneExtraction:
 
     Raises:
         ValueError: settings that are not positive, another number of classes, one class among all that was asked, or
-            crossings that lie on no hyperplane; and what `Copying` refuses of an oracle.
+            crossings that lie on no hyperplane; and what `SurrogateExtraction` refuses of an oracle.
         RuntimeError: the oracle's budget runs out on the way.
     """
 

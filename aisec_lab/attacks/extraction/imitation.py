@@ -58,7 +58,7 @@ def fit_surrogate(
     name: str,
     augmentation: InputAugmentation | None = None,
 ) -> None:
-    """Train a copy further on answers; in place, left in evaluation mode. Args: as for `imitated`."""
+    """Train a copy further on answers; in place, left in evaluation mode. Args: as for `train_surrogate`."""
     shape, classes = tuple(x.shape[1:]), answers.shape[1]
     rows = torch.cat([x.flatten(1).cpu(), answers.cpu().float()], dim=1)  # Fit's rows have one class: answers travel
     told = Dataset(rows, answers.cpu().argmax(1), tuple(map(str, range(classes))), name)

@@ -27,7 +27,7 @@ class JacobianAugmentation(SurrogateExtraction):
         seeds: rows of the pool to begin with.
         step: the paper's lambda, in units of the [0, 1] input; new inputs are clipped to the box.
 
-    Args of the call, returns, raises: as for `Copying`.
+    Args of the call, returns, raises: as for `SurrogateExtraction`.
     """
 
     seeds: int = 100

@@ -22,8 +22,8 @@ class Knockoff(SurrogateExtraction):
         policy: chooses the rows while it learns from the answers, the paper's adaptive strategy; none by default, its
             random one, in which every row is as likely as any other.
 
-    Args of the call, returns, raises: as for `Copying`. A policy also sees the classes of the pool, which are the
-    attacker's.
+    Args of the call, returns, raises: as for `SurrogateExtraction`. A policy also sees the classes of the pool, which
+    are the attacker's.
     """
 
     policy: BanditSampling | None = None

@@ -43,7 +43,7 @@ class LinearExtraction:
 
     Raises:
         ValueError: negative settings, an oracle that publishes labels only or probabilities of 0, or answers that are
-            not a linear model's; and what `Copying` refuses of an oracle.
+            not a linear model's; and what `SurrogateExtraction` refuses of an oracle.
     """
 
     checks: int = 8

@@ -65,10 +65,11 @@ def published_probabilities(oracle: nn.Module, x: Tensor) -> Tensor:
 
 
 def published_until_error(oracle: Oracle, x: Tensor, known: Tensor | None = None) -> Tensor:
-    """As `published`, of the first rows of x (N, *input): those that are answered before the victim fails, or all.
+    """As `published_probabilities`, of the first rows of x (N, *input): those that are answered before the victim
+    fails, or all.
 
     Args:
-        oracle, x: as for `published`.
+        oracle, x: as for `published_probabilities`.
         known: earlier answers (M, K), to which these are added; None before the first.
 
     Returns:

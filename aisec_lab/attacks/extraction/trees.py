@@ -70,11 +70,11 @@ class TreeExtraction:
     Returns:
         The copy, a `Tree`. Where no two leaves publish the same, and with a tolerance of 0, it publishes what the
         victim does on every float32 input in [0, 1]. Where the victim fails on the way, the tree so far, with the
-        error, as for `Copying`.
+        error, as for `SurrogateExtraction`.
 
     Raises:
-        ValueError: negative settings, a victim that is no tree or has more leaves, and what `Copying` refuses of an
-            oracle.
+        ValueError: negative settings, a victim that is no tree or has more leaves, and what `SurrogateExtraction`
+            refuses of an oracle.
         RuntimeError: the oracle's budget runs out on the way.
     """
 

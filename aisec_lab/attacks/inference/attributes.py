@@ -89,7 +89,7 @@ class Fredrikson:
         sensitive: the attribute.
         prior: of the candidates (V,), as a statistic says; or of each row (N, V), as `Imputer.posterior` does. By that
             the attack can be held against imputation that knows as much.
-        confusion: P(answer | class) (K, K), as published with a model's accuracy; `confusion_of` measures one.
+        confusion: P(answer | class) (K, K), as published with a model's accuracy; `confusion_matrix` measures one.
 
     Returns:
         Guesses (N,), int64, numbers of candidates.
@@ -119,7 +119,7 @@ class CSMIA:
     arXiv:2201.09370, section 4: with one candidate that makes the model right, that one; with several, the one with
     the highest confidence; with none, the one with which the model is least confident of its wrong answer.
 
-    Args of the call, returns, raises: as for `MostProbable`, without prior and confusion; a model that answers with
+    Args of the call, returns, raises: as for `Fredrikson`, without prior and confusion; a model that answers with
     probabilities or labels is refused too.
     """
 

@@ -96,13 +96,14 @@ class PriorAwareReconstruction:
 class BayesReconstruction:
     """The most probable candidate, which no attack beats: Bayes' rule for the noise and the coins of the training.
 
-    With every row in every batch and gradients of one length it orders candidates as `InnerProducts`; with sampling it
-    does not take a step that shows nothing for one that speaks against a candidate.
+    With every row in every batch and gradients of one length it orders candidates as `PriorAwareReconstruction`; with
+    sampling it does not take a step that shows nothing for one that speaks against a candidate.
 
     Args:
         q, sigma, max_grad_norm: of the training.
 
-    Args of the call, returns: as for `InnerProducts`; scores are logarithms of likelihood ratios to there being no row.
+    Args of the call, returns: as for `PriorAwareReconstruction`; scores are logarithms of likelihood ratios to there
+    being no row.
     """
 
     q: float = 1.0
@@ -112,7 +113,7 @@ class BayesReconstruction:
     def __post_init__(self) -> None:
         _check_settings(self.q, self.sigma, self.max_grad_norm)
         if not self.sigma > 0:
-            raise ValueError("without noise there is no likelihood: use InnerProducts, or sigma > 0")
+            raise ValueError("without noise there is no likelihood: use PriorAwareReconstruction, or sigma > 0")
 
     def __call__(self, model: nn.Module, looks: Sequence[GradientObservation], x: Tensor, y: Tensor) -> Tensor:
         products, squares = _products(model, looks, x, y, self.max_grad_norm)

@@ -14,7 +14,7 @@ TINY = 1e-12  # keeps a variance of zero from dividing by zero
 class LiRA(ShadowAttack):
     """How much likelier a record's signal is among models trained on it (Carlini et al., 2022, algorithm 1).
 
-    arXiv:2112.03570. The signal is `ScaledLogit`. Shadow models are trained on a record and without it (online).
+    arXiv:2112.03570. The signal is `ScaledLogitSignal`. Shadow models are trained on a record and without it (online).
 
     Args:
         pooled: up to so many shadow models, all records share a variance on each side (section VI-B); with more, each
@@ -34,8 +34,8 @@ class LiRA(ShadowAttack):
 class OfflineLiRA(ShadowAttack):
     """How far a record's signal lies above those of models without it (Carlini et al., 2022, eq. 4).
 
-    arXiv:2112.03570. The signal is `ScaledLogit`. No shadow model need be trained on the records under attack, and
-    those that are do not count.
+    arXiv:2112.03570. The signal is `ScaledLogitSignal`. No shadow model need be trained on the records under attack,
+    and those that are do not count.
 
     Args:
         pooled: as for `LiRA`.

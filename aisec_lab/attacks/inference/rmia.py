@@ -39,8 +39,8 @@ class RMIA(PairwiseRatios):
     """How many other records a record's likelihood ratio beats (Zarifzadeh et al., 2024, equations 2 and 3).
 
     arXiv:2312.03262. The score is the share of records z with [p(x|target) / p(x)] / [p(z|target) / p(z)] >= gamma,
-    where p(x) is the mean over shadow models with x and without. The signal is `Loss`. The population z are the records
-    under attack themselves, members among them, which does not change the order of a target's scores.
+    where p(x) is the mean over shadow models with x and without. The signal is `LossSignal`. The population z are the
+    records under attack themselves, members among them, which does not change the order of a target's scores.
 
     Args:
         gamma: how clearly z must be beaten, at least 1. It only matters where several targets share a threshold.

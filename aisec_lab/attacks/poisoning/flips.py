@@ -97,7 +97,7 @@ class InfluenceLabelFlips:
     ) -> Poisoned:
         if not isinstance(surrogate, nn.Sequential) or not isinstance(surrogate[-1], nn.Linear) or targets is None:
             raise ValueError(
-                "WorstFlips needs a surrogate that ends in nn.Linear, and targets whose loss shall rise: "
+                "InfluenceLabelFlips needs a surrogate that ends in nn.Linear, and targets whose loss shall rise: "
                 f"got {type(surrogate).__name__} and {'no targets' if targets is None else targets.name}"
             )
         check_class_labels(dataset)

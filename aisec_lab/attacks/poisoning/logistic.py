@@ -20,7 +20,7 @@ class GradientPoisoning:
 
     The gradient ascent of Biggio et al. (2012, arXiv:1206.6389, algorithm 1) and Munoz-Gonzalez et al. (2017,
     arXiv:1708.08689, eq. 3-5) for a learner whose optimum Newton's method finds: the loss on the targets has the
-    gradient -g' H^-1 (d/dx grad l(x, y)) / n in a poisoned row x, with g and H as in `WorstFlips`.
+    gradient -g' H^-1 (d/dx grad l(x, y)) / n in a poisoned row x, with g and H as in `InfluenceLabelFlips`.
 
     Args:
         ball: what a row may be changed by; with eps 1 in `Linf` it may be any row of the box.
@@ -54,7 +54,7 @@ class GradientPoisoning:
     ) -> Poisoned:
         if targets is None or targets.shape != dataset.shape:
             raise ValueError(
-                f"WorstRows needs targets whose loss shall rise, of shape {dataset.shape}, "
+                f"GradientPoisoning needs targets whose loss shall rise, of shape {dataset.shape}, "
                 f"got {'none' if targets is None else targets.shape}"
             )
         check_class_labels(dataset)

@@ -86,7 +86,7 @@ def count_of_rate(rate: float, n: int, allowed: int) -> int:
 
 
 def choose_rows(among: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """A mask (N,) over rows: a share of all N, drawn from those that `among` (N,) allows; raises as `wanted`."""
+    """A mask (N,) over rows: a share of all N, drawn from those that `among` (N,) allows; raises as `count_of_rate`."""
     allowed = among.nonzero().squeeze(1)
     rows = count_of_rate(rate, len(among), len(allowed))
     where = torch.zeros_like(among)

@@ -26,21 +26,21 @@ class HotFlip:
     best `tries` flips by the gradient, the one that is best in truth is kept. Without `allowed` any word of the model's
     vocabulary may come in: then the text need not mean the same, and the attack measures what k words can do.
 
-    Args of the call: as for `Greedy`; `model` holds one `TextClassifier`, whatever is wrapped around it. The gradient
-    is taken at the words that it sees, through whatever stands before it; `generator` is unused.
+    Args of the call: as for `GreedyWordReplacement`; `model` holds one `TextClassifier`, whatever is wrapped around
+    it. The gradient is taken at the words that it sees, through whatever stands before it; `generator` is unused.
 
     Returns:
         Texts of as many words, of which no more than `share` are others, but always one may be, each from the
         vocabulary, and from `allowed` where that is given.
 
     Raises:
-        ValueError: as for `Greedy`; no `TextClassifier` in the model, or several.
+        ValueError: as for `GreedyWordReplacement`; no `TextClassifier` in the model, or several.
     """
 
     share: float = 0.3  # of a text's words, and one word at least where it is not 0
     tries: int = 5
     allowed: Replacements | None = None
-    early_stop: bool = True  # as for `Greedy`
+    early_stop: bool = True  # as for `GreedyWordReplacement`
 
     def __post_init__(self) -> None:
         check_share(self.share)

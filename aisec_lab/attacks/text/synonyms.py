@@ -68,7 +68,7 @@ class Synonyms:
         train: the victim's training texts.
 
     Returns:
-        `Neighbours`, up to `most` for each word; function words have none.
+        `EmbeddingNeighbours`, up to `most` for each word; function words have none.
 
     Raises:
         ValueError: a setting out of its range; on `learn`, texts of which no two words can be told to be alike.

@@ -61,7 +61,7 @@ class NeuralCleanse:
         generator: source of the first masks and patterns, and of the batches.
 
     Returns:
-        `Inspection`.
+        `NeuralCleanseResult`.
 
     Raises:
         ValueError: rows that are no images or all of one class; fewer than three classes, among which no deviation can

@@ -26,7 +26,7 @@ def least(ball: Ball, x: Tensor, a: Tensor) -> Tensor:
     """The least value over ball and box of each function a . z, z = x + delta, for x and a (M, *input): shape (M,).
 
     For L2 by the dual: a = b + c gives -eps ||b||_2 over the ball plus the least of c over the box, a bound for
-    any b; the b that is taken is where the primal solution (`onto_l2`) says the best one is.
+    any b; the b that is taken is where the primal solution (`project_l2`) says the best one is.
     """
     interval = hull(ball, x)
     everywhere = interval.least(torch.arange(len(x), device=x.device), a)

@@ -62,7 +62,7 @@ class IBP(TrainingRecipe):
     """Train with `IntervalLoss`, radius and kappa moving linearly to their values over the first 60 % of the updates.
 
     At the full radius from the start intervals are so wide that training ends in a constant (section 3, "training
-    procedure"). Args of `follow`, returns: as for `Fit`; `model` is of the layers that `ibp_margin` knows.
+    procedure"). Args of `run`, returns: as for `Fit`; `model` is of the layers that `ibp_margin` knows.
     """
 
     ball: Ball

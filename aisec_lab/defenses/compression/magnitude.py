@@ -41,7 +41,7 @@ def prunable_layers(model: nn.Module) -> dict[nn.Parameter, list[tuple[nn.Module
 
 
 def sparsity(model: nn.Module) -> float:
-    """The share of zeros among the weights of `prunable`."""
+    """The share of zeros among the weights of `prunable_layers`."""
     weights = list(prunable_layers(model))
     return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
 
@@ -66,7 +66,7 @@ class MagnitudePruning:
 
     A weight is small beside the standard deviation of its layer's weights: all layers share one threshold in these
     units. Each round leaves the same share of what the one before left. Layers of all kinds are pruned, frozen ones
-    too, which are not trained afterwards; biases and norms stay (`prunable`).
+    too, which are not trained afterwards; biases and norms stay (`prunable_layers`).
 
     Args:
         sparsity: share of the weights that is zero in the end.

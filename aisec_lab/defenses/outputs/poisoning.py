@@ -123,7 +123,7 @@ class MAD:
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
         if data is None:
-            raise ValueError("PredictionPoisoning builds a surrogate for the shape of the data: give it data=splits")
+            raise ValueError("MAD builds a surrogate for the shape of the data: give it data=splits")
         classes, generator = len(data.train.classes), torch.Generator().manual_seed(self.seed)
         copy = self.surrogate(data.train.shape, classes, generator=generator).requires_grad_(False)
         change = MADModel(copy, self.eps, corners(classes, self.argmax), self.argmax)

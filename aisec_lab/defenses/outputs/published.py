@@ -23,7 +23,7 @@ class ModifiedOutput(nn.Module):
 
     Args:
         model: a classifier; its mode is that of the whole.
-        change: a module, called as `Change`.
+        change: a module, called as `OutputTransform`.
 
     Raises:
         ValueError: on a call, a model that answers with probabilities: they would be softmaxed twice.

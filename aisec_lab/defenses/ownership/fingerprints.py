@@ -88,7 +88,7 @@ class AgreementFingerprint:
     classes: int
 
     def __call__(self, suspect: nn.Module) -> float:
-        """As `Likeness`; only winning classes are asked for."""
+        """As `Similarity`; only winning classes are asked for."""
         with asked(suspect):
             return (logits_of(Suspect(suspect, self.classes), self.x).argmax(1) == self.y.cpu()).double().mean().item()
 

@@ -82,7 +82,8 @@ class DAWN:
         rate: share of queries that are answered wrongly.
         bits: of a row's code; more of them tell more rows apart, and a change has more of them to flip.
 
-    Args of `embed` and `verify`, returns: as for `Watermark`; nothing is trained, and the marked model is a `Served`.
+    Args of `embed` and `verify`, returns: as for `Watermark`; nothing is trained, and the marked model is a
+    `DAWNModel`.
         Before `verify`, `asked` says which rows a client asked.
 
     Raises:

@@ -77,7 +77,7 @@ def rows_of(marked: WatermarkedModel) -> Dataset:
     if marked.rows is None:
         raise ValueError(
             "this claim has no rows to show to a suspect: verify it with the watermark that embedded it, "
-            "a served one with the rows that a client asked (ServedMark.asked)"
+            "a served one with the rows that a client asked (DAWN.asked)"
         )
     return marked.rows
 

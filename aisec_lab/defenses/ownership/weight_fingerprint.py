@@ -59,7 +59,7 @@ class AlignedCosine:
     own: tuple[Tensor, ...]
 
     def __call__(self, suspect: nn.Module) -> float:
-        """As `Likeness`."""
+        """As `Similarity`."""
         theirs = weights(suspect)
         if [weight.shape for weight in theirs] != [weight.shape for weight in self.own]:
             return OTHER

@@ -41,7 +41,7 @@ class KNNSanitizer:
     ) -> SanitizerResult:
         if self.k >= len(dataset):
             raise ValueError(f"{self.k} neighbours need more rows than {len(dataset)}: lower k")
-        near = nearest(represented(dataset, model, self.learned, "NeighbourAgreement"), self.k)
+        near = nearest(represented(dataset, model, self.learned, "KNNSanitizer"), self.k)
         score = (dataset.y[near] != dataset.y[:, None]).double().mean(1)
         return SanitizerResult(score, score > self.threshold)
 

@@ -42,7 +42,7 @@ class DPA:
         generator: draws one number, from which the models' seeds come.
 
     Returns:
-        A `Voting` in evaluation mode. A part without rows has its untrained model.
+        A `VotingModel` in evaluation mode. A part without rows has its untrained model.
 
     Raises:
         ValueError: no partitions.
@@ -87,7 +87,7 @@ def certified_rows(votes: Tensor, touched: int = 1) -> Tensor:
     changed part takes two at most.
 
     Args:
-        votes: of a `Voting` (N, K), whole numbers, with at least two classes.
+        votes: of a `VotingModel` (N, K), whole numbers, with at least two classes.
         touched: how many parts a changed row touches at most: 1 where its label is flipped, or it is inserted or
             deleted; 2 where it is replaced by another row.
 

@@ -107,7 +107,7 @@ PAGES: Mapping[str, CheckInfo] = {
         "rows on which an attack that knows of the reject option wins, and this one did not",
         "Rejecting only counts if the attacker tries to be accepted. An attack that ignores the detector measures how "
         "well it knows one attack.",
-        "Attack with the goal and the loss that count a rejected input as a failure (`Undetected`).",
+        "Attack with the goal and the loss that count a rejected input as a failure (`EvadeDetector`).",
     ),
 }
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aisec_lab.binomial import tail
 
-FRACTIONS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # of the canaries, among which `halved` looks for the two counts
+FRACTIONS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # of the canaries: the two counts that `split_audit` tries
 HALVINGS = 50  # of the interval that holds the bound: far below what a bound is printed with
 
 
@@ -37,7 +37,7 @@ class OneRunAudit:
 
     Each of m canaries was put into the training set or left out of it by a fair coin of its own. The canaries with the
     highest scores are guessed to be in, those with the lowest to be out, and the audit keeps silent on the rest. The
-    counts of guesses have to be fixed before the coins are looked at, or by `halved`.
+    counts of guesses have to be fixed before the coins are looked at, or by `split_audit`.
 
     The bound is on add/remove privacy: a canary is there or it is not, and nothing takes its place.
 

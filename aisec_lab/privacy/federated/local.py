@@ -67,7 +67,7 @@ class Local:
         return self.update(model, dataset, rounds=rounds, generator=generator)
 
     def check_model(self, model: nn.Module, dataset: Dataset) -> None:
-        """Refuse a model that mixes rows or keeps them, as `refuse_mixing` does, or that `privacy` cannot train."""
+        """Refuse a model that mixes rows or keeps them, as `check_per_sample` does, or that `privacy` cannot train."""
         if self.privacy is not None:
             self.privacy.check_model(model, dataset, self.batch_size)
         else:

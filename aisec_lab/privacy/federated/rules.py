@@ -30,7 +30,7 @@ class AggregationRule(Protocol):
 
 @dataclass(frozen=True)
 class FedAvg:
-    """The mean, weighted by rows (McMahan et al., 2017, arXiv:1602.05629, algorithm 1: FedAvg); see `Rule`.
+    """The mean, weighted by rows (McMahan et al., 2017, arXiv:1602.05629, algorithm 1: FedAvg); see `AggregationRule`.
 
     A single client can move it anywhere.
     """
@@ -64,7 +64,8 @@ def shares(rows: Tensor, updates: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Krum:
-    """The updates nearest to their neighbours (Blanchard et al., 2017, arXiv:1703.02757, sections 4 and 5); `Rule`.
+    """The updates nearest to their neighbours (Blanchard et al., 2017, arXiv:1703.02757, sections 4 and 5);
+    `AggregationRule`.
 
     An update's score is the sum of its squared distances to the n - f - 2 others that are nearest. One update, or the
     plain mean of several (multi-Krum), is kept: rows do not count, an attacker may claim any number.
@@ -103,7 +104,7 @@ class Krum:
 
 @dataclass(frozen=True)
 class TrimmedMean:
-    """The mean of what is left, in each coordinate, without the largest and smallest values; `Rule`.
+    """The mean of what is left, in each coordinate, without the largest and smallest values; `AggregationRule`.
 
     Yin et al. (2018, arXiv:1803.01498, definition 2). It never leaves the range of the honest values, coordinate by
     coordinate, while no more attack than are trimmed.
@@ -133,7 +134,7 @@ class TrimmedMean:
 
 @dataclass(frozen=True)
 class Median:
-    """The median in each coordinate (Yin et al., 2018, arXiv:1803.01498, definition 1); `Rule`.
+    """The median in each coordinate (Yin et al., 2018, arXiv:1803.01498, definition 1); `AggregationRule`.
 
     Of an even number of clients the mean of the two in the middle.
     """
