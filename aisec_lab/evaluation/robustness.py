@@ -46,8 +46,8 @@ def run_attack(attack: Attack, model: nn.Module, dataset: Dataset, *, seed: int)
     x_adv, counted = _in_batches(attack, model, dataset, seed)
     if isinstance(x_adv, MinimumNormResult):
         raise ValueError(
-            f"{type(attack).__name__} looks for the smallest perturbation, and none of a given size: use
-            `run_minimum_norm` and " "`curve_from_distances`, or Within(ball, attack)"
+            f"{type(attack).__name__} looks for the smallest perturbation, and none of a given size: use "
+            "`run_minimum_norm` and `curve_from_distances`, or FixedEpsilon(ball, attack)"
         )
     return x_adv.cpu(), counted
 

@@ -253,7 +253,7 @@ def test_a_print_needs_the_class_that_it_is_for(make, plain, dataset):
 
 
 def test_a_curve_of_smallest_perturbations_is_another_function(plain, dataset):
-    with pytest.raises(ValueError, match=r"DeepFool looks for the smallest .* or Within\(ball, attack\)"):
+    with pytest.raises(ValueError, match=r"DeepFool looks for the smallest .* or FixedEpsilon\(ball, attack\)"):
         security_curve(DeepFool(), plain, dataset, [0.1], seed=0)
     with pytest.raises(ValueError, match="PGD looks for a perturbation of a given size, .*: use `run_attack`"):
         run_minimum_norm(PGD(Linf(0.1)), plain, dataset, seed=0)

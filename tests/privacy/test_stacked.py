@@ -132,7 +132,7 @@ def test_what_a_stack_cannot_do_is_refused(rows):
         DPSGD(noise_multiplier=1.0, clipping=PerLayerClipping()),
         DPSGD(noise_multiplier=1.0, clipping=GhostClipping(), release=True),
     ):
-        with pytest.raises(ValueError, match="Flat or Ghost clipping and not for release"):
+        with pytest.raises(ValueError, match="FlatClipping or GhostClipping and not for release"):
             fit_private_stack(stack, rows, included, private, fit=FIT, generators=seeds(0, 2))
     with pytest.raises(ValueError, match="needs at least batch_size = 60 rows, got 50"):
         mechanism_of_a_member(DPSGD(noise_multiplier=1.0), Fit(batch_size=60), 100)

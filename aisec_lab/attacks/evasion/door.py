@@ -30,7 +30,7 @@ def is_regression(goal: object, loss: object) -> bool:
         names = f"the goal {type(goal).__name__} and the loss {type(loss).__name__}"
         raise ValueError(
             f"{names}: one is about numbers, the other about classes; "
-            "with the goal Tolerance go the losses AbsoluteError and Residual"
+            "with the goal RegressionTolerance go the losses AbsoluteError and SignedError"
         )
     return real
 
@@ -94,7 +94,7 @@ def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: b
     what = "pixels" if x.ndim == 4 else "inputs"
     if x.dtype not in (torch.float32, torch.float64):
         mend = (
-            "use .float(), and Half for a search in low precision" if x.is_floating_point() else "divide bytes by 255"
+            "use .float(), and LowPrecision for a search in low precision" if x.is_floating_point() else "divide bytes by 255"
         )
         raise ValueError(f"{what} must be float32 or float64 numbers in [0, 1], got {x.dtype}: {mend}")
     if x.numel():

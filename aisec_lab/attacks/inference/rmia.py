@@ -19,7 +19,7 @@ class PairwiseRatios(ShadowAttack):
     def _values(self, signals: Tensor) -> Tensor:
         if (signals > 0).any():
             raise ValueError(
-                f"the signals must be logarithms of probabilities, got one of {signals.max():g}: use the signal Loss"
+                f"the signals must be logarithms of probabilities, got one of {signals.max():g}: use LossSignal"
             )
         return signals.exp().clamp(min=TINY)
 

@@ -98,7 +98,7 @@ class Synonyms:
         if not table:
             raise ValueError(
                 f"of {len(words)} words that occur {self.least} times in {len(train)} texts no two are alike in both "
-                "halves of the texts more than by chance: take more training texts, or a table (Neighbours)"
+                "halves of the texts more than by chance: take more training texts, or a table (EmbeddingNeighbours)"
             )
         return EmbeddingNeighbours(table)
 

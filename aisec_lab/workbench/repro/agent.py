@@ -12,7 +12,7 @@ def agent_class() -> type:
         """An agent, for which `members.PROJECT` names its copy of the project.
 
         Args:
-            archive, name: of the source, as `source.Source` has them.
+            archive, name: of the source, as `source.ProjectSource` has them.
             slots: stages that run at once.
             threads: OMP_NUM_THREADS on the coordinator's machine: with another number, sums have other bits.
         """
