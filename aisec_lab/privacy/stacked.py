@@ -59,7 +59,9 @@ def fit_private_stack(
         ValueError: also another clipping, a release, or what `mechanism_of_a_member` refuses.
     """
     if type(private.clipping) not in (FlatClipping, GhostClipping) or private.release:
-        raise ValueError(f"a stack is trained with FlatClipping or GhostClipping and not for release, got {private}: use Fit")
+        raise ValueError(
+            f"a stack is trained with FlatClipping or GhostClipping and not for release, got {private}: use Fit"
+        )
     if private.objective != Standard() or private.stop is not None:
         raise ValueError("a stack is trained with the objective Standard and to its end: use Fit for another")
     mechanism, norm = mechanism_of_a_member(private, fit, len(dataset)), private.clipping.max_grad_norm

@@ -94,7 +94,9 @@ def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: b
     what = "pixels" if x.ndim == 4 else "inputs"
     if x.dtype not in (torch.float32, torch.float64):
         mend = (
-            "use .float(), and LowPrecision for a search in low precision" if x.is_floating_point() else "divide bytes by 255"
+            "use .float(), and LowPrecision for a search in low precision"
+            if x.is_floating_point()
+            else "divide bytes by 255"
         )
         raise ValueError(f"{what} must be float32 or float64 numbers in [0, 1], got {x.dtype}: {mend}")
     if x.numel():

@@ -81,7 +81,9 @@ class TranslationPerturbation:
 
     def __call__(self, x: Tensor, *, generator: torch.Generator) -> Iterator[Tensor]:
         if x.ndim != 4:
-            raise ValueError(f"only images (N, C, H, W) can be moved, got {tuple(x.shape)}: use NoisePerturbation or FlipPerturbation")
+            raise ValueError(
+                f"only images (N, C, H, W) can be moved, got {tuple(x.shape)}: use NoisePerturbation or FlipPerturbation"
+            )
         height, width = x.shape[-2:]
         padded = nn.functional.pad(x, (self.reach,) * 4)
         for down in range(-self.reach, self.reach + 1):

@@ -90,7 +90,9 @@ def victim_of(model: nn.Module) -> TextClassifier:
     """The one `TextClassifier` in a model; ValueError where there is none, or several."""
     found = [module for module in model.modules() if isinstance(module, TextClassifier)]
     if len(found) != 1:
-        raise ValueError(f"HotFlip takes the gradients of one TextClassifier, the model has {len(found)}: use GreedyWordReplacement")
+        raise ValueError(
+            f"HotFlip takes the gradients of one TextClassifier, the model has {len(found)}: use GreedyWordReplacement"
+        )
     return found[0]
 
 
