@@ -11,8 +11,8 @@ from typing import Any
 import click
 import torch
 
-from aisec_lab.evaluation import clopper_pearson
-from aisec_lab.files import write_json
+from aisec_lab.core import clopper_pearson
+from aisec_lab.core.files import write_json
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.auditing.mechanism import MechanismAudit
 from aisec_lab.privacy.auditing.simulated import CorrectMechanism, HalfNoise, NoClipping, ShuffledMechanism

@@ -27,6 +27,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from aisec_lab.attacks import BPDA, PGD, Attack, AttackEnsemble, AutoAttack, Ball, Linf, LowPrecision
+from aisec_lab.core.files import write_json
 from aisec_lab.data import Dataset, Prepared, Splits, prepare, stratified_split
 from aisec_lab.defenses import (
     TRADES,
@@ -37,7 +38,6 @@ from aisec_lab.defenses import (
     Standard,
     WarmStart,
 )
-from aisec_lab.files import write_json
 from aisec_lab.models import CNN, MLP, Fit, Objective, TrainingRecipe
 from benchmarks.attacks import LIBRARIES, strength
 from tests.parity.peers import Peer, of_art, of_torchattacks

@@ -13,10 +13,10 @@ import pandas as pd
 import torch
 
 from aisec_lab.attacks import PGD, Backdoor, Blended, Checkerboard, CleanLabel, Linf, Poisoning, Sinusoid, Warp
+from aisec_lab.core.files import written_beside
 from aisec_lab.data import Dataset, Prepared, prepare
 from aisec_lab.defenses import Standard
 from aisec_lab.evaluation import predicted_classes, success_rate
-from aisec_lab.files import written_beside
 from aisec_lab.models import CNN, Fit
 from benchmarks.fifty_points import paired_difference
 

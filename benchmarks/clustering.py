@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from aisec_lab.attacks import Backdoor, Blended, Checkerboard, Warp
+from aisec_lab.core.files import written_beside
 from aisec_lab.data import Dataset, Prepared, prepare
 from aisec_lab.defenses import ActivationClustering, Standard
 from aisec_lab.defenses.poisoning.clustering import NoComponentsError
-from aisec_lab.files import written_beside
 from aisec_lab.models import CNN, MLP, Architecture, Fit, Normalised, StridedCNN
 
 SEEDS = (100, 101)

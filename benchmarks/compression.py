@@ -18,19 +18,20 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks import APGD, PGD, Linf
+from aisec_lab.core import clopper_pearson
+from aisec_lab.core.files import written_beside
 from aisec_lab.data import Prepared, Splits, prepare
 from aisec_lab.defenses import AdversarialTraining, Standard
 from aisec_lab.defenses.compression.compression import Compression, SequentialCompression
+from aisec_lab.defenses.compression.distillation import KnowledgeDistillation
+from aisec_lab.defenses.compression.hydra import HYDRA
 from aisec_lab.defenses.compression.magnitude import MagnitudePruning
 from aisec_lab.defenses.compression.quantisation import DynamicInt8, StaticInt8, WeightOnly
-from aisec_lab.defenses.compression.robust import HYDRA
 from aisec_lab.defenses.compression.structured import StructuredPruning
-from aisec_lab.defenses.compression.student import KnowledgeDistillation
-from aisec_lab.evaluation import clopper_pearson, predicted_classes, run_attack
+from aisec_lab.evaluation import predicted_classes, run_attack
 from aisec_lab.evaluation.compression import compression_dots
-from aisec_lab.files import written_beside
 from aisec_lab.models import CNN, Architecture, Fit, StridedCNN
-from aisec_lab.models.export import OnnxClassifier, onnx_bytes
+from aisec_lab.models.onnx.export import OnnxClassifier, onnx_bytes
 from benchmarks.fifty_points import paired_difference
 
 LEAST, MOST, POINTS = 0.70, 0.90, 0.01  # the claim: smaller by so much, for so much of clean accuracy

@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from scipy.stats import norm, ttest_ind
 
+from aisec_lab.core.files import write_json
 from aisec_lab.defenses.ownership.dataset_inference import outranks
 from aisec_lab.evaluation import over_seeds, rate, tidy, tpr_at_fpr
-from aisec_lab.files import write_json
 
 OUT = Path(__file__).with_suffix(".json")
 GAP, FPR = 1.5, 0.05

@@ -19,19 +19,19 @@ from aisec_lab.attacks import PGD, Linf, Oracle
 from aisec_lab.attacks.extraction.active import ActiveExtraction
 from aisec_lab.attacks.extraction.augmentation import RandomShift
 from aisec_lab.attacks.extraction.knockoff import Knockoff
-from aisec_lab.attacks.extraction.stolen import Extraction
+from aisec_lab.attacks.extraction.result import Extraction
 from aisec_lab.attacks.extraction.strategies import SmallestMargin
+from aisec_lab.core.files import written_beside
 from aisec_lab.data import Dataset, Prepared, Splits, prepare
 from aisec_lab.data.dataset import stratified_split
 from aisec_lab.defenses import Undefended
-from aisec_lab.defenses.augmented import Augmented
 from aisec_lab.defenses.outputs.coarse import LabelsOnly, RoundedProbabilities, TopK
+from aisec_lab.defenses.outputs.mad import MAD
 from aisec_lab.defenses.outputs.misinformation import AdaptiveMisinformation
 from aisec_lab.defenses.outputs.perturbed import OutputNoise, ReverseSigmoid, TemperatureScaling
-from aisec_lab.defenses.outputs.poisoning import MAD
+from aisec_lab.defenses.training.augmentation import Augmented
 from aisec_lab.evaluation.extraction import defense_prices, extraction_curves, fidelity, transfer
 from aisec_lab.evaluation.table import rate
-from aisec_lab.files import written_beside
 from aisec_lab.models import Fit, StridedCNN, load_checkpoint, logits_of, save_checkpoint
 
 OUT = Path(__file__).with_suffix(".csv")

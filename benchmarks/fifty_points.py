@@ -16,10 +16,11 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from aisec_lab.attacks import PGD, Ball, Linf, QuickAutoAttack
+from aisec_lab.core import clopper_pearson
+from aisec_lab.core.files import written_beside
 from aisec_lab.data import Prepared, Splits, prepare
 from aisec_lab.defenses import AdversarialTraining, Standard, WarmStart
-from aisec_lab.evaluation import clopper_pearson, predicted_classes, run_attack
-from aisec_lab.files import written_beside
+from aisec_lab.evaluation import predicted_classes, run_attack
 from aisec_lab.models import CNN, Fit, Objective, TrainingRecipe
 
 CLAIM, SEED = 0.5, 0

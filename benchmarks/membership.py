@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from aisec_lab.attacks.inference.coins import inclusion_mask
+from aisec_lab.attacks.inference.inclusion import inclusion_mask
 from aisec_lab.attacks.inference.label_only import FlipPerturbation, LabelOnly, Perturbation, TranslationPerturbation
 from aisec_lab.attacks.inference.lira import LiRA, OfflineLiRA
 from aisec_lab.attacks.inference.rmia import RMIA, OfflineRMIA
@@ -26,11 +26,11 @@ from aisec_lab.attacks.inference.signals import (
     ModifiedEntropySignal,
     ScaledLogitSignal,
 )
+from aisec_lab.core.files import written_beside
 from aisec_lab.data import Dataset, Prepared, prepare
 from aisec_lab.evaluation.membership import log_roc_curves, roc_points, tpr_at_fpr
-from aisec_lab.files import written_beside
 from aisec_lab.models import MLP, Fit
-from aisec_lab.models.stacked import ModelStack, fit_stack
+from aisec_lab.models.training.fit_stack import ModelStack, fit_stack
 
 MODELS, RECORDS, SEED = 64, 2000, 0
 FPRS = (0.001, 0.01)

@@ -27,21 +27,21 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from aisec_lab import binomial
-from aisec_lab.attacks.extraction.imitation import train_surrogate
-from aisec_lab.attacks.inference.coins import inclusion_mask
+from aisec_lab.attacks.extraction.surrogate_training import train_surrogate
+from aisec_lab.attacks.inference.inclusion import inclusion_mask
+from aisec_lab.core import binomial
+from aisec_lab.core.files import write_json, written_beside
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
-from aisec_lab.defenses.ownership.activations import DeepSigns, class_means
+from aisec_lab.defenses.ownership.dawn import DAWN, DAWNModel
+from aisec_lab.defenses.ownership.deepsigns import DeepSigns, class_means
 from aisec_lab.defenses.ownership.entangled import EntangledWatermark, tails
 from aisec_lab.defenses.ownership.entangling import Triggers
 from aisec_lab.defenses.ownership.key import Key
-from aisec_lab.defenses.ownership.served import DAWN, DAWNModel
 from aisec_lab.defenses.ownership.trigger_set import TriggerSet
+from aisec_lab.defenses.ownership.uchida import Uchida, mean_filter
 from aisec_lab.defenses.ownership.watermark import Watermark, WatermarkedModel, layer_of
-from aisec_lab.defenses.ownership.weights import Uchida, mean_filter
 from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
-from aisec_lab.files import write_json, written_beside
 from aisec_lab.models import CNN, Fit, fit_in_parallel, logits_of
 
 MODELS, KEYS, BLOCK, SEED = 50, 10_000, 500, 0

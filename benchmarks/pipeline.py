@@ -22,7 +22,7 @@ import click
 import nbformat
 import psutil
 
-from aisec_lab.files import write_json
+from aisec_lab.core.files import write_json
 from tests.clone import ROOT, Clone
 
 OUT = Path(__file__).with_suffix(".json")

@@ -13,9 +13,10 @@ import click
 import pandas as pd
 import torch
 
+from aisec_lab.core import clopper_pearson
+from aisec_lab.core.files import written_beside
 from aisec_lab.data import Dataset, Prepared, prepare, stratified_split
-from aisec_lab.evaluation import clopper_pearson, predicted_classes
-from aisec_lab.files import written_beside
+from aisec_lab.evaluation import predicted_classes
 from aisec_lab.models import Architecture, Fit
 from aisec_lab.models.scattering import Scattering, ScatteringLinear, scattered
 from aisec_lab.models.tempered import TemperedCNN

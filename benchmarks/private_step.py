@@ -27,7 +27,7 @@ from torch.optim import SGD
 
 from aisec_lab.defenses import Standard
 from aisec_lab.models import CNN, plain_step
-from aisec_lab.models.fit import Losses
+from aisec_lab.models.training.fit import Losses
 from aisec_lab.privacy.clipping import FlatClipping
 from aisec_lab.privacy.dp_sgd import DPSGD
 

@@ -24,9 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks import Linf, QuickAutoAttack, SequentialEnsemble
+from aisec_lab.core import clopper_pearson
+from aisec_lab.core.files import write_json
 from aisec_lab.data import Dataset, Prepared, prepare
-from aisec_lab.evaluation import clopper_pearson, predicted_classes, run_attack
-from aisec_lab.files import write_json
+from aisec_lab.evaluation import predicted_classes, run_attack
 from benchmarks.zoo import MODELS, load
 
 OUT = Path("benchmarks/published.json")

@@ -16,13 +16,13 @@ import click
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.inference.coins import inclusion_mask
+from aisec_lab.attacks.inference.inclusion import inclusion_mask
+from aisec_lab.core.files import write_json
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
-from aisec_lab.files import write_json
 from aisec_lab.models import CNN, MLP, Fit, logits_of
-from aisec_lab.models.parallel import fit_in_parallel
-from aisec_lab.models.stacked import ModelStack, fit_stack
+from aisec_lab.models.training.fit_stack import ModelStack, fit_stack
+from aisec_lab.models.training.parallel import fit_in_parallel
 
 OUT = Path(__file__).with_suffix(".json")
 REPEATS = 3

@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from aisec_lab.core import clopper_pearson
+from aisec_lab.core.files import written_beside
 from aisec_lab.data import Prepared, Splits, prepare
 from aisec_lab.defenses import ABSTAIN, GaussianNoise, certify, radius_cap
-from aisec_lab.evaluation import clopper_pearson
 from aisec_lab.evaluation.curves import draw
 from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
-from aisec_lab.files import written_beside
 from aisec_lab.models import Fit, StridedCNN
 
 DATA, SEED = "fashion_mnist", 0

@@ -22,7 +22,7 @@ from typing import Any
 from cryptography.hazmat.backends.openssl import backend
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from aisec_lab.binomial import upper_bound
+from aisec_lab.core.binomial import upper_bound
 from aisec_lab.trust.vault import open_sealed, seal
 from aisec_lab.trust.vault_format import CHUNK
 from aisec_lab.trust.vault_passphrase import Passphrase

@@ -19,8 +19,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
+from aisec_lab.core.files import write_json
 from aisec_lab.evaluation.diagnostics import PAGES, diagnose
-from aisec_lab.files import write_json
 from aisec_lab.models import logits_of
 from aisec_lab.models import seeded as bound
 from tests.evaluation.honest import HONEST

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.files import sha256_of
+from aisec_lab.core.files import sha256_of
 from aisec_lab.models import Normalised
 
 SHA256 = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dvc.repo import Repo
 
-from aisec_lab.files import sha256_of
+from aisec_lab.core.files import sha256_of
 
 
 def digests(root: Path) -> dict[str, str]:

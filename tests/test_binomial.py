@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from aisec_lab.binomial import fair_coin, lower_bound, tail, upper_bound
+from aisec_lab.core.binomial import fair_coin, lower_bound, tail, upper_bound
 
 
 @pytest.mark.parametrize("n", [1, 2, 17, 10_000])

@@ -1,24 +1,47 @@
 from .evasion.adaptive import BPDA, EOT, Adaptive
-from .evasion.apgd import APGD, TargetedAPGD
-from .evasion.balls import L0, L1, L2, Ball, Linf
-from .evasion.basis import DCT, Pixels
+from .evasion.attack import Attack
+from .evasion.auto_attack import (
+    AttackEnsemble,
+    AutoAttack,
+    QuickAutoAttack,
+    RandAutoAttack,
+    SequentialEnsemble,
+    WorstCase,
+)
 from .evasion.batches import InBatches
-from .evasion.boundary import Boundary
-from .evasion.brendel_bethge import BrendelBethge
-from .evasion.carlini_wagner import CarliniWagner
-from .evasion.ddn import DDN
-from .evasion.deepfool import DeepFool
-from .evasion.door import Attack
-from .evasion.ead import EAD
-from .evasion.fab import FAB, TargetedFAB
-from .evasion.fmn import FMN
-from .evasion.found import MinimumNormResult
-from .evasion.geoda import GeoDA
-from .evasion.goals import EvadeDetector, RegressionTolerance, Targeted, Untargeted, with_target
-from .evasion.gradient import FGSM, PGD
-from .evasion.half import LowPrecision
-from .evasion.hopskipjump import HopSkipJump
-from .evasion.losses import (
+from .evasion.black_box.basis import DCT, Pixels
+from .evasion.black_box.boundary import Boundary
+from .evasion.black_box.decision_search import DecisionAttackResult
+from .evasion.black_box.geoda import GeoDA
+from .evasion.black_box.hopskipjump import HopSkipJump
+from .evasion.black_box.nes import NES
+from .evasion.black_box.sign_opt import SignOPT
+from .evasion.black_box.simba import SimBA
+from .evasion.black_box.square import Square
+from .evasion.fixed_epsilon import FixedEpsilon
+from .evasion.geometry.balls import L0, L1, L2, Ball, Linf
+from .evasion.gradient.apgd import APGD, TargetedAPGD
+from .evasion.gradient.mifgsm import MIFGSM
+from .evasion.gradient.pgd import FGSM, PGD
+from .evasion.gradient.sponge import Sponge, activation_density
+from .evasion.gradient.universal import Universal, UniversalPerturbation
+from .evasion.low_precision import LowPrecision
+from .evasion.minimum_norm.brendel_bethge import BrendelBethge
+from .evasion.minimum_norm.carlini_wagner import CarliniWagner
+from .evasion.minimum_norm.ddn import DDN
+from .evasion.minimum_norm.deepfool import DeepFool
+from .evasion.minimum_norm.ead import EAD
+from .evasion.minimum_norm.fab import FAB, TargetedFAB
+from .evasion.minimum_norm.fmn import FMN
+from .evasion.minimum_norm.result import MinimumNormResult
+from .evasion.minimum_norm.tracker import MinimumNormAttack
+from .evasion.physical.camera import PhysicalTransform
+from .evasion.physical.conditions import TransformRanges
+from .evasion.physical.patch import AdversarialPatch, Patch
+from .evasion.physical.poses import RotationTranslation, rotate_translate
+from .evasion.physical.spatial import Spatial, SpatialGrid, SpatialPGD, SpatialResult, WorstOfK
+from .evasion.search.goals import EvadeDetector, RegressionTolerance, Targeted, Untargeted, with_target
+from .evasion.search.losses import (
     DLR,
     AbsoluteError,
     CrossEntropy,
@@ -29,44 +52,27 @@ from .evasion.losses import (
     TargetedDLR,
     TargetedMargin,
 )
-from .evasion.minimal import MinimumNormAttack
-from .evasion.nearest import DecisionAttackResult
-from .evasion.nes import NES
-from .evasion.noise import RowNoise
-from .evasion.physical.camera import PhysicalTransform
-from .evasion.physical.conditions import TransformRanges
-from .evasion.physical.patch import AdversarialPatch, Patch
-from .evasion.physical.poses import RotationTranslation, rotate_translate
-from .evasion.physical.spatial import Spatial, SpatialGrid, SpatialPGD, SpatialResult, WorstOfK
-from .evasion.score import Square
-from .evasion.sign_opt import SignOPT
-from .evasion.simba import SimBA
-from .evasion.sponge import Sponge, activation_density
-from .evasion.suite import AttackEnsemble, AutoAttack, QuickAutoAttack, RandAutoAttack, SequentialEnsemble, WorstCase
-from .evasion.tables import TabularConstraints
-from .evasion.tabular import FrankWolfe
-from .evasion.transfer import MIFGSM
-from .evasion.universal import Universal, UniversalPerturbation
-from .evasion.within import FixedEpsilon
+from .evasion.tabular.constraints import TabularConstraints
+from .evasion.tabular.frank_wolfe import FrankWolfe
 from .extraction.active import ActiveExtraction
 from .extraction.augmentation import RandomShift
+from .extraction.bandit import BanditSampling
 from .extraction.copycat import Copycat
 from .extraction.data_free import DataFree
 from .extraction.hyperplane import HyperplaneExtraction
-from .extraction.imitation import train_surrogate
 from .extraction.jacobian import JacobianAugmentation
 from .extraction.knockoff import Knockoff
 from .extraction.linear import LinearExtraction
-from .extraction.policy import BanditSampling
+from .extraction.result import Extraction, ExtractionResult, published_probabilities
 from .extraction.self_training import SelfTraining
-from .extraction.stolen import Extraction, ExtractionResult, published_probabilities
 from .extraction.strategies import KCenter, LargestEntropy, SmallestMargin
+from .extraction.surrogate_training import train_surrogate
 from .extraction.trees import TreeExtraction
 from .inference.attributes import CSMIA, Fredrikson, SensitiveAttribute, confusion_matrix
-from .inference.coins import inclusion_mask
 from .inference.exposure import Canary, SkewNormal, exact_exposure, sampled_exposure
 from .inference.gradient_inversion import GradientInversion
 from .inference.imputation import Imputation
+from .inference.inclusion import inclusion_mask
 from .inference.informed import BayesReconstruction, GradientRecorder, PriorAwareReconstruction
 from .inference.inversion import MIFace, PriorInversion, similarity
 from .inference.label_only import LabelOnly
@@ -78,14 +84,14 @@ from .oracle import Monitor, Oracle
 from .poisoning.availability import OptP, PoisonedRegression
 from .poisoning.backdoor import Backdoor, CleanLabel
 from .poisoning.federated import ALittleIsEnough, MaliciousClients, ModelReplacement, SignFlip
-from .poisoning.flips import InfluenceLabelFlips, LabelFlips
-from .poisoning.logistic import GradientPoisoning
-from .poisoning.matching import GradientMatching
+from .poisoning.gradient_matching import GradientMatching
+from .poisoning.gradient_poisoning import GradientPoisoning
+from .poisoning.label_flips import InfluenceLabelFlips, LabelFlips
 from .poisoning.poisoned import Poisoned, Poisoning, Trigger
 from .poisoning.svm import SVMPoisoning
 from .poisoning.triggers import Blended, Checkerboard, Sinusoid, Warp
+from .text.attack import TextAttack, TextAttackResult
 from .text.characters import CharacterEdits
-from .text.door import TextAttack, TextAttackResult
 from .text.greedy import GreedyWordReplacement
 from .text.homoglyphs import Homoglyphs
 from .text.hotflip import HotFlip
@@ -202,7 +208,6 @@ __all__ = [
     "RegressionTolerance",
     "Reorderings",
     "RotationTranslation",
-    "RowNoise",
     "SVMPoisoning",
     "ScaledLogitSignal",
     "SelfTraining",

@@ -14,10 +14,10 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
+from aisec_lab.core.files import write_json
 from aisec_lab.data.catalog import CATALOG
 from aisec_lab.data.dataset import Dataset, Splits
 from aisec_lab.data.sources import DOWNLOADS, fetch
-from aisec_lab.files import write_json
 
 SAMPLE_SEED = 0  # of the rows that stay when a configuration asks for fewer
 

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 from tqdm import tqdm
 
-from aisec_lab.files import sha256_of, written_beside
+from aisec_lab.core.files import sha256_of, written_beside
 
 MIRROR = "AISEC_MIRROR"  # names a directory with copies of public files
 DOWNLOADS = ".downloads"

@@ -1,69 +1,69 @@
-from .augmented import Augmented
+from .backdoors.cleanse_unlearning import NeuralCleanseUnlearning
+from .backdoors.ibau import IBAU
 from .backdoors.neural_cleanse import NeuralCleanse, NeuralCleanseResult
 from .backdoors.pruning import FinePruning, Repair
 from .backdoors.strip import STRIP
-from .backdoors.unlearning import IBAU
-from .backdoors.unstamping import NeuralCleanseUnlearning
 from .bounds.margins import crown_margin, ibp_margin
 from .bounds.training import IBP, IntervalLoss
+from .certification.smoothing import Smoothed, Smoothing
+from .certification.smoothing_certificate import ABSTAIN, Certificate, certify, predict, radius_cap
 from .compression.compression import Compression, SequentialCompression
+from .compression.distillation import KnowledgeDistillation
+from .compression.hydra import HYDRA
 from .compression.magnitude import MagnitudePruning
 from .compression.quantisation import DynamicInt8, StaticInt8, WeightOnly
-from .compression.robust import HYDRA
 from .compression.structured import StructuredPruning
-from .compression.student import KnowledgeDistillation
-from .detectors import Detector, Energy, FeatureSqueezing, FittedDetector
-from .distances import LID, Mahalanobis, NearestNeighbours
-from .distillation import DefensiveDistillation, DistillationLoss
-from .ensembles import AveragedModel, Ensemble
-from .fast import FastAdversarialTraining, OverfittingProbe
-from .inputs import JPEG, BitDepth, MedianFilter, Undefended
+from .detection.detectors import Detector, Energy, FeatureSqueezing, FittedDetector
+from .detection.distances import LID, Mahalanobis, NearestNeighbours
+from .detection.rejection import RejectingModel, RejectOption, calibrated, scores_of, threshold_at
+from .monitors.blacklight import Blacklight
 from .monitors.prada import PRADA
-from .monitors.rate import RateLimiter
-from .monitors.similarity import Blacklight
+from .monitors.rate_limiter import RateLimiter
 from .monitors.watch import QueryMonitor, first_alarm
-from .noise_training import GaussianNoise, SmoothAdv
 from .outputs.coarse import LabelsOnly, RoundedProbabilities, TopK
+from .outputs.mad import MAD
 from .outputs.misinformation import AdaptiveMisinformation
 from .outputs.perturbed import OutputNoise, ReverseSigmoid, TemperatureScaling
-from .outputs.poisoning import MAD
-from .ownership.activations import DeepSigns
 from .ownership.boundary import BoundaryFingerprint
 from .ownership.conferrable import Conferrable
 from .ownership.dataset_inference import DatasetInference
+from .ownership.dawn import DAWN
+from .ownership.deepsigns import DeepSigns
 from .ownership.entangled import EntangledWatermark
 from .ownership.fingerprints import Fingerprint, Fingerprinting
 from .ownership.ipguard import IPGuard
 from .ownership.key import Key
 from .ownership.margins import BlindWalk, MinGD
 from .ownership.removal import CompressionAttack, ExtractionAttack, FineTuningAttack, OverwritingAttack
-from .ownership.served import DAWN
 from .ownership.trigger_set import TriggerSet
+from .ownership.uchida import Uchida
 from .ownership.watermark import Watermark, WatermarkedModel
 from .ownership.weight_fingerprint import WeightFingerprint
-from .ownership.weights import Uchida
 from .poisoning.clustering import ActivationClustering
-from .poisoning.impact import RONI
-from .poisoning.neighbours import KNNSanitizer
-from .poisoning.partition import DPA, VotingModel, certified_rows
+from .poisoning.dpa import DPA, VotingModel, certified_rows
+from .poisoning.knn import KNNSanitizer
+from .poisoning.roni import RONI
+from .poisoning.sanitizer import Sanitizer, SanitizerResult
+from .poisoning.scan import SCAn
 from .poisoning.spectral import SpectralSignatures
-from .poisoning.suspicion import Sanitizer, SanitizerResult
 from .poisoning.trim import TRIM
-from .poisoning.untangling import SCAn
-from .randomised import RandomResizing
-from .rejection import RejectingModel, RejectOption, calibrated, scores_of, threshold_at
-from .smoothing import Smoothed, Smoothing
-from .smoothing_certificate import ABSTAIN, Certificate, certify, predict, radius_cap
-from .steps import AWP, FreeAdversarialTraining, ObjectiveWithStep
+from .preprocessing.randomised import RandomResizing
+from .preprocessing.total_variation import TotalVariation
+from .preprocessing.transforms import JPEG, BitDepth, MedianFilter, Undefended
 from .text.augmentation import AdversarialAugmentation
 from .text.defense import TextDefense, UndefendedText
 from .text.masking import MaskedWords, RandomMasking
 from .text.masking_certificate import WordCertificate, certify_words
 from .text.normalisation import Normalisation
 from .text.spelling import SpellChecking
-from .training import MART, TRADES, AdversarialTraining, Standard
-from .variation import TotalVariation
-from .warm_start import WarmStart
+from .training.adversarial import MART, TRADES, AdversarialTraining, Standard
+from .training.augmentation import Augmented
+from .training.distillation import DefensiveDistillation, DistillationLoss
+from .training.ensembles import AveragedModel, Ensemble
+from .training.fast import FastAdversarialTraining, OverfittingProbe
+from .training.noise import GaussianNoise, SmoothAdv
+from .training.steps import AWP, FreeAdversarialTraining, ObjectiveWithStep
+from .training.warm_start import WarmStart
 
 __all__ = [
     "ABSTAIN",

@@ -1,13 +1,12 @@
 from .backdoors import detection_rates, roc, success_rate
 from .certified import bracket, certified_by_bounds, certified_by_smoothing
+from .claims import ClaimResult, claims, compare_claims, machine, metrics
 from .compression import compression_dots, size_rows
 from .control import episodes, return_curve
 from .curves import bracket_curves, distance_curves, query_curves, security_curves, word_curves
 from .extraction import defense_prices, extraction_curves, fidelity, transfer
 from .figures import adversarial_grid, changed_features, learning_curve, pareto
-from .gate import ClaimResult, claims, compare_claims, machine, metrics
 from .grids import class_bars, rate_dots, rate_grid, roc_curves
-from .intervals import bounded_mean, clopper_pearson
 from .levels import level_curves
 from .membership import log_roc_curves, roc_points, tpr_at_fpr
 from .monitors import QueryRecorder, QueryStream, alarm_rates, honest_streams, replay
@@ -35,7 +34,6 @@ __all__ = [
     "alarm_rates",
     "answers",
     "attack_texts",
-    "bounded_mean",
     "bracket",
     "bracket_curves",
     "certified_by_bounds",
@@ -44,7 +42,6 @@ __all__ = [
     "changed_features",
     "claims",
     "class_bars",
-    "clopper_pearson",
     "compare_claims",
     "compression_dots",
     "contradictions",

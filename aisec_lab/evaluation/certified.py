@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks import Ball
-from aisec_lab.binomial import tail
+from aisec_lab.core.binomial import tail
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.smoothing_certificate import Certificate
+from aisec_lab.defenses.certification.smoothing_certificate import Certificate
 from aisec_lab.models import device_of
 
 BATCH = 100  # rows bounded at a time

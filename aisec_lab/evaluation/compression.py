@@ -10,7 +10,7 @@ from matplotlib.ticker import PercentFormatter
 from torch import nn
 
 from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
-from aisec_lab.models.export import onnx_bytes
+from aisec_lab.models.onnx.export import onnx_bytes
 
 
 def size_rows(

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.core.intervals import bounded_mean
 from aisec_lab.data.cartpole import observed
-from aisec_lab.evaluation.intervals import bounded_mean
 from aisec_lab.evaluation.robustness import BallAttack
 from aisec_lab.models import logits_of
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from scipy.stats import binom
 from torch import Tensor
 
-from aisec_lab.binomial import lower_bound, upper_bound
+from aisec_lab.core.binomial import lower_bound, upper_bound
 from aisec_lab.evaluation.backdoors import roc
 from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
+from aisec_lab.defenses.detection.rejection import threshold_at
 from aisec_lab.defenses.monitors.watch import QueryMonitor, first_alarm
-from aisec_lab.defenses.rejection import threshold_at
 from aisec_lab.evaluation.table import rate
 from aisec_lab.models import logits_of
 

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 from scipy.special import stdtrit
 
-from aisec_lab.evaluation.intervals import clopper_pearson
-from aisec_lab.files import written_beside
+from aisec_lab.core.files import written_beside
+from aisec_lab.core.intervals import clopper_pearson
 
 TYPES = {
     "study": "string",

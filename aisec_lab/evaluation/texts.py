@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.text.door import TextAttack, TextAttackResult
+from aisec_lab.attacks.text.attack import TextAttack, TextAttackResult
 from aisec_lab.data import Texts
-from aisec_lab.defenses.smoothing_certificate import ABSTAIN
+from aisec_lab.defenses.certification.smoothing_certificate import ABSTAIN
 from aisec_lab.defenses.text.masking_certificate import WordCertificate
 from aisec_lab.evaluation.certified import bracket
 from aisec_lab.evaluation.table import rate

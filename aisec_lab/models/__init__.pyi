@@ -1,20 +1,20 @@
 from .architectures import CNN, MLP, ResNet, StridedCNN
 from .checkpoints import load_checkpoint, save_checkpoint
 from .contexts import copied, frozen, in_mode_of, in_training, seeded, trainable, with_modes
-from .export import OnnxClassifier, onnx_bytes, save_onnx
-from .fit import Callback, Fit, Objective, Step, TrainingRecipe, concatenate_records, plain_step
 from .language import CharVocabulary, NeuralNGram, text_bits
 from .layers import Architecture, Normalised, TwoLogits, refuse_computed, refuse_opaque
-from .parallel import fit_in_parallel
+from .onnx.export import OnnxClassifier, onnx_bytes, save_onnx
 from .passes import PassCounter, called, device_of, logits_of
 from .regression import KernelRidge, Ridge
 from .scattering import Scattering, ScatteringLinear, ThroughScattering
 from .slopes import gradient, leaf, refuse_constant
-from .stack import ModelStack
-from .stacked import fit_stack
 from .svm import SVM
 from .tempered import TemperedCNN
 from .text import BagOfEmbeddings, TextClassifier, TextCNN, TextTraining, text_logits
+from .training.fit import Callback, Fit, Objective, Step, TrainingRecipe, concatenate_records, plain_step
+from .training.fit_stack import fit_stack
+from .training.parallel import fit_in_parallel
+from .training.stack import ModelStack
 from .tree import DecisionTree, Tree
 from .words import Vocabulary, tokenise
 

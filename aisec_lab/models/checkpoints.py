@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from aisec_lab.files import sha256_of, write_json, written_beside
+from aisec_lab.core.files import sha256_of, write_json, written_beside
 from aisec_lab.models.layers import Architecture
 
 WEIGHTS, CARD = "model.safetensors", "card.json"

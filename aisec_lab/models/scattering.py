@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.models.fit import Fit, Objective, TrainingRecipe
+from aisec_lab.models.training.fit import Fit, Objective, TrainingRecipe
 
 ROWS = 500  # of one pass of the transform, some 100 MB for images of 28x28
 

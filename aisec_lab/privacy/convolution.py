@@ -7,7 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
-from aisec_lab.privacy.shares import Keep, Matrices, PerSampleGrad, detach, from_rows, is_trained, record_gradient
+from aisec_lab.privacy.per_sample_grad import (
+    Keep,
+    Matrices,
+    PerSampleGrad,
+    detach,
+    from_rows,
+    is_trained,
+    record_gradient,
+)
 
 
 def convolution(

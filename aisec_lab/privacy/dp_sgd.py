@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import Fit, Objective, TrainingRecipe
-from aisec_lab.models.fit import Losses, Step
+from aisec_lab.models.training.fit import Losses, Step
 from aisec_lab.privacy.accounting import SampledGaussian, check_target, noise_multiplier
 from aisec_lab.privacy.clipping import FlatClipping, GhostClipping
 from aisec_lab.privacy.gradients import PerSampleGradients, layers_of, trained

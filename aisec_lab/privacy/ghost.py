@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from aisec_lab.privacy.gradients import PerSampleGradients, trained
 from aisec_lab.privacy.layers import LAYERS
-from aisec_lab.privacy.shares import PerSampleGrad
+from aisec_lab.privacy.per_sample_grad import PerSampleGrad
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aisec_lab.privacy.convolution import convolution
-from aisec_lab.privacy.shares import (
+from aisec_lab.privacy.per_sample_grad import (
     Keep,
     Matrices,
     PerSampleGrad,

@@ -10,7 +10,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from aisec_lab.attacks.inference.informed import subsampled_log_ratio
-from aisec_lab.binomial import lower_bound, upper_bound
+from aisec_lab.core.binomial import lower_bound, upper_bound
 from aisec_lab.privacy.accounting import SampledGaussian, delta_profile
 
 LEAST_EPSILON, POINTS = -6.0, 400  # the profile is read from here to log(1 / kappa); any grid gives a bound

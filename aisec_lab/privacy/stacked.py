@@ -9,8 +9,8 @@ from torch import Tensor
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
-from aisec_lab.models.fit import Fit
-from aisec_lab.models.stacked import ModelStack, fit_stack
+from aisec_lab.models.training.fit import Fit
+from aisec_lab.models.training.fit_stack import ModelStack, fit_stack
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.clipping import TINY, FlatClipping, GhostClipping
 from aisec_lab.privacy.dp_sgd import DPSGD

@@ -8,7 +8,7 @@ from aisec_lab.models import Objective
 from aisec_lab.privacy.clipping import FlatClipping, GhostClipping, RowByRowClipping
 from aisec_lab.privacy.gradients import replacements, trained
 from aisec_lab.privacy.made_up import nobodys
-from aisec_lab.privacy.mixing import (
+from aisec_lab.privacy.per_sample_check import (
     CrossSampleGradientError,
     check_per_sample,
     check_per_sample_gradients,

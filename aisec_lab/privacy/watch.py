@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from aisec_lab.data import Dataset
-from aisec_lab.models.fit import Losses, Step
+from aisec_lab.models.training.fit import Losses, Step
 from aisec_lab.privacy.gradients import PerSampleGradients, zero_gradients
 
 Stop = Callable[[nn.Module], bool]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aisec_lab.files import write_json
+from aisec_lab.core.files import write_json
 from aisec_lab.privacy.accounting import Mechanism, PrivacyStatement, SampledGaussian, check_target, epsilon
 from aisec_lab.trust.records import SHA256
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from aisec_lab.files import sha256_of
+from aisec_lab.core.files import sha256_of
 
 
 def content_sha256(path: str | os.PathLike[str]) -> str:

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from aisec_lab.files import written_beside
+from aisec_lab.core.files import written_beside
 from aisec_lab.trust.merkle import MerkleTree, consistency_path, inclusion_path
 from aisec_lab.trust.records import RECORDED, LedgerChange, LedgerEntry, LedgerHead, check_signing_key, find_error, now
 from aisec_lab.trust.signing_keys import make_signing_key, read_signing_key, write_verifying_key

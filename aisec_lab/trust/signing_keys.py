@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from aisec_lab.files import written_beside
+from aisec_lab.core.files import written_beside
 
 
 def make_signing_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:

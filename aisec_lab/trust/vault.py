@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from aisec_lab.files import written_beside
+from aisec_lab.core.files import written_beside
 from aisec_lab.trust.vault_folder import TarStream, unpack
 from aisec_lab.trust.vault_format import CHUNK, FILE, FOLDER, Unwraps, Wraps, read_sealed, write_sealed
 

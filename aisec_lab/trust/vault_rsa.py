@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from aisec_lab.files import written_beside
+from aisec_lab.core.files import written_beside
 from aisec_lab.trust.vault_format import FILE, Unwraps, Wraps, read_sealed, write_sealed
 
 BY_RSA = 2  # first byte of a slot; the other is `vault_passphrase.BY_PASSPHRASE`

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import DictConfig
 
+from aisec_lab.core.files import write_json
 from aisec_lab.evaluation import machine, metrics, read_table, tidy, write_table
-from aisec_lab.files import write_json
 from aisec_lab.workbench.stages import RESULTS, TABLES, Declared, declared, experiments, studies
 
 ROWS = "rows.parquet"

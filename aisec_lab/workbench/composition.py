@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from aisec_lab.files import written_beside
+from aisec_lab.core.files import written_beside
 from aisec_lab.workbench.configuration import composed, project_root
 from aisec_lab.workbench.reads import reads_of
 from aisec_lab.workbench.stages import pipeline_files

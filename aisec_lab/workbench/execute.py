@@ -16,7 +16,7 @@ from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-from aisec_lab.files import written_beside
+from aisec_lab.core.files import written_beside
 from aisec_lab.workbench.configuration import project_root
 from aisec_lab.workbench.kernel import ENGINE
 from aisec_lab.workbench.notebook_code import LEGACY

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aisec_lab.files import written_beside
+from aisec_lab.core.files import written_beside
 from aisec_lab.workbench.configuration import read_parameters
 from aisec_lab.workbench.imports import PACKAGE, Use
 from aisec_lab.workbench.memory import Memory

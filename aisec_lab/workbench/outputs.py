@@ -18,7 +18,7 @@ from dvc.stage.serialize import to_single_stage_lockfile
 from dvc.utils.serialize import dump_yaml, parse_yaml_for_update
 from dvc_data.hashfile.hash_info import HashInfo
 
-from aisec_lab.files import written_beside
+from aisec_lab.core.files import written_beside
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2)
 

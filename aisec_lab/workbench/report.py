@@ -13,7 +13,7 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from omegaconf import DictConfig
 
-from aisec_lab.files import written_beside
+from aisec_lab.core.files import written_beside
 from aisec_lab.workbench.stages import SUMMARIES, Declared, declared, experiments, studies
 
 TEMPLATES = Environment(

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
+from aisec_lab.core.files import written_beside
 from aisec_lab.evaluation import rate, tidy, worst_case
-from aisec_lab.files import written_beside
 from aisec_lab.workbench.collect import ROWS, write_study_table
 from aisec_lab.workbench.stages import TABLES, Declared
 

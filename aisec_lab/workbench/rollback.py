@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from aisec_lab.files import write_json
+from aisec_lab.core.files import write_json
 from aisec_lab.trust import RECORDED, Ledger, LedgerChange, LedgerEntry, content_sha256, verify
 from aisec_lab.workbench import provenance
 from aisec_lab.workbench.ledger_command import VERSIONS

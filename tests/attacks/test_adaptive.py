@@ -15,9 +15,9 @@ from aisec_lab.attacks import (
     DetectorAwareMargin,
     EvadeDetector,
     Linf,
-    RowNoise,
     Untargeted,
 )
+from aisec_lab.core import RowNoise
 from aisec_lab.models import PassCounter, frozen, seeded
 
 

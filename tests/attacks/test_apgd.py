@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from aisec_lab.attacks import APGD, DLR, L1, L2, PGD, Linf, Targeted, TargetedAPGD, TargetedMargin
-from aisec_lab.attacks.evasion.pace import APGDState, checkpoints
-from aisec_lab.attacks.evasion.sparse import L1APGDState
+from aisec_lab.attacks.evasion.gradient.apgd_l1 import L1APGDState
+from aisec_lab.attacks.evasion.gradient.apgd_state import APGDState, checkpoints
 from aisec_lab.models import PassCounter
 
 

@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from scipy.stats import kstest
 
 from aisec_lab.attacks import L0, L1, L2, Linf
-from aisec_lab.attacks.evasion.projections import mask_blocked
+from aisec_lab.attacks.evasion.geometry.projections import mask_blocked
 
 BALLS = [Linf(0.15), L2(0.6), L1(1.1), L0(2), Linf(0), L2(0), L1(0), L0(0), L2(30), L0(30)]
 unit = st.floats(0, 1, width=32) | st.sampled_from([0.0, 1.0])

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from aisec_lab.attacks import Oracle
 from aisec_lab.attacks.extraction.active import ActiveExtraction
 from aisec_lab.attacks.extraction.augmentation import RandomShift
+from aisec_lab.attacks.extraction.bandit import BanditSampling, GradientBandit
 from aisec_lab.attacks.extraction.copycat import Copycat, balance_classes
-from aisec_lab.attacks.extraction.imitation import train_surrogate
 from aisec_lab.attacks.extraction.jacobian import JacobianAugmentation, jacobian_step
 from aisec_lab.attacks.extraction.knockoff import Knockoff
-from aisec_lab.attacks.extraction.policy import BanditSampling, GradientBandit
+from aisec_lab.attacks.extraction.result import published_probabilities
 from aisec_lab.attacks.extraction.self_training import SelfTraining
-from aisec_lab.attacks.extraction.stolen import published_probabilities
 from aisec_lab.attacks.extraction.strategies import KCenter, LargestEntropy, SmallestMargin
+from aisec_lab.attacks.extraction.surrogate_training import train_surrogate
 from aisec_lab.data import Dataset
 from aisec_lab.models import MLP, Fit, logits_of
 

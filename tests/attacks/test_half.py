@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from aisec_lab.attacks import APGD, L2, PGD, Linf, LowPrecision, QuickAutoAttack, Targeted
-from aisec_lab.attacks.evasion.half import BF16Model
+from aisec_lab.attacks.evasion.low_precision import BF16Model
 from aisec_lab.models import PassCounter
 
 BALL = Linf(0.1)

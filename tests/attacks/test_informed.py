@@ -20,9 +20,9 @@ from aisec_lab.attacks.inference.informed import (
     clipped_gradients,
     subsampled_log_ratio,
 )
-from aisec_lab.evaluation import clopper_pearson
+from aisec_lab.core import clopper_pearson
 from aisec_lab.models import CNN
-from aisec_lab.models.fit import Losses
+from aisec_lab.models.training.fit import Losses
 
 NORM = 0.1  # below every gradient's length here, so that all are cut to it
 

@@ -14,7 +14,7 @@ from mpmath import mp, mpf
 from scipy.stats import norm
 
 from aisec_lab.attacks import Oracle
-from aisec_lab.attacks.inference.coins import inclusion_mask
+from aisec_lab.attacks.inference.inclusion import inclusion_mask
 from aisec_lab.attacks.inference.label_only import (
     FlipPerturbation,
     LabelOnly,
@@ -33,7 +33,7 @@ from aisec_lab.attacks.inference.signals import (
 )
 from aisec_lab.data import Dataset
 from aisec_lab.models import MLP, Fit
-from aisec_lab.models.stacked import ModelStack, fit_stack
+from aisec_lab.models.training.fit_stack import ModelStack, fit_stack
 from tests.odd_models import rows_of_logits
 
 INSTALLED = "aisec-legacy" in KernelSpecManager().find_kernel_specs()

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from aisec_lab.attacks import L2, NES, CrossEntropy, Linf, Margin, Oracle, RowNoise, Targeted, Untargeted
-from aisec_lab.attacks.evasion.objectives import loss_and_gradient
+from aisec_lab.attacks import L2, NES, CrossEntropy, Linf, Margin, Oracle, Targeted, Untargeted
+from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient
+from aisec_lab.core import RowNoise
 
 
 @pytest.mark.parametrize("loss", [Margin(), CrossEntropy()], ids=repr)

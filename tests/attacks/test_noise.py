@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import chisquare, kstest, norm
 
-from aisec_lab.attacks import RowNoise
+from aisec_lab.core import RowNoise
 
 ROWS, COLUMNS = 2000, 50
 

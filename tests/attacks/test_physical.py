@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from aisec_lab.attacks import EOT, AdversarialPatch, Patch, PhysicalTransform, RowNoise, TransformRanges
+from aisec_lab.attacks import EOT, AdversarialPatch, Patch, PhysicalTransform, TransformRanges
+from aisec_lab.core import RowNoise
 from aisec_lab.data import Dataset
 from aisec_lab.models import logits_of, seeded
 

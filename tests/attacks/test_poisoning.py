@@ -19,7 +19,7 @@ from aisec_lab.attacks import (
     Sinusoid,
     Warp,
 )
-from aisec_lab.attacks.poisoning.flips import flip_influence, solve
+from aisec_lab.attacks.poisoning.label_flips import flip_influence, solve
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import CNN, Fit

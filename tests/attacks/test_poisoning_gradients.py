@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from aisec_lab.attacks import L2, LabelFlips, Linf
-from aisec_lab.attacks.poisoning.flips import solve
-from aisec_lab.attacks.poisoning.logistic import GradientPoisoning, poison_gradient
-from aisec_lab.attacks.poisoning.matching import GradientMatching, mismatch, training_gradient
+from aisec_lab.attacks.poisoning.gradient_matching import GradientMatching, mismatch, training_gradient
+from aisec_lab.attacks.poisoning.gradient_poisoning import GradientPoisoning, poison_gradient
+from aisec_lab.attacks.poisoning.label_flips import solve
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import CNN, MLP, Fit, logits_of

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from aisec_lab.attacks import L0, L1, L2, Linf, Square, Targeted
-from aisec_lab.attacks.evasion.squares import _bumps
+from aisec_lab.attacks.evasion.black_box.square_patterns import _bumps
 
 
 class Counted(nn.Module):

@@ -7,7 +7,8 @@ import pytest
 import scipy.fft
 import torch
 
-from aisec_lab.attacks import DCT, L1, L2, Linf, Oracle, Pixels, RowNoise, SimBA, Targeted
+from aisec_lab.attacks import DCT, L1, L2, Linf, Oracle, Pixels, SimBA, Targeted
+from aisec_lab.core import RowNoise
 
 WIDE = L2(100.0)
 BASES = [Pixels(), DCT(0.5)]

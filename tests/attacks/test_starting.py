@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import minimize
 
 from aisec_lab.attacks import FMN, L0, L1, L2, Boundary, BrendelBethge, GeoDA, HopSkipJump, Linf, Targeted
-from aisec_lab.attacks.evasion.trust_region import FULL, step_onto
+from aisec_lab.attacks.evasion.minimum_norm.trust_region import FULL, step_onto
 from aisec_lab.models import PassCounter
 
 ATTACKS = {

@@ -21,7 +21,7 @@ from aisec_lab.attacks import (
     Square,
     Untargeted,
 )
-from aisec_lab.attacks.evasion.suite import CLEAN, STANDING, spawn_generators
+from aisec_lab.attacks.evasion.auto_attack import CLEAN, STANDING, spawn_generators
 from aisec_lab.models import PassCounter, seeded
 
 ROWS = 60

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from aisec_lab.attacks import L1, PGD, FrankWolfe, TabularConstraints
-from aisec_lab.attacks.evasion.purchases import PARTS, field_options, project_onto_options
+from aisec_lab.attacks.evasion.tabular.knapsack import PARTS, field_options, project_onto_options
 from aisec_lab.models import MLP
 
 FEATURES = ("age", "job=a", "job=b", "job=c", "pressure", "sex=f", "sex=m", "dose")

@@ -28,14 +28,14 @@ from aisec_lab.attacks import (
     Reorderings,
     Synonyms,
 )
-from aisec_lab.attacks.evasion.goals import logit_margin
+from aisec_lab.attacks.evasion.search.goals import logit_margin
+from aisec_lab.attacks.text.attack import allowance
 from aisec_lab.attacks.text.cooccurrence import class_evidence
-from aisec_lab.attacks.text.door import allowance
 from aisec_lab.attacks.text.edits import swapped
 from aisec_lab.attacks.text.invisible import ZERO_WIDTH
 from aisec_lab.attacks.text.recurring import nearest, recurring
 from aisec_lab.attacks.text.synonyms import is_content
-from aisec_lab.binomial import tail
+from aisec_lab.core.binomial import tail
 from aisec_lab.data import PreparedTexts, prepare
 from aisec_lab.data.reviews import BAD, GOOD
 from aisec_lab.data.sources import MIRROR

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from scipy.ndimage import correlate
 from torch import nn
 
-from aisec_lab.attacks import L2, MIFGSM, PGD, Linf, Margin, RowNoise, Targeted
-from aisec_lab.attacks.evasion.transfer import _resampled, smooth_gradient
+from aisec_lab.attacks import L2, MIFGSM, PGD, Linf, Margin, Targeted
+from aisec_lab.attacks.evasion.gradient.mifgsm import _resampled, smooth_gradient
+from aisec_lab.core import RowNoise
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0])

@@ -39,7 +39,7 @@ from aisec_lab.attacks import (
 )
 from aisec_lab.attacks.answers import read_answers
 from aisec_lab.attacks.extraction.data_free import DataFree
-from aisec_lab.attacks.extraction.stolen import published_probabilities
+from aisec_lab.attacks.extraction.result import published_probabilities
 from aisec_lab.attacks.inference.attributes import CSMIA, Fredrikson, SensitiveAttribute
 from aisec_lab.attacks.inference.inversion import MIFace
 from aisec_lab.attacks.inference.shadow_classifier import ShadowClassifier

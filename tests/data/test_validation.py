@@ -16,7 +16,7 @@ from aisec_lab.data.validation.drift import Drift, chi_squared, holm
 from aisec_lab.data.validation.duplicates import DuplicateIndex, near_repeats
 from aisec_lab.data.validation.labels import mislabelled
 from aisec_lab.data.validation.layout import UNKNOWN, Layout, RefusedError
-from aisec_lab.data.validation.reasons import BLOCK, QuarantineLog, Reason, said
+from aisec_lab.data.validation.quarantine import BLOCK, QuarantineLog, Reason, said
 from aisec_lab.data.validation.reference import Reference
 from aisec_lab.data.validation.rows import Extremes, Outliers
 from aisec_lab.data.validation.tables import TableSource

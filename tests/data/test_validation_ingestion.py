@@ -17,10 +17,10 @@ import torch
 from pyarrow import csv as pa_csv
 from pyarrow import parquet
 
-from aisec_lab.attacks.poisoning.flips import LabelFlips
+from aisec_lab.attacks.poisoning.label_flips import LabelFlips
+from aisec_lab.core.files import sha256_of
 from aisec_lab.data import Dataset, Prepared, prepare
 from aisec_lab.data.validation import Ingestion, Reference, RefusedError, ingestion, layout, text_blocks
-from aisec_lab.files import sha256_of
 
 N, COLUMNS = 4000, ("a", "b", "c")
 

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from aisec_lab.attacks import RowNoise
 from aisec_lab.attacks.extraction.augmentation import shift_images
-from aisec_lab.defenses.augmented import Augmented, cut_out
+from aisec_lab.core import RowNoise
+from aisec_lab.defenses.training.augmentation import Augmented, cut_out
 from aisec_lab.models import logits_of
 
 

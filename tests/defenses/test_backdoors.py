@@ -10,11 +10,11 @@ from torch import nn
 from aisec_lab.attacks import Backdoor, Checkerboard
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard, scores_of, threshold_at
+from aisec_lab.defenses.backdoors.cleanse_unlearning import NeuralCleanseUnlearning
+from aisec_lab.defenses.backdoors.ibau import FIXED, IBAU, hypergradient
 from aisec_lab.defenses.backdoors.neural_cleanse import NeuralCleanse
 from aisec_lab.defenses.backdoors.pruning import FinePruning, activity, readout
 from aisec_lab.defenses.backdoors.strip import STRIP
-from aisec_lab.defenses.backdoors.unlearning import FIXED, IBAU, hypergradient
-from aisec_lab.defenses.backdoors.unstamping import NeuralCleanseUnlearning
 from aisec_lab.models import CNN, MLP, Fit, ResNet, StridedCNN, logits_of
 
 TRIGGER, TARGET = Checkerboard(2), 3

@@ -12,13 +12,13 @@ from aisec_lab.attacks import PGD, Linf
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import AdversarialTraining, Standard
 from aisec_lab.defenses.compression.compression import SequentialCompression
+from aisec_lab.defenses.compression.distillation import KnowledgeDistillation
+from aisec_lab.defenses.compression.hydra import HYDRA, Subnetwork
 from aisec_lab.defenses.compression.magnitude import MagnitudePruning, sparsity
 from aisec_lab.defenses.compression.quantisation import DynamicInt8, StaticInt8, WeightOnly, reaches
-from aisec_lab.defenses.compression.robust import HYDRA, Subnetwork
 from aisec_lab.defenses.compression.structured import StructuredPruning
-from aisec_lab.defenses.compression.student import KnowledgeDistillation
 from aisec_lab.models import CNN, MLP, Fit, ResNet, StridedCNN, TemperedCNN, logits_of
-from aisec_lab.models.export import OnnxClassifier, onnx_bytes
+from aisec_lab.models.onnx.export import OnnxClassifier, onnx_bytes
 
 SHORT = Fit(epochs=2)
 AGAIN = Fit(epochs=4, learning_rate=0.01)

@@ -22,7 +22,7 @@ from aisec_lab.defenses import (
     scores_of,
     threshold_at,
 )
-from aisec_lab.defenses.detectors import features
+from aisec_lab.defenses.detection.detectors import features
 from aisec_lab.models import frozen, logits_of
 
 DETECTORS = [Energy(), FeatureSqueezing((BitDepth(3),)), Mahalanobis(), NearestNeighbours(), LID()]

@@ -14,7 +14,7 @@ from scipy.stats import binom, ttest_ind
 from torch import nn
 
 from aisec_lab.attacks import Oracle
-from aisec_lab.attacks.extraction.imitation import train_surrogate
+from aisec_lab.attacks.extraction.surrogate_training import train_surrogate
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.defenses.ownership.boundary import BoundaryFingerprint, crossing
@@ -30,7 +30,7 @@ from aisec_lab.defenses.ownership.removal import FineTuningAttack
 from aisec_lab.defenses.ownership.watermark import WatermarkedModel
 from aisec_lab.defenses.ownership.weight_fingerprint import WeightFingerprint
 from aisec_lab.models import MLP, Fit, logits_of
-from aisec_lab.models.stacked import ModelStack, fit_stack
+from aisec_lab.models.training.fit_stack import ModelStack, fit_stack
 
 NETWORK = MLP((32,))
 FIT = Fit(epochs=12, learning_rate=0.02)

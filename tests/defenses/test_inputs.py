@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks import PGD, Linf, Square
 from aisec_lab.data import Splits
 from aisec_lab.defenses import JPEG, BitDepth, MedianFilter, Undefended
-from aisec_lab.defenses.inputs import Codec, MedianSmoothing, Rounding
+from aisec_lab.defenses.preprocessing.transforms import Codec, MedianSmoothing, Rounding
 from aisec_lab.models import CNN
 
 

@@ -20,7 +20,7 @@ from aisec_lab.defenses import (
     WeightOnly,
 )
 from aisec_lab.defenses.compression.magnitude import sparsity
-from aisec_lab.defenses.detectors import features_of
+from aisec_lab.defenses.detection.detectors import features_of
 from aisec_lab.models import Fit
 
 SHORT = Fit(epochs=1, batch_size=16, weight_decay=0.0)

@@ -19,7 +19,7 @@ from aisec_lab.defenses import (
     WeightOnly,
 )
 from aisec_lab.defenses.backdoors.pruning import readout
-from aisec_lab.defenses.detectors import features
+from aisec_lab.defenses.detection.detectors import features
 from aisec_lab.models import Fit, called, logits_of
 
 

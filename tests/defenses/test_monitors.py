@@ -12,9 +12,9 @@ from torch import Tensor
 
 from aisec_lab.attacks import L2, HopSkipJump, Linf, Oracle, Square
 from aisec_lab.attacks.extraction.jacobian import JacobianAugmentation
+from aisec_lab.defenses.monitors.blacklight import REMEMBERED, Blacklight
 from aisec_lab.defenses.monitors.prada import PRADA, normality
-from aisec_lab.defenses.monitors.rate import RateLimiter
-from aisec_lab.defenses.monitors.similarity import REMEMBERED, Blacklight
+from aisec_lab.defenses.monitors.rate_limiter import RateLimiter
 from aisec_lab.defenses.monitors.watch import QueryMonitor, first_alarm
 from aisec_lab.evaluation.monitors import QueryRecorder, alarm_rates, honest_streams, replay
 from aisec_lab.models import MLP, Fit

@@ -18,7 +18,7 @@ from aisec_lab.defenses import (
     Standard,
     WarmStart,
 )
-from aisec_lab.defenses.fast import misalignment
+from aisec_lab.defenses.training.fast import misalignment
 from aisec_lab.models import MLP, Fit, logits_of
 
 EPOCHS = 20

@@ -21,6 +21,7 @@ from aisec_lab.attacks.inference.signals import (
 )
 from aisec_lab.data import Splits
 from aisec_lab.defenses.outputs.coarse import Label, LabelsOnly, RoundedAnswer, RoundedProbabilities, TopK, Truncated
+from aisec_lab.defenses.outputs.mad import LEAD, MAD, MADModel, corners, deviation
 from aisec_lab.defenses.outputs.misinformation import AdaptiveMisinformation, ReverseCrossEntropy
 from aisec_lab.defenses.outputs.perturbed import (
     OutputNoise,
@@ -29,7 +30,6 @@ from aisec_lab.defenses.outputs.perturbed import (
     TemperatureScaling,
     Tempering,
 )
-from aisec_lab.defenses.outputs.poisoning import LEAD, MAD, MADModel, corners, deviation
 from aisec_lab.models import MLP, Fit, logits_of
 from aisec_lab.models.layers import FLOOR
 from tests.odd_models import rows_of_logits

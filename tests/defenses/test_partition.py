@@ -8,7 +8,7 @@ from torch import nn
 
 from aisec_lab.attacks import InfluenceLabelFlips, LabelFlips
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.partition import DPA, VotingModel, certified_rows, parts
+from aisec_lab.defenses.poisoning.dpa import DPA, VotingModel, certified_rows, parts
 from aisec_lab.models import MLP, Fit, logits_of
 
 DEFENSE = DPA(MLP((32,)), Fit(epochs=12, batch_size=16, learning_rate=0.01), partitions=20)

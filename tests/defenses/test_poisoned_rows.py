@@ -12,11 +12,11 @@ from aisec_lab.attacks import Backdoor, Checkerboard, LabelFlips
 from aisec_lab.data import Dataset, Prepared, prepare
 from aisec_lab.defenses import Standard
 from aisec_lab.defenses.poisoning.clustering import ActivationClustering
-from aisec_lab.defenses.poisoning.impact import RONI, rises
-from aisec_lab.defenses.poisoning.neighbours import KNNSanitizer
+from aisec_lab.defenses.poisoning.knn import KNNSanitizer
+from aisec_lab.defenses.poisoning.roni import RONI, rises
+from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult, deviations
+from aisec_lab.defenses.poisoning.scan import SCAn, gap, split, whiten
 from aisec_lab.defenses.poisoning.spectral import SpectralSignatures
-from aisec_lab.defenses.poisoning.suspicion import SanitizerResult, deviations
-from aisec_lab.defenses.poisoning.untangling import SCAn, gap, split, whiten
 from aisec_lab.models import CNN, Fit
 
 CLASSES, ROWS, SIZE = 5, 120, 12  # of the planted set, and how many of its rows are poisoned

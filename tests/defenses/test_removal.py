@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from aisec_lab.attacks.extraction.stolen import ExtractionResult
+from aisec_lab.attacks.extraction.result import ExtractionResult
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.compression.magnitude import MagnitudePruning, sparsity
 from aisec_lab.defenses.ownership.key import Key

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from aisec_lab.attacks import BPDA, PGD, Adaptive, Linf
 from aisec_lab.defenses import JPEG, AveragedModel, BitDepth, Ensemble, RandomResizing, Standard, TotalVariation
-from aisec_lab.defenses.randomised import ShrunkAndPadded
-from aisec_lab.defenses.variation import divergence, gradient, smoothed
+from aisec_lab.defenses.preprocessing.randomised import ShrunkAndPadded
+from aisec_lab.defenses.preprocessing.total_variation import divergence, gradient, smoothed
 from aisec_lab.models import MLP, Fit, logits_of, seeded
 
 

@@ -9,8 +9,9 @@ from scipy.stats import binom, norm
 from sklearn.datasets import load_digits
 from torch import nn
 
-from aisec_lab.attacks import L2, PGD, RowNoise
-from aisec_lab.binomial import lower_bound
+from aisec_lab.attacks import L2, PGD
+from aisec_lab.core import RowNoise
+from aisec_lab.core.binomial import lower_bound
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import (
     ABSTAIN,

@@ -14,24 +14,24 @@ from aisec_lab.attacks.oracle import OutOfQueriesError
 from aisec_lab.defenses.backdoors.pruning import FinePruning
 from aisec_lab.defenses.backdoors.strip import STRIP
 from aisec_lab.defenses.compression.magnitude import MagnitudePruning
-from aisec_lab.defenses.detectors import features
-from aisec_lab.defenses.ensembles import AveragedModel
+from aisec_lab.defenses.detection.detectors import features
 from aisec_lab.defenses.outputs.coarse import RoundedProbabilities, TopK
+from aisec_lab.defenses.outputs.mad import MAD
 from aisec_lab.defenses.outputs.misinformation import AdaptiveMisinformation
 from aisec_lab.defenses.outputs.perturbed import OutputNoise, ReverseSigmoid, TemperatureScaling
-from aisec_lab.defenses.outputs.poisoning import MAD
-from aisec_lab.defenses.ownership.activations import DeepSigns
 from aisec_lab.defenses.ownership.boundary import BoundaryFingerprint
 from aisec_lab.defenses.ownership.dataset_inference import DatasetInference
+from aisec_lab.defenses.ownership.dawn import DAWN
+from aisec_lab.defenses.ownership.deepsigns import DeepSigns
 from aisec_lab.defenses.ownership.entangled import EntangledWatermark
 from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.margins import BlindWalk, MinGD
 from aisec_lab.defenses.ownership.removal import FineTuningAttack, OverwritingAttack
-from aisec_lab.defenses.ownership.served import DAWN
 from aisec_lab.defenses.ownership.trigger_set import TriggerSet
+from aisec_lab.defenses.ownership.uchida import Uchida
 from aisec_lab.defenses.ownership.watermark import WatermarkedModel
 from aisec_lab.defenses.ownership.weight_fingerprint import WeightFingerprint
-from aisec_lab.defenses.ownership.weights import Uchida
+from aisec_lab.defenses.training.ensembles import AveragedModel
 from aisec_lab.models import CNN, MLP, Fit, TwoLogits, logits_of
 from tests.odd_models import Answer
 

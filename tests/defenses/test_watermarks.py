@@ -14,20 +14,20 @@ from scipy.stats import binom, chisquare, kstest
 from torch import nn
 
 from aisec_lab.attacks import Oracle
-from aisec_lab.attacks.extraction.imitation import train_surrogate
-from aisec_lab.attacks.extraction.stolen import published_probabilities
-from aisec_lab.attacks.inference.coins import inclusion_mask
+from aisec_lab.attacks.extraction.result import published_probabilities
+from aisec_lab.attacks.extraction.surrogate_training import train_surrogate
+from aisec_lab.attacks.inference.inclusion import inclusion_mask
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.compression.quantisation import StaticInt8
-from aisec_lab.defenses.ownership.activations import DeepSigns, class_means
+from aisec_lab.defenses.ownership.dawn import DAWN
+from aisec_lab.defenses.ownership.deepsigns import DeepSigns, class_means
 from aisec_lab.defenses.ownership.entangled import EntangledWatermark
 from aisec_lab.defenses.ownership.key import SIZE, Key
-from aisec_lab.defenses.ownership.served import DAWN
 from aisec_lab.defenses.ownership.trigger_set import TriggerSet
+from aisec_lab.defenses.ownership.uchida import Uchida, mean_filter
 from aisec_lab.defenses.ownership.watermark import WatermarkedModel, layer_of
-from aisec_lab.defenses.ownership.weights import Uchida, mean_filter
 from aisec_lab.models import CNN, MLP, Fit, fit_stack, logits_of
-from aisec_lab.models.stacked import ModelStack
+from aisec_lab.models.training.fit_stack import ModelStack
 from benchmarks.ownership import activation_null, keys_of, served_null, trigger_null, weight_null
 
 SCRATCH, TUNED = Fit(epochs=8, learning_rate=0.01), Fit(epochs=5, learning_rate=0.003)

@@ -8,7 +8,7 @@ from torch import nn
 
 from aisec_lab.attacks import APGD, BPDA, PGD, Ball, DetectorAwareMargin, EvadeDetector, Untargeted
 from aisec_lab.attacks.evasion.adaptive import View
-from aisec_lab.attacks.evasion.goals import Goal
+from aisec_lab.attacks.evasion.search.goals import Goal
 from aisec_lab.defenses import (
     IBP,
     JPEG,

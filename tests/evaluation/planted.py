@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks import APGD, Ball, EvadeDetector, Linf, Untargeted
-from aisec_lab.attacks.evasion.goals import Goal
+from aisec_lab.attacks.evasion.search.goals import Goal
 from aisec_lab.data import Dataset, Prepared, Splits, prepare
 from aisec_lab.defenses import (
     JPEG,
@@ -21,7 +21,7 @@ from aisec_lab.defenses import (
     RejectOption,
     Standard,
 )
-from aisec_lab.defenses.randomised import Randomised
+from aisec_lab.defenses.preprocessing.randomised import Randomised
 from aisec_lab.models import CNN, Architecture, Fit
 
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from aisec_lab.attacks import HotFlip
-from aisec_lab.attacks.text.door import allowance
+from aisec_lab.attacks.text.attack import allowance
+from aisec_lab.core import bounded_mean
 from aisec_lab.defenses import RandomMasking, Smoothing
-from aisec_lab.defenses.smoothing_certificate import Certificate, radius_cap
+from aisec_lab.defenses.certification.smoothing_certificate import Certificate, radius_cap
 from aisec_lab.defenses.text.masking_certificate import WordCertificate
-from aisec_lab.evaluation import bounded_mean, bracket, detection_rates
+from aisec_lab.evaluation import bracket, detection_rates
 from aisec_lab.evaluation.membership import tpr_at_fpr
 from aisec_lab.privacy.auditing.canaries import gaussian_delta, gaussian_epsilon
 from aisec_lab.privacy.releases import consistent, whole

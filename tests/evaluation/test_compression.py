@@ -8,7 +8,7 @@ from torch import nn
 from aisec_lab.evaluation import tidy
 from aisec_lab.evaluation.compression import compression_dots, size_rows
 from aisec_lab.models import MLP
-from aisec_lab.models.export import onnx_bytes
+from aisec_lab.models.onnx.export import onnx_bytes
 
 
 class Spectrum(nn.Module):

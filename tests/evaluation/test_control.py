@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from aisec_lab.attacks import FGSM, Linf, Margin
+from aisec_lab.core import bounded_mean
 from aisec_lab.data import demonstrations, observed
 from aisec_lab.data.cartpole import LIMITS, regulator
 from aisec_lab.defenses import Standard
-from aisec_lab.evaluation import bounded_mean, episodes, return_curve
+from aisec_lab.evaluation import episodes, return_curve
 from aisec_lab.models import MLP, Fit
 
 

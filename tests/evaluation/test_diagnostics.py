@@ -22,10 +22,10 @@ from aisec_lab.attacks import (
     Untargeted,
 )
 from aisec_lab.defenses import AdversarialTraining, BitDepth, Standard
-from aisec_lab.defenses.randomised import Randomised
+from aisec_lab.defenses.preprocessing.randomised import Randomised
 from aisec_lab.evaluation.diagnostics import PAGES, diagnose
-from aisec_lab.evaluation.diagnostics.findings import FEWEST, count, share
-from aisec_lab.evaluation.diagnostics.watched import MarginRecorder
+from aisec_lab.evaluation.diagnostics.margin_recorder import MarginRecorder
+from aisec_lab.evaluation.diagnostics.results import FEWEST, count, share
 from tests.clone import ROOT
 from tests.evaluation.planted import PLANTED, Masked, Through, scene
 

@@ -11,8 +11,9 @@ from matplotlib.transforms import Bbox
 from torch import nn
 
 from aisec_lab.attacks import FGSM, Linf
+from aisec_lab.core import clopper_pearson
 from aisec_lab.data import Dataset
-from aisec_lab.evaluation import clopper_pearson, tidy
+from aisec_lab.evaluation import tidy
 from aisec_lab.evaluation.extraction import defense_prices, extraction_curves, fidelity, transfer
 from tests.evaluation.test_figures import CAPTION, NAMES, words
 

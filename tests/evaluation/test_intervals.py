@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from aisec_lab.evaluation import clopper_pearson, rate
-from aisec_lab.evaluation.intervals import bounded_mean
+from aisec_lab.core import clopper_pearson
+from aisec_lab.core.intervals import bounded_mean
+from aisec_lab.evaluation import rate
 
 
 @given(

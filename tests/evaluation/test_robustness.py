@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from aisec_lab.attacks import FGSM, L2, PGD, Attack, Ball, Linf, RowNoise, Targeted
+from aisec_lab.attacks import FGSM, L2, PGD, Attack, Ball, Linf, Targeted
+from aisec_lab.core import RowNoise
 from aisec_lab.data import Dataset
 from aisec_lab.evaluation import run_attack, security_curve, worst_case
 from aisec_lab.evaluation.robustness import BATCH, REJECTED, predicted_classes

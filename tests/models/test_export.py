@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from aisec_lab.models import CNN, MLP, Normalised, ResNet, StridedCNN, TemperedCNN, logits_of
-from aisec_lab.models.export import OnnxClassifier, onnx_bytes, save_onnx
-from aisec_lab.models.onnx_graph import Graph
+from aisec_lab.models.onnx.export import OnnxClassifier, onnx_bytes, save_onnx
+from aisec_lab.models.onnx.graph import Graph
 from aisec_lab.models.quantised import FixedGrid, Quantised, RowGrid
 
 NETWORKS = [

@@ -9,8 +9,8 @@ from torch import nn
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import CNN, MLP, Fit, logits_of
-from aisec_lab.models.parallel import fit_in_parallel
-from aisec_lab.models.stacked import ModelStack, fit_stack
+from aisec_lab.models.training.fit_stack import ModelStack, fit_stack
+from aisec_lab.models.training.parallel import fit_in_parallel
 
 ARCHITECTURE = MLP(hidden=(12, 8))
 FIT = Fit(epochs=4, batch_size=16, learning_rate=0.01)

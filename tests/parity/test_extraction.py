@@ -14,10 +14,10 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from aisec_lab.attacks import Oracle
+from aisec_lab.attacks.extraction.bandit import BanditSampling
 from aisec_lab.attacks.extraction.copycat import Copycat
 from aisec_lab.attacks.extraction.knockoff import Knockoff
-from aisec_lab.attacks.extraction.policy import BanditSampling
-from aisec_lab.evaluation import clopper_pearson
+from aisec_lab.core import clopper_pearson
 from aisec_lab.evaluation.extraction import fidelity
 from aisec_lab.models import MLP, Fit
 from tests.parity.peers import seeded_globally

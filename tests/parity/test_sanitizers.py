@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks import Backdoor, Checkerboard
 from aisec_lab.data import Dataset, Splits
 from aisec_lab.defenses import Standard
-from aisec_lab.defenses.detectors import features_of
+from aisec_lab.defenses.detection.detectors import features_of
 from aisec_lab.defenses.poisoning.clustering import ActivationClustering, components, two_means
 from aisec_lab.defenses.poisoning.spectral import SpectralSignatures, projection
 from aisec_lab.models import CNN, Fit

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import binom
 
 from aisec_lab.models import Fit
-from aisec_lab.models.fit import shuffled
+from aisec_lab.models.training.fit import shuffled
 from aisec_lab.privacy import dp_sgd
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.auditing.mechanism import MechanismAudit, log_likelihood_ratio

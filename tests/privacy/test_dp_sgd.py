@@ -19,7 +19,7 @@ from torch.optim import SGD
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import CNN, Fit, logits_of
-from aisec_lab.models.fit import Losses
+from aisec_lab.models.training.fit import Losses
 from aisec_lab.privacy.accounting import epsilon
 from aisec_lab.privacy.clipping import AdaptiveClipping, FlatClipping, GhostClipping, PerLayerClipping, RowByRowClipping
 from aisec_lab.privacy.dp_sgd import DPSGD
@@ -320,7 +320,7 @@ MODELS = {
     ),
     "centred": (Centred, FlatClipping(), "Centred mixes the rows of a batch"),
     "frozen": (lambda: network().requires_grad_(False), GhostClipping(), "all weights are frozen"),
-    "twice": (Twice, GhostClipping(), "layer.weight is used twice.*use clipping Flat"),
+    "twice": (Twice, GhostClipping(), "layer.weight is used twice.*use clipping FlatClipping"),
 }
 
 

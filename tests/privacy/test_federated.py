@@ -20,7 +20,7 @@ from aisec_lab.attacks.poisoning.federated import MaliciousClients, ModelReplace
 from aisec_lab.data import Dataset, Splits
 from aisec_lab.data.readers import breast_cancer
 from aisec_lab.models import MLP
-from aisec_lab.models.fit import shuffled
+from aisec_lab.models.training.fit import shuffled
 from aisec_lab.privacy.accounting import SampledGaussian, epsilon
 from aisec_lab.privacy.clipping import FlatClipping
 from aisec_lab.privacy.dp_sgd import DPSGD

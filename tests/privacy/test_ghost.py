@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from aisec_lab.models import CNN, MLP, BagOfEmbeddings, ResNet, TextCNN
-from aisec_lab.privacy import shares
+from aisec_lab.privacy import per_sample_grad as shares
 from aisec_lab.privacy.ghost import ghost_norms
 from aisec_lab.privacy.gradients import instantiated, trained
 

@@ -11,7 +11,7 @@ from torch.optim import SGD
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import Fit
-from aisec_lab.models.fit import Losses
+from aisec_lab.models.training.fit import Losses
 from aisec_lab.privacy import DPSGD, FlatClipping, GhostClipping, RowByRowClipping
 from aisec_lab.privacy.validation import find_error
 
@@ -166,7 +166,7 @@ def test_each_layer_trains_by_a_clipping_that_is_named(name):
     assert (said is None) == ("Ghost" in taken)
     if said is not None:
         assert "\n" not in said
-        assert re.fullmatch(r"clipping Ghost cannot take Calls: .*: use clipping (\w+)", said)[1] == taken[0]
+        assert re.fullmatch(r"clipping GhostClipping cannot take Calls: .*: use clipping (\w+)", said)[1] == taken[0]
 
 
 @pytest.mark.parametrize(("name", "instead"), [("LSTM", "DPLSTM for LSTM"), ("attention", "DPMultiheadAttention for")])

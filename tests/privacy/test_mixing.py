@@ -18,7 +18,7 @@ from aisec_lab.defenses import Standard
 from aisec_lab.models import Fit
 from aisec_lab.privacy import DPSGD, FlatClipping, GhostClipping, RowByRowClipping
 from aisec_lab.privacy.federated import Federation
-from aisec_lab.privacy.mixing import check_per_sample
+from aisec_lab.privacy.per_sample_check import check_per_sample
 
 WIDTH = 6
 

@@ -10,8 +10,8 @@ from torch.optim import SGD
 
 from aisec_lab.data import Dataset, TargetDataset
 from aisec_lab.models import MLP, Fit
-from aisec_lab.models.fit import Losses
-from aisec_lab.models.stack import ModelStack
+from aisec_lab.models.training.fit import Losses
+from aisec_lab.models.training.stack import ModelStack
 from aisec_lab.privacy import DPSGD, FlatClipping, GhostClipping, RowByRowClipping, fit_private_stack
 from aisec_lab.privacy.federated import Local
 

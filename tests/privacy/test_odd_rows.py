@@ -12,8 +12,8 @@ from torch.optim import SGD
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import MLP, Fit
-from aisec_lab.models.fit import Losses
-from aisec_lab.models.stack import ModelStack
+from aisec_lab.models.training.fit import Losses
+from aisec_lab.models.training.stack import ModelStack
 from aisec_lab.privacy import DPSGD, AdaptiveClipping, FlatClipping, GhostClipping, PerLayerClipping, RowByRowClipping
 from aisec_lab.privacy.federated import ClientLevel
 from aisec_lab.privacy.stacked import private_stack_step

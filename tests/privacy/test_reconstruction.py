@@ -9,9 +9,9 @@ from scipy.stats import norm
 from torch import nn
 
 from aisec_lab.attacks.inference.informed import BayesReconstruction, GradientRecorder
+from aisec_lab.core import clopper_pearson
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
-from aisec_lab.evaluation import clopper_pearson
 from aisec_lab.models import Fit
 from aisec_lab.privacy.accounting import SampledGaussian, epsilon
 from aisec_lab.privacy.clipping import GhostClipping

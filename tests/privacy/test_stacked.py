@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from aisec_lab.attacks.inference.coins import inclusion_mask
+from aisec_lab.attacks.inference.inclusion import inclusion_mask
 from aisec_lab.data import Dataset
 from aisec_lab.models import MLP, Fit
-from aisec_lab.models.stacked import ModelStack
+from aisec_lab.models.training.fit_stack import ModelStack
 from aisec_lab.privacy.clipping import FlatClipping, GhostClipping, PerLayerClipping
 from aisec_lab.privacy.dp_sgd import DPSGD
 from aisec_lab.privacy.stacked import fit_private_stack, mechanism_of_a_member, poisson_steps, private_stack_step

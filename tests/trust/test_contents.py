@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aisec_lab.files import sha256_of
+from aisec_lab.core.files import sha256_of
 from aisec_lab.trust import content_sha256
 
 COMMAND = r"cd FOLDER; find -L . -type f -printf '%P\n' | LC_ALL=C sort | xargs -rd '\n' sha256sum | sha256sum"

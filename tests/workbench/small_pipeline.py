@@ -8,7 +8,7 @@ import nbformat
 import yaml
 from dvc.repo import Repo
 
-from aisec_lab.files import sha256_of, write_json
+from aisec_lab.core.files import sha256_of, write_json
 from aisec_lab.workbench.stage import CODE, REACH
 from tests.clone import ROOT, Project
 

@@ -86,7 +86,7 @@ def test_an_experiment_gives_what_compose_and_repro_give(fresh: Project, tmp_pat
 
 def test_what_gives_the_same_result_stops_there(fresh: Project) -> None:
     """An edit of an attack that changes nothing of what it does: its stage runs, and what reads its rows does not."""
-    nes = fresh.root / "aisec_lab/attacks/evasion/nes.py"
+    nes = fresh.root / "aisec_lab/attacks/evasion/black_box/nes.py"
     nes.write_text(nes.read_text() + "\nUNUSED = 1\n")
     assert ran(fresh.run("aisec", "repro", "--jobs", "2")) == {"code", NES}
 

@@ -151,7 +151,7 @@ def test_an_import_that_the_key_does_not_cover_fails_its_stage(small: Project, t
     table.write_text(table.read_text().replace("right = ", f'{planted}\\n",\n    "right = ', 1))
     output = project.run("aisec", "repro", TABLE, code=1)
     assert "exit code 2" in output
-    assert output.count("this stage imported aisec_lab.attacks.evasion.nes, which its key in code.json") == 1
+    assert output.count("this stage imported aisec_lab.attacks.evasion.black_box.nes, which its key in code.json") == 1
     assert not (project.root / "results/small/table").exists()
 
 

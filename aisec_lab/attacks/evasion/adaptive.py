@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import Ball
-from aisec_lab.attacks.evasion.door import Attack
-from aisec_lab.attacks.evasion.goals import Goal, Untargeted
+from aisec_lab.attacks.evasion.attack import Attack
+from aisec_lab.attacks.evasion.geometry.balls import Ball
+from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.models.layers import refuse_opaque
 
 

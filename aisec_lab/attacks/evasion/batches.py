@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import Attack
-from aisec_lab.attacks.evasion.found import MinimumNormResult
-from aisec_lab.attacks.evasion.minimal import MinimumNormAttack
+from aisec_lab.attacks.evasion.attack import Attack
+from aisec_lab.attacks.evasion.minimum_norm.result import MinimumNormResult
+from aisec_lab.attacks.evasion.minimum_norm.tracker import MinimumNormAttack
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 import torch
 
-from aisec_lab.attacks.extraction.copying import (
+from aisec_lab.attacks.extraction.result import published_until_error
+from aisec_lab.attacks.extraction.strategies import SmallestMargin, Strategy
+from aisec_lab.attacks.extraction.surrogate import (
     QueryResult,
     SurrogateExtraction,
     draw_rows,
     query_result,
     remaining_rows,
 )
-from aisec_lab.attacks.extraction.stolen import published_until_error
-from aisec_lab.attacks.extraction.strategies import SmallestMargin, Strategy
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 from aisec_lab.models.passes import logits_of

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aisec_lab.attacks.evasion.noise import RowNoise
+from aisec_lab.core.row_noise import RowNoise
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from aisec_lab.attacks.answers import one_hot_labels
-from aisec_lab.attacks.extraction.copying import QueryResult, SurrogateExtraction, draw_rows, query_result
-from aisec_lab.attacks.extraction.stolen import published_until_error
+from aisec_lab.attacks.extraction.result import published_until_error
+from aisec_lab.attacks.extraction.surrogate import QueryResult, SurrogateExtraction, draw_rows, query_result
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 

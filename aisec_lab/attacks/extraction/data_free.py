@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from aisec_lab.attacks.extraction.stolen import (
+from aisec_lab.attacks.extraction.result import (
     ExtractionResult,
     check_extraction,
     published_probabilities,

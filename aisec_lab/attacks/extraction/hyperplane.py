@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from aisec_lab.attacks.extraction.linear import linear_model
-from aisec_lab.attacks.extraction.stolen import ExtractionResult, check_extraction, published_probabilities
+from aisec_lab.attacks.extraction.result import ExtractionResult, check_extraction, published_probabilities
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 from aisec_lab.models.asked import asked

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.extraction.copying import QueryResult, SurrogateExtraction, draw_rows, remaining_rows
-from aisec_lab.attacks.extraction.stolen import published_until_error
+from aisec_lab.attacks.extraction.result import published_until_error
+from aisec_lab.attacks.extraction.surrogate import QueryResult, SurrogateExtraction, draw_rows, remaining_rows
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 from aisec_lab.models.asked import asked

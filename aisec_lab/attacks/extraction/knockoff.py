@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from aisec_lab.attacks.extraction.copying import QueryResult, SurrogateExtraction, draw_rows, query_result
-from aisec_lab.attacks.extraction.policy import BanditSampling
-from aisec_lab.attacks.extraction.stolen import published_until_error
+from aisec_lab.attacks.extraction.bandit import BanditSampling
+from aisec_lab.attacks.extraction.result import published_until_error
+from aisec_lab.attacks.extraction.surrogate import QueryResult, SurrogateExtraction, draw_rows, query_result
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aisec_lab.attacks.extraction.stolen import (
+from aisec_lab.attacks.extraction.result import (
     ExtractionResult,
     check_extraction,
     published_probabilities,

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import check, check_answer
-from aisec_lab.attacks.poisoning.matching import mismatch, training_gradient
+from aisec_lab.attacks.evasion.attack import check, check_answer
+from aisec_lab.attacks.poisoning.gradient_matching import mismatch, training_gradient
 from aisec_lab.models.asked import asked
 from aisec_lab.models.layers import refuse_opaque
 

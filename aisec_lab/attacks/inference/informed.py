@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.optim import Optimizer
 
-from aisec_lab.attacks.evasion.door import check, check_answer
+from aisec_lab.attacks.evasion.attack import check, check_answer
 from aisec_lab.models import Step, frozen
-from aisec_lab.models.fit import Losses
 from aisec_lab.models.layers import refuse_opaque
+from aisec_lab.models.training.fit import Losses
 
 TINY = 1e-6  # keeps a gradient of zero from dividing by zero
 

@@ -7,8 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import check, check_classes
-from aisec_lab.attacks.evasion.noise import RowNoise
+from aisec_lab.attacks.evasion.attack import check, check_classes
+from aisec_lab.core.row_noise import RowNoise
 from aisec_lab.models.asked import asked
 
 
@@ -82,7 +82,8 @@ class TranslationPerturbation:
     def __call__(self, x: Tensor, *, generator: torch.Generator) -> Iterator[Tensor]:
         if x.ndim != 4:
             raise ValueError(
-                f"only images (N, C, H, W) can be moved, got {tuple(x.shape)}: use NoisePerturbation or FlipPerturbation"
+                f"only images (N, C, H, W) can be moved, got {tuple(x.shape)}: "
+                "use NoisePerturbation or FlipPerturbation"
             )
         height, width = x.shape[-2:]
         padded = nn.functional.pad(x, (self.reach,) * 4)

@@ -9,8 +9,8 @@ from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.attacks.inference.shadows import check_signals
 from aisec_lab.data import Dataset
 from aisec_lab.models.architectures import MLP
-from aisec_lab.models.fit import Fit
-from aisec_lab.models.stacked import ModelStack, fit_stack
+from aisec_lab.models.training.fit import Fit
+from aisec_lab.models.training.fit_stack import ModelStack, fit_stack
 
 SIDES = ("out", "in")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import SLACK
+from aisec_lab.attacks.evasion.attack import SLACK
 from aisec_lab.attacks.poisoning.poisoned import check_rate
 
 Learner = Callable[[Tensor, Tensor], nn.Module]

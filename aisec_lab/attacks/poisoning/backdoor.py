@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from aisec_lab.attacks.evasion.door import Attack
+from aisec_lab.attacks.evasion.attack import Attack
 from aisec_lab.attacks.poisoning.poisoned import Poisoned, Trigger, check_class, check_rate, choose_rows
 from aisec_lab.data import Dataset
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.poisoning.flips import LabelFlips
+from aisec_lab.attacks.poisoning.label_flips import LabelFlips
 from aisec_lab.attacks.poisoning.poisoned import Poisoned
 from aisec_lab.data import Dataset
 from aisec_lab.models import SVM

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.goals import logit_margin
-from aisec_lab.attacks.text.door import TextAttackResult, check, check_share
+from aisec_lab.attacks.evasion.search.goals import logit_margin
+from aisec_lab.attacks.text.attack import TextAttackResult, check, check_share
 from aisec_lab.attacks.text.edits import swapped
-from aisec_lab.attacks.text.progress import SearchState
 from aisec_lab.attacks.text.replacements import Replacements
+from aisec_lab.attacks.text.search_state import SearchState
 from aisec_lab.data import Texts
 from aisec_lab.models import frozen
 from aisec_lab.models.text import TextClassifier

@@ -3,7 +3,7 @@ from .dictionary import Field, read_dictionary
 from .ingestion import Ingestion, stopped_at
 from .layout import RefusedError
 from .reference import Reference
-from .verdict import IngestionResult
+from .result import IngestionResult
 
 __all__ = [
     "Checks",

@@ -10,7 +10,7 @@ from aisec_lab.data.validation.drift import Drift, Shift
 from aisec_lab.data.validation.duplicates import DuplicateIndex, near_repeats
 from aisec_lab.data.validation.labels import mislabelled
 from aisec_lab.data.validation.layout import Chunk, Layout, RefusedError, comparable
-from aisec_lab.data.validation.reasons import COLUMN, QuarantineLog, Reason
+from aisec_lab.data.validation.quarantine import COLUMN, QuarantineLog, Reason
 from aisec_lab.data.validation.reference import Reference
 from aisec_lab.data.validation.rows import LEAST, Extremes, Outliers
 from aisec_lab.data.validation.seeming import doubtful

@@ -8,19 +8,19 @@ from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from aisec_lab.core.files import sha256_of, write_json
 from aisec_lab.data.validation.arrays import ArraySource
 from aisec_lab.data.validation.checks import Checks
 from aisec_lab.data.validation.dictionary import Field, layout_of
 from aisec_lab.data.validation.docs import write_docs
 from aisec_lab.data.validation.drift import Shift
 from aisec_lab.data.validation.layout import DataSource, RefusedError
-from aisec_lab.data.validation.reasons import QuarantineLog
+from aisec_lab.data.validation.quarantine import QuarantineLog
 from aisec_lab.data.validation.reference import Reference, allowed_of
+from aisec_lab.data.validation.result import IngestionResult
 from aisec_lab.data.validation.store import counted, write_arrays, write_card, write_table
 from aisec_lab.data.validation.suite import RowSuite
 from aisec_lab.data.validation.tables import TableSource
-from aisec_lab.data.validation.verdict import IngestionResult
-from aisec_lab.files import sha256_of, write_json
 
 TEXTS = (".csv", ".tsv")
 SHOWN = 20  # columns that drifted, on the page of the whole file

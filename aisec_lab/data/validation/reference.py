@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from aisec_lab.core.files import sha256_of
 from aisec_lab.data.preparation import read_arrays
 from aisec_lab.data.validation.arrays import ArraySource
 from aisec_lab.data.validation.layout import DataSource, Layout
 from aisec_lab.data.validation.tables import TableSource
-from aisec_lab.files import sha256_of
 
 SAMPLE = 20_000  # rows that are kept in memory
 SLACK = 0.5  # of its range: by so much a column of a table may leave it

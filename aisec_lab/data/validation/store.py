@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from aisec_lab.core.files import sha256_of, write_json
 from aisec_lab.data.preparation import array_sha256
 from aisec_lab.data.validation.arrays import ArraySource
 from aisec_lab.data.validation.cells import is_number
 from aisec_lab.data.validation.layout import Chunk, Layout
-from aisec_lab.data.validation.reasons import SAID, QuarantineLog, Reason, said
-from aisec_lab.files import sha256_of, write_json
+from aisec_lab.data.validation.quarantine import SAID, QuarantineLog, Reason, said
 
 UNSTATED = dict.fromkeys(("source", "licence", "citation"), "not stated")
 

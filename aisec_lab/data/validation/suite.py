@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from aisec_lab.data.validation.layout import MISSING, Chunk, Layout
-from aisec_lab.data.validation.reasons import COLUMN, Reason
+from aisec_lab.data.validation.quarantine import COLUMN, Reason
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 FORMAT = {"result_format": "COMPLETE", "exclude_unexpected_values": True, "return_unexpected_index_query": False}

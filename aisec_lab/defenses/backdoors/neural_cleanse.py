@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.attack import check
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.suspicion import deviations
+from aisec_lab.defenses.poisoning.sanitizer import deviations
 from aisec_lab.models import logits_of
 from aisec_lab.models.asked import asked
 

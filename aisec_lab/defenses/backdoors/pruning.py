@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.attack import check
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.training import Standard
+from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, called, copied, logits_of, refuse_computed
 from aisec_lab.models.asked import asked
 

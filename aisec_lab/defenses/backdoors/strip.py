@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities
-from aisec_lab.defenses.detectors import FittedDetector
+from aisec_lab.defenses.detection.detectors import FittedDetector
 
 SEED = 0  # of the choice of overlays
 PASS = 2000  # superimposed images that go through the model at once

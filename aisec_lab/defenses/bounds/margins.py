@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks import Ball
-from aisec_lab.attacks.evasion.door import check, check_answer
+from aisec_lab.attacks.evasion.attack import check, check_answer
 from aisec_lab.defenses.bounds.layers import layers_of
 from aisec_lab.defenses.bounds.relaxation import crown_bounds, descend, interval_bounds, lower
 

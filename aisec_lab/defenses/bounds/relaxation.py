@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks import L2, Ball, Linf
-from aisec_lab.attacks.evasion.projections import project_l2
+from aisec_lab.attacks.evasion.geometry.projections import project_l2
 from aisec_lab.defenses.bounds.layers import Interval, backward, forward
 
 CHUNK = 256  # linear functions carried back at a time: what a processor's cache holds

@@ -12,7 +12,7 @@ from aisec_lab.attacks import Ball
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.bounds.margins import interval_leads
 from aisec_lab.models import Fit, TrainingRecipe, plain_step
-from aisec_lab.models.fit import Losses
+from aisec_lab.models.training.fit import Losses
 
 RISE = 0.6  # share of all updates over which the radius rises; then it stays
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.attack import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.backdoors.pruning import held
-from aisec_lab.defenses.training import Standard
+from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, Objective, copied, refuse_computed
 from aisec_lab.models.quantised import Quantised
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.attack import check
 from aisec_lab.data import Dataset
 from aisec_lab.models import called, copied, refuse_computed
 from aisec_lab.models.asked import asked

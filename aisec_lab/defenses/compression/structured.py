@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.attack import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.compression.channels import links
 from aisec_lab.defenses.compression.magnitude import check_share
-from aisec_lab.defenses.training import Standard
+from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, Objective, copied, refuse_computed
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Splits
-from aisec_lab.defenses.outputs.published import ModifiedOutput
+from aisec_lab.defenses.outputs.modified import ModifiedOutput
 from aisec_lab.models import Architecture, Fit
 from aisec_lab.models.layers import logarithms
 

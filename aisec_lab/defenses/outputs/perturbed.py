@@ -6,10 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks import RowNoise
 from aisec_lab.attacks.answers import check_not_probabilities
+from aisec_lab.core import RowNoise
 from aisec_lab.data import Splits
-from aisec_lab.defenses.outputs.published import ModifiedOutput
+from aisec_lab.defenses.outputs.modified import ModifiedOutput
 from aisec_lab.models import in_mode_of
 from aisec_lab.models.asked import Checked
 from aisec_lab.models.layers import logarithms

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities, one_hot_labels
-from aisec_lab.attacks.evasion.balls import Ball, Linf
-from aisec_lab.attacks.evasion.door import check
-from aisec_lab.attacks.extraction.imitation import train_surrogate
+from aisec_lab.attacks.evasion.attack import check
+from aisec_lab.attacks.evasion.geometry.balls import Ball, Linf
+from aisec_lab.attacks.extraction.surrogate_training import train_surrogate
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, answered, calibrated, drawn
 from aisec_lab.models import Architecture, Fit, logits_of

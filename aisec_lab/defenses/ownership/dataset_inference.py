@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import check
+from aisec_lab.attacks.evasion.attack import check
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.margins import BlindWalk, Margins
 from aisec_lab.defenses.ownership.suspect import Suspect
-from aisec_lab.defenses.training import Standard
+from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import MLP, Fit, logits_of
 from aisec_lab.models.asked import asked
 

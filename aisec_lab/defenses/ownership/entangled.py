@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.extraction.stolen import published_probabilities
+from aisec_lab.attacks.extraction.result import published_probabilities
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.entangling import Entangling, Triggers
 from aisec_lab.defenses.ownership.key import Key, check_key

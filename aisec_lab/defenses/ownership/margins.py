@@ -7,10 +7,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf
-from aisec_lab.attacks.evasion.goals import logit_margin
-from aisec_lab.attacks.evasion.objectives import loss_and_gradient
-from aisec_lab.attacks.evasion.projections import clip_to_box
+from aisec_lab.attacks.evasion.geometry.balls import L1, L2, Ball, Linf
+from aisec_lab.attacks.evasion.geometry.projections import clip_to_box
+from aisec_lab.attacks.evasion.search.goals import logit_margin
+from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient
 from aisec_lab.models import logits_of
 from aisec_lab.models.asked import asked
 from aisec_lab.models.layers import refuse_opaque

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from aisec_lab.attacks.evasion.door import check
-from aisec_lab.attacks.extraction.stolen import Extraction
+from aisec_lab.attacks.evasion.attack import check
+from aisec_lab.attacks.extraction.result import Extraction
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.compression.compression import Compression
 from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.watermark import Watermark
-from aisec_lab.defenses.training import Standard
+from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, Objective, TrainingRecipe, copied
 
 

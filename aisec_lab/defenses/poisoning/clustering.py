@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.suspicion import SanitizerResult, learned
+from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult, learned
 
 STEPS, TOLERANCE = 1000, 0.005  # of the independent component analysis
 STARTS = 10  # of k-means

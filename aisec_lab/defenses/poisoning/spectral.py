@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.suspicion import SanitizerResult, deviations, learned
+from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult, deviations, learned
 
 OUTLIER = 3.5  # robust standard deviations (Iglewicz & Hoaglin, 1993, "How to detect and handle outliers", section 3.3)
 MARGIN = 1.5  # the paper takes out this many times the rows that it expects to be poisoned

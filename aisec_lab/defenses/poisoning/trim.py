@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.defenses.poisoning.suspicion import SanitizerResult
+from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult
 
 ROUNDS = 1000  # the error falls at each, so that none comes twice; a handful is usual
 

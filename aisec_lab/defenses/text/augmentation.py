@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from aisec_lab.attacks.text.door import TextAttack
+from aisec_lab.attacks.text.attack import TextAttack
 from aisec_lab.data import Texts, TextSplits
-from aisec_lab.defenses.training import Standard
+from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models.text import TextTraining
 
 

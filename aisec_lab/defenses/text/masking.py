@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.data import TextSplits, as_texts
-from aisec_lab.defenses.smoothing import log_mean_probability
+from aisec_lab.defenses.certification.smoothing import log_mean_probability
 from aisec_lab.models.text import TextTraining
 from aisec_lab.models.words import MASK, MASKED, PAD
 

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import check_answer
-from aisec_lab.attacks.text.door import allowance, check
-from aisec_lab.binomial import lower_bound
+from aisec_lab.attacks.evasion.attack import check_answer
+from aisec_lab.attacks.text.attack import allowance, check
+from aisec_lab.core.binomial import lower_bound
 from aisec_lab.data import as_texts
-from aisec_lab.defenses.smoothing_certificate import ABSTAIN
+from aisec_lab.defenses.certification.smoothing_certificate import ABSTAIN
 from aisec_lab.defenses.text.masking import check_keep, masked_copies, shown
 from aisec_lab.models import frozen
 from aisec_lab.models.text import text_logits

@@ -1,4 +1,4 @@
 from .diagnosis import Diagnosis, diagnose
-from .findings import PAGES, CheckInfo, CheckResult
+from .results import PAGES, CheckInfo, CheckResult
 
 __all__ = ["PAGES", "CheckInfo", "CheckResult", "Diagnosis", "diagnose"]

@@ -7,10 +7,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from aisec_lab.attacks import Adaptive, EvadeDetector, Untargeted
-from aisec_lab.attacks.evasion.goals import Goal
-from aisec_lab.evaluation.diagnostics.case import AttackRun, Claim
-from aisec_lab.evaluation.diagnostics.findings import CheckResult
+from aisec_lab.attacks.evasion.search.goals import Goal
+from aisec_lab.evaluation.diagnostics.claim import AttackRun, Claim
 from aisec_lab.evaluation.diagnostics.probes import PROBES, gradients, probabilities
+from aisec_lab.evaluation.diagnostics.results import CheckResult
 from aisec_lab.evaluation.diagnostics.surrogates import matched
 from aisec_lab.evaluation.robustness import BallAttack
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 
 from aisec_lab.attacks import APGD, DetectorAwareMargin, EvadeDetector, Margin, TargetedDLR, TargetedMargin
-from aisec_lab.attacks.evasion.losses import Loss
-from aisec_lab.evaluation.diagnostics.case import ALIKE, AttackRun, Claim
-from aisec_lab.evaluation.diagnostics.findings import CheckResult, count, share
+from aisec_lab.attacks.evasion.search.losses import Loss
+from aisec_lab.evaluation.diagnostics.claim import ALIKE, AttackRun, Claim
+from aisec_lab.evaluation.diagnostics.results import CheckResult, count, share
 from aisec_lab.evaluation.robustness import BallAttack
 from aisec_lab.models import frozen, seeded
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.special import log_ndtr, ndtr, ndtri
 from torch import Tensor
 
-from aisec_lab import binomial
+from aisec_lab.core import binomial
 
 HALVINGS = 60  # of the interval that holds the bound, to the last digits of a float
 TINY = 1e-12  # stands for a mu of 0, by which nothing can be divided

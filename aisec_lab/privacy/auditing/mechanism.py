@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aisec_lab import binomial
+from aisec_lab.core import binomial
 from aisec_lab.privacy.accounting import SampledGaussian, delta_profile
 
 GRID = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)

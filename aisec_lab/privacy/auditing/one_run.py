@@ -8,7 +8,7 @@ import torch
 from scipy.special import bdtrc, expit
 from torch import Tensor
 
-from aisec_lab.binomial import tail
+from aisec_lab.core.binomial import tail
 
 FRACTIONS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # of the canaries: the two counts that `split_audit` tries
 HALVINGS = 50  # of the interval that holds the bound: far below what a bound is printed with

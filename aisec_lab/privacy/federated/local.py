@@ -12,11 +12,11 @@ from torch.nn.utils import parameters_to_vector
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import Fit, copied, in_training
-from aisec_lab.models.fit import Losses, Step, plain_step, shuffled
+from aisec_lab.models.training.fit import Losses, Step, plain_step, shuffled
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.dp_sgd import DPSGD
 from aisec_lab.privacy.made_up import nobodys
-from aisec_lab.privacy.mixing import check_per_sample
+from aisec_lab.privacy.per_sample_check import check_per_sample
 from aisec_lab.privacy.sampling import poisson
 
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.physical.conditions import TransformRanges, check_square
+from aisec_lab.core.row_noise import RowNoise
 
 
 class TransformedModel(nn.Module):

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.projections import per_row
+from aisec_lab.attacks.evasion.geometry.projections import per_row
+from aisec_lab.core.row_noise import RowNoise
 
 ANGLE, SCALE, SHIFT, LIGHT, NOISE = range(5)  # counters of the noise
 

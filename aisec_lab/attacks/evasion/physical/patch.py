@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.adaptive import View
-from aisec_lab.attacks.evasion.door import check, prepare_inputs
-from aisec_lab.attacks.evasion.goals import Goal, Untargeted, check_untargeted, with_target
-from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
-from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.objectives import signed_loss
+from aisec_lab.attacks.evasion.attack import check, prepare_inputs
+from aisec_lab.attacks.evasion.geometry.projections import normalise_gradient
+from aisec_lab.attacks.evasion.gradient.universal import BETA
 from aisec_lab.attacks.evasion.physical.conditions import TransformRanges, check_square
-from aisec_lab.attacks.evasion.projections import normalise_gradient
-from aisec_lab.attacks.evasion.universal import BETA
+from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted, check_untargeted, with_target
+from aisec_lab.attacks.evasion.search.losses import CrossEntropy, Loss
+from aisec_lab.attacks.evasion.search.objectives import signed_loss
+from aisec_lab.core.row_noise import RowNoise
 from aisec_lab.data import Dataset
 from aisec_lab.models import seeded
 from aisec_lab.models.asked import asked

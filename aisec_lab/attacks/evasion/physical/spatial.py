@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import prepare_inputs
-from aisec_lab.attacks.evasion.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
-from aisec_lab.attacks.evasion.noise import RowNoise
-from aisec_lab.attacks.evasion.objectives import loss_and_gradient, signed_loss
+from aisec_lab.attacks.evasion.attack import prepare_inputs
 from aisec_lab.attacks.evasion.physical.poses import RotationTranslation, check_images, rotate_translate
-from aisec_lab.attacks.evasion.search import TOGETHER, LowestMargin
+from aisec_lab.attacks.evasion.search.best import TOGETHER, LowestMargin
+from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
+from aisec_lab.attacks.evasion.search.losses import CrossEntropy, Loss
+from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient, signed_loss
+from aisec_lab.core.row_noise import RowNoise
 from aisec_lab.models.asked import asked
 
 Proposals = Callable[[Tensor, int, int], Tensor]  # for rows (n,), of numbers first..first+k-1: poses (n, k, 3)

@@ -17,8 +17,8 @@ import torch
 from hydra.utils import instantiate
 from IPython.display import Markdown, display
 
+from aisec_lab.core.files import write_json
 from aisec_lab.evaluation import rate, tidy, write_table
-from aisec_lab.files import write_json
 from aisec_lab.models import load_checkpoint
 
 Path(out).mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from IPython.display import Markdown, display
 
+from aisec_lab.core.files import written_beside
 from aisec_lab.evaluation import read_table
-from aisec_lab.files import written_beside
 
 Path(out).mkdir(parents=True, exist_ok=True)
 measured = read_table(table)

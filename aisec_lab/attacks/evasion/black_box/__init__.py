@@ -1,0 +1,1 @@
+"""Attacks that only query the model: by its scores (Square, NES, SimBA) or by its decisions."""

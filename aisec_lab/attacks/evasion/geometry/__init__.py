@@ -1,0 +1,1 @@
+"""Norm balls, and exact projections onto ball and box."""

@@ -1,0 +1,1 @@
+"""Gradient attacks in a ball of a given size: FGSM, PGD, Auto-PGD, transfer and universal perturbations."""

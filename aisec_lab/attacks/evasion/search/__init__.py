@@ -1,0 +1,1 @@
+"""What the evasion attacks share: goals, losses, gradients, and the best point so far of each row."""

@@ -1,0 +1,123 @@
+"""Losses that an untargeted attack ascends: logits (N, K) and classes y (N,) to one number a row."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from aisec_lab.attacks.evasion.search.goals import FLOOR, detector_aware_margin, logit_margin
+
+TINY = 1e-12  # Croce & Hein add it to the denominator too
+
+
+class Loss(Protocol):
+    """A loss of logits (N, K) against classes (N,)."""
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Shape (N,)."""
+        ...
+
+
+class TargetedLoss(Protocol):
+    """A loss of logits (N, K) that pushes from classes y (N,) to classes `target` (N,)."""
+
+    def __call__(self, logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+        """Shape (N,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Minus the log-probability of class y. Its gradient vanishes where a model is very sure: see `DLR`."""
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(logits.clamp(min=FLOOR), y, reduction="none")
+
+
+@dataclass(frozen=True)
+class KullbackLeibler:
+    """KL(y || softmax(logits)) for probabilities y (N, K), as in TRADES (Zhang et al., 2019, arXiv:1901.08573)."""
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        return F.kl_div(logits.clamp(min=FLOOR).log_softmax(1), y, reduction="none").sum(1)
+
+
+@dataclass(frozen=True)
+class Margin:
+    """max_{i != y} z_i - z_y, the margin of Carlini & Wagner (2017, arXiv:1608.04644, f_6) without a bound."""
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        return -logit_margin(logits, y)
+
+
+@dataclass(frozen=True)
+class DetectorAwareMargin:
+    """What the best wrong class lacks to both the true class y and the reject option, the last column of the logits."""
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        return -detector_aware_margin(logits, y)
+
+
+@dataclass(frozen=True)
+class AbsoluteError:
+    """|f(x) - y| of a regression's outputs (N, 1): from a start it follows the direction in which f errs there."""
+
+    real: ClassVar[bool] = True
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        return (logits.squeeze(1) - y).abs()
+
+
+@dataclass(frozen=True)
+class SignedError:
+    """f(x) - y of a regression's outputs (N, 1), or downwards y - f(x): the worst of both is the worst error."""
+
+    upwards: bool = True
+    real: ClassVar[bool] = True
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        residual = logits.squeeze(1) - y
+        return residual if self.upwards else -residual
+
+
+@dataclass(frozen=True)
+class DLR:
+    """Difference of logits ratio, invariant to shift and scale (Croce & Hein, 2020, arXiv:2003.01690, eq. 6).
+
+    Raises:
+        ValueError: fewer than 3 classes.
+    """
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        _need(logits, 3, "DLR", "Margin")
+        top = logits.clamp(min=FLOOR).sort(dim=1, descending=True).values
+        return -logit_margin(logits, y) / (top[:, 0] - top[:, 2] + TINY)
+
+
+@dataclass(frozen=True)
+class TargetedMargin:
+    """z_t - z_y: the lead of the target over the true class, for any number of classes."""
+
+    def __call__(self, logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+        logits = logits.clamp(min=FLOOR)
+        return (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
+
+
+@dataclass(frozen=True)
+class TargetedDLR:
+    """The targeted difference of logits ratio (Croce & Hein, 2020, arXiv:2003.01690, eq. 7).
+
+    Raises:
+        ValueError: fewer than 4 classes.
+    """
+
+    def __call__(self, logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+        _need(logits, 4, "TargetedDLR", "TargetedMargin")
+        top = logits.clamp(min=FLOOR).sort(dim=1, descending=True).values
+        return TargetedMargin()(logits, y, target) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + TINY)
+
+
+def _need(logits: Tensor, classes: int, loss: str, instead: str) -> None:
+    if logits.shape[1] < classes:
+        raise ValueError(f"{loss} needs at least {classes} classes, the model has {logits.shape[1]}: use {instead}")

@@ -1,0 +1,1 @@
+"""Attacks on tables: what each field may become, and at what cost."""

@@ -1,0 +1,4 @@
+from .intervals import bounded_mean, clopper_pearson
+from .row_noise import RowNoise
+
+__all__ = ["RowNoise", "bounded_mean", "clopper_pearson"]

@@ -1,0 +1,66 @@
+"""Intervals for rates and for means."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from aisec_lab.core.binomial import lower_bound, upper_bound
+
+
+def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The exact interval for a binomial rate (Clopper & Pearson, 1934).
+
+    Args:
+        successes: from 0 to n.
+        n: trials, at least 1.
+        confidence: coverage that is guaranteed, in (0, 1).
+
+    Returns:
+        (low, high) in [0, 1]; covers the true rate with at least `confidence`, whatever the rate is.
+
+    Raises:
+        ValueError: counts that no experiment gives, or a confidence outside (0, 1).
+    """
+    if not 0 <= successes <= n or n < 1:
+        raise ValueError(f"successes must lie in 0..n with n >= 1, got {successes} of {n}")
+    _check(confidence)
+    alpha = (1 - confidence) / 2
+    return float(lower_bound(successes, n, alpha)), float(upper_bound(successes, n, alpha))
+
+
+def bounded_mean(
+    values: Sequence[float], least: float, largest: float, confidence: float = 0.95
+) -> tuple[float, float]:
+    """An interval for the mean of a bounded variable, whatever its distribution (Anderson, 1969).
+
+    Its ends are the means of the distributions at the edges of the Dvoretzky-Kiefer-Wolfowitz band (Massart, 1990).
+
+    Args:
+        values: independent draws, at least one.
+        least, largest: what the variable cannot pass.
+        confidence: coverage that is guaranteed, in (0, 1).
+
+    Returns:
+        (low, high) within the bounds; covers the true mean with at least `confidence`.
+
+    Raises:
+        ValueError: no value, NaN, one outside the bounds, bounds that are none, or a confidence outside (0, 1).
+    """
+    _check(confidence)
+    if not -math.inf < least <= largest < math.inf:
+        raise ValueError(f"a bounded variable has finite bounds, the least first, got {least} and {largest}")
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    if not len(ordered) or not (ordered[0] >= least and ordered[-1] <= largest):  # NaN is sorted to the end
+        raise ValueError(f"there must be values, all within [{least}, {largest}], got {list(values)}")
+    band = math.sqrt(math.log(2 / (1 - confidence)) / (2 * len(ordered)))
+    knots = np.concatenate([[least], ordered, [largest]])
+    share = np.arange(len(ordered) + 1) / len(ordered)  # of the values at or below, between one knot and the next
+    ends = (np.minimum(share + band, 1), np.maximum(share - band, 0))
+    low, high = (float(largest - (np.diff(knots) * end).sum()) for end in ends)
+    return low, high
+
+
+def _check(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), got {confidence}: 0.95 is usual")

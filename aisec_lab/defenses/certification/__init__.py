@@ -1,0 +1,1 @@
+"""Randomised smoothing, and the radius that it certifies."""

@@ -1,0 +1,1 @@
+"""Detectors of adversarial inputs, and classifiers that reject what is detected."""

@@ -1,0 +1,1 @@
+"""Defenses that change the inputs before the model sees them."""

@@ -1,0 +1,70 @@
+"""Objectives that make a base classifier worth smoothing."""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aisec_lab.attacks import PGD
+from aisec_lab.core import RowNoise
+from aisec_lab.defenses.certification.smoothing import check_noise, log_mean_probability, noisy_logits
+from aisec_lab.models import frozen
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """Cross-entropy under Gaussian noise, one copy a row (Cohen et al., 2019, arXiv:1902.02918, section 3.3).
+
+    Args of the call: as for `Standard`; `generator` is the noise's. The noise is not clipped to [0, 1], as that of
+    the smoothed classifier is not.
+    """
+
+    sigma: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_noise(self.sigma)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        noise = RowNoise(x, generator).normal(x.shape[1:], 0)
+        return F.cross_entropy(model(x + self.sigma * noise), y, reduction="none")
+
+
+class NoisyInput(nn.Module):
+    """The mean probability of a batch under noise (N, samples, *input) that stays the same from pass to pass."""
+
+    def __init__(self, model: nn.Module, noise: Tensor) -> None:
+        super().__init__()
+        self.model, self.noise = model, noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-probabilities (N, K) of the rows for which the noise was drawn, in their order."""
+        return log_mean_probability(noisy_logits(self.model, x, self.noise))
+
+
+@dataclass(frozen=True)
+class SmoothAdv:
+    """Adversarial training of the smoothed classifier (Salman et al., 2019, arXiv:1906.04584, section 2.2).
+
+    The attack ascends the soft smoothed classifier (eq. 6) under noise that is drawn once a batch; the loss is the
+    cross-entropy under the same noise, averaged over its copies. Salman et al. raise the attack's radius over the
+    first epochs; here it is the same throughout.
+
+    Args of the call: as for `Standard`; `generator` is the noise's and the attack's.
+    """
+
+    attack: PGD
+    sigma: float = 0.25
+    samples: int = 2
+
+    def __post_init__(self) -> None:
+        check_noise(self.sigma, samples=self.samples)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        noise = self.sigma * RowNoise(x, generator).normal((self.samples, *x.shape[1:]), 0)
+        inner = replace(self.attack, early_stop=False)  # and no row leaves the batch, so that each keeps its noise
+        with frozen(model):
+            x_adv = inner(NoisyInput(model, noise).eval(), x, y, generator=generator)
+        logits = noisy_logits(model, x_adv, noise)
+        losses = F.cross_entropy(logits.flatten(0, 1), y.repeat_interleave(self.samples), reduction="none")
+        return losses.view(-1, self.samples).mean(1)

@@ -1,0 +1,155 @@
+"""A classifier as an ONNX file, its size on disk, and such a file as a classifier."""
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from aisec_lab.core.files import written_beside
+from aisec_lab.models.contexts import frozen
+from aisec_lab.models.passes import logits_of
+from aisec_lab.models.quantised import Quantised
+
+THREADS = 1
+DTYPES = {"tensor(float)": torch.float32, "tensor(double)": torch.float64, "tensor(float16)": torch.float16}
+OPSET = 20  # of traced models: the newest that the tracer writes
+ROWS, CLOSE = 5, 1e-4  # on so many rows, another number than was traced, a trace has to answer so closely
+
+
+def onnx_bytes(model: nn.Module, shape: tuple[int, ...]) -> bytes:
+    """Write a classifier as ONNX.
+
+    Args:
+        model: classifier with float32 weights, quantised or not; it stays as it is.
+        shape: of one input.
+
+    Returns:
+        The file: `x`, float32 (N, *shape), to `logits` (N, K), for any N. Equal models give equal bytes, with no path,
+        time or version in them. Of common layers in an `nn.Sequential`, weights of few bits take few bits, and where
+        most are zero, only the others are written (opset 21). Any other model is traced by `torch.onnx.export`
+        (opset 20), with all its weights in float32.
+
+    Raises:
+        ValueError: weights of another type; a layer without a form in ONNX in a quantised model, or one that torch
+            cannot trace, or whose trace answers unlike the model.
+    """
+    from aisec_lab.models.onnx import activations as onnx_activations  # noqa: F401  # onnx takes half a second that no other stage should pay
+    from aisec_lab.models.onnx.graph import Graph
+    from aisec_lab.models.onnx.layers import NoFormError, written
+
+    for name, weight in (*model.named_parameters(), *model.named_buffers()):
+        if weight.is_floating_point() and weight.dtype != torch.float32:
+            raise ValueError(f"{name} is {weight.dtype}, and ONNX files here are of float32: use model.float()")
+    graph = Graph()
+    with frozen(model):
+        try:
+            return graph.file(written(model, graph, "x", len(shape) + 1), shape)
+        except NoFormError as unknown:
+            if any(isinstance(part, Quantised) for part in model.modules()):
+                raise ValueError(f"{unknown}: export before quantising, or quantise an nn.Sequential") from unknown
+            return traced(model, shape)
+
+
+def traced(model: nn.Module, shape: tuple[int, ...]) -> bytes:
+    """As `onnx_bytes`, by `torch.onnx.export`: for any frozen model whose operators ONNX has."""
+    import onnx
+
+    x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(next(model.parameters(), torch.empty(0)))
+    rows = torch.cat([x, 1 - x, x.flip(0)])[:ROWS]
+    given = logits_of(model, rows)
+    content, short_cut = io.BytesIO(), torch.backends.mha.get_fastpath_enabled()
+    names: dict[str, Any] = {"input_names": ["x"], "output_names": ["logits"]}
+    names["dynamic_axes"] = {"x": {0: "N"}, "logits": {0: "N"}}
+    torch.backends.mha.set_fastpath_enabled(False)  # it has no form in ONNX
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they warn of is tried below
+            torch.onnx.export(model, (x,), content, dynamo=False, opset_version=OPSET, **names)  # type: ignore[arg-type]
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        line = str(error).splitlines()[0]
+        raise ValueError(f"torch.onnx.export cannot write this {type(model).__name__}: {line}") from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(short_cut)
+    file = onnx.load_from_string(content.getvalue())
+    file.producer_name = file.producer_version = ""
+    written = file.SerializeToString(deterministic=True)
+    told = OnnxClassifier(written)(rows)
+    if given.shape != told.shape or not torch.allclose(told, given, atol=CLOSE * float(given.abs().max()), rtol=0):
+        raise ValueError(
+            f"the ONNX file of this {type(model).__name__} answers {ROWS} rows unlike the model, which does something "
+            "that tracing does not see, such as a fixed number of rows or a branch on values: write it without"
+        )
+    return written
+
+
+def save_onnx(path: str | os.PathLike[str], model: nn.Module, shape: tuple[int, ...]) -> int:
+    """Write `onnx_bytes` to a file, whole or not at all; returns its size in bytes, raises as that does."""
+    content = onnx_bytes(model, shape)
+    with written_beside(Path(path)) as beside:
+        return beside.write_bytes(content)
+
+
+class OnnxClassifier(nn.Module):
+    """An ONNX file as a classifier, run by ONNX Runtime on one thread of the CPU; it has no gradient.
+
+    A file with a fixed number of rows is asked as often as it takes, rows of zeros filling the last time; its answer to
+    a row must not depend on the others, as that of any classifier in evaluation mode.
+
+    Args:
+        content: the file, with one input of floating point numbers and one output, as `onnx_bytes` writes it; float32,
+            float64 or float16.
+
+    Raises:
+        ValueError: no such file; on a call, inputs that are no floats or of another shape than the file says.
+    """
+
+    differentiable: ClassVar[bool] = False
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        import onnxruntime  # as above
+
+        if not isinstance(content, bytes):
+            raise ValueError(f"an ONNX file's content is bytes, got a {type(content).__name__}: Path(it).read_bytes()")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = THREADS
+        try:
+            self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf:
+            raise ValueError(f"these {len(content)} bytes are no ONNX file") from None
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1:
+            names = [[each.name for each in side] for side in (inputs, outputs)]
+            raise ValueError(
+                f"a classifier has one input and one output, the file has {names[0]} and {names[1]}: "
+                "export it with the logits alone"
+            )
+        (entry,) = inputs
+        if entry.type not in DTYPES:
+            raise ValueError(f"the file takes {entry.type} and a classifier takes floats: put the conversion inside")
+        self.name, self.dtype = entry.name, DTYPES[entry.type]
+        sizes = [size if isinstance(size, int) else None for size in entry.shape]  # None and names stand for any
+        self.rows, self.shape = (sizes[0], tuple(sizes[1:])) if sizes else (None, ())
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, K) of inputs (N, *shape) in [0, 1], on their device, in the file's own type."""
+        if not x.is_floating_point():
+            raise ValueError(f"inputs are floats in [0, 1], got {x.dtype}: divide bytes by 255")
+        given = tuple(x.shape[1:])
+        if len(given) != len(self.shape) or any(
+            size not in (None, side) for size, side in zip(self.shape, given, strict=True)
+        ):
+            wanted = tuple("any" if size is None else size for size in self.shape)
+            raise ValueError(f"the file takes inputs of shape {wanted}, got {given}")
+        rows = x.detach().to("cpu", self.dtype)
+        if self.rows:
+            missing = -len(x) % self.rows if len(x) else self.rows
+            rows = torch.cat([rows, rows.new_zeros(missing, *given)])
+        parts = rows.split(self.rows or max(1, len(x)))
+        answers = [torch.from_numpy(self.session.run(None, {self.name: part.numpy()})[0]) for part in parts]
+        return torch.cat(answers)[: len(x)].to(x.device)
