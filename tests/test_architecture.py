@@ -15,7 +15,7 @@ import pytest
 
 from tests.clone import ROOT
 
-FLOORS = ["data", "models", "attacks", "defenses", "privacy", "evaluation", "trust", "guard", "workbench"]
+FLOORS = ["core", "data", "models", "attacks", "defenses", "privacy", "evaluation", "trust", "guard", "workbench"]
 LIBRARIES = {"attacks", "defenses", "privacy"}
 PIPELINE = {"hydra", "omegaconf", "dvc", "papermill", "nbconvert", "nbformat"}
 FILES = sorted(file for file in (ROOT / "aisec_lab").rglob("*.py*") if file.suffix in {".py", ".pyi"})

@@ -1,6 +1,6 @@
 from .backdoors import detection_rates, roc, success_rate
 from .certified import bracket, certified_by_bounds, certified_by_smoothing
-from .claims import ClaimResult, claims, compare_claims, machine, metrics
+from .claim_comparison import ClaimResult, claims, compare_claims, machine, metrics
 from .compression import compression_dots, size_rows
 from .control import episodes, return_curve
 from .curves import bracket_curves, distance_curves, query_curves, security_curves, word_curves
