@@ -95,15 +95,15 @@ def refuse_computed(model: nn.Module) -> None:
             )
 
 
-def weight_of(layer: nn.Module) -> Tensor:
-    """The weight that a layer's next pass would use: hooks of `torch.nn.utils` are run that would compute it anew.
+def weight_of(layer: nn.Module, name: str = "weight") -> Tensor:
+    """The weight, of that name, that a layer's next pass would use: hooks of `torch.nn.utils` are run that compute it.
 
     Without a pass since `load_state_dict` such a layer still shows the weight from before.
     """
     for hook in layer._forward_pre_hooks.values():
         if isinstance(hook, COMPUTING):
             hook(layer, ())
-    weight: Tensor = layer.weight  # type: ignore[assignment]
+    weight: Tensor = getattr(layer, name)
     return weight
 
 
