@@ -8,6 +8,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_expo
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import KINDS, Kind, declared, read_answers, refuse_probabilities, winning
+from aisec_lab.models.contexts import trains
 
 Monitor = Callable[[str, Tensor, Tensor], None]  # client, queries (N, *input), published answers (N, K)
 LONGEST = 60.0  # seconds between two attempts, at most
@@ -91,7 +92,7 @@ class Oracle(nn.Module):
         self.error: Exception | None = None
         self._reads: Kind = "logits" if said else publishes or "logits"  # an adapter has read what it declares
         self._plain = bool(said) or self.publishes != "logits"  # no fear that rows sum to one
-        self.training = model.training
+        self.training = trains(model)
 
     @property
     def labels_only(self) -> bool:

@@ -9,6 +9,8 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from aisec_lab.models.contexts import trains
+
 COMPUTING = (prune.BasePruningMethod, WeightNorm, SpectralNorm)  # hooks that set a weight before each pass
 FLOOR = 1e-12  # a probability of 0 is taken for this: its logarithm has to be finite
 
@@ -52,7 +54,7 @@ class TwoLogits(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.training = model.training
+        self.training = trains(model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, 2) of inputs (N, *input)."""
