@@ -4,7 +4,7 @@ from .contexts import copied, frozen, in_mode_of, in_training, seeded, trainable
 from .export import OnnxClassifier, onnx_bytes, save_onnx
 from .fit import Course, Fit, Objective, Probe, Step, in_turn, plain
 from .language import Characters, NeuralNGram, text_bits
-from .layers import Architecture, Normalised, TwoLogits, refuse_computed, refuse_opaque
+from .layers import Architecture, LogProbabilities, Normalised, TwoLogits, refuse_computed, refuse_opaque
 from .parallel import fit_in_parallel
 from .passes import Counted, called, device_of, logits_of
 from .regression import KernelRidge, Ridge
@@ -30,6 +30,7 @@ __all__ = [
     "DecisionTree",
     "Fit",
     "KernelRidge",
+    "LogProbabilities",
     "NeuralNGram",
     "Normalised",
     "Objective",

@@ -1,6 +1,6 @@
 """The layers and the initialisation that the lab's classifiers share."""
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,28 @@ class TwoLogits(nn.Module):
         """Logits (N, 2) of inputs (N, *input)."""
         logit = self.model(x).reshape(len(x), 1)
         return torch.cat([torch.zeros_like(logit), logit], 1)
+
+
+class LogProbabilities(nn.Module):
+    """A model that ends in a softmax as a classifier of logits: the logarithms of its probabilities.
+
+    A softmax gives the probabilities back. Where one of them was rounded to 0 or to 1, its slope was lost before: where
+    there is a choice, take the module before the softmax.
+
+    Args:
+        model: answers with probabilities (N, K).
+    """
+
+    publishes: ClassVar[str] = "probabilities"  # as an `Oracle` says it: their logarithms are handed on
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.training = trains(model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-probabilities (N, K) of inputs (N, *input)."""
+        return sloping_logarithms(self.model(x))
 
 
 def refuse_opaque(model: nn.Module) -> None:
@@ -137,6 +159,11 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def logarithms(probabilities: Tensor) -> Tensor:
-    """Probabilities (N, K) as logits, of their shape and type: softmax gives them back, to within `FLOOR`."""
-    return probabilities.clamp(min=FLOOR).log()
+def logarithms(probabilities: Tensor, floor: float = FLOOR) -> Tensor:
+    """Probabilities (N, K) as logits, of their shape and type: softmax gives them back, to within the floor."""
+    return probabilities.clamp(min=floor).log()
+
+
+def sloping_logarithms(probabilities: Tensor) -> Tensor:
+    """As `logarithms`, with a slope down to the smallest probability that their type can tell from 0."""
+    return logarithms(probabilities, torch.finfo(probabilities.dtype).tiny)

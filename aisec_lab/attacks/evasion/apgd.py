@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, check_ball
 from aisec_lab.attacks.evasion.climb import climb
-from aisec_lab.attacks.evasion.door import admit, of_numbers
+from aisec_lab.attacks.evasion.door import admit, of_numbers, scored
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss, TargetedDLR, TargetedLoss
 from aisec_lab.attacks.evasion.minimal import likeliest
 from aisec_lab.attacks.evasion.search import Lowest
-from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class APGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = admit(model, x, y, generator, real=of_numbers(self.goal, self.loss))
-        with asked(model):
+        with scored(model):
             found = Lowest(model, x, y, self.goal)
             for _ in range(self.restarts):
                 climb(
@@ -77,7 +76,7 @@ class TargetedAPGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = admit(model, x, y, generator)
-        with asked(model):
+        with scored(model):
             found = Lowest(model, x, y, Untargeted())
             for several, target in found.towards(likeliest(found.logits, y, self.targets)):
                 climb(

@@ -6,14 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf, check_ball
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import admit, scored
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.minimal import Smallest
 from aisec_lab.attacks.evasion.search import ascent
 from aisec_lab.attacks.evasion.starting import begin_at, find_start, to_boundary
 from aisec_lab.attacks.evasion.trust_region import step_onto
-from aisec_lab.models.asked import asked
 
 HALVINGS = 10  # from the starting point to the boundary
 OVERSHOOT = 0.1  # share of the margin by which a step goes beyond the boundary, or stays behind it
@@ -51,7 +50,7 @@ class BrendelBethge:
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, start: Tensor | None = None
     ) -> Found:
         x = admit(model, x, y, generator)
-        with asked(model):
+        with scored(model):
             found = Smallest(model, x, y, self.goal, self.ball)
             if start is None:
                 find_start(model, found, generator)

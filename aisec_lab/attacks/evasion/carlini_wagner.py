@@ -7,13 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, check_ball
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import admit, scored
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.minimal import Smallest, search_c
 from aisec_lab.attacks.evasion.projections import per_row
 from aisec_lab.attacks.evasion.search import ascent
-from aisec_lab.models.asked import asked
 
 INSIDE = 0.999999  # the faces of the box lie at infinity in w
 BETA_1, BETA_2, TINY = 0.9, 0.999, 1e-8  # of Adam
@@ -44,7 +43,7 @@ class CarliniWagner:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
         x = admit(model, x, y, generator)
-        with asked(model):
+        with scored(model):
             found = Smallest(model, x, y, self.goal, self.ball)
             search_c(found.distance, self.first_c, self.searches, partial(self._minimise, model, found))
             return found.result(model)

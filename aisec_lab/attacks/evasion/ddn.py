@@ -6,14 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, check_ball
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import admit, scored
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy
 from aisec_lab.attacks.evasion.minimal import Smallest, cosine
 from aisec_lab.attacks.evasion.projections import TINY, boxed, per_row, unstopped
 from aisec_lab.attacks.evasion.search import ascent
-from aisec_lab.models.asked import asked
 
 FIRST_EPSILON = 1.0
 
@@ -37,7 +36,7 @@ class DDN:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
         x = admit(model, x, y, generator)
-        with asked(model):
+        with scored(model):
             found = Smallest(model, x, y, self.goal, self.ball)
             rows = found.unsolved
             delta, epsilon = torch.zeros_like(x[rows]), torch.full_like(found.distance[rows], FIRST_EPSILON)

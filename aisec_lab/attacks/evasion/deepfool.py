@@ -6,13 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import admit, scored
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Untargeted
 from aisec_lab.attacks.evasion.minimal import FINAL_STEPS, Smallest, likeliest
 from aisec_lab.attacks.evasion.planes import nearest_plane
 from aisec_lab.attacks.evasion.projections import boxed
-from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class DeepFool:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
         x = admit(model, x, y, generator)
-        with asked(model):
+        with scored(model):
             found = Smallest(model, x, y, Untargeted(), self.ball)
             others = likeliest(found.logits, y, self.candidates)
             rows = found.unsolved

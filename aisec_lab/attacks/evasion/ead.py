@@ -7,13 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L1, L2, Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import admit, scored
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.minimal import Smallest, search_c
 from aisec_lab.attacks.evasion.projections import boxed, per_row
 from aisec_lab.attacks.evasion.search import ascent
-from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class EAD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
         x = admit(model, x, y, generator)
-        with asked(model):
+        with scored(model):
             found = Sparsest(model, x, y, self.goal, self.ball, self.beta if self.elastic_net else None)
             search_c(found.distance, self.first_c, self.searches, partial(self._minimise, model, found))
             return found.result(model)

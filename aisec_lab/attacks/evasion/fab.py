@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf, check_ball
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import admit, scored
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Untargeted
 from aisec_lab.attacks.evasion.losses import TargetedMargin
@@ -16,7 +16,6 @@ from aisec_lab.attacks.evasion.minimal import FINAL_STEPS, Smallest, likeliest
 from aisec_lab.attacks.evasion.planes import Plane, nearest_plane
 from aisec_lab.attacks.evasion.projections import TINY, per_row
 from aisec_lab.attacks.evasion.search import ascent
-from aisec_lab.models.asked import asked
 
 ALPHA_MAX = 0.1  # weight of the clean input's own projection, at most
 ETA = 1.05  # how far beyond the boundary each projection goes
@@ -81,7 +80,7 @@ class FAB:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
         x = admit(model, x, y, generator)
-        with asked(model):
+        with scored(model):
             found = Smallest(model, x, y, Untargeted(), self.ball)
             others = likeliest(found.logits, y, self.candidates)
             follow(
@@ -108,7 +107,7 @@ class TargetedFAB:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Found:
         x = admit(model, x, y, generator)
-        with asked(model):
+        with scored(model):
             found = Smallest(model, x, y, Untargeted(), self.ball)
             for several, target in found.towards(likeliest(found.logits, y, self.targets)):
                 follow(model, several, self.steps, partial(plane_towards, model, self.ball, several.y, target))

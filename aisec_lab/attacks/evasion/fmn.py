@@ -6,14 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L0, L2, Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import admit, scored
 from aisec_lab.attacks.evasion.found import Found
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.minimal import Smallest, cosine
 from aisec_lab.attacks.evasion.projections import per_row, unstopped
 from aisec_lab.attacks.evasion.search import ascent
 from aisec_lab.attacks.evasion.starting import begin_at, to_boundary
-from aisec_lab.models.asked import asked
 
 HALVINGS = 10  # from a starting point to the boundary
 
@@ -36,8 +35,8 @@ class FMN:
         won as it is comes back untouched at distance 0, one for which nothing was found at `inf`.
 
     Raises:
-        ValueError: pixels outside [0, 1], a class outside 0..K-1, a model in training mode, or a start that has not
-            won or is no point of the box.
+        ValueError: pixels outside [0, 1], a class outside 0..K-1, a model in training mode, one that answers with
+            probabilities and has not declared them (`Reading`), or a start that has not won or is no point of the box.
     """
 
     ball: Ball = L2(0)  # the norm, and a radius within which a row needs no further search
@@ -55,7 +54,7 @@ class FMN:
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, start: Tensor | None = None
     ) -> Found:
         x = admit(model, x, y, generator)
-        with asked(model):
+        with scored(model):
             found = Smallest(model, x, y, self.goal, self.ball)
             if start is not None:
                 begin_at(model, found, start)

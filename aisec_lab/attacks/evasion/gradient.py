@@ -7,13 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit, check_classes, of_numbers
+from aisec_lab.attacks.evasion.door import admit, check_classes, of_numbers, scored
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.projections import per_row, unstopped
 from aisec_lab.attacks.evasion.search import Lowest, ascent
 from aisec_lab.attacks.evasion.steps import FROM_ANYWHERE, FROM_CENTRE, warn_of_short_steps
-from aisec_lab.models.asked import asked
 
 FAR = 1e5  # a step so long, in units of eps, that its projection is the far end of ball and box
 
@@ -47,7 +46,7 @@ class FGSM:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = admit(model, x, y, generator, soft=True, real=of_numbers(self.goal, self.loss))
-        with asked(model):
+        with scored(model):
             _, _, grad = ascent(model, x, objective(self.loss, self.goal, y))
         return x + self.ball.project(x, FAR * self.ball.eps * self.ball.steepest(grad))
 
@@ -70,7 +69,8 @@ class PGD:
         steps and is returned at its point of highest loss, as adversarial training wants it.
 
     Raises:
-        ValueError: pixels outside [0, 1], a class outside 0..K-1, or a model in training mode.
+        ValueError: pixels outside [0, 1], a class outside 0..K-1, a model in training mode, or one that answers with
+            probabilities and has not declared them (`Reading`).
     """
 
     ball: Ball
@@ -92,7 +92,7 @@ class PGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = admit(model, x, y, generator, soft=not self.early_stop, real=of_numbers(self.goal, self.loss))
-        with asked(model):
+        with scored(model):
             search = self._until_won if self.early_stop else self._to_the_end
             return search(model, x, y, generator)
 

@@ -6,14 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import admit, scored
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.projections import per_row, unstopped
 from aisec_lab.attacks.evasion.search import Lowest
-from aisec_lab.models.asked import asked
 
 BATCH = 256  # points a pass, about
 
@@ -58,7 +57,7 @@ class NES:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = admit(model, x, y, generator)
         noise = RowNoise(x, generator)
-        with asked(model), torch.no_grad():
+        with scored(model), torch.no_grad():
             found = Lowest(model, x, y, self.goal)
             rows, left = found.unsolved, self.queries - 1
             delta, mean = torch.zeros_like(x), torch.zeros_like(x)

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf, check_ball
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import admit, scored
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.search import Lowest
 from aisec_lab.attacks.evasion.squares import corners, moved, stripes, tiles
-from aisec_lab.models.asked import asked
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the share of pixels, in a search of 10,000 queries
 
@@ -60,7 +59,7 @@ class Square:
             order = 1 if isinstance(self.ball, L1) else 2
             start, propose = partial(tiles, order=order), partial(moved, order=order)
         noise = RowNoise(x, generator)
-        with asked(model), torch.no_grad():
+        with scored(model), torch.no_grad():
             found = Lowest(model, x, y, self.goal)
             rows = found.unsolved
             delta, lowest = torch.zeros_like(x), torch.full_like(found.margin, torch.inf)

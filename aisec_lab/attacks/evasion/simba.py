@@ -7,14 +7,13 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.basis import Basis, Pixels
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import admit, scored
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.projections import per_row
 from aisec_lab.attacks.evasion.search import Lowest
-from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class SimBA:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = admit(model, x, y, generator)
         order = self.basis.order(x, RowNoise(x, generator))
-        with asked(model), torch.no_grad():
+        with scored(model), torch.no_grad():
             found = Lowest(model, x, y, self.goal)
             delta, score = torch.zeros_like(x), objective(self.loss, self.goal, y)(found.logits)
             tried = torch.zeros_like(y)  # directions that a row is through with

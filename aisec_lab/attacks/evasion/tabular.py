@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import admit, scored
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import Loss, Margin
 from aisec_lab.attacks.evasion.purchases import nearest, offers, steepest
 from aisec_lab.attacks.evasion.search import Lowest, ascent
 from aisec_lab.attacks.evasion.tables import Table
-from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Tabular:
         x = admit(model, x, y, generator)
         self.table.check(x)
         mean = x.clone()
-        with asked(model):
+        with scored(model):
             found = Lowest(model, x, y, self.goal)
             for step in range(self.steps):
                 rows = found.unsolved

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import admit, scored
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
@@ -15,7 +15,6 @@ from aisec_lab.attacks.evasion.noise import RowNoise
 from aisec_lab.attacks.evasion.projections import TINY, per_row
 from aisec_lab.attacks.evasion.search import ascent
 from aisec_lab.attacks.evasion.steps import FROM_CENTRE, warn_of_short_steps
-from aisec_lab.models.asked import asked
 
 DRAWS = 4  # counters that belong to one step
 
@@ -71,7 +70,7 @@ class MIFGSM:
             raise ValueError(f"diversity and kernel are for images (N, C, H, W), got shape {tuple(x.shape)}")
         noise = RowNoise(x, generator)
         delta, g = torch.zeros_like(x), torch.zeros_like(x)
-        with asked(model):
+        with scored(model):
             ascended = objective(self.loss, self.goal, y)
             for step in range(self.steps):
                 where = self._where(x, noise, DRAWS * step) if self.diversity else None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import Ball, check_ball
-from aisec_lab.attacks.evasion.door import admit, check
+from aisec_lab.attacks.evasion.door import admit, check, scored
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted, aimed, refuse_goal_without_target
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
@@ -14,7 +14,6 @@ from aisec_lab.attacks.evasion.projections import boxed
 from aisec_lab.attacks.evasion.search import ascent
 from aisec_lab.attacks.evasion.steps import FROM_CENTRE, warn_of_short_steps
 from aisec_lab.data import Dataset
-from aisec_lab.models.asked import asked
 
 BETA = 9.0  # where a row's loss is cut off, so that no row is worth more than being lost (Shafahi et al., eq. 5)
 
@@ -90,7 +89,7 @@ class Universal:
         steps = self.epochs * -(-len(train) // self.batch_size)
         warn_of_short_steps("Universal", steps, self.step_size, fewest=FROM_CENTRE, stacklevel=3)
         delta = torch.zeros_like(train.x[:1])
-        with asked(model):
+        with scored(model):
             for _ in range(self.epochs):
                 for rows in torch.randperm(len(train), generator=generator).split(self.batch_size):
                     x, ascended = train.x[rows], objective(self.loss, goal, y[rows])

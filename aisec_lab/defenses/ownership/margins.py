@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.balls import L1, L2, Ball, Linf
+from aisec_lab.attacks.evasion.door import scored
 from aisec_lab.attacks.evasion.goals import lead
 from aisec_lab.attacks.evasion.projections import boxed
 from aisec_lab.attacks.evasion.search import ascent
@@ -89,7 +90,7 @@ class MinGD:
         model gives.
 
     Raises:
-        ValueError: on a call with an opaque model, which has no gradient.
+        ValueError: on a call with an opaque model, which has no gradient, or one that answers with probabilities.
     """
 
     steps: int = 50
@@ -101,7 +102,7 @@ class MinGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         refuse_opaque(model)
-        with asked(model):
+        with scored(model):
             classes = logits_of(model, x[:1]).shape[1]
             targets = [torch.full_like(y, label) for label in range(classes)]
             distances = [

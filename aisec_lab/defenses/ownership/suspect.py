@@ -26,7 +26,7 @@ class Suspect(nn.Module):
     def __init__(self, model: nn.Module, classes: int) -> None:
         super().__init__()
         self.model, self.classes = model, classes
-        self.publishes: Kind = declared(model) or "logits"
+        self.publishes: Kind | None = declared(model)
         self.training = trains(model)
 
     def forward(self, x: Tensor) -> Tensor:

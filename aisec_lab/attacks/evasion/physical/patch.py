@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.adaptive import View
-from aisec_lab.attacks.evasion.door import admit, check
+from aisec_lab.attacks.evasion.door import admit, check, scored
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted, aimed, refuse_goal_without_target
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
@@ -17,7 +17,6 @@ from aisec_lab.attacks.evasion.projections import scaled
 from aisec_lab.attacks.evasion.universal import BETA
 from aisec_lab.data import Dataset
 from aisec_lab.models import seeded
-from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +116,7 @@ class AdversarialPatch:
         seen = model if self.camera is None else self.camera(model)
         steps = self.epochs * -(-len(train) // self.batch_size)
         step = 0
-        with asked(seen), seeded(seen, generator):
+        with scored(seen), seeded(seen, generator):
             for _ in range(self.epochs):
                 for rows in torch.randperm(len(train), generator=generator).split(self.batch_size):
                     pixels.requires_grad_()

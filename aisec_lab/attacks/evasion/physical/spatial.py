@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.door import admit
+from aisec_lab.attacks.evasion.door import admit, scored
 from aisec_lab.attacks.evasion.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.gradient import objective
 from aisec_lab.attacks.evasion.losses import CrossEntropy, Loss
@@ -138,7 +138,7 @@ class SpatialPGD(Spatial):
         limits = torch.tensor(self.threat.limits).to(x)
         share = 2 * RowNoise(x, generator).uniform((3,), 0) - 1
         pose = torch.zeros_like(share)
-        with asked(model):
+        with scored(model):
             found = Lowest(model, x, y, self.goal)
             rows = found.unsolved
             for _ in range(self.steps):
