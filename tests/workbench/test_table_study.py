@@ -17,7 +17,7 @@ def test_a_study_of_a_table_runs_through(restored: Project) -> None:
     In a project whose study was of images: what does not depend on the data is not run again, and the cells that
     the new study does not declare are removed first, as `collect` would say.
     """
-    for left_over in ("robustness/evaluate", "poisoning/poison", "poisoning/cleanse"):
+    for left_over in ("robustness/evaluate", "poisoning/poison", "poisoning/poisoning_defenses"):
         shutil.rmtree(restored.root / "results" / left_over)
     restored.aisec(
         *("compose", "+experiment=tables", *SMALL),
