@@ -31,11 +31,12 @@ def test_by_hand_the_notebook_has_the_settings_of_the_study() -> None:
 def test_ours_are_as_strong_as_secml_on_its_own_machines(clone: Clone) -> None:
     """A run by SecML, and the lab's attacks on what crossed between the kernels."""
     clone.run("aisec", "data", "digits")
-    clone.run("aisec", "run", "notebooks/evasion/svm_secml.ipynb", "results/svm_secml", "-p", "rows=12", "-p", "budgets=2")
-    assert {path.name for path in (clone.root / "results/svm_secml").iterdir()} == {"svm_secml.ipynb", "svm_secml.html", "svm.npz"}
-    assert "data:image/png;base64" in (clone.root / "results/svm_secml/svm_secml.html").read_text()
+    out = clone.root / "results/svm_secml"
+    clone.run("aisec", "run", "notebooks/evasion/svm_secml.ipynb", str(out), "-p", "rows=12", "-p", "budgets=2")
+    assert {path.name for path in out.iterdir()} == {"svm_secml.ipynb", "svm_secml.html", "svm.npz"}
+    assert "data:image/png;base64" in (out / "svm_secml.html").read_text()
 
-    with np.load(clone.root / "results/svm_secml/svm.npz") as file:
+    with np.load(out / "svm.npz") as file:
         arrays = dict(file)
     x, levels = torch.from_numpy(arrays["x"]), [0, 0.75, 1.5]
     for name, gamma in {"linear": None, "rbf": SETTINGS.gamma}.items():
