@@ -122,6 +122,8 @@ def be_kernel(words: list[str], env: dict[str, str], cwd: str) -> None:
     app.initialize(words)
     if "matplotlib" in sys.modules:  # which reads this when it is imported, by the first cell of an ordinary kernel
         sys.modules["matplotlib"].rcParams["backend"] = os.environ["MPLBACKEND"]
+    if "pandas" in sys.modules:  # which, imported in a kernel, shows 20 columns, and in a terminal as many as fit
+        sys.modules["pandas"].set_option("display.max_columns", 20)
     app.start()
 
 
