@@ -55,8 +55,11 @@ def declared_kind(model: object) -> Kind | None:
 
 
 def declared_within(model: nn.Module) -> Kind | None:
-    """What a model has declared, or the outermost part of it that did: views and wrappers say nothing. Else None."""
-    kinds = (declared(part) for part in model.modules())
+    """The kind of answers that a model declares, or the outermost of its parts that declares one; else None.
+
+    Views and wrappers of a model declare nothing themselves.
+    """
+    kinds = (declared_kind(part) for part in model.modules())
     return next((kind for kind in kinds if kind), None)
 
 
@@ -86,15 +89,22 @@ def check_not_probabilities(scores: Tensor) -> None:
 
 
 def sum_to_one(rows: Tensor, slack: float) -> bool:
-    """Whether rows (N, K), one at least, are all non-negative and each sums to one, to within some slack."""
+    """Whether rows (N, K) are non-negative and each sums to one, up to `slack`; False where N is 0."""
     return bool(len(rows) and (rows >= 0).all() and ((rows.double().sum(1) - 1).abs() <= slack).all())
 
 
 def as_scores(answer: Tensor, kind: Kind | None) -> Tensor:
-    """What a model answered (N, K) that has declared itself of this kind, so that a softmax may be taken of it.
+    """Convert a model's output to scores to which a softmax may be applied.
 
-    Of probabilities oracles and adapters hand on the logarithms, which are never all non-negative; a module that was
-    given the attribute may answer with probabilities as they are.
+    Oracles and adapters that publish probabilities output their logarithms already, which are never all non-negative. A
+    module that only declares its kind may output the probabilities themselves.
+
+    Args:
+        answer: the model's output (N, K).
+        kind: what the model declares; None for nothing.
+
+    Returns:
+        Scores (N, K): the logarithms of probabilities, anything else unchanged.
     """
     return sloping_logarithms(answer) if kind == "probabilities" and sum_to_one(answer, ROUNDED) else answer
 
