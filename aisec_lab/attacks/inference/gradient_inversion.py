@@ -146,7 +146,7 @@ def first_layer_input(weight: Tensor, bias: Tensor) -> Tensor:
     """
     largest = bias.abs().argmax()
     if bias[largest] == 0:
-        raise ValueError("all gradients of the bias are zero, so that the input is not determined: use GradientInversion")
+        raise ValueError("all gradients of the bias are zero, so the input is not determined: use GradientInversion")
     return weight[largest] / bias[largest]
 
 
