@@ -96,7 +96,7 @@ from .text.greedy import GreedyWordReplacement
 from .text.homoglyphs import Homoglyphs
 from .text.hotflip import HotFlip
 from .text.invisible import Deletions, InvisibleCharacters, Reorderings
-from .text.synonyms import EmbeddingNeighbours, Synonyms
+from .text.synonyms import Synonyms, SynonymTable
 from .victims import FunctionClassifier, HTTPClassifier, SklearnClassifier
 
 __all__ = [
@@ -146,7 +146,6 @@ __all__ = [
     "DeepFool",
     "Deletions",
     "DetectorAwareMargin",
-    "EmbeddingNeighbours",
     "EntropySignal",
     "EvadeDetector",
     "Extraction",
@@ -228,6 +227,7 @@ __all__ = [
     "SpatialResult",
     "Sponge",
     "Square",
+    "SynonymTable",
     "Synonyms",
     "TabularConstraints",
     "Targeted",

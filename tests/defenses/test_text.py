@@ -17,14 +17,14 @@ from torch import nn
 from aisec_lab.attacks import (
     CharacterEdits,
     Deletions,
-    EmbeddingNeighbours,
     GreedyWordReplacement,
     Homoglyphs,
     InvisibleCharacters,
     Reorderings,
+    SynonymTable,
 )
-from aisec_lab.attacks.text.characters import misspelt
-from aisec_lab.attacks.text.edits import swapped
+from aisec_lab.attacks.text.characters import misspell
+from aisec_lab.attacks.text.edits import replace_word
 from aisec_lab.attacks.text.homoglyphs import LOOKALIKES
 from aisec_lab.defenses import (
     ABSTAIN,
@@ -62,7 +62,7 @@ def test_normalisation_undoes_every_homoglyph():
     for text in test:
         for place, word in enumerate(text.lower().split()):
             for option in Homoglyphs().options(word.strip(".,:"), None):
-                assert " ".join(map(normalised, swapped(text, place, option).split())) == text
+                assert " ".join(map(normalised, replace_word(text, place, option).split())) == text
 
 
 @given(st.text(min_size=1).filter(lambda text: len(text.split()) == 1))
@@ -143,7 +143,7 @@ def test_capitals_are_kept_where_a_word_is_written_in_them():
     for replacements in (InvisibleCharacters(), Reorderings(), Deletions(), Homoglyphs()):
         for word, text in itertools.product(("Room", "ROOM", "room"), ("{}", '"{},"')):
             for option in replacements.options("room", random.Random(0)):
-                after = swapped(text.format(word), 0, option)
+                after = replace_word(text.format(word), 0, option)
                 assert normalised(after) == text.format(word)
 
 
@@ -178,7 +178,7 @@ def test_spell_checking_restores_single_edits():
         assert checker(word) == word
         if len(word) < 2:
             continue
-        for token in {misspelt(word, rng) for _ in range(20)} - {word, ""}:
+        for token in {misspell(word, rng) for _ in range(20)} - {word, ""}:
             if token in vocabulary.words or not token.isalpha():
                 continue
             rivals = [other for other in vocabulary.words if one_edit(token, other)]
@@ -216,7 +216,7 @@ def test_spell_checking_answers_misspellings():
 def test_augmentation_adds_what_the_attack_breaks():
     """The attack's own texts, with their true classes, are learned."""
     attack = GreedyWordReplacement(
-        EmbeddingNeighbours({"excellent": ("qqq",), "awful": ("qqq",), "good": ("zzz",)}), share=0.3
+        SynonymTable({"excellent": ("qqq",), "awful": ("qqq",), "good": ("zzz",)}), share=0.3
     )
     train = splits().train
     found = attack(classifier(), train.texts, train.y, generator=seed(0))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aisec_lab.attacks import HotFlip
-from aisec_lab.attacks.text.attack import allowance
+from aisec_lab.attacks.text.attack import max_changes
 from aisec_lab.core import bounded_mean
 from aisec_lab.defenses import RandomMasking, Smoothing
 from aisec_lab.defenses.certification.smoothing_certificate import Certificate, radius_cap
@@ -44,7 +44,7 @@ def seed():
         (lambda: PROVED.holds(ONE, -0.1), "eps.*got -0.1"),
         (lambda: WORDS.holds(ONE, NAN), r"share.*\[0, 1\], got nan"),
         (lambda: WORDS.holds(ONE, 30), r"share.*\[0, 1\], got 30"),
-        (lambda: allowance(10, -0.1), r"share.*\[0, 1\]"),
+        (lambda: max_changes(10, -0.1), r"share.*\[0, 1\]"),
         (lambda: HotFlip(NAN), r"share.*\[0, 1\]"),
         (lambda: bounded_mean([0.5], -math.inf, 1), "finite bounds"),
         (lambda: bounded_mean([0.5], 1, 0), "the least first"),

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import Kind, declared
+from aisec_lab.attacks.answers import Kind, declared_kind
 from aisec_lab.attacks.oracle import OutOfQueriesError
 from aisec_lab.models.asked import check_logits, refuse_script_error
 from aisec_lab.models.contexts import trains
@@ -26,7 +26,7 @@ class Suspect(nn.Module):
     def __init__(self, model: nn.Module, classes: int) -> None:
         super().__init__()
         self.model, self.classes = model, classes
-        self.publishes: Kind | None = declared(model)
+        self.publishes: Kind | None = declared_kind(model)
         self.training = trains(model)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.attack import check_answer
-from aisec_lab.attacks.text.attack import allowance, check
+from aisec_lab.attacks.text.attack import check, max_changes
 from aisec_lab.core.binomial import lower_bound
 from aisec_lab.data import as_texts
 from aisec_lab.defenses.certification.smoothing_certificate import ABSTAIN
@@ -61,7 +61,7 @@ class WordCertificate:
 
     def holds(self, y: Tensor, share: float) -> Tensor:
         """Which texts (N,) are proved to have class y (N,) whatever that share of their words is replaced by."""
-        allowed = torch.tensor([allowance(length, share) for length in self.lengths.tolist()])
+        allowed = torch.tensor([max_changes(length, share) for length in self.lengths.tolist()])
         return (self.classes == y) & (self.words >= allowed)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from aisec_lab.attacks.text.edits import swapped
+from aisec_lab.attacks.text.edits import replace_word
 from aisec_lab.data import TextSplits
 from aisec_lab.defenses.text.defense import SanitizedTextModel
 from aisec_lab.models.text import TextTraining
@@ -47,7 +47,7 @@ class SpellChecker:
             return word
         candidates = {known for key in _without_a_letter(token) for known in self.near.get(key, ())}
         close = [known for known in candidates if one_edit(token, known)]
-        return swapped(word, 0, min(close, key=self.rank.__getitem__)) if close else word
+        return replace_word(word, 0, min(close, key=self.rank.__getitem__)) if close else word
 
 
 def _without_a_letter(word: str) -> set[str]:
