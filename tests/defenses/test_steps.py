@@ -259,9 +259,9 @@ def test_probing_changes_no_weight_and_is_counted(few):
     assert record["backward_passes"] == plainly["backward_passes"] + 50 * 3
 
 
-def test_a_course_takes_no_second_step(few: Dataset):
+def test_a_recipe_takes_no_second_step(few: Dataset):
     """It would be ambiguous which one counts."""
-    with pytest.raises(ValueError, match="Guided brings its own step, batches and probe"):
+    with pytest.raises(ValueError, match="ObjectiveWithStep brings its own step, batches and probe"):
         Fit(epochs=1)(fresh(), few, ObjectiveWithStep(Standard()), generator=seed(0), step=AWP())
 
 

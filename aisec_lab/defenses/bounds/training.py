@@ -1,6 +1,5 @@
 """Training for interval bounds (Gowal et al., 2018, arXiv:1810.12715)."""
 
-import os
 from dataclasses import dataclass
 
 import torch
@@ -9,9 +8,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from aisec_lab.attacks import Ball
-from aisec_lab.data import Dataset
 from aisec_lab.defenses.bounds.margins import interval_leads
-from aisec_lab.models import Fit, TrainingRecipe, plain_step
+from aisec_lab.models import TrainingJob, TrainingRecipe, plain_step
 from aisec_lab.models.training.fit import Losses
 
 RISE = 0.6  # share of all updates over which the radius rises; then it stays
@@ -71,15 +69,7 @@ class IBP(TrainingRecipe):
     def __post_init__(self) -> None:
         IntervalLoss(self.ball, self.kappa)  # refuses a kappa that is none
 
-    def run(
-        self,
-        fit: Fit,
-        model: nn.Module,
-        dataset: Dataset,
-        *,
-        generator: torch.Generator,
-        resume: str | os.PathLike[str] | None,
-    ) -> list[dict[str, float]]:
-        updates = fit.epochs * -(-len(dataset) // fit.batch_size)
+    def run(self, job: TrainingJob) -> list[dict[str, float]]:
+        updates = job.fit.epochs * job.fit.steps_an_epoch(len(job.dataset))
         rising = RadiusSchedule(IntervalLoss(self.ball, self.kappa), max(1, round(RISE * updates)))
-        return fit(model, dataset, rising, generator=generator, step=rising.step, resume=resume)
+        return job.train(rising, step=rising.step)

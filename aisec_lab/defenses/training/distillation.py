@@ -1,6 +1,5 @@
 """Defensive distillation: a student that learns a teacher's soft answers (Papernot et al., 2016, arXiv:1511.04508)."""
 
-import os
 from dataclasses import dataclass
 
 import torch
@@ -8,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities
-from aisec_lab.data import Dataset
-from aisec_lab.models import Fit, TrainingRecipe, concatenate_records, copied
+from aisec_lab.models import TrainingJob, TrainingRecipe, concatenate_records, copied
 from aisec_lab.models.asked import asked
 
 
@@ -56,17 +54,8 @@ class DefensiveDistillation(TrainingRecipe):
     def __post_init__(self) -> None:
         DistillationLoss(self.temperature)  # refuses what makes no sense
 
-    def run(
-        self,
-        fit: Fit,
-        model: nn.Module,
-        dataset: Dataset,
-        *,
-        generator: torch.Generator,
-        resume: str | os.PathLike[str] | None,
-    ) -> list[dict[str, float]]:
-        teacher = copied(model)
-        teacher_file = None if resume is None else f"{os.fspath(resume)}.teacher"
-        taught = fit(teacher, dataset, DistillationLoss(self.temperature), generator=generator, resume=teacher_file)
-        learned = fit(model, dataset, DistillationLoss(self.temperature, teacher), generator=generator, resume=resume)
+    def run(self, job: TrainingJob) -> list[dict[str, float]]:
+        teacher = copied(job.model)
+        taught = job.stage("teacher", model=teacher).train(DistillationLoss(self.temperature))
+        learned = job.train(DistillationLoss(self.temperature, teacher))
         return concatenate_records(taught, learned)

@@ -1,6 +1,5 @@
 """Steps: defenses that work by how losses become an update of the weights."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from aisec_lab.attacks import Ball
-from aisec_lab.data import Dataset
-from aisec_lab.models import Callback, Fit, Objective, Step, TrainingRecipe, plain_step
+from aisec_lab.models import Callback, Objective, Step, TrainingJob, TrainingRecipe, plain_step
 from aisec_lab.models.training.fit import Losses
 
 TINY = 1e-12  # keeps a gradient of zero from dividing by zero
@@ -26,16 +24,8 @@ class ObjectiveWithStep(TrainingRecipe):
     step: Step = plain_step
     probe: Callback | None = None
 
-    def run(
-        self,
-        fit: Fit,
-        model: nn.Module,
-        dataset: Dataset,
-        *,
-        generator: torch.Generator,
-        resume: str | os.PathLike[str] | None,
-    ) -> list[dict[str, float]]:
-        return fit(model, dataset, self.objective, generator=generator, step=self.step, probe=self.probe, resume=resume)
+    def run(self, job: TrainingJob) -> list[dict[str, float]]:
+        return job.train(self.objective, step=self.step, probe=self.probe)
 
 
 @dataclass(frozen=True)

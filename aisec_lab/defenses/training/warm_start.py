@@ -1,14 +1,9 @@
 """Standard training first: from random weights an adversary may leave an objective nothing to learn."""
 
-import os
 from dataclasses import dataclass, replace
 
-import torch
-from torch import nn
-
-from aisec_lab.data import Dataset
 from aisec_lab.defenses.training.adversarial import Standard
-from aisec_lab.models import Fit, Objective, TrainingRecipe, concatenate_records
+from aisec_lab.models import Objective, TrainingJob, TrainingRecipe, concatenate_records
 
 
 @dataclass(frozen=True)
@@ -35,16 +30,6 @@ class WarmStart(TrainingRecipe):
         if self.epochs < 1:
             raise ValueError(f"epochs of standard training must be positive, got {self.epochs}")
 
-    def run(
-        self,
-        fit: Fit,
-        model: nn.Module,
-        dataset: Dataset,
-        *,
-        generator: torch.Generator,
-        resume: str | os.PathLike[str] | None,
-    ) -> list[dict[str, float]]:
-        before = None if resume is None else f"{os.fspath(resume)}.warm"
-        warmed = replace(fit, epochs=self.epochs)(model, dataset, Standard(), generator=generator, resume=before)
-        learned = fit(model, dataset, self.objective, generator=generator, resume=resume)
-        return concatenate_records(warmed, learned)
+    def run(self, job: TrainingJob) -> list[dict[str, float]]:
+        warmed = job.stage("warm", fit=replace(job.fit, epochs=self.epochs)).train(Standard())
+        return concatenate_records(warmed, job.train(self.objective))
