@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from aisec_lab.core import clopper_pearson
 from aisec_lab.core.files import written_beside
 from aisec_lab.data import Prepared, Splits, prepare
-from aisec_lab.defenses import ABSTAIN, GaussianNoise, certify, radius_cap
+from aisec_lab.defenses import ABSTAIN, GaussianNoise, certify, max_certifiable_radius
 from aisec_lab.evaluation.curves import draw
 from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
 from aisec_lab.models import Fit, StridedCNN
@@ -42,7 +42,7 @@ def rows_of(splits: Splits, sigma: float, fit: Fit, *, n0: int, n: int, alpha: f
 def summary(rows: pd.DataFrame) -> str:
     """Certified accuracy with its 95 % interval at each radius, up to what n votes can prove."""
     sigma, n, alpha = rows.loc[0, ["sigma", "n", "alpha"]]
-    cap = radius_cap(sigma, int(n), alpha)
+    cap = max_certifiable_radius(sigma, int(n), alpha)
     lines = [f"sigma {sigma:g}: {(rows['class'] == ABSTAIN).sum()} of {len(rows)} abstain; no radius above {cap:.3f}"]
     for radius in (radius for radius in RADII if radius < cap):
         certified = int(((rows["class"] == rows.label) & (rows.radius > radius)).sum())
@@ -57,7 +57,7 @@ def curves(rows: pd.DataFrame) -> Figure:
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, 3.0))
         for (sigma, own), series in zip(rows.groupby("sigma"), series_styles(), strict=False):
-            cap = radius_cap(sigma, n, alpha)
+            cap = max_certifiable_radius(sigma, n, alpha)
             levels = np.linspace(0, cap, 60)
             right = [int(((own["class"] == own.label) & (own.radius >= max(level, 1e-12))).sum()) for level in levels]
             ends = [clopper_pearson(count, len(own)) for count in right]

@@ -21,8 +21,8 @@ from aisec_lab.defenses import (
     Smoothing,
     Standard,
     certify,
+    max_certifiable_radius,
     predict,
-    radius_cap,
 )
 from aisec_lab.models import Fit, StridedCNN, seeded
 from tests.clone import ROOT
@@ -124,8 +124,8 @@ def test_the_radius_is_capped_by_the_number_of_votes():
         always.bias.copy_(torch.tensor([0.0, 100.0, 0.0]))
     got = certify(always, inputs(0, 3), sigma=SIGMA, n=500, alpha=0.001, generator=seed(0))
     assert got.classes.tolist() == [1, 1, 1]
-    assert got.radius.tolist() == [radius_cap(SIGMA, 500, 0.001)] * 3
-    assert radius_cap(SIGMA, 500, 0.001) == pytest.approx(SIGMA * norm.ppf(0.001 ** (1 / 500)), rel=1e-12)
+    assert got.radius.tolist() == [max_certifiable_radius(SIGMA, 500, 0.001)] * 3
+    assert max_certifiable_radius(SIGMA, 500, 0.001) == pytest.approx(SIGMA * norm.ppf(0.001 ** (1 / 500)), rel=1e-12)
     assert certify(always, inputs(0, 3), sigma=SIGMA, n=9, generator=seed(0)).classes.tolist() == [ABSTAIN] * 3
     assert got.holds(torch.tensor([1, 1, 0]), got.radius[0].item() - 1e-9).tolist() == [True, True, False]
     assert not got.holds(torch.ones(3), got.radius[0].item()).any()

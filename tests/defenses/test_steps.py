@@ -208,7 +208,7 @@ class Scripted:
     def __call__(self, model, dataset):
         return {"probe_accuracy": self.left.pop(0)}
 
-    def spoiled(self, history):
+    def should_stop(self, history):
         return OverfittingProbe(PGD(Linf(0.1))).should_stop(history)
 
 
@@ -228,7 +228,7 @@ class Cut:
     def __call__(self, model, dataset):
         return {}
 
-    def spoiled(self, history):
+    def should_stop(self, history):
         if len(history) == 3:
             raise IndexError
         return False

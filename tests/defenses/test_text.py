@@ -37,8 +37,8 @@ from aisec_lab.defenses import (
     certify_words,
 )
 from aisec_lab.defenses.text.displayed import displayed
-from aisec_lab.defenses.text.masking import MaskedModel, masked_copies, shown
-from aisec_lab.defenses.text.masking_certificate import provable_words, touched
+from aisec_lab.defenses.text.masking import MaskedModel, kept_words, masked_copies
+from aisec_lab.defenses.text.masking_certificate import certified_words
 from aisec_lab.defenses.text.normalisation import normalised
 from aisec_lab.defenses.text.spelling import SpellChecker, one_edit
 from aisec_lab.models import BagOfEmbeddings, TextClassifier, Vocabulary, seeded, text_logits
@@ -243,7 +243,7 @@ def test_copies_show_exactly_so_many_words_each_choice_as_often():
     counts = [choices.count(choice) for choice in itertools.combinations(range(5), 2)]
     assert min(2 * min(binom.cdf(count, 4000, 0.1), binom.sf(count - 1, 4000, 0.1)) for count in counts) > 1e-4
     assert masked_copies(text, 0.4, 5, "0") == copies[:5] != masked_copies(text, 0.4, 5, "1")
-    assert [shown(words, 0.3) for words in (1, 2, 10)] == [1, 1, 3]
+    assert [kept_words(words, 0.3) for words in (1, 2, 10)] == [1, 1, 3]
 
 
 def test_masked_words_hide_as_many_as_the_copies_do():
@@ -299,7 +299,7 @@ def test_no_change_of_so_many_words_beats_the_certificate(tiny):
     texts = [" ".join(words) for words in itertools.product(ALPHABET, repeat=WORDS)][::23]
     exact = shares(tiny, texts)
     drawn = certify_words(tiny, texts, keep=KEPT / WORDS, n0=50, n=2000, generator=seed(0))
-    proved = [provable_words(p, WORDS, KEPT) for p in exact.amax(1).tolist()]
+    proved = [certified_words(p, WORDS, KEPT) for p in exact.amax(1).tolist()]
     assert max(proved) >= 1
     assert ((drawn.classes == ABSTAIN) | (drawn.classes == exact.argmax(1))).all()
     assert all(words <= max(most, 0) for words, most in zip(drawn.words.tolist(), proved, strict=True))
@@ -320,12 +320,12 @@ def test_the_bound_cannot_be_better():
 
     for changed in range(WORDS + 1):
         text = " ".join("b" if place < changed else "a" for place in range(WORDS))
-        assert shares(Saw(), [text])[0, 1].item() == pytest.approx(touched(WORDS, KEPT, changed))
-    assert provable_words(1.0, WORDS, KEPT) == 1
-    assert touched(WORDS, KEPT, 1) < 0.5 < touched(WORDS, KEPT, 2)
-    assert provable_words(0.5 + touched(WORDS, KEPT, 1), WORDS, KEPT) == 0
-    assert provable_words(0.5, WORDS, KEPT) == -1
-    assert touched(14, 3, 2) == pytest.approx(1 - comb(12, 3) / comb(14, 3))
+        assert shares(Saw(), [text])[0, 1].item() == pytest.approx(overlap_probability(WORDS, KEPT, changed))
+    assert certified_words(1.0, WORDS, KEPT) == 1
+    assert overlap_probability(WORDS, KEPT, 1) < 0.5 < overlap_probability(WORDS, KEPT, 2)
+    assert certified_words(0.5 + overlap_probability(WORDS, KEPT, 1), WORDS, KEPT) == 0
+    assert certified_words(0.5, WORDS, KEPT) == -1
+    assert overlap_probability(14, 3, 2) == pytest.approx(1 - comb(12, 3) / comb(14, 3))
 
 
 class Half(nn.Module):

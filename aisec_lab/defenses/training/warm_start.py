@@ -1,4 +1,4 @@
-"""Standard training first: from random weights an adversary may leave an objective nothing to learn."""
+"""Standard training before adversarial training."""
 
 from dataclasses import dataclass, replace
 
@@ -8,19 +8,15 @@ from aisec_lab.models import Objective, TrainingJob, TrainingRecipe, concatenate
 
 @dataclass(frozen=True)
 class WarmStart(TrainingRecipe):
-    """Some epochs of standard training, then all of `fit`'s under another objective.
+    """Some epochs of standard training, then all epochs of `fit` with another objective.
 
-    A network that starts from random weights under a strong attack may settle at one answer for all inputs, where the
-    gradient is almost zero; from weights that already classify it does not.
+    Under a strong attack a network with random weights may collapse to a constant prediction, where the gradient is
+    almost zero. A network that already classifies does not. Call contract: docs/defenses.md, "Training recipe"; the
+    records of standard training come first.
 
     Args:
-        objective: what follows.
-        epochs: of standard training; a one-cycle schedule of their own.
-
-    Args of `run`: as for `Fit`.
-
-    Returns:
-        The records of both, those of standard training first.
+        objective: of the second stage.
+        epochs: of standard training, at least 1; they have their own one-cycle schedule.
     """
 
     objective: Objective
