@@ -38,7 +38,7 @@ from aisec_lab.defenses import (
 )
 from aisec_lab.defenses.text.displayed import displayed
 from aisec_lab.defenses.text.masking import MaskedModel, kept_words, masked_copies
-from aisec_lab.defenses.text.masking_certificate import certified_words
+from aisec_lab.defenses.text.masking_certificate import certified_words, overlap_probability
 from aisec_lab.defenses.text.normalisation import normalised
 from aisec_lab.defenses.text.spelling import SpellChecker, one_edit
 from aisec_lab.models import BagOfEmbeddings, TextClassifier, Vocabulary, seeded, text_logits
