@@ -38,9 +38,7 @@ class TopKOutput(nn.Module):
             return exact
         values, classes = exact.sort(dim=1, descending=True, stable=True)  # `topk` may not take the first of a tie
         even = values[:, self.k :].logsumexp(1, keepdim=True) - math.log(exact.shape[1] - self.k)
-        even = torch.minimum(
-            even, values[:, self.k - 1 : self.k]
-        )  # rounding may lift a mean of equal numbers above them
+        even = torch.minimum(even, values[:, self.k - 1 : self.k])  # a mean may be rounded above them
         return even.expand_as(exact).scatter(1, classes[:, : self.k], values[:, : self.k])
 
 

@@ -16,7 +16,7 @@ STEP = 1 / math.sqrt(8)  # of both variables: their product times the operator's
 
 
 def gradient(z: Tensor) -> Tensor:
-    """Forward differences (N, C, 2, H, W) of z (N, C, H, W), vertical and horizontal, zero at the last row or column."""
+    """Forward differences (N, C, 2, H, W) of z (N, C, H, W), vertical and horizontal, zero at the far edges."""
     down = F.pad(z[:, :, 1:] - z[:, :, :-1], (0, 0, 0, 1))
     right = F.pad(z[:, :, :, 1:] - z[:, :, :, :-1], (0, 1))
     return torch.stack([down, right], 2)
