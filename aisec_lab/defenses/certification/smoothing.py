@@ -48,7 +48,14 @@ def noisy_logits(model: nn.Module, x: Tensor, noise: Tensor) -> Tensor:
 
 
 def log_mean_probability(logits: Tensor) -> Tensor:
-    """The logarithm of the mean probability over samples, (N, K), for logits (N, samples, K)."""
+    """The logarithm of the mean probability over samples.
+
+    Args:
+        logits: (N, samples, K).
+
+    Returns:
+        (N, K).
+    """
     return logits.log_softmax(2).logsumexp(1) - math.log(logits.shape[1])
 
 

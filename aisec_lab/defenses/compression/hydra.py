@@ -18,7 +18,7 @@ class Subnetwork(nn.Module):
     """A parametrisation that keeps the weights with the highest scores; all scores get a gradient.
 
     Args:
-        weight: what is pruned; the scores start proportional to it (Sehwag et al., 2020, arXiv:2002.10509, section 4).
+        weight: to be pruned; the scores start proportional to it (Sehwag et al., 2020, arXiv:2002.10509, section 4).
         kept: how many weights stay.
     """
 

@@ -69,7 +69,7 @@ def fine_tune(model: nn.Module, fit: Fit, data: Dataset, objective: Objective, *
         model: pruned classifier.
         fit: training loop.
         data: training rows.
-        objective: what is minimised.
+        objective: its loss is minimised.
         generator: source of all randomness.
     """
     with ExitStack() as stack:

@@ -92,7 +92,15 @@ def features(model: nn.Module, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def features_of(model: nn.Module, x: Tensor) -> Tensor:
-    """The features (N, D) of many inputs (N, *input), batch by batch, in evaluation mode, without a graph."""
+    """The features of many inputs, batch by batch, in evaluation mode.
+
+    Args:
+        model: classifier with at least one `nn.Linear`.
+        x: inputs (N, *input).
+
+    Returns:
+        (N, D), without a graph.
+    """
     with asked(model):
         return torch.cat([features(model, batch) for batch in x.split(BATCH)])
 

@@ -64,7 +64,7 @@ class RoundedOutput(nn.Module):
 
 
 class LabelOutput(nn.Module):
-    """Put all probability on the top class."""
+    """Put all probability on the top class; the gradient is zero."""
 
     differentiable: ClassVar[bool] = False
 

@@ -14,7 +14,11 @@ from aisec_lab.models.words import Vocabulary, tokenise
 
 
 def one_edit(first: str, second: str) -> bool:
-    """Whether one swap of neighbouring letters, deletion, insertion or substitution turns a word into another one."""
+    """Whether one edit separates two words: a swap of neighbouring letters, deletion, insertion or substitution.
+
+    Args:
+        first, second: two different words.
+    """
     short, long = sorted((first, second), key=len)
     if len(long) - len(short) > 1:
         return False

@@ -77,7 +77,7 @@ class OverfittingProbe:
     """Stop training on catastrophic overfitting: robust accuracy collapses while the training loss still falls.
 
     After Wong et al. (2020, arXiv:2001.03994, section 5.4), who compare with the epoch before; this compares with the
-    best one. Called as `aisec_lab.models.Callback`: with the model, in any mode, which it keeps, and the training rows.
+    best one. It is a `Callback`: `Fit` calls it with the model, whose mode it keeps, and the training rows.
     It returns `probe_accuracy`, the model's accuracy on the attacked rows.
 
     Args:
