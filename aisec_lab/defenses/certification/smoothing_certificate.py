@@ -66,7 +66,7 @@ def predict(
         x: inputs (N, *input) in [0, 1].
         sigma: standard deviation of the noise, in units of the input.
         n: noise samples for each row.
-        alpha: failure probability: at most so often a returned class is not the smoothed classifier's.
+        alpha: failure probability, in (0, 1): the bound on how often a returned class is not the smoothed classifier's.
         batch: noisy inputs in one pass of the model, at least 100; it changes memory and rounding, not the noise.
         generator: source of the noise, which is keyed by row.
 
@@ -103,7 +103,7 @@ def certify(
         sigma: standard deviation of the noise, in units of the input.
         n0: samples for selection: they guess the top class.
         n: samples for estimation: they bound the top class's probability. They are drawn anew, or the bound is invalid.
-        alpha: failure probability: at most so often a row's class or radius is wrong.
+        alpha: failure probability, in (0, 1): the bound on how often a row's class or radius is wrong.
         batch: noisy inputs in one pass of the model, at least 100; it changes memory and rounding, not the noise.
         generator: source of the noise, which is keyed by row.
 

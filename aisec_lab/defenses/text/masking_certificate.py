@@ -103,7 +103,7 @@ def certify_words(
         keep: share of a text's words that stay visible in a copy, in (0, 1].
         n0: copies for selection: they guess the top class.
         n: copies for estimation: they bound the top class's probability. They are drawn anew.
-        alpha: failure probability: at most so often a text's class or number of words is wrong.
+        alpha: failure probability, in (0, 1): the bound on how often a text's class or number of words is wrong.
         generator: source of the masks; those of a text depend on it and on the text only.
 
     Returns:
