@@ -6,7 +6,7 @@ from .backdoors.strip import STRIP
 from .bounds.margins import crown_margin, ibp_margin
 from .bounds.training import IBP, IntervalLoss
 from .certification.smoothing import Smoothed, Smoothing
-from .certification.smoothing_certificate import ABSTAIN, Certificate, certify, predict, radius_cap
+from .certification.smoothing_certificate import ABSTAIN, Certificate, certify, max_certifiable_radius, predict
 from .compression.compression import Compression, SequentialCompression
 from .compression.distillation import KnowledgeDistillation
 from .compression.hydra import HYDRA
@@ -57,7 +57,7 @@ from .text.masking_certificate import WordCertificate, certify_words
 from .text.normalisation import Normalisation
 from .text.spelling import SpellChecking
 from .training.adversarial import MART, TRADES, AdversarialTraining, Standard
-from .training.augmentation import Augmented
+from .training.augmentation import StrongAugmentation
 from .training.distillation import DefensiveDistillation, DistillationLoss
 from .training.ensembles import AveragedModel, Ensemble
 from .training.fast import FastAdversarialTraining, OverfittingProbe
@@ -86,7 +86,6 @@ __all__ = [
     "AdaptiveMisinformation",
     "AdversarialAugmentation",
     "AdversarialTraining",
-    "Augmented",
     "AveragedModel",
     "BitDepth",
     "Blacklight",
@@ -155,6 +154,7 @@ __all__ = [
     "SpellChecking",
     "Standard",
     "StaticInt8",
+    "StrongAugmentation",
     "StructuredPruning",
     "TemperatureScaling",
     "TextDefense",
@@ -178,8 +178,8 @@ __all__ = [
     "crown_margin",
     "first_alarm",
     "ibp_margin",
+    "max_certifiable_radius",
     "predict",
-    "radius_cap",
     "scores_of",
     "threshold_at",
 ]

@@ -11,7 +11,7 @@ from aisec_lab.attacks import HotFlip
 from aisec_lab.attacks.text.attack import max_changes
 from aisec_lab.core import bounded_mean
 from aisec_lab.defenses import RandomMasking, Smoothing
-from aisec_lab.defenses.certification.smoothing_certificate import Certificate, radius_cap
+from aisec_lab.defenses.certification.smoothing_certificate import Certificate, max_certifiable_radius
 from aisec_lab.defenses.text.masking_certificate import WordCertificate
 from aisec_lab.evaluation import bracket, detection_rates
 from aisec_lab.evaluation.membership import tpr_at_fpr
@@ -34,9 +34,9 @@ def seed():
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda: radius_cap(0.25, 100, 5), "alpha.*got 5"),
-        (lambda: radius_cap(NAN, 100, 0.01), "sigma.*got nan"),
-        (lambda: radius_cap(0.25, 0, 0.01), "n counts"),
+        (lambda: max_certifiable_radius(0.25, 100, 5), "alpha.*got 5"),
+        (lambda: max_certifiable_radius(NAN, 100, 0.01), "sigma.*got nan"),
+        (lambda: max_certifiable_radius(0.25, 0, 0.01), "n counts"),
         (lambda: Smoothing(samples=NAN), "samples counts.*got nan"),
         (lambda: Smoothing(samples=10.5), "integer of at least 1, got 10.5"),
         (lambda: RandomMasking(samples=NAN), "samples counts.*got nan"),
