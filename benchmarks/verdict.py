@@ -23,8 +23,8 @@ from aisec_lab.core.files import write_json
 from aisec_lab.evaluation.diagnostics import PAGES, diagnose
 from aisec_lab.models import logits_of
 from aisec_lab.models import seeded as bound
-from tests.evaluation.honest import HONEST
-from tests.evaluation.planted import PLANTED, Scene, scene, seeded
+from benchmarks.honest_models import HONEST
+from benchmarks.planted_defenses import PLANTED, Scene, scene, seeded
 
 OUT = Path(__file__).with_suffix(".json")
 PARAMS = Path(__file__).parents[1] / "params.yaml"  # the attacks and the number of rows are those of the default study

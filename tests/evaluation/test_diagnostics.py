@@ -26,8 +26,8 @@ from aisec_lab.defenses.preprocessing.randomised import Randomised
 from aisec_lab.evaluation.diagnostics import PAGES, diagnose
 from aisec_lab.evaluation.diagnostics.margin_recorder import MarginRecorder
 from aisec_lab.evaluation.diagnostics.results import FEWEST, count, share
+from benchmarks.planted_defenses import PLANTED, Masked, Through, scene
 from tests.clone import ROOT
-from tests.evaluation.planted import PLANTED, Masked, Through, scene
 
 BALL = Linf(0.15)
 WHITE = (APGD(BALL, steps=30), TargetedAPGD(BALL, steps=30, targets=3))

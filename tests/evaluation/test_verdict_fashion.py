@@ -6,8 +6,8 @@ import pytest
 
 from aisec_lab.attacks import APGD, Square, TargetedAPGD
 from aisec_lab.evaluation.diagnostics import diagnose
-from tests.evaluation.honest import HONEST
-from tests.evaluation.planted import PLANTED, scene
+from benchmarks.honest_models import HONEST
+from benchmarks.planted_defenses import PLANTED, scene
 
 pytestmark = [
     pytest.mark.mirror,

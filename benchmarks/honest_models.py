@@ -26,7 +26,7 @@ from aisec_lab.defenses import (
     Standard,
 )
 from aisec_lab.models import CNN, MLP, Architecture, ResNet, StridedCNN
-from tests.evaluation.planted import Scene
+from benchmarks.planted_defenses import Scene
 
 
 def objectives(ball: Ball) -> Mapping[str, Any]:
