@@ -15,6 +15,7 @@ from torch import nn
 
 from aisec_lab.attacks import Oracle
 from aisec_lab.attacks.extraction.surrogate_training import train_surrogate
+from aisec_lab.attacks.ownership.removal import FineTuningAttack
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.defenses.ownership.boundary import BoundaryFingerprint, crossing
@@ -26,7 +27,6 @@ from aisec_lab.defenses.ownership.fingerprints import Fingerprint, calibrated
 from aisec_lab.defenses.ownership.ipguard import IPGuard
 from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.margins import BlindWalk, MinGD
-from aisec_lab.defenses.ownership.removal import FineTuningAttack
 from aisec_lab.defenses.ownership.watermark import WatermarkedModel
 from aisec_lab.defenses.ownership.weight_fingerprint import WeightFingerprint
 from aisec_lab.models import MLP, Fit, logits_of
