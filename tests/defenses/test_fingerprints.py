@@ -174,7 +174,7 @@ def test_the_entangling_objective_draws_stamped_rows_of_the_source_class(splits)
 
 
 def test_a_rank_among_references_is_an_honest_p_value() -> None:
-    """All m + 1 ranks of exchangeable likenesses are equally likely; ties only raise p; no p is below 1 / (m + 1)."""
+    """All m + 1 ranks of exchangeable similarities are equally likely; ties only raise p; no p is below 1 / (m + 1)."""
     m, trials = 19, 4000
     drawn = torch.randint(0, 30, (trials, m + 1), generator=seed(0)).double()
     p = np.array([Fingerprint(lambda _, v=row[0]: float(v), row[1:]).verify(nn.Identity()) for row in drawn])
@@ -218,7 +218,7 @@ def test_fingerprints_know_the_model_and_a_tuned_copy_and_no_other(kind, splits,
     m = len(fingerprint.null)
     tuned = FineTuningAttack(Fit(epochs=3, learning_rate=0.001))(victim, splits.test, generator=seed(6))
     assert fingerprint.verify(victim) == 1 / (m + 1)
-    assert fingerprint.likeness(victim) == pytest.approx(1)
+    assert fingerprint.similarity(victim) == pytest.approx(1)
     assert fingerprint.verify(tuned) == 1 / (m + 1)
     assert fingerprint.verify(trained(splits.train.subset(torch.arange(500, 900)), 7)) > 0.05
     assert all(torch.equal(value, before[name]) for name, value in victim.state_dict().items())
@@ -230,8 +230,8 @@ def test_conferrable_points_know_a_copy_of_other_weights(splits, victim, referen
     thief = train_surrogate(NETWORK, x, logits_of(victim, x).softmax(1), fit=FIT, generator=seed(8), name="answers")
     conferrable = CONFERRABLE.make(victim, splits.splits["clean"], references, generator=seed(5))
     by_weights = WeightFingerprint().make(victim, splits.splits["clean"], references, generator=seed(5))
-    assert conferrable.likeness(thief) > conferrable.null.median() + 0.1
-    assert by_weights.likeness(thief) < by_weights.null.max()
+    assert conferrable.similarity(thief) > conferrable.null.median() + 0.1
+    assert by_weights.similarity(thief) < by_weights.null.max()
 
 
 def test_ipguard_points_lie_just_across_the_boundary() -> None:
@@ -267,7 +267,7 @@ def test_reordered_and_scaled_units_hide_nothing_from_weights(victim, references
         last.weight.copy_(last.weight[:, order] / 3)
     x = torch.rand(20, 1, 8, 8, generator=seed(2))
     assert torch.allclose(hidden(x), victim(x), atol=1e-4)
-    assert fingerprint.likeness(hidden) == pytest.approx(1, abs=1e-5)
+    assert fingerprint.similarity(hidden) == pytest.approx(1, abs=1e-5)
     assert fingerprint.verify(MLP((31,))((1, 8, 8), 10, generator=seed(3))) == 1
 
 

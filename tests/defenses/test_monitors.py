@@ -170,7 +170,9 @@ def test_a_client_that_rang_is_locked_out_and_nobody_else(classifier, splits):
     alice, mallory = (Oracle(classifier, client=client, monitors=[monitor]) for client in ("alice", "mallory"))
     x = splits.test.x
     mallory(x[:8])
-    with pytest.raises(PermissionError, match="RateLimiter withholds the answer: mallory rang at its query 10 and is"):
+    with pytest.raises(
+        PermissionError, match="RateLimiter withholds the answer: mallory raised an alarm at its query 10 and is"
+    ):
         mallory(x[:4])
     with pytest.raises(PermissionError, match="locked out"):
         mallory(x[:1])

@@ -1,4 +1,4 @@
-"""The decision boundary itself as a fingerprint: where it lies between two rows, for exact and near copies."""
+"""The decision boundary as a fingerprint: where it lies between pairs of rows, for exact and near copies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,26 +12,25 @@ from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, answered, calibrated, drawn
 from aisec_lab.models.asked import asked
 
-BISECTIONS = 20  # to a millionth of the way
+BISECTIONS = 20  # to a millionth of the segment
 
 
 @dataclass(frozen=True)
 class BoundaryFingerprint:
-    """Where the model's answer changes on the way from one row to another of a different class.
+    """Where the predicted class changes on the segment between two rows of different predicted classes.
 
-    The place is found by bisection, as decision-based attacks do (Chen et al., 2020, arXiv:1904.02144, algorithm 1);
-    the suspect is then asked for its class at points before and behind it, at several distances: the nearest are
-    answered alike by exact copies alone, the farther ones by near copies too, such as a pruned or quantised model.
+    The boundary is found by bisection, as in decision-based attacks (Chen et al., 2020, arXiv:1904.02144, algorithm 1).
+    A suspect is then queried at points on both sides of it, at several distances. At the nearest points only exact
+    copies predict the same classes; at farther ones near copies do too, such as a pruned or quantised model.
+
+    Call contract: docs/ownership.md, "Fingerprints".
 
     Args:
-        n: pairs of rows.
-        apart: distances of the points from the boundary, shares of the whole way.
-
-    Args of `make`: as for `Fingerprinting`.
+        n: number of pairs of rows, at least 1; 2 n rows are needed.
+        apart: distances of the points from the boundary, shares of the segment in (0, 1).
 
     Raises:
-        ValueError: fields out of range; what an attack refuses of a model and its inputs; fewer rows than 2 n, or none
-            of their pairs with different answers.
+        ValueError: a setting out of range; fewer than 2 n rows, or no pair with different predicted classes.
     """
 
     n: int = 100
@@ -44,7 +43,7 @@ class BoundaryFingerprint:
     def make(
         self, model: nn.Module, clean: Dataset, references: Sequence[nn.Module], *, generator: torch.Generator
     ) -> Fingerprint:
-        """As `Fingerprinting`."""
+        """Make the fingerprint; see `Fingerprinting.make`."""
         check(model, clean.x, clean.y)
         x, towards = drawn(clean, 2 * self.n, generator).tensor_split(2)
         with asked(model), torch.no_grad():
@@ -60,7 +59,7 @@ class BoundaryFingerprint:
 
 @torch.no_grad()
 def crossing(model: nn.Module, x: Tensor, towards: Tensor) -> Tensor:
-    """How far (N,), in [0, 1], on the way from x to `towards`, (N, *input), the answer stops being that of x."""
+    """Where the predicted class changes on the segments from x to `towards`, (N, *input): (N,), shares in [0, 1]."""
     low, high = torch.zeros(2, len(x), dtype=x.dtype, device=x.device)
     high += 1
     with asked(model):
