@@ -90,8 +90,8 @@ def bracket(certified: pd.DataFrame, survivors: pd.DataFrame, *, alpha: float = 
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha, how often a certificate may be wrong, must lie in [0, 1], got {alpha}")
     keys = ["knob", "level", "row"]
-    judged = survivors[[*keys, "survives"]].assign(abstains=survivors.get("abstains", False))
-    both = certified.merge(judged, on=keys, how="outer", indicator="side")
+    attacked = survivors[[*keys, "survives"]].assign(abstains=survivors.get("abstains", False))
+    both = certified.merge(attacked, on=keys, how="outer", indicator="side")
     if (both.side != "both").any():
         odd = both[both.side != "both"].iloc[0]
         raise ValueError(
@@ -107,7 +107,7 @@ def bracket(certified: pd.DataFrame, survivors: pd.DataFrame, *, alpha: float = 
         if tail(crossed.row.nunique(), rows.row.nunique(), alpha) < CHANCE:
             named = ", ".join(f"row {row} at {level:g}" for row, level in zip(crossed.row, crossed.level, strict=True))
             raise AssertionError(
-                f"{crossed.row.nunique()} of {held} rows are certified in {knob} and yet broken: {named}; "
+                f"{crossed.row.nunique()} of {held} rows are certified in {knob} and yet misclassified: {named}; "
                 "certificate or attack is wrong, or they are not of the same model"
             )
     return (

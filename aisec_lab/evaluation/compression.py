@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from torch import nn
 
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, add_legend, series_styles
 from aisec_lab.models.onnx.export import onnx_bytes
 
 
@@ -81,4 +81,4 @@ def compression_dots(rates: pd.DataFrame, sizes: Mapping[str, float], order: Seq
         left.invert_yaxis()
         for axes in (left, right):
             axes.xaxis.set_major_formatter(PercentFormatter(1))
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)

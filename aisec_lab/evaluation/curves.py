@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, add_legend, series_styles
 
 
 def security_curves(rates: pd.DataFrame, unit: str, caption: str) -> Figure:
@@ -34,7 +34,7 @@ def security_curves(rates: pd.DataFrame, unit: str, caption: str) -> Figure:
             axes.plot(stars.level, stars.value, "*", clip_on=False, in_layout=False, **star)  # there may be none
         axes.set(xlabel=f"perturbation budget eps ({unit}, inputs in [0, 1])", ylabel="accuracy", ylim=(0, 1.02))
         axes.set_xlim(0, None)
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)
 
 
 def distance_curves(rates: pd.DataFrame, caption: str) -> Figure:
@@ -56,7 +56,7 @@ def distance_curves(rates: pd.DataFrame, caption: str) -> Figure:
             axes.set_xlim(0, None)
             axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=norm == "L0"))
         panels[0, 0].set_ylabel("accuracy")
-        return captioned(figure, caption)
+        return add_caption(figure, caption)
 
 
 def query_curves(rates: pd.DataFrame, caption: str) -> Figure:
@@ -76,7 +76,7 @@ def query_curves(rates: pd.DataFrame, caption: str) -> Figure:
         axes.set(xlabel="questions about each input", ylabel="accuracy", ylim=(0, 1.02), xscale="log")
         axes.set_xticks(sorted(set(rates.level)), [f"{level:g}" for level in sorted(set(rates.level))])
         axes.minorticks_off()
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)
 
 
 def word_curves(rates: pd.DataFrame, caption: str) -> Figure:
@@ -102,7 +102,7 @@ def word_curves(rates: pd.DataFrame, caption: str) -> Figure:
         for axes in panels.flat[len(attacks) :]:
             axes.remove()
         panels.flat[0].set_ylabel("accuracy")
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)
 
 
 def bracket_curves(rates: pd.DataFrame, caption: str, caps: Mapping[str, float]) -> Figure:
@@ -139,7 +139,7 @@ def bracket_curves(rates: pd.DataFrame, caption: str, caps: Mapping[str, float])
             axes.legend(fontsize=7, loc="lower left")
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         panels[0, 0].set_ylabel("accuracy")
-        return captioned(figure, caption)
+        return add_caption(figure, caption)
 
 
 def draw(axes: Axes, line: pd.DataFrame, name: str, series: dict[str, Any]) -> None:

@@ -12,8 +12,9 @@ from aisec_lab.attacks import Attack
 from aisec_lab.data import Dataset
 from aisec_lab.evaluation.curves import draw
 from aisec_lab.evaluation.figures import pareto
-from aisec_lab.evaluation.robustness import predict, run_attack
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+from aisec_lab.evaluation.predictions import predict
+from aisec_lab.evaluation.robustness import run_attack
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, add_legend, series_styles
 from aisec_lab.evaluation.table import rate
 
 MEASURES = {"fidelity": "fidelity to the victim", "clean_accuracy": "accuracy"}
@@ -86,7 +87,7 @@ def extraction_curves(rates: pd.DataFrame, caption: str) -> Figure:
             axes.set(xlabel="rows asked", ylabel=label, xscale="log", ylim=(0, 1.02))
             axes.set_xticks(levels, [f"{level:g}" for level in levels])
             axes.minorticks_off()
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)
 
 
 def defense_prices(points: pd.DataFrame, caption: str, useful: str = "accuracy left to honest users") -> Figure:

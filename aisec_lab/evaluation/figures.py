@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, add_legend, series_styles
 
 
 def learning_curve(history: Sequence[dict[str, float]], caption: str) -> Figure:
@@ -33,7 +33,7 @@ def learning_curve(history: Sequence[dict[str, float]], caption: str) -> Figure:
         right.yaxis.set_major_formatter(PercentFormatter(1))
         for axes in (left, right):
             axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-        return captioned(figure, caption)
+        return add_caption(figure, caption)
 
 
 def pareto(points: pd.DataFrame, caption: str) -> Figure:
@@ -65,7 +65,7 @@ def pareto(points: pd.DataFrame, caption: str) -> Figure:
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.set_ylim(-0.02, 1.02)
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)
 
 
 def adversarial_grid(
@@ -105,7 +105,7 @@ def adversarial_grid(
                     axis.spines[:].set_visible(False)
                     if name == changed:
                         axis.set_title(title, fontsize=7, pad=2)
-        return captioned(figure, caption)
+        return add_caption(figure, caption)
 
 
 def changed_features(difference: Tensor, features: Sequence[str], caption: str) -> Figure:
@@ -126,4 +126,4 @@ def changed_features(difference: Tensor, features: Sequence[str], caption: str) 
         axes.set(xlabel="mean absolute change (share of range)")
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.grid(axis="y", visible=False)
-        return captioned(figure, caption)
+        return add_caption(figure, caption)

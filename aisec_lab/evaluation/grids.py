@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from torch import Tensor
 
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, add_legend, series_styles
 
 DARK = 0.55  # rate from which the text of a cell is white
 
@@ -47,7 +47,7 @@ def rate_grid(rows: pd.DataFrame, attacks: Sequence[str], defenses: Sequence[str
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         figure.colorbar(image, ax=axes, label=label, format=PercentFormatter(1), fraction=0.04, pad=0.02)
-        return captioned(figure, caption)
+        return add_caption(figure, caption)
 
 
 def roc_curves(curves: Mapping[str, pd.DataFrame], caption: str, fpr: float = 0.01) -> Figure:
@@ -71,7 +71,7 @@ def roc_curves(curves: Mapping[str, pd.DataFrame], caption: str, fpr: float = 0.
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)
 
 
 def class_bars(values: Tensor, classes: Sequence[str], label: str, caption: str, marked: Sequence[int] = ()) -> Figure:
@@ -95,7 +95,7 @@ def class_bars(values: Tensor, classes: Sequence[str], label: str, caption: str,
         axes.set_xticks(range(len(classes)), classes, rotation=30 if max(map(len, classes)) > 4 else 0)
         axes.set(xlabel="class", ylabel=textwrap.fill(label, 28), ylim=(0, None))
         axes.grid(axis="x", visible=False)
-        return captioned(figure, caption)
+        return add_caption(figure, caption)
 
 
 def rate_dots(rows: pd.DataFrame, defenses: Sequence[str], caption: str) -> Figure:
@@ -127,4 +127,4 @@ def rate_dots(rows: pd.DataFrame, defenses: Sequence[str], caption: str) -> Figu
         axes.invert_yaxis()
         axes.set(xlim=(-0.02, 1.02))
         axes.xaxis.set_major_formatter(PercentFormatter(1))
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)

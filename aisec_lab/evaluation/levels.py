@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from aisec_lab.evaluation.curves import draw
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, add_legend, series_styles
 
 
 def level_curves(rates: pd.DataFrame, xlabel: str, ylabel: str, caption: str) -> Figure:
@@ -28,4 +28,4 @@ def level_curves(rates: pd.DataFrame, xlabel: str, ylabel: str, caption: str) ->
         axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
         if rates.high.max() > 1:  # not a share, which `draw` labels in per cent
             axes.yaxis.set_major_formatter(ScalarFormatter())
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)

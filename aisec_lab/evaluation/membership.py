@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aisec_lab.core.binomial import lower_bound, upper_bound
 from aisec_lab.evaluation.backdoors import roc
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, add_legend, series_styles
 
 RESAMPLES = 1000
 POINTS_A_DECADE = 50  # points of a curve on a logarithmic axis, for each power of ten
@@ -167,4 +167,4 @@ def log_roc_curves(curves: Mapping[str, pd.DataFrame], caption: str, fprs: Seque
         for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
             scale("log")
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)

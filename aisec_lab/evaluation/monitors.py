@@ -71,7 +71,7 @@ def honest_streams(
     """
     if not 1 <= queries <= len(dataset):
         raise ValueError(
-            f"an honest client asks each row at most once: {queries} queries of {len(dataset)} rows: ask for 1 to "
+            f"an honest client sends each row at most once: {queries} queries of {len(dataset)} rows: take 1 to "
             f"{len(dataset)}"
         )
     answers = logits_of(model, dataset.x)
@@ -136,22 +136,22 @@ def alarm_rates(
         )
     knob = {"knob": "threshold", "level": monitor.threshold} if fpr is None else {"knob": "fpr", "level": fpr}
     cell = knob | cell
-    threshold, judged = monitor.threshold, list(honest)
+    threshold, evaluated = monitor.threshold, list(honest)
     if fpr is not None:
         order = torch.randperm(len(honest), generator=generator).tolist()
         half = len(order) // 2
-        judged = [honest[place] for place in order[half:]]
+        evaluated = [honest[place] for place in order[half:]]
         peaks = [monitor.records[honest[place]][-1:] for place in order[:half]]
         threshold = threshold_at(
             torch.tensor([peak[0][1] if peak else -torch.inf for peak in peaks], dtype=torch.float64), fpr
         )
-    alarms = {client: first_alarm(monitor.records[client], threshold) for client in (*judged, *attackers)}
-    caught = [alarm for client in attackers if (alarm := alarms[client]) is not None]
-    accused = sum(alarms[client] is not None for client in judged)
+    alarms = {client: first_alarm(monitor.records[client], threshold) for client in (*evaluated, *attackers)}
+    detected = [alarm for client in attackers if (alarm := alarms[client]) is not None]
+    alarmed = sum(alarms[client] is not None for client in evaluated)
     rows = [
-        rate("detection_tpr", len(caught), len(attackers), **cell),
-        rate("detection_fpr", accused, len(judged), **cell),
+        rate("detection_tpr", len(detected), len(attackers), **cell),
+        rate("detection_fpr", alarmed, len(evaluated), **cell),
     ]
-    if caught:
-        rows.append({"metric": "queries_before_alarm", "value": float(median(caught)), "n": len(caught)} | cell)
+    if detected:
+        rows.append({"metric": "queries_before_alarm", "value": float(median(detected)), "n": len(detected)} | cell)
     return rows

@@ -14,7 +14,7 @@ from torch import nn
 
 from aisec_lab.attacks import RemovalAttack
 from aisec_lab.data import Dataset
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption
 from aisec_lab.evaluation.table import rate
 from aisec_lab.models import logits_of
 
@@ -130,7 +130,7 @@ def p_value_grid(rows: pd.DataFrame, attacks: Sequence[str], defenses: Sequence[
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         figure.colorbar(image, ax=axes, label="log10 of the p-value", extend="min", fraction=0.04, pad=0.02)
-        return captioned(figure, caption)
+        return add_caption(figure, caption)
 
 
 def _power(p: float) -> str:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, series_styles
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, series_styles
 
 SIDES = {  # metric, and its label; from the promise down
     "epsilon_upper": "promised at most",
@@ -83,7 +83,7 @@ def epsilon_bounds(rows: pd.DataFrame, promises: Sequence[str], names: Sequence[
         handles, labels = epsilon.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=3, fontsize=8)
         figure.set_figheight(figure.get_figheight() + 0.2)
-        return captioned(figure, caption)
+        return add_caption(figure, caption)
 
 
 def _rates(axes: Axes, rows: pd.DataFrame, promises: Sequence[str], label: str) -> None:

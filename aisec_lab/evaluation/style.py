@@ -34,7 +34,7 @@ WIDTH = 6.5  # inches: the text width of a page
 plt.switch_backend(matplotlib.get_backend())
 
 
-def captioned(figure: Figure, caption: str) -> Figure:
+def add_caption(figure: Figure, caption: str) -> Figure:
     """Set the caption below the figure, and enlarge the figure by its height."""
     text = textwrap.fill(caption, 105)
     figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color="#444444")
@@ -42,7 +42,7 @@ def captioned(figure: Figure, caption: str) -> Figure:
     return figure
 
 
-def named(figure: Figure) -> Figure:
+def add_legend(figure: Figure) -> Figure:
     """Set the legend above the axes, where it hides no data, and enlarge the figure by its height."""
     handles, names = figure.axes[0].get_legend_handles_labels()
     columns = max(1, int(WIDTH / (0.5 + 0.07 * max(map(len, names)))))

@@ -39,12 +39,12 @@ def attack_texts(attack: TextAttack, model: nn.Module, data: Texts, *, seed: int
 
 
 def word_curve(
-    edited: TextAttackResult, model: nn.Module, data: Texts, levels: Iterable[float], /, *, seed: int, **cell: Any
+    result: TextAttackResult, model: nn.Module, data: Texts, levels: Iterable[float], /, *, seed: int, **cell: Any
 ) -> list[dict[str, Any]]:
     """Robust accuracy at each share of words. A random model is scored with new draws.
 
     Args:
-        edited: result of `attack_texts`, for an attack whose share of words is at least the largest level.
+        result: result of `attack_texts`, for an attack whose share of words is at least the largest level.
         model: the attacked classifier.
         data: the attacked texts.
         levels: shares of words, in [0, 1].
@@ -54,23 +54,23 @@ def word_curve(
     Returns:
         Rows of the table: `robust_accuracy` at each level, with its interval.
     """
-    clean = answers(model, data.texts, seed=seed + 2) == data.y
+    clean = predict_texts(model, data.texts, seed=seed + 2) == data.y
     return [
         rate(
             "robust_accuracy",
-            int((clean & (answers(model, edited.within(level), seed=seed + 2) == data.y)).sum()),
+            int((clean & (predict_texts(model, result.within(level), seed=seed + 2) == data.y)).sum()),
             len(data),
             knob=KNOB,
             level=level,
             seed=seed,
-            queries=edited.queries.double().mean().item(),
+            queries=result.queries.double().mean().item(),
             **cell,
         )
         for level in levels
     ]
 
 
-def answers(model: nn.Module, texts: Iterable[str], *, seed: int) -> Tensor:
+def predict_texts(model: nn.Module, texts: Iterable[str], *, seed: int) -> Tensor:
     """Predicted classes of texts.
 
     Args:
@@ -105,12 +105,12 @@ def certified_texts(
     ]
 
 
-def word_bracket(certificate: WordCertificate, judged: WordCertificate, y: Tensor, level: float) -> pd.DataFrame:
+def word_bracket(certificate: WordCertificate, attacked: WordCertificate, y: Tensor, level: float) -> pd.DataFrame:
     """Certified accuracy and accuracy under attack of a masked classifier, on the same texts.
 
     Args:
         certificate: of the clean texts.
-        judged: of the attacked texts, by the same masked classifier. A text is misclassified if its class there is
+        attacked: of the attacked texts, by the same masked classifier. A text is misclassified if its class there is
             another than the true one. If the votes do not decide, it counts as robust.
         y: true classes (N,).
         level: largest share of words that was changed.
@@ -122,9 +122,9 @@ def word_bracket(certificate: WordCertificate, judged: WordCertificate, y: Tenso
         AssertionError: more certified texts are misclassified than chance explains.
     """
     place = {"knob": KNOB, "level": level, "row": range(len(y))}
-    misclassified = (judged.classes != y) & (judged.classes != ABSTAIN)
+    misclassified = (attacked.classes != y) & (attacked.classes != ABSTAIN)
     return bracket(
         pd.DataFrame(place | {"certified": certificate.holds(y, level).numpy()}),
         pd.DataFrame(place | {"survives": (~misclassified).numpy()}),
-        alpha=certificate.alpha + judged.alpha,
+        alpha=certificate.alpha + attacked.alpha,
     )

@@ -20,8 +20,8 @@ from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.defenses.ownership.boundary import BoundaryFingerprint, crossing
 from aisec_lab.defenses.ownership.conferrable import Conferrable
-from aisec_lab.defenses.ownership.dataset_inference import DatasetInference, outranks
-from aisec_lab.defenses.ownership.entangled import EntangledWatermark, chance
+from aisec_lab.defenses.ownership.dataset_inference import DatasetInference, mann_whitney_p_value
+from aisec_lab.defenses.ownership.entangled import EntangledWatermark, rank_sum_p_value
 from aisec_lab.defenses.ownership.entangling import Entangling, Triggers, soft_nearest_neighbours
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, calibrated
 from aisec_lab.defenses.ownership.ipguard import IPGuard
@@ -89,7 +89,7 @@ def test_chance_is_what_counting_all_draws_gives(draws: int, classes: int, numbe
     every = list(product(*[row.nonzero().squeeze(1).tolist() for row in possible]))
     sums = np.array([sum(int(values[j, k]) for j, k in enumerate(one)) for one in every])
     for one, reached in zip(every, sums, strict=True):
-        assert chance(values, possible, torch.tensor(one)) == pytest.approx((sums >= reached).mean())
+        assert rank_sum_p_value(values, possible, torch.tensor(one)) == pytest.approx((sums >= reached).mean())
 
 
 def test_an_unmarked_model_is_not_accused_more_often_than_promised(splits, classifier) -> None:
@@ -192,7 +192,7 @@ def test_outranking_is_an_honest_p_value(private, public) -> None:
         -np.exp(rng.normal(size=(trials, private + public))),
         rng.integers(0, 3, (trials, private + public)).astype(float),
     ):
-        p = np.array([outranks(row[:private], row[private:]) for row in drawn])
+        p = np.array([mann_whitney_p_value(row[:private], row[private:]) for row in drawn])
         for level in (0.01, 0.05, 0.3):
             assert (p <= level).sum() <= binom.ppf(0.9999, trials, level)
         if (private, public) == (100, 5) and drawn.min() > 0 and len(np.unique(drawn)) > 3:
@@ -202,12 +202,12 @@ def test_outranking_is_an_honest_p_value(private, public) -> None:
 
 def test_outranking_is_counted() -> None:
     """All above all others is one order of so many; equal ones prove nothing."""
-    assert outranks(np.arange(40.0, 80), np.arange(40.0)) == pytest.approx(1 / comb(80, 40))
-    assert outranks(np.array([2.0, 3.0]), np.array([1.0, 2.5])) == pytest.approx(2 / 6)
-    assert outranks(np.zeros(5), np.zeros(7)) == 1
+    assert mann_whitney_p_value(np.arange(40.0, 80), np.arange(40.0)) == pytest.approx(1 / comb(80, 40))
+    assert mann_whitney_p_value(np.array([2.0, 3.0]), np.array([1.0, 2.5])) == pytest.approx(2 / 6)
+    assert mann_whitney_p_value(np.zeros(5), np.zeros(7)) == 1
 
 
-CONFERRABLE = Conferrable(NETWORK, fit=FIT, n=20, tried=60, copies=4, aside=9, steps=40, learning_rate=0.02)
+CONFERRABLE = Conferrable(NETWORK, fit=FIT, n=20, candidates=60, copies=4, held_out=9, steps=40, learning_rate=0.02)
 KINDS = [IPGuard(n=60), BoundaryFingerprint(n=60), WeightFingerprint(), CONFERRABLE]
 
 
@@ -310,8 +310,8 @@ REFUSED = {
     "no reference": (lambda: calibrated(lambda _: 0.0, []), "got no reference model"),
     "no trigger": (lambda: EntangledWatermark(triggers=0), "must be positive"),
     "points": (lambda: IPGuard(n=0), "must be positive"),
-    "apart": (lambda: BoundaryFingerprint(apart=(0.0,)), "between 0 and 1"),
-    "tried": (lambda: Conferrable(NETWORK, n=10, tried=5), "tried at least n"),
+    "offsets": (lambda: BoundaryFingerprint(offsets=(0.0,)), "between 0 and 1"),
+    "candidates": (lambda: Conferrable(NETWORK, n=10, candidates=5), "candidates at least n"),
     "share": (lambda: DatasetInference(share=1.0), "between 0 and 1"),
     "step": (lambda: BlindWalk(step=0), "must be positive"),
     "descent": (lambda: MinGD(step=(0.1, 0.0, 0.1)), "must be positive"),
@@ -329,7 +329,10 @@ def test_rows_that_do_not_suffice_are_refused(splits, victim, references) -> Non
     few, flat = splits.test.subset(torch.arange(10)), replace(splits.test, x=splits.test.x.flatten(1))
     for make, says in (
         (lambda: IPGuard(n=11).make(victim, few, references, generator=seed(0)), "10 rows, 11 points"),
-        (lambda: Conferrable(NETWORK, aside=49).make(victim, few, references, generator=seed(0)), "49 in all"),
+        (
+            lambda: Conferrable(NETWORK, held_out=49).make(victim, few, references, generator=seed(0)),
+            "got 49: train more",
+        ),
         (lambda: MARK.embed(victim, flat, Key.drawn(seed(0)), generator=seed(0)), "for images"),
         (
             lambda: MARK.embed(victim, few.subset(few.y == few.y[0]), Key.drawn(seed(0)), generator=seed(0)),

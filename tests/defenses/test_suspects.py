@@ -56,7 +56,7 @@ def claims(victim, splits):
     """What verifies a suspect, by the name of the mark or fingerprint; those that only ask, and those that look."""
     rows, key = splits.test.sample(100, 0), Key.drawn(seed(1))
     served = DAWN(rate=0.2)
-    against = served.asked(served.embed(victim, rows, key, generator=seed(0)), rows.x)
+    against = served.with_queries(served.embed(victim, rows, key, generator=seed(0)), rows.x)
     private, public = rows.subset(torch.arange(20)), rows.subset(torch.arange(20, 40))
     others = [network((1, 8, 8), number=n) for n in (2, 3)]
     walk, descent = (

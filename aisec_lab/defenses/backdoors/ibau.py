@@ -70,10 +70,10 @@ class IBAU:
         for _ in range(self.rounds):
             batch = clean.subset(torch.randperm(len(clean), generator=generator)[: self.batch_size].to(clean.x.device))
             delta = self._worst(repaired, batch).requires_grad_()
-            inner = under(repaired, batch, delta)
+            inner = loss_under(repaired, batch, delta)
             outer = (inner + F.cross_entropy(repaired(batch.x), batch.y)) / 2
             (slope,) = torch.autograd.grad(inner, delta, create_graph=True)
-            onward = within(delta + ETA * slope, self.eps)
+            onward = project_l2(delta + ETA * slope, self.eps)
             for weight, grad in zip(weights, hypergradient(outer, onward, delta, weights), strict=True):
                 weight.grad = grad
             optimizer.step()
@@ -87,8 +87,8 @@ class IBAU:
         delta = torch.zeros_like(batch.x[:1])
         for _ in range(self.ascents):
             delta.requires_grad_()
-            (grad,) = torch.autograd.grad(under(model, batch, delta), delta)
-            delta = within(delta.detach() + 0.2 * self.eps * grad / grad.norm().clamp(min=TINY), self.eps)
+            (grad,) = torch.autograd.grad(loss_under(model, batch, delta), delta)
+            delta = project_l2(delta.detach() + 0.2 * self.eps * grad / grad.norm().clamp(min=TINY), self.eps)
         return delta
 
 
@@ -103,12 +103,12 @@ def fine_tune(norms: Sequence[_BatchNorm], model: nn.Module, x: Tensor) -> None:
             norm.eval()
 
 
-def under(model: nn.Module, batch: Dataset, delta: Tensor) -> Tensor:
+def loss_under(model: nn.Module, batch: Dataset, delta: Tensor) -> Tensor:
     """The mean cross-entropy on rows that all have the perturbation delta (1, *input) added, clipped to [0, 1]."""
     return F.cross_entropy(model((batch.x + delta).clamp(0, 1)), batch.y)
 
 
-def within(delta: Tensor, eps: float) -> Tensor:
+def project_l2(delta: Tensor, eps: float) -> Tensor:
     """The projection of a perturbation (1, *input) onto the L2 ball of radius eps."""
     return delta * (eps / delta.norm().clamp(min=TINY)).clamp(max=1)
 

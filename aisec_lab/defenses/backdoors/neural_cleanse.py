@@ -110,7 +110,7 @@ class NeuralCleanse:
                 batches = torch.randint(len(clean), (BATCHES, self.batch_size), generator=generator).to(device)
                 hits = torch.stack([_descend(model, clean.subset(rows), free, cost, optimizer) for rows in batches])
                 reached = hits.nanmean(0) >= self.success  # (K,)
-                now = squashed(free.detach())
+                now = to_unit_interval(free.detach())
                 smaller = reached & (size(now) < size(best))
                 best = torch.where(smaller[:, None, None, None], now, best)
                 # rounds in a row: positive for successes, negative for failures
@@ -121,7 +121,7 @@ class NeuralCleanse:
         return best[:, :1], best[:, 1:]
 
 
-def squashed(free: Tensor) -> Tensor:
+def to_unit_interval(free: Tensor) -> Tensor:
     """Mask and pattern in [0, 1], one tensor (K, 1 + C, H, W), from unconstrained numbers."""
     return (free.tanh() + 1) / 2
 
@@ -134,7 +134,7 @@ def size(marks: Tensor) -> Tensor:
 def _descend(model: nn.Module, batch: Dataset, free: Tensor, cost: Tensor, optimizer: Adam) -> Tensor:
     """One step for all classes on a batch; returns the success rate (K,) of each class on rows of other classes."""
     k, n = len(free), len(batch)
-    marks = squashed(free)
+    marks = to_unit_interval(free)
     mask, pattern = marks[:, None, :1], marks[:, None, 1:]
     logits = model(((1 - mask) * batch.x + mask * pattern).flatten(0, 1)).view(k, n, k)
     target = torch.arange(k, device=batch.y.device)[:, None].expand(k, n)

@@ -16,7 +16,7 @@ from aisec_lab.models import Fit, called, copied, logits_of, refuse_computed
 from aisec_lab.models.asked import asked
 
 BATCH = 500  # clean rows in one forward pass
-READERS = (nn.Linear, _ConvNd, nn.RNNBase, nn.MultiheadAttention)  # layers that take the outputs of another layer
+READING_LAYERS = (nn.Linear, _ConvNd, nn.RNNBase, nn.MultiheadAttention)  # they take the outputs of another layer
 
 
 class Repair(Protocol):
@@ -47,7 +47,7 @@ def accuracy(model: nn.Module, clean: Dataset) -> float:
     return (logits_of(model, clean.x).argmax(1) == clean.y.cpu()).double().mean().item()
 
 
-def readout(model: nn.Module, x: Tensor) -> tuple[nn.Linear, int]:
+def layer_to_prune(model: nn.Module, x: Tensor) -> tuple[nn.Linear, int]:
     """Find the linear layer whose inputs are pruned: the one after the last convolution, else the last layer.
 
     Layers count in the order in which a forward pass over x (N, *input) calls them.
@@ -59,7 +59,7 @@ def readout(model: nn.Module, x: Tensor) -> tuple[nn.Linear, int]:
     Raises:
         ValueError: a model without such a layer.
     """
-    layers = called(model, x[:1], READERS)
+    layers = called(model, x[:1], READING_LAYERS)
     last = max((place for place, layer in enumerate(layers) if isinstance(layer, _ConvNd)), default=len(layers) - 2)
     reading = layers[last + 1] if 0 <= last < len(layers) - 1 else None
     if not isinstance(reading, nn.Linear):
@@ -74,8 +74,8 @@ def readout(model: nn.Module, x: Tensor) -> tuple[nn.Linear, int]:
 
 
 def activity(model: nn.Module, x: Tensor) -> Tensor:
-    """Mean absolute activation, on inputs (N, *input), of each unit before the layer of `readout`: shape (units,)."""
-    layer, units = readout(model, x)
+    """Mean absolute activation (units,), on inputs (N, *input), of the units before the layer of `layer_to_prune`."""
+    layer, units = layer_to_prune(model, x)
     sums: list[Tensor] = []
     with (
         asked(model),
@@ -88,7 +88,7 @@ def activity(model: nn.Module, x: Tensor) -> Tensor:
 
 
 @contextmanager
-def held(weight: Tensor, kept: Tensor) -> Iterator[None]:
+def masked_gradient(weight: Tensor, kept: Tensor) -> Iterator[None]:
     """Mask the gradient of a weight: entries where `kept`, of its shape, is False stay as they are in training."""
     if not weight.requires_grad:  # a frozen one gets no gradient anyway
         yield
@@ -129,7 +129,7 @@ class FinePruning:
         check(model, clean.x, clean.y)
         refuse_computed(model)
         repaired = copied(model)
-        layer, units = readout(repaired, clean.x)
+        layer, units = layer_to_prune(repaired, clean.x)
         columns = layer.weight.detach().view(len(layer.weight), units, -1)  # a view: pruning it prunes the layer
         order, least = activity(repaired, clean.x).argsort(), accuracy(repaired, clean) - self.cap
         for unit in order.tolist():
@@ -139,6 +139,6 @@ class FinePruning:
                 columns[:, unit] = before
                 break
         if self.fit is not None:
-            with held(layer.weight, (layer.weight != 0).detach()):
+            with masked_gradient(layer.weight, (layer.weight != 0).detach()):
                 self.fit(repaired, clean, Standard(), generator=generator)
         return repaired

@@ -81,10 +81,10 @@ class DatasetFingerprint:
                 distances need its gradient.
         """
         first = (rows.subset(torch.arange(min(len(rows), MOST))) for rows in (self.private, self.public))
-        return outranks(*(self.confidence(suspect, rows).double().numpy() for rows in first))
+        return mann_whitney_p_value(*(self.confidence(suspect, rows).double().numpy() for rows in first))
 
 
-def outranks(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+def mann_whitney_p_value(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """The exact p-value of "`first` (n,) is no larger than `second` (m,)" (Mann & Whitney, 1947); ties favour it."""
     both, first_comes = np.concatenate([first, second]), np.arange(len(first) + len(second))
     rank = np.empty(len(both))

@@ -10,7 +10,7 @@ from aisec_lab.core import binomial
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
-from aisec_lab.defenses.ownership.watermark import WatermarkedModel, rows_of
+from aisec_lab.defenses.ownership.watermark import WatermarkedModel, claim_rows
 from aisec_lab.models import copied, logits_of
 from aisec_lab.models.asked import asked
 
@@ -43,7 +43,7 @@ class DAWNModel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scores (N, K) for inputs x (N, *shape), with gradients."""
         scores: Tensor = self.model(x)
-        chosen, moves = self.fate(self.codes(x), scores.shape[1])
+        chosen, moves = self.assign(self.codes(x), scores.shape[1])
         rows = chosen.nonzero().squeeze(1).to(scores.device)
         right = scores[rows].argmax(1)
         wrong = (right + moves[chosen].to(right.device)) % scores.shape[1]
@@ -57,7 +57,7 @@ class DAWNModel(nn.Module):
         away = (x - self.centre).flatten(1).double().cpu()  # double: a sign must not depend on the batch
         return [code.tobytes() for code in np.packbits((away @ self.projections.T > 0).numpy(), axis=1)]
 
-    def fate(self, codes: list[bytes], classes: int) -> tuple[Tensor, Tensor]:
+    def assign(self, codes: list[bytes], classes: int) -> tuple[Tensor, Tensor]:
         """Which inputs of these codes get a wrong class (N,), bool; its distance from the right one (N,), 1..K-1."""
         drawn = b"".join(self.key.stream(f"served {code.hex()}", 16) for code in codes)
         words = np.frombuffer(drawn, dtype="<u8").reshape(-1, 2)
@@ -79,7 +79,7 @@ class DAWN:
     the signs of keyed random projections, which need no training.
 
     Call contract: docs/ownership.md, "Watermarks". `embed` trains nothing; the marked model is a `DAWNModel`. Before
-    `verify`, `asked` adds the client's queries to the claim.
+    `verify`, `with_queries` adds the client's queries to the claim.
 
     Args:
         rate: share of queries that are answered wrongly, in (0, 1).
@@ -107,7 +107,7 @@ class DAWN:
             )
         return WatermarkedModel(DAWNModel(copied(model).eval(), key, train.x.mean(0), self.rate, self.bits), key)
 
-    def asked(self, marked: WatermarkedModel, x: Tensor) -> WatermarkedModel:
+    def with_queries(self, marked: WatermarkedModel, x: Tensor) -> WatermarkedModel:
         """The claim against one client.
 
         Args:
@@ -123,7 +123,7 @@ class DAWN:
 
     def verify(self, suspect: nn.Module, marked: WatermarkedModel) -> float:
         """The p-value of a suspect; see `Watermark.verify`."""
-        rows, served = rows_of(marked), marked.model
+        rows, served = claim_rows(marked), marked.model
         assert isinstance(served, DAWNModel)
         where, moves = self.triggers(served, marked.key, rows)
         if not len(where):
@@ -143,5 +143,5 @@ class DAWN:
         under = DAWNModel(served.model, key, served.centre, self.rate, self.bits)
         codes = under.codes(rows.x)
         first = {code: row for row, code in reversed(list(enumerate(codes)))}
-        chosen, moves = under.fate(list(first), len(rows.classes))
+        chosen, moves = under.assign(list(first), len(rows.classes))
         return torch.tensor(list(first.values()))[chosen], moves[chosen]

@@ -10,7 +10,7 @@ from aisec_lab.core import binomial
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
-from aisec_lab.defenses.ownership.watermark import WatermarkedModel, markable, rows_of, twin_of
+from aisec_lab.defenses.ownership.watermark import WatermarkedModel, claim_rows, layer_to_mark, matching_layer
 from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, Objective, copied, logits_of
 from aisec_lab.models.asked import asked
@@ -64,7 +64,7 @@ class DeepSigns:
             )
         carriers = train.sample(self.rows * len(train.classes), int(key.integers("carriers", 2**31, ())))
         marked = copied(model)
-        layer = markable(marked, self.layer, train.x[:1], enters=True)
+        layer = layer_to_mark(marked, self.layer, train.x[:1], enters=True)
         size = class_means(marked, layer, carriers).shape[1]
         chosen, projection, bits = (part.to(layer.weight.device) for part in self.secret(key, len(train.classes), size))
 
@@ -82,7 +82,7 @@ class DeepSigns:
 
     def verify(self, suspect: nn.Module, marked: WatermarkedModel) -> float:
         """The p-value of a suspect; see `Watermark.verify`."""
-        rows, layer = rows_of(marked), twin_of(marked.model, suspect, self.layer)
+        rows, layer = claim_rows(marked), matching_layer(marked.model, suspect, self.layer)
         if layer is None:
             return 1.0
         means = class_means(suspect, layer, rows)

@@ -11,7 +11,7 @@ from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.entangling import Entangling, Triggers
 from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
-from aisec_lab.defenses.ownership.watermark import WatermarkedModel, rows_of
+from aisec_lab.defenses.ownership.watermark import WatermarkedModel, claim_rows
 from aisec_lab.models import Fit, copied
 from aisec_lab.models.asked import asked
 
@@ -73,10 +73,10 @@ class EntangledWatermark:
 
     def verify(self, suspect: nn.Module, marked: WatermarkedModel) -> float:
         """The p-value of a suspect; see `Watermark.verify`."""
-        rows = rows_of(marked)
+        rows = claim_rows(marked)
         triggers = self._triggers(marked.key, rows)
         rank, possible = self.ranks(suspect, triggers, rows)
-        return chance(rank, possible, triggers.target)
+        return rank_sum_p_value(rank, possible, triggers.target)
 
     def ranks(self, suspect: nn.Module, triggers: Triggers, rows: Dataset) -> tuple[Tensor, Tensor]:
         """Rank the classes by how much probability each trigger moves to them.
@@ -116,7 +116,7 @@ class EntangledWatermark:
         return total / which.bincount(minlength=len(triggers))[:, None]
 
 
-def chance(values: Tensor, possible: Tensor, chosen: Tensor) -> float:
+def rank_sum_p_value(values: Tensor, possible: Tensor, chosen: Tensor) -> float:
     """The p-value of a sum of values of randomly drawn classes.
 
     Args:
@@ -127,11 +127,11 @@ def chance(values: Tensor, possible: Tensor, chosen: Tensor) -> float:
     Returns:
         P[sum >= the sum of the chosen classes], by exact convolution; in (0, 1].
     """
-    return float(tails(values, possible)[int(values.gather(1, chosen[:, None]).sum())])
+    return float(tail_probabilities(values, possible)[int(values.gather(1, chosen[:, None]).sum())])
 
 
-def tails(values: Tensor, possible: Tensor) -> np.ndarray:
-    """P[sum >= s] for each sum s from 0 to the largest; `values` and `possible` as in `chance`."""
+def tail_probabilities(values: Tensor, possible: Tensor) -> np.ndarray:
+    """P[sum >= s] for each sum s from 0 to the largest; `values` and `possible` as in `rank_sum_p_value`."""
     sums = np.ones(1)
     for value, allowed in zip(values.numpy(), possible.numpy(), strict=True):
         counts = np.bincount(value[allowed])

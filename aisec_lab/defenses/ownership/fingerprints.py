@@ -105,14 +105,14 @@ class AgreementFingerprint:
             return (logits_of(Suspect(suspect, self.classes), self.x).argmax(1) == self.y.cpu()).double().mean().item()
 
 
-def answered(model: nn.Module, x: Tensor) -> AgreementFingerprint:
+def agreement_with(model: nn.Module, x: Tensor) -> AgreementFingerprint:
     """The agreement with a model's own predictions at points (N, *input)."""
     with asked(model):
         logits = logits_of(model, x)
     return AgreementFingerprint(x, logits.argmax(1), logits.shape[1])
 
 
-def drawn(clean: Dataset, n: int, generator: torch.Generator) -> Tensor:
+def draw_rows(clean: Dataset, n: int, generator: torch.Generator) -> Tensor:
     """Inputs (n, *input) of rows drawn without replacement; ValueError if there are fewer rows."""
     if n > len(clean):
         raise ValueError(f"{clean.name} has {len(clean)} rows, {n} points cannot begin there: ask for fewer points")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.attack import check
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.ownership.fingerprints import Fingerprint, answered, calibrated, drawn
+from aisec_lab.defenses.ownership.fingerprints import Fingerprint, agreement_with, calibrated, draw_rows
 from aisec_lab.models.asked import asked
 
 
@@ -47,9 +47,9 @@ class IPGuard:
     ) -> Fingerprint:
         """Make the fingerprint; see `Fingerprinting.make`."""
         check(model, clean.x, clean.y)
-        x = drawn(clean, self.n, generator)
+        x = draw_rows(clean, self.n, generator)
         step = 1 + torch.randint(len(clean.classes) - 1, (self.n,), generator=generator)
-        return calibrated(answered(model, self.points(model, x, step.to(x.device))), references)
+        return calibrated(agreement_with(model, self.points(model, x, step.to(x.device))), references)
 
     def points(self, model: nn.Module, x: Tensor, step: Tensor) -> Tensor:
         """Search the points, without calibration.

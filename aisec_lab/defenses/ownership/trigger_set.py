@@ -10,7 +10,7 @@ from aisec_lab.core import binomial
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
-from aisec_lab.defenses.ownership.watermark import WatermarkedModel, rows_of
+from aisec_lab.defenses.ownership.watermark import WatermarkedModel, claim_rows
 from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, Objective, TrainingRecipe, copied, logits_of
 from aisec_lab.models.asked import asked
@@ -52,12 +52,12 @@ class TriggerSet:
         triggers = self.triggers(key, train)
         marked = copied(model)
         copies = math.ceil(self.share / (1 - self.share) * len(train) / self.n)
-        self.fit(marked, joined(train, triggers, copies), self.objective, generator=generator)
+        self.fit(marked, with_copies(train, triggers, copies), self.objective, generator=generator)
         return WatermarkedModel(marked, key, triggers)
 
     def verify(self, suspect: nn.Module, marked: WatermarkedModel) -> float:
         """The p-value of a suspect; see `Watermark.verify`."""
-        triggers = self.triggers(marked.key, rows_of(marked))
+        triggers = self.triggers(marked.key, claim_rows(marked))
         with asked(suspect):
             answers = logits_of(Suspect(suspect, len(triggers.classes)), triggers.x).argmax(1)
         return binomial.tail(int((answers == triggers.y.cpu()).sum()), self.n, 1 / len(triggers.classes))
@@ -80,7 +80,7 @@ class TriggerSet:
         return key.integers("trigger labels", classes, (self.n,))
 
 
-def joined(train: Dataset, more: Dataset, copies: int) -> Dataset:
+def with_copies(train: Dataset, more: Dataset, copies: int) -> Dataset:
     """The training rows, followed by other rows, each repeated `copies` times."""
     x, y = torch.cat([train.x, *[more.x] * copies]), torch.cat([train.y, *[more.y] * copies])
     return Dataset(x, y, train.classes, f"{train.name} and {more.name}", train.features)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from aisec_lab.core import binomial
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key, check_key
-from aisec_lab.defenses.ownership.watermark import Layer, WatermarkedModel, markable, twin_of
+from aisec_lab.defenses.ownership.watermark import Layer, WatermarkedModel, layer_to_mark, matching_layer
 from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, Objective, copied
 
@@ -51,7 +51,7 @@ class Uchida:
         """Embed the mark; see `Watermark.embed`."""
         check_key(key)
         marked = copied(model)
-        layer = markable(marked, self.layer, train.x[:1])
+        layer = layer_to_mark(marked, self.layer, train.x[:1])
         size = mean_filter(layer).numel()
         if size <= self.bits:
             raise ValueError(f"{self.bits} bits need more entries than layer {self.layer} has, {size}: lower bits")
@@ -67,7 +67,7 @@ class Uchida:
 
     def verify(self, suspect: nn.Module, marked: WatermarkedModel) -> float:
         """The p-value of a suspect; see `Watermark.verify`."""
-        layer = twin_of(marked.model, suspect, self.layer)
+        layer = matching_layer(marked.model, suspect, self.layer)
         if layer is None:
             return 1.0
         w = mean_filter(layer).detach().cpu()

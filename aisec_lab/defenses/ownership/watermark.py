@@ -80,17 +80,17 @@ class Watermark(Protocol):
         ...
 
 
-def rows_of(marked: WatermarkedModel) -> Dataset:
+def claim_rows(marked: WatermarkedModel) -> Dataset:
     """The rows of a claim that needs some; ValueError if it has none."""
     if marked.rows is None:
         raise ValueError(
             "this claim has no rows to show to a suspect: verify it with the watermark that embedded it, "
-            "a served one with the rows that a client asked (DAWN.asked)"
+            "a served one with the rows that a client asked (DAWN.with_queries)"
         )
     return marked.rows
 
 
-def layer_of(model: nn.Module, layer: int) -> Layer:
+def get_layer(model: nn.Module, layer: int) -> Layer:
     """Find a layer by its index among the linear and convolutional layers, quantised or not.
 
     Args:
@@ -113,12 +113,12 @@ def layer_of(model: nn.Module, layer: int) -> Layer:
     return layers[layer]
 
 
-def markable(model: nn.Module, layer: int, x: Tensor, *, enters: bool = False) -> Roundable:
+def layer_to_mark(model: nn.Module, layer: int, x: Tensor, *, enters: bool = False) -> Roundable:
     """Find the layer that training is to mark, and check that training can change it.
 
     Args:
         model: a copy of the owner's model; it is put in evaluation mode.
-        layer: index, see `layer_of`.
+        layer: index, see `get_layer`.
         x: rows (N, *input) to call the model with; one is enough.
         enters: whether the mark is in the inputs of the layer, not in its weight.
 
@@ -130,7 +130,7 @@ def markable(model: nn.Module, layer: int, x: Tensor, *, enters: bool = False) -
             once with each row); a layer that is quantised or frozen (for a mark in its inputs: nothing before it is
             trainable).
     """
-    found, entered = layer_of(model, layer), list[Tensor]()
+    found, entered = get_layer(model, layer), list[Tensor]()
     if isinstance(found, Quantised):
         raise ValueError(f"layer {layer} has rounded weights, which training cannot move: mark the model before that")
     with found.register_forward_pre_hook(lambda _, args: entered.append(args[0])), torch.enable_grad():
@@ -144,11 +144,11 @@ def markable(model: nn.Module, layer: int, x: Tensor, *, enters: bool = False) -
     return found
 
 
-def twin_of(marked: nn.Module, suspect: nn.Module, layer: int) -> Layer | None:
+def matching_layer(marked: nn.Module, suspect: nn.Module, layer: int) -> Layer | None:
     """The suspect's layer of the same index; None if there is none, or if its weight has another shape."""
     refuse_opaque(suspect)
     try:
-        twin = layer_of(suspect, layer)
+        twin = get_layer(suspect, layer)
     except ValueError:
         return None
-    return twin if weight_of(twin).shape == weight_of(layer_of(marked, layer)).shape else None
+    return twin if weight_of(twin).shape == weight_of(get_layer(marked, layer)).shape else None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult, learned
+from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult, learned_features
 
 STEPS, TOLERANCE = 1000, 0.005  # of the independent component analysis
 STARTS = 10  # of k-means
@@ -62,7 +62,7 @@ class ActivationClustering:
     ) -> SanitizerResult:
         from sklearn.metrics import silhouette_score  # takes a second to import, only where it is needed
 
-        seen = learned(dataset, model, "ActivationClustering")
+        seen = learned_features(dataset, model, "ActivationClustering")
         score, flagged = torch.zeros(len(dataset), dtype=seen.dtype), torch.zeros(len(dataset), dtype=torch.bool)
         for c in dataset.y.unique():
             rows = (dataset.y == c).nonzero().squeeze(1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult, represented
+from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult, row_features
 
 BATCH = 500  # rows whose distances to all rows are in memory at once
 
@@ -44,7 +44,7 @@ class KNNSanitizer:
     ) -> SanitizerResult:
         if self.k >= len(dataset):
             raise ValueError(f"{self.k} neighbours need more rows than {len(dataset)}: lower k")
-        near = nearest(represented(dataset, model, self.learned, "KNNSanitizer"), self.k)
+        near = nearest(row_features(dataset, model, self.learned, "KNNSanitizer"), self.k)
         score = (dataset.y[near] != dataset.y[:, None]).double().mean(1)
         return SanitizerResult(score, score > self.threshold)
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.sanitizer import NORMAL, SanitizerResult, represented
+from aisec_lab.defenses.poisoning.sanitizer import NORMAL, SanitizerResult, row_features
 
 SHARE = 0.2  # of all rows, the training set of a trial; the others are added one by one, and evaluated on
 BATCH = 500  # rows whose influence on all others is in memory at once
@@ -50,7 +50,7 @@ class RONI:
     ) -> SanitizerResult:
         if len(dataset) < 4:
             raise ValueError(f"RONI learns from some rows and evaluates on others: {len(dataset)} rows are too few")
-        seen = represented(dataset, model, self.learned, "RONI")
+        seen = row_features(dataset, model, self.learned, "RONI")
         seen = seen - seen.mean(0)
         seen = seen / seen.square().mean().sqrt().clamp(min=1e-12)
         seen = torch.cat([seen, torch.ones_like(seen[:, :1])], 1)
@@ -59,14 +59,16 @@ class RONI:
         for _ in range(self.trials):
             order = torch.randperm(len(dataset), generator=generator)
             base, others = order.tensor_split([round(SHARE * len(order))])
-            total[others] += rises(seen[base], truth[base], seen[others], truth[others], self.penalty * len(base))
+            total[others] += error_increase(
+                seen[base], truth[base], seen[others], truth[others], self.penalty * len(base)
+            )
             judged[others] += 1
         score = total / judged.clamp(min=1)
         spread = NORMAL * (score - score.median()).abs().median()
         return SanitizerResult(score, score - score.median() > self.outlier * spread)
 
 
-def rises(z: Tensor, truth: Tensor, new: Tensor, labels: Tensor, ridge: float) -> Tensor:
+def error_increase(z: Tensor, truth: Tensor, new: Tensor, labels: Tensor, ridge: float) -> Tensor:
     """By how much each new row, added alone to the training set, raises the mean error on the other new rows.
 
     With P = (Z' Z + ridge)^-1 and W = P Z' Y, row x with label y makes it W + P x (y - W' x)' / (1 + x' P x).

@@ -80,7 +80,7 @@ class Sanitizer(Protocol):
         ...
 
 
-def learned(dataset: Dataset, model: nn.Module | None, name: str) -> Tensor:
+def learned_features(dataset: Dataset, model: nn.Module | None, name: str) -> Tensor:
     """The features of each row: the inputs of the model's last linear layer, (N, D), float64.
 
     Raises:
@@ -92,9 +92,9 @@ def learned(dataset: Dataset, model: nn.Module | None, name: str) -> Tensor:
     return features_of(model, dataset.x.to(device)).double().cpu()
 
 
-def represented(dataset: Dataset, model: nn.Module | None, features: bool, name: str) -> Tensor:
-    """`learned` features of each row if `features` is set, else its flattened inputs: (N, D), float64."""
-    return learned(dataset, model, name) if features else dataset.x.flatten(1).double().cpu()
+def row_features(dataset: Dataset, model: nn.Module | None, features: bool, name: str) -> Tensor:
+    """`learned_features` of each row if `features` is set, else its flattened inputs: (N, D), float64."""
+    return learned_features(dataset, model, name) if features else dataset.x.flatten(1).double().cpu()
 
 
 def deviations(values: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult, learned
+from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult, learned_features
 
 STARTS = 10  # random restarts of the split of a class
 STEPS = 100  # largest number of steps of one search; it ends long before
@@ -55,7 +55,7 @@ class SCAn:
     def __call__(
         self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator
     ) -> SanitizerResult:
-        seen = learned(dataset, model, "SCAn")
+        seen = learned_features(dataset, model, "SCAn")
         classes = [(dataset.y == c).nonzero().squeeze(1) for c in dataset.y.unique()]
         group = dataset.y
         for _ in range(ROUNDS):
@@ -109,7 +109,7 @@ def split(z: Tensor, generator: torch.Generator) -> Tensor:
             chances = (z - first).square().sum(1)
             other = nearer(z, z[int(torch.multinomial(chances, 1, generator=generator))], first)
         else:
-            other = cut(centred)
+            other = best_cut(centred)
         for _ in range(STEPS):
             if other.all() or not other.any():
                 break
@@ -122,7 +122,7 @@ def split(z: Tensor, generator: torch.Generator) -> Tensor:
     return best if 2 * best.sum() <= len(z) else ~best
 
 
-def cut(centred: Tensor) -> Tensor:
+def best_cut(centred: Tensor) -> Tensor:
     """The best cut along the first principal component: the rows on one side of it, (N,), bool."""
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
     along, order = (centred @ directions[0]).sort()

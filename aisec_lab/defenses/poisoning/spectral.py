@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult, deviations, learned
+from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult, deviations, learned_features
 
 OUTLIER = 3.5  # robust standard deviations (Iglewicz & Hoaglin, 1993, "How to detect and handle outliers", section 3.3)
 MARGIN = 1.5  # the paper removes this many times the rows that it expects to be poisoned
@@ -39,7 +39,7 @@ class SpectralSignatures:
     def __call__(
         self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator
     ) -> SanitizerResult:
-        seen = learned(dataset, model, "SpectralSignatures")
+        seen = learned_features(dataset, model, "SpectralSignatures")
         score, flagged = torch.zeros(len(dataset), dtype=seen.dtype), torch.zeros(len(dataset), dtype=torch.bool)
         for c in dataset.y.unique():
             rows = (dataset.y == c).nonzero().squeeze(1)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from aisec_lab.attacks import Ball, Untargeted
 from aisec_lab.attacks.evasion.search.goals import Goal
 from aisec_lab.evaluation.diagnostics.margin_recorder import MarginRecorder
-from aisec_lab.evaluation.robustness import FRESH, BallAttack
+from aisec_lab.evaluation.predictions import FRESH
+from aisec_lab.evaluation.robustness import BallAttack
 from aisec_lab.models import seeded
 
 DRAWS = 16  # predictions for the same input, to measure how random a model is, and for a majority

@@ -83,7 +83,7 @@ CHECKS: Mapping[str, CheckInfo] = {
     "convergence": CheckInfo(
         "Not converged",
         0.05,
-        "share of the margin's decrease that came in the last fifth of the queries; the median over robust rows",
+        "share of the margin's decrease in the last fifth of the queries; the median over robust rows",
         "A margin that was still decreasing would have decreased further.",
         "Raise the steps, or the step size.",
     ),
@@ -105,8 +105,8 @@ CHECKS: Mapping[str, CheckInfo] = {
         "The detector was not attacked",
         0.01,
         "rows on which an adaptive attack on the reject option succeeds, and the attacks of the claim do not",
-        "A detector is evaluated only by an attack that tries to evade it. An attack that ignores the detector measures "
-        "how well the detector knows that attack.",
+        "A detector is evaluated only by an attack that tries to evade it. An attack that ignores it measures how well "
+        "the detector knows that attack.",
         "Attack with a goal and a loss that count a rejected input as a failure (`EvadeDetector`, "
         "`DetectorAwareMargin`).",
     ),
