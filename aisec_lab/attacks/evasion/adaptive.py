@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.attack import Attack
 from aisec_lab.attacks.evasion.geometry.balls import Ball
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
+from aisec_lab.models.contexts import trains
 from aisec_lab.models.layers import refuse_opaque
 
 
@@ -27,7 +28,7 @@ class EOTModel(nn.Module):
     def __init__(self, model: nn.Module, draws: int) -> None:
         super().__init__()
         self.model, self.draws = model, draws
-        self.training = model.training  # of this module alone: the model's own parts keep their modes
+        self.training = trains(model)  # of this module alone: the model's own parts keep their modes
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K) of inputs (N, *input)."""
@@ -41,7 +42,7 @@ class BPDAModel(nn.Module):
         super().__init__()
         self.model, self.surrogate = model, surrogate
         self.layers = tuple(layers)  # they are registered as parts of the model already
-        self.training = model.training
+        self.training = trains(model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K) of inputs (N, *input)."""

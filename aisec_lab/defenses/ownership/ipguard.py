@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check
+from aisec_lab.attacks.evasion.attack import check, scored
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, agreement_with, calibrated, draw_rows
-from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class IPGuard:
         learning_rate: of the search, above 0.
 
     Raises:
-        ValueError: a setting out of range, or fewer rows than points.
+        ValueError: a setting out of range, fewer rows than points, or a model that answers with probabilities.
     """
 
     n: int = 100
@@ -65,7 +64,7 @@ class IPGuard:
         z = x.clone().requires_grad_()
         descent = torch.optim.Adam([z], lr=self.learning_rate)
         best, least = x.clone(), torch.full((len(x),), torch.inf, device=x.device)
-        with asked(model):
+        with scored(model):
             with torch.no_grad():
                 logits = model(x)
                 i = logits.argmax(1)

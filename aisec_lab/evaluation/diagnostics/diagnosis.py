@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from aisec_lab.attacks import Adaptive, EvadeDetector, Untargeted
+from aisec_lab.attacks.answers import declared_within
 from aisec_lab.attacks.evasion.search.goals import Goal
 from aisec_lab.evaluation.diagnostics.claim import AttackRun, Claim
 from aisec_lab.evaluation.diagnostics.probes import PROBES, gradients, probabilities
@@ -70,7 +71,9 @@ def diagnose(
         seed: seed of every run.
 
     Returns:
-        The results of all checks. If no row has a gradient at all, only `gradients` and `probabilities` are measured.
+        The results of all checks. If no row has a gradient at all, or if the model answers with probabilities, which
+        attacks refuse unless it has declared them logits (`declared_within`), only `gradients` and `probabilities` are
+        measured.
 
     Raises:
         ValueError: attacks over different balls, no row that the model classifies correctly, or a surrogate of another
@@ -83,14 +86,14 @@ def diagnose(
     rejecting = goal == EvadeDetector()
     others = [match_outputs(other, model, x[:1], rejecting=rejecting) for other in surrogates]
     case = Claim(model, x, y, claim, black_box, others, goal, seed)
-    right = ~replace(case, goal=Untargeted() if rejecting else goal).is_adversarial(
-        x, y
-    )  # rejecting a clean row is an error
+    clean = replace(case, goal=Untargeted() if rejecting else goal)  # rejecting a clean row is an error
+    right = ~clean.is_adversarial(x, y)
     if not right.any():
         raise ValueError(f"the model gets none of {len(x)} rows right: there is no robustness to diagnose")
     case = replace(case, x=x[right], y=y[right])
     at_once = (gradients(case), probabilities(case))
-    if at_once[0].measured == 1.0:
+    refused = at_once[1].measured == 1.0 and declared_within(case.claim[0].seen) is None
+    if at_once[0].measured == 1.0 or refused:
         return Diagnosis(at_once, len(case.x))
     return Diagnosis(tuple(probe(case) for probe in PROBES), len(case.x))
 

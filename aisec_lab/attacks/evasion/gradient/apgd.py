@@ -5,14 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import is_regression, prepare_inputs
+from aisec_lab.attacks.evasion.attack import is_regression, prepare_inputs, scored
 from aisec_lab.attacks.evasion.geometry.balls import Ball, check_ball
 from aisec_lab.attacks.evasion.gradient.apgd_run import run_apgd
 from aisec_lab.attacks.evasion.minimum_norm.tracker import top_wrong_classes
 from aisec_lab.attacks.evasion.search.best import LowestMargin
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.search.losses import CrossEntropy, Loss, TargetedDLR, TargetedLoss
-from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class APGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = prepare_inputs(model, x, y, generator, real=is_regression(self.goal, self.loss))
-        with asked(model):
+        with scored(model):
             found = LowestMargin(model, x, y, self.goal)
             for _ in range(self.restarts):
                 run_apgd(
@@ -77,7 +76,7 @@ class TargetedAPGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = prepare_inputs(model, x, y, generator)
-        with asked(model):
+        with scored(model):
             found = LowestMargin(model, x, y, Untargeted())
             for several, target in found.per_target(top_wrong_classes(found.logits, y, self.targets)):
                 run_apgd(
