@@ -189,7 +189,7 @@ def test_an_attack_that_searches_is_stopped_by_similarity(attack, classifier, sp
     """After a few queries, whatever it has a budget for."""
     monitor = Blacklight(KEY, withhold=True)
     oracle = Oracle(classifier, monitors=[monitor])
-    with pytest.raises(PermissionError, match="Blacklight withholds the answer: attacker rang"):
+    with pytest.raises(PermissionError, match="Blacklight withholds the answer: attacker raised an alarm"):
         attack(oracle, splits.test.x[:3], splits.test.y[:3], generator=seed(0))
     assert monitor.alarms["attacker"] < 60
 
