@@ -18,7 +18,7 @@ from aisec_lab.core.files import written_beside
 from aisec_lab.data import Prepared, Splits, prepare
 from aisec_lab.defenses import ABSTAIN, GaussianNoise, certify, max_certifiable_radius
 from aisec_lab.evaluation.curves import draw
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, add_legend, series_styles
 from aisec_lab.models import Fit, StridedCNN
 
 DATA, SEED = "fashion_mnist", 0
@@ -71,7 +71,7 @@ def curves(rows: pd.DataFrame) -> Figure:
             f"Clopper-Pearson bands. {n:,} samples an image, with confidence {1 - alpha:.1%} each, certify no radius "
             "above the dotted lines."
         )
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)
 
 
 def _seeded() -> torch.Generator:

@@ -81,6 +81,13 @@ from .inference.rmia import RMIA, OfflineRMIA
 from .inference.shadow_classifier import ShadowClassifier
 from .inference.signals import ConfidenceSignal, EntropySignal, LossSignal, ModifiedEntropySignal, ScaledLogitSignal
 from .oracle import Monitor, Oracle
+from .ownership.removal import (
+    CompressionAttack,
+    ExtractionAttack,
+    FineTuningAttack,
+    OverwritingAttack,
+    RemovalAttack,
+)
 from .poisoning.availability import OptP, PoisonedRegression
 from .poisoning.backdoor import Backdoor, CleanLabel
 from .poisoning.federated import ALittleIsEnough, MaliciousClients, ModelReplacement, SignFlip
@@ -138,6 +145,7 @@ __all__ = [
     "CharacterEdits",
     "Checkerboard",
     "CleanLabel",
+    "CompressionAttack",
     "ConfidenceSignal",
     "Copycat",
     "CrossEntropy",
@@ -149,7 +157,9 @@ __all__ = [
     "EntropySignal",
     "EvadeDetector",
     "Extraction",
+    "ExtractionAttack",
     "ExtractionResult",
+    "FineTuningAttack",
     "FixedEpsilon",
     "FrankWolfe",
     "Fredrikson",
@@ -193,6 +203,7 @@ __all__ = [
     "OfflineRMIA",
     "OptP",
     "Oracle",
+    "OverwritingAttack",
     "Patch",
     "PhysicalTransform",
     "Pixels",
@@ -205,6 +216,7 @@ __all__ = [
     "RandAutoAttack",
     "RandomShift",
     "RegressionTolerance",
+    "RemovalAttack",
     "Reorderings",
     "RotationTranslation",
     "SVMPoisoning",

@@ -34,7 +34,6 @@ from .ownership.fingerprints import Fingerprint, Fingerprinting
 from .ownership.ipguard import IPGuard
 from .ownership.key import Key
 from .ownership.margins import BlindWalk, MinGD
-from .ownership.removal import CompressionAttack, ExtractionAttack, FineTuningAttack, OverwritingAttack
 from .ownership.trigger_set import TriggerSet
 from .ownership.uchida import Uchida
 from .ownership.watermark import Watermark, WatermarkedModel
@@ -93,7 +92,6 @@ __all__ = [
     "BoundaryFingerprint",
     "Certificate",
     "Compression",
-    "CompressionAttack",
     "Conferrable",
     "DatasetInference",
     "DeepSigns",
@@ -104,11 +102,9 @@ __all__ = [
     "Energy",
     "Ensemble",
     "EntangledWatermark",
-    "ExtractionAttack",
     "FastAdversarialTraining",
     "FeatureSqueezing",
     "FinePruning",
-    "FineTuningAttack",
     "Fingerprint",
     "Fingerprinting",
     "FittedDetector",
@@ -133,7 +129,6 @@ __all__ = [
     "ObjectiveWithStep",
     "OutputNoise",
     "OverfittingProbe",
-    "OverwritingAttack",
     "QueryMonitor",
     "RandomMasking",
     "RandomResizing",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.attack import check
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.backdoors.pruning import held
+from aisec_lab.defenses.backdoors.pruning import masked_gradient
 from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, Objective, copied, refuse_computed
 from aisec_lab.models.quantised import Quantised
@@ -74,7 +74,7 @@ def fine_tune(model: nn.Module, fit: Fit, data: Dataset, objective: Objective, *
     """
     with ExitStack() as stack:
         for weight in prunable_layers(model):
-            stack.enter_context(held(weight, (weight != 0).detach()))
+            stack.enter_context(masked_gradient(weight, (weight != 0).detach()))
         fit(model, data, objective, generator=generator)
 
 
