@@ -3,14 +3,11 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from aisec_lab.workbench.configuration import project_root
-
-if TYPE_CHECKING:
-    from aisec_lab.trust.access import AccessRefusal
+from aisec_lab.workbench.project_ledger import record_refusal
 
 GUARDED = ("data", "models")  # folders of the project whose contents are objects of the policy
 Command = Callable[..., object]
@@ -41,7 +38,7 @@ def permit(role: str | None, action: str, obj: str) -> None:
     """
     from aisec_lab.trust.access import Access
 
-    access = Access(project_root() / "configs" / "access", record=recorded)
+    access = Access(project_root() / "configs" / "access", record=record_refusal)
     access.enforce(access.role(role), action, obj)
 
 
@@ -51,19 +48,6 @@ def permit_if_named(role: str | None, action: str, obj: str) -> None:
 
     if role or os.environ.get(ROLE):
         permit(role, action, obj)
-
-
-def recorded(refusal: "AccessRefusal") -> None:
-    """Append a refusal to the project's ledger, where there is one."""
-    from aisec_lab.trust import Ledger, LedgerChange, read_signing_key
-    from aisec_lab.workbench import provenance
-    from aisec_lab.workbench.ledger_command import FOLDER, SIGNING_KEY
-
-    root = project_root()
-    if (root / FOLDER).exists():
-        why = f"{refusal.role} may not {refusal.action} it"
-        change = LedgerChange(provenance.git_author(), "refuse", refusal.object, why, commit=provenance.commit())
-        Ledger(root / FOLDER).append(change, read_signing_key(root / SIGNING_KEY))
 
 
 def permit_path(role: str | None, action: str, path: Path) -> None:

@@ -7,6 +7,7 @@ import click
 
 from aisec_lab.workbench.access_command import guarded, optional_role_option, permit, permit_if_named, role_option
 from aisec_lab.workbench.configuration import project_root
+from aisec_lab.workbench.project_ledger import FOLDER, SIGNING_KEY
 
 to_option = click.option(
     "--to", "index", type=int, required=True, metavar="ENTRY", help="Its number in `aisec ledger log`."
@@ -87,7 +88,6 @@ def model_rollback(name: str, index: int, why: str | None, role: str | None) -> 
 
 def _roll_back(name: str, index: int, why: str | None, role: str | None) -> None:
     from aisec_lab.trust import Ledger, read_signing_key
-    from aisec_lab.workbench.ledger_command import FOLDER, SIGNING_KEY
     from aisec_lab.workbench.rollback import roll_back
 
     os.chdir(project_root())

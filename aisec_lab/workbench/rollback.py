@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aisec_lab.core.files import write_json
 from aisec_lab.trust import RECORDED, Ledger, LedgerChange, LedgerEntry, content_sha256, verify
 from aisec_lab.workbench import provenance
-from aisec_lab.workbench.ledger_command import VERSIONS
 from aisec_lab.workbench.outputs import is_complete, keep, restore, write_lock
+from aisec_lab.workbench.project_ledger import VERSIONS
 
 DVC = "dvc:"
 INTENTS = Path(".aisec/rollback")  # of git no part: what a rollback is about to record, until it has

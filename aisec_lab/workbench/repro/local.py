@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from aisec_lab.workbench.repro.executor import Ended, Executor, Task
-from aisec_lab.workbench.repro.forks import adopt_orphans
+from aisec_lab.workbench.repro.processes import adopt_orphans
 
 SERVER = Path(__file__).with_name("fork_server.py")
 WORD = r"""(?:[\w@%+=:,./-]|'[^']*'|"[^"$`\\!]*")++"""  # in which a shell would expand nothing

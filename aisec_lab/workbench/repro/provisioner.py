@@ -15,7 +15,7 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-from aisec_lab.workbench.repro.forks import KERNEL, exit_with_parent
+from aisec_lab.workbench.repro.processes import KERNEL, exit_with_parent
 
 LAUNCHER = "ipykernel_launcher"
 
