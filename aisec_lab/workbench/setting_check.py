@@ -112,13 +112,9 @@ def _common(declared: list[Any]) -> Any:
 
 
 def _shown(given: Any) -> str:
-    return (
-        "null"
-        if given is None
-        else f"a mapping of {sorted(map(str, given))}"
-        if isinstance(given, Mapping)
-        else repr(given)
-    )
+    if isinstance(given, Mapping):
+        return f"a mapping of {sorted(map(str, given))}"
+    return "null" if given is None else repr(given)
 
 
 def _build(config: DictConfig, place: str) -> Any:
