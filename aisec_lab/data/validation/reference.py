@@ -78,7 +78,7 @@ class Reference:
             )
             return cls.of(TableSource(file, layout.label), layout, sum(card["class_counts"]["train"]), card["sha256"])
         if "train" not in card["arrays_sha256"]:
-            raise ValueError(f"{folder} has no training rows: ingest with --first")
+            raise ValueError(f"{folder} has no training rows: ingest with --no-reference")
         x, y = read_arrays(folder / "train.npz", card["arrays_sha256"]["train"])
         source, names = ArraySource(x, y), tuple(card["features"])
         columns = names or source.layout().columns
