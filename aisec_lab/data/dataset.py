@@ -22,7 +22,7 @@ class Dataset:
         features: the names of a table's columns; empty for images.
 
     Raises:
-        ValueError: anything else, with the mend.
+        ValueError: any other input; the message says how to fix it.
     """
 
     x: Tensor

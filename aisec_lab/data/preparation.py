@@ -31,7 +31,7 @@ def check_name(name: str) -> None:
 
 
 def array_sha256(array: np.ndarray) -> str:
-    """The sha256 of an array's type, shape and content, whatever file it lies in."""
+    """The sha256 of an array's type, shape and content; the file format does not matter."""
     header = f"{array.dtype.str} {array.shape} ".encode()
     return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()
 

@@ -13,7 +13,7 @@ from aisec_lab.data.preparation import SAMPLE_SEED, check_name, read_prepared
 
 
 def as_strings(texts: Iterable[str]) -> tuple[str, ...]:
-    """Strings as a tuple, whatever holds them: a list, a tuple, an array, a column of a table, or a generator.
+    """Strings as a tuple, from a list, a tuple, an array, a column of a table, or a generator.
 
     Raises:
         ValueError: one string, whose letters would pass for texts; a mapping; what is no collection; an entry that is
@@ -54,7 +54,7 @@ class Texts:
         name: as the catalog has it.
 
     Raises:
-        ValueError: anything else, with the mend.
+        ValueError: any other input; the message says how to fix it.
     """
 
     texts: tuple[str, ...]

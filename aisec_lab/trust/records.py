@@ -30,7 +30,7 @@ class LedgerChange:
     """What somebody did to an object, and what was asked of the ledger: to be appended.
 
     Raises:
-        ValueError: an action that is not one lower-case word, a text that is empty or holds what cannot be printed
+        ValueError: an action that is not one lower-case word, a text that is empty or has characters without a glyph
             in one line (escape codes, line breaks, marks that turn the writing direction), or no sha256.
     """
 

@@ -41,7 +41,7 @@ def read_signing_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
     """Read a private key.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: no such file.
         ValueError: no Ed25519 key, or one that others on this machine may read.
     """
     path = Path(path)
@@ -68,7 +68,7 @@ def read_verifying_key(path: str | os.PathLike[str]) -> Ed25519PublicKey:
     """Read a public key.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: no such file.
         ValueError: no Ed25519 key.
     """
     path = Path(path)

@@ -1,4 +1,4 @@
-"""RSA keys that wrap the data key of a sealed file, and how they lie on disk."""
+"""RSA keys that wrap the data key of a sealed file, and their files."""
 
 import hashlib
 import io
@@ -32,7 +32,7 @@ StrPath = str | os.PathLike[str]
 class PublicKey:
     """Wraps a data key by RSA-OAEP with SHA-256 (RFC 8017, section 7.1); seals only.
 
-    Whoever holds it can seal, so a file that opens was sealed for you, not by anyone in particular: who it was is the
+    Anybody who has it can seal, so a file that opens was sealed for you, by an unknown sender: who it was is the
     ledger's to say.
 
     Raises:
@@ -113,7 +113,7 @@ def generate_keys(name: StrPath, passphrase: Wraps) -> KeyFiles:
     """Make an RSA pair: `NAME.pub` in PEM form; and `NAME.key`, sealed by the passphrase, readable by its owner only.
 
     The private half is sealed as the vault seals any file: the encryption that `cryptography` and OpenSSL give to PEM
-    by default is 2,048 rounds of PBKDF2, which hold nobody up.
+    by default is 2,048 rounds of PBKDF2, which resist no attacker.
 
     Raises:
         FileExistsError: one of the files is there; a lost private key is lost data, so none is overwritten.

@@ -18,7 +18,7 @@ class VerificationResult:
 
     size: int  # whole entries in the file
     fault: str | None = None  # what is wrong, in a sentence; None where nothing is
-    entry: int | None = None  # the first bad entry; None where nothing is wrong, or where no entry can be told
+    entry: int | None = None  # the first bad entry; None if the ledger is intact, or if the fault is in no single entry
     note: str | None = None  # what a killed append left; it harms nothing
 
     @property
@@ -50,7 +50,7 @@ def verify(ledger: Ledger, public_key: Ed25519PublicKey, *, head: LedgerHead | N
 
     Args:
         ledger: read once, between two appends.
-        public_key: the reader's own copy: one that lies beside the ledger could be replaced together with it.
+        public_key: the reader's own copy: a key beside the ledger could be replaced together with it.
         head: a head that was kept where who tampers cannot reach.
 
     Raises:

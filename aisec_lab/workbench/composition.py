@@ -93,6 +93,6 @@ def check_params() -> None:
 
 
 def _selected(config: DictConfig, place: str) -> Any:
-    """A part of the configuration as plain Python; None where there is none."""
+    """A part of the configuration as plain Python, or None if the configuration lacks it."""
     node = OmegaConf.select(config, place)
     return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node

@@ -36,8 +36,8 @@ def data() -> None:
 def prepare(datasets: tuple[str, ...], role: str | None) -> None:
     """Prepare each DATASET, a NAME (in data/NAME/) or FOLDER/NAME: arrays, a card with source, licence and sha256.
 
-    The same as `aisec data DATASET...`. A role that is named must be one that may write there; a stage of the pipeline
-    runs as whoever started it.
+    The same as `aisec data DATASET...`. A role that is named must be one that may write there. Without a role
+    the policy is not applied.
     """
     os.chdir(project_root())
     places = [Path(dataset) if "/" in dataset else Path("data", dataset) for dataset in datasets]
@@ -45,12 +45,12 @@ def prepare(datasets: tuple[str, ...], role: str | None) -> None:
         if obj := guarded(place):
             permit_if_named(role, "write", obj)
     from aisec_lab.data.preparation import check_name
-    from aisec_lab.data.preparation import prepare as bring
+    from aisec_lab.data.preparation import prepare as prepare_dataset
 
     for place in places:  # all of them before the first is written
         check_name(place.name)
     for place in places:
-        click.echo(bring(place.name, place.parent))
+        click.echo(prepare_dataset(place.name, place.parent))
 
 
 @data.command("rollback")

@@ -1,4 +1,4 @@
-"""Everything that a stage would read is made by a stage, or lies in the project."""
+"""Every input of a stage is an output of a stage, or a file of the project."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -60,7 +60,7 @@ def _plain(value: Any) -> Any:
 
 
 def _meets(path: str, outs: Iterable[str]) -> bool:
-    """Whether the path is an output, lies in one, or holds some."""
+    """Whether the path is an output, is inside one, or contains one."""
     return any(path == out or path.startswith(f"{out}/") or out.startswith(f"{path}/") for out in outs)
 
 

@@ -86,7 +86,7 @@ class Server:
                     self.reap(key.data)
 
     def listen(self) -> bool:
-        """Do what is asked; False where nobody will ask any more."""
+        """Read requests and do them; False if the other end has closed the socket."""
         try:
             received = self.channel.recv(1 << 16)
         except ConnectionResetError:
@@ -168,7 +168,7 @@ def warm() -> None:
     """Import what the forks will need, and hold that it may be forked."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    os.environ.pop("MPLBACKEND", None)  # a kernel's; no runner shall have it
+    os.environ.pop("MPLBACKEND", None)  # for kernels only
     with suppress(NoSuchKernel):  # without it only commands that run no notebook can run here
         spec = KernelSpecManager().get_kernel_spec(processes.KERNEL)
         os.environ.update(spec.env)  # libraries read OMP_NUM_THREADS when they are imported

@@ -63,7 +63,7 @@ def run_aisec(words: Sequence[str]) -> int:
 
 
 def fork_kernel() -> tuple[int, socket.socket]:
-    """Fork the process that will be the kernel once it is told its connection file; its pid and the way to tell it."""
+    """Fork the process that becomes the kernel when it receives its connection file; its pid and that socket."""
     here, there = socket.socketpair()
     runner = os.getpid()
     pid = os.fork()
@@ -104,7 +104,7 @@ def become(env: dict[str, str], cwd: str) -> None:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    if "numpy" in sys.modules:  # else all forks draw the same where nobody seeds; `random` sees to it itself
+    if "numpy" in sys.modules:  # else all forks draw the same numbers without a seed; `random` reseeds itself
         sys.modules["numpy"].random.seed()
     if "torch" in sys.modules:
         sys.modules["torch"].seed()

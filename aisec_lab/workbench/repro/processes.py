@@ -24,7 +24,7 @@ def exit_with_parent(parent: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Be given the processes that a descendant leaves behind, instead of init."""
+    """Become the parent of the orphans of all descendants, instead of init."""
     if prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
