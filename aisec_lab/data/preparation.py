@@ -103,7 +103,7 @@ def read_arrays(file: Path, expected: dict[str, str]) -> tuple[np.ndarray, np.nd
 def read_prepared(
     name: str, root: str | os.PathLike[str]
 ) -> tuple[dict[str, Any], dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """The card of a prepared dataset, and the arrays `x` and `y` of each split; errors as for `Prepared`."""
+    """The card of a prepared dataset, and the arrays `x` and `y` of each split; it raises the errors of `Prepared`."""
     folder = Path(root) / name
     if not (folder / "card.json").exists():
         raise FileNotFoundError(f"no dataset at {folder}: run `aisec data {name}`")

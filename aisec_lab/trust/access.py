@@ -19,11 +19,17 @@ MOST_SHOWN = 5
 
 @dataclass(frozen=True)
 class AccessRule:
-    """A line of the policy: this role may do this to every object that the pattern covers."""
+    """A line of the policy: a role may do an action to every object that the pattern covers.
+
+    Args:
+        role, action: one word each.
+        pattern: the name of an object, or `folder/*` for all below it.
+        why: the reason, for readers.
+    """
 
     role: str
     action: str
-    pattern: str  # a name, or `folder/*` for all below
+    pattern: str
     why: str
 
     def __str__(self) -> str:
@@ -40,7 +46,12 @@ class AccessRule:
 
 @dataclass(frozen=True)
 class AccessRefusal:
-    """A request that the policy did not grant."""
+    """A request that the policy did not grant.
+
+    Args:
+        role: that asked, or the name that is no role.
+        action, object: what it asked for, such as `write` and `data/digits`.
+    """
 
     role: str
     action: str

@@ -35,6 +35,9 @@ class Ledger:
     then does it return. A kill before that leaves one of three things, all valid: nothing, a line without its newline
     (never acknowledged: the next append removes it), or a whole line that the head does not count yet (it is signed:
     it stays, and the next head counts it). Writers wait for each other (`flock` on the entries); readers see no half.
+
+    Args:
+        folder: where the files are; it may be a copy.
     """
 
     folder: Path
@@ -184,7 +187,14 @@ class Ledger:
 
 
 def read_head(path: str | os.PathLike[str], content: bytes | None = None) -> LedgerHead:
-    """Read a head, such as one kept elsewhere; its signature is not looked at.
+    """Read a head, such as one kept elsewhere; its signature is not verified.
+
+    Args:
+        path: of the file.
+        content: its bytes, if they were read before.
+
+    Returns:
+        The head, as the file states it.
 
     Raises:
         FileNotFoundError: no such file.

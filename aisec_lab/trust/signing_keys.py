@@ -40,6 +40,12 @@ def make_signing_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
 def read_signing_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
     """Read a private key.
 
+    Args:
+        path: of a PEM file.
+
+    Returns:
+        The key.
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: no Ed25519 key, or one that others on this machine may read.
@@ -66,6 +72,12 @@ def write_verifying_key(path: str | os.PathLike[str], key: Ed25519PublicKey) -> 
 
 def read_verifying_key(path: str | os.PathLike[str]) -> Ed25519PublicKey:
     """Read a public key.
+
+    Args:
+        path: of a PEM file.
+
+    Returns:
+        The key.
 
     Raises:
         FileNotFoundError: no such file.

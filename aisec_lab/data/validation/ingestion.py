@@ -164,7 +164,14 @@ def opened(path: Path, label: str) -> DataSource:
 
 
 def stopped_at(out: Path) -> Path:
-    """The folder with the reasons against a file that was stopped."""
+    """The folder that says why a file was stopped.
+
+    Args:
+        out: the folder that would have been written.
+
+    Returns:
+        A folder beside it, whose name ends in `.stopped`.
+    """
     return out.with_name(f"{out.name}.stopped")
 
 
