@@ -81,7 +81,7 @@ def planned(parameters: Mapping[str, Any]) -> list[Planned]:
         study = "root" if file.parent == project_root() else file.parent.name
         nowhere = str(file.parent / "no folder")  # else DVC would add the old params.yaml
         try:
-            resolver: Any = DataResolver(Files, nowhere, written | {"vars": [dict(parameters)]})  # type: ignore[arg-type]
+            resolver: Any = DataResolver(Files, nowhere, written | {"vars": [dict(parameters)]})
             resolved = resolver.resolve()["stages"]
         except ResolveError as error:
             raise ValueError(f"{file.relative_to(project_root())}: {error}") from error
