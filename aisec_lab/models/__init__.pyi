@@ -15,6 +15,7 @@ from .training.fit import Callback, Fit, Objective, Step, TrainingRecipe, concat
 from .training.fit_stack import fit_stack
 from .training.parallel import fit_in_parallel
 from .training.stack import ModelStack
+from .training.train import train_model
 from .tree import DecisionTree, Tree
 from .words import Vocabulary, tokenise
 
@@ -75,6 +76,7 @@ __all__ = [
     "text_bits",
     "text_logits",
     "tokenise",
+    "train_model",
     "trainable",
     "with_modes",
 ]
