@@ -20,8 +20,8 @@ from .prose import (
     listed,
     listed_with,
     paragraph,
+    percentage_points,
     plural,
-    points,
     rate_with_interval,
 )
 from .robustness import (
@@ -83,8 +83,8 @@ __all__ = [
     "p_value_grid",
     "paragraph",
     "pareto",
+    "percentage_points",
     "plural",
-    "points",
     "predicted_classes",
     "query_curves",
     "rate",

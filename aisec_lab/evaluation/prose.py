@@ -59,7 +59,7 @@ def count_with_rate(count: int, n: int, digits: int = 1) -> str:
     return f"{count} of {n} ({count / n:.{digits}%})"
 
 
-def points(difference: float, digits: int = 1) -> str:
+def percentage_points(difference: float, digits: int = 1) -> str:
     """A difference of two shares in percentage points, with its sign: for example "+1.5 points"."""
     return f"{100 * difference:+.{digits}f} points"
 

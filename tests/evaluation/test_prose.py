@@ -12,8 +12,8 @@ from aisec_lab.evaluation import (
     listed,
     listed_with,
     paragraph,
+    percentage_points,
     plural,
-    points,
     rate,
     rate_with_interval,
 )
@@ -57,8 +57,8 @@ def test_a_count_comes_with_its_share():
 
 def test_differences_have_a_sign_and_counts_a_noun():
     """In percentage points; an s wherever it is not one."""
-    assert [points(d) for d in (0.015, -0.2, 0.0)] == ["+1.5 points", "-20.0 points", "+0.0 points"]
-    assert points(0.0149, 0) == "+1 points"
+    assert [percentage_points(d) for d in (0.015, -0.2, 0.0)] == ["+1.5 points", "-20.0 points", "+0.0 points"]
+    assert percentage_points(0.0149, 0) == "+1 points"
     assert [plural(n, "seed") for n in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
 
 
