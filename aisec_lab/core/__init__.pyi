@@ -1,4 +1,5 @@
+from .generators import generator
 from .intervals import bounded_mean, clopper_pearson
 from .row_noise import RowNoise
 
-__all__ = ["RowNoise", "bounded_mean", "clopper_pearson"]
+__all__ = ["RowNoise", "bounded_mean", "clopper_pearson", "generator"]

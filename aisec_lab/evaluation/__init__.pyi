@@ -1,3 +1,4 @@
+from .accuracy import clean_accuracy, count_correct
 from .backdoors import detection_rates, roc, success_rate
 from .certified import bracket, certified_by_bounds, certified_by_smoothing
 from .claim_comparison import ClaimResult, claims, compare_claims, machine, metrics
@@ -13,6 +14,17 @@ from .monitors import QueryRecorder, QueryStream, alarm_rates, honest_streams, r
 from .ownership import RECOGNISED, OwnedModel, p_value_grid, removal_rows
 from .predictions import predicted_classes
 from .privacy import contradictions, epsilon_bounds
+from .prose import (
+    count_with_rate,
+    enumerated,
+    interval,
+    listed,
+    listed_with,
+    paragraph,
+    percentage_points,
+    plural,
+    rate_with_interval,
+)
 from .robustness import (
     curve_from_distances,
     is_robust,
@@ -41,33 +53,44 @@ __all__ = [
     "changed_features",
     "claims",
     "class_bars",
+    "clean_accuracy",
     "compare_claims",
     "compression_dots",
     "contradictions",
+    "count_correct",
+    "count_with_rate",
     "curve_from_distances",
     "defense_prices",
     "detection_rates",
     "distance_curves",
+    "enumerated",
     "episodes",
     "epsilon_bounds",
     "extraction_curves",
     "fidelity",
     "honest_streams",
+    "interval",
     "is_robust",
     "learning_curve",
     "level_curves",
+    "listed",
+    "listed_with",
     "log_roc_curves",
     "machine",
     "metrics",
     "over_seeds",
     "p_value_grid",
+    "paragraph",
     "pareto",
+    "percentage_points",
+    "plural",
     "predict_texts",
     "predicted_classes",
     "query_curves",
     "rate",
     "rate_dots",
     "rate_grid",
+    "rate_with_interval",
     "read_table",
     "removal_rows",
     "replay",

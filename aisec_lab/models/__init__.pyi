@@ -16,6 +16,7 @@ from .training.fit_stack import fit_stack
 from .training.parallel import fit_in_parallel
 from .training.recipe import TrainingJob, TrainingRecipe, concatenate_records
 from .training.stack import ModelStack
+from .training.train import train_model
 from .tree import DecisionTree, Tree
 from .words import Vocabulary, tokenise
 
@@ -77,6 +78,7 @@ __all__ = [
     "text_bits",
     "text_logits",
     "tokenise",
+    "train_model",
     "trainable",
     "with_modes",
 ]
