@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from aisec_lab.attacks import L2, FixedEpsilon, Linf, TargetedAPGD, TargetedFAB, Untargeted
-from aisec_lab.attacks.evasion.gradient.apgd_run import run_apgd
+from aisec_lab.attacks.evasion.gradient.apgd_attacks import run_apgd
 from aisec_lab.attacks.evasion.minimum_norm.fab import fab_steps, plane_towards
 from aisec_lab.attacks.evasion.minimum_norm.tracker import FINAL_STEPS, MinimumNormTracker, top_wrong_classes
 from aisec_lab.attacks.evasion.search.best import TOGETHER, LowestMargin

@@ -13,7 +13,7 @@ from aisec_lab.attacks.evasion.attack import Attack, check_answer, prepare_input
 from aisec_lab.attacks.evasion.black_box.square import Square
 from aisec_lab.attacks.evasion.fixed_epsilon import FixedEpsilon
 from aisec_lab.attacks.evasion.geometry.balls import L1, Ball
-from aisec_lab.attacks.evasion.gradient.apgd import APGD, TargetedAPGD
+from aisec_lab.attacks.evasion.gradient.apgd_attacks import APGD, TargetedAPGD
 from aisec_lab.attacks.evasion.minimum_norm.fab import TargetedFAB
 from aisec_lab.attacks.evasion.search.goals import logit_margin
 from aisec_lab.attacks.evasion.search.losses import DLR, Loss, Margin, TargetedDLR, TargetedLoss, TargetedMargin
