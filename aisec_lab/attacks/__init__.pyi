@@ -3,8 +3,6 @@ from .evasion.attack import Attack
 from .evasion.auto_attack import (
     AttackEnsemble,
     AutoAttack,
-    QuickAutoAttack,
-    RandAutoAttack,
     SequentialEnsemble,
     WorstCase,
 )
@@ -202,8 +200,6 @@ __all__ = [
     "Poisoning",
     "PriorAwareReconstruction",
     "PriorInversion",
-    "QuickAutoAttack",
-    "RandAutoAttack",
     "RandomShift",
     "RegressionTolerance",
     "Reorderings",

@@ -21,7 +21,6 @@ from aisec_lab.attacks import (
     KullbackLeibler,
     Linf,
     LowPrecision,
-    QuickAutoAttack,
     Square,
     TargetedAPGD,
 )
@@ -41,7 +40,7 @@ ATTACKS = {
     "MI-FGSM with diversity and kernel": lambda ball: MIFGSM(ball, diversity=0.5, kernel=3),
     "PGD in halves": lambda ball: LowPrecision(ball, partial(PGD, steps=8, step_size=0.25)),
     "AutoAttack": lambda ball: AutoAttack(ball, steps=5, targets=2, queries=20),
-    "AutoAttack, quick": lambda ball: QuickAutoAttack(ball, steps=5, targets=2),
+    "AutoAttack, quick": lambda ball: AutoAttack(ball, "quick", steps=5, targets=2),
 }
 ONLY = {"Square": {"Linf", "L2", "L1"}, "AutoAttack": {"Linf", "L2", "L1"}}
 CASES = [
