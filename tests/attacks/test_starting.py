@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import minimize
 
 from aisec_lab.attacks import FMN, L0, L1, L2, Boundary, BrendelBethge, GeoDA, HopSkipJump, Linf, Targeted
-from aisec_lab.attacks.evasion.minimum_norm.trust_region import FULL, step_onto
+from aisec_lab.attacks.evasion.minimum_norm.trust_region import RADIUS_USED, step_onto
 from aisec_lab.models import PassCounter
 
 ATTACKS = {
@@ -97,7 +97,7 @@ def test_l0_is_refused():
 
 def by_slsqp(ball, x, z, b, rise, radius):
     """The least norm of a row within a radius, and within the share of it that a step uses up at least."""
-    return [least_norm(ball, x, z, b, rise, share * radius) for share in (1, FULL)]
+    return [least_norm(ball, x, z, b, rise, share * radius) for share in (1, RADIUS_USED)]
 
 
 def least_norm(ball, x, z, b, rise, radius):

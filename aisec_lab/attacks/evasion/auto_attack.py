@@ -169,7 +169,7 @@ class AutoAttack(AttackEnsemble):
     def __post_init__(self) -> None:
         if self.version not in VERSIONS:
             raise ValueError(f"version must be one of {', '.join(VERSIONS)}, got {self.version!r}")
-        self.stages(classes=10)  # what a stage refuses is refused at once
+        self.stages(classes=10)  # raise the stages' errors now, not at the call
 
     def stages(self, classes: int) -> Mapping[str, Attack]:
         if self.version == "rand":
