@@ -5,10 +5,10 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from aisec_lab.models.asked import check_logits
-from aisec_lab.models.layers import logarithms
+from aisec_lab.models.layers import logarithms, sloping_logarithms
 
 Kind = Literal["logits", "probabilities", "labels"]
 KINDS = ("logits", "probabilities", "labels")
@@ -53,6 +53,12 @@ def declared(model: object) -> Kind | None:
     return kind if isinstance(kind, str) and kind in KINDS else None  # type: ignore[return-value]
 
 
+def declared_within(model: nn.Module) -> Kind | None:
+    """What a model has declared, or the outermost part of it that did: views and wrappers say nothing. Else None."""
+    kinds = (declared(part) for part in model.modules())
+    return next((kind for kind in kinds if kind), None)
+
+
 def one_hot_labels(scores: Tensor) -> Tensor:
     """Scores (N, K) reduced to their winning class: a row of zeros with a one, in their type."""
     return F.one_hot(scores.argmax(1), scores.shape[1]).to(scores.dtype)
@@ -67,13 +73,26 @@ def check_not_probabilities(scores: Tensor) -> None:
         ValueError: all scores are non-negative and each row sums to one: probabilities or labels.
     """
     rows = scores.flatten(0, -2)
-    slack = 2e-6 if len(rows) == 1 else 1e-3 if len(rows) < 8 else ROUNDED
-    if len(rows) and (rows >= 0).all() and ((rows.double().sum(1) - 1).abs() <= slack).all():
+    if sum_to_one(rows, 2e-6 if len(rows) == 1 else 1e-3 if len(rows) < 8 else ROUNDED):
         raise ValueError(
             "the answers are non-negative and each row sums to one: they are probabilities or labels and no logits, so "
             'that a softmax would distort them: say so, Oracle(model, publishes="probabilities") or "labels", or give '
             "the logarithms of probabilities"
         )
+
+
+def sum_to_one(rows: Tensor, slack: float) -> bool:
+    """Whether rows (N, K), one at least, are all non-negative and each sums to one, to within some slack."""
+    return bool(len(rows) and (rows >= 0).all() and ((rows.double().sum(1) - 1).abs() <= slack).all())
+
+
+def as_scores(answer: Tensor, kind: Kind | None) -> Tensor:
+    """What a model answered (N, K) that has declared itself of this kind, so that a softmax may be taken of it.
+
+    Of probabilities oracles and adapters hand on the logarithms, which are never all non-negative; a module that was
+    given the attribute may answer with probabilities as they are.
+    """
+    return sloping_logarithms(answer) if kind == "probabilities" and sum_to_one(answer, ROUNDED) else answer
 
 
 def as_probabilities(scores: Tensor, kind: Kind) -> Tensor:

@@ -7,7 +7,16 @@ import torch
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import KINDS, Kind, check_not_probabilities, declared, one_hot_labels, read_answers
+from aisec_lab.attacks.answers import (
+    KINDS,
+    Kind,
+    as_scores,
+    check_not_probabilities,
+    declared,
+    one_hot_labels,
+    read_answers,
+)
+from aisec_lab.models.contexts import trains
 
 Monitor = Callable[[str, Tensor, Tensor], None]  # client, queries (N, *input), published answers (N, K)
 LONGEST = 60.0  # seconds between two attempts, at most
@@ -89,9 +98,10 @@ class Oracle(nn.Module):
         self.rows = rows if isinstance(rows, int) else None  # of a call, at most
         self.queries, self.classes = 0, 0
         self.error: Exception | None = None
+        self._said = said
         self._reads: Kind = "logits" if said else publishes or "logits"  # an adapter has read what it declares
         self._plain = bool(said) or self.publishes != "logits"  # no fear that rows sum to one
-        self.training = model.training
+        self.training = trains(model)
 
     @property
     def labels_only(self) -> bool:
@@ -134,7 +144,7 @@ class Oracle(nn.Module):
         return retrying(self._asked, x)
 
     def _asked(self, x: Tensor) -> Tensor:
-        answer = read_answers(self.model(x), x, self._reads)
+        answer = as_scores(read_answers(self.model(x), x, self._reads), self._said)
         if len(x):
             if not self._plain:
                 check_not_probabilities(answer)

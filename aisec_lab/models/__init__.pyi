@@ -2,7 +2,7 @@ from .architectures import CNN, MLP, ResNet, StridedCNN
 from .checkpoints import load_checkpoint, save_checkpoint
 from .contexts import copied, frozen, in_mode_of, in_training, seeded, trainable, with_modes
 from .language import CharVocabulary, NeuralNGram, text_bits
-from .layers import Architecture, Normalised, TwoLogits, refuse_computed, refuse_opaque
+from .layers import Architecture, LogProbabilities, Normalised, TwoLogits, refuse_computed, refuse_opaque
 from .onnx.export import OnnxClassifier, onnx_bytes, save_onnx
 from .passes import PassCounter, called, device_of, logits_of
 from .regression import KernelRidge, Ridge
@@ -29,6 +29,7 @@ __all__ = [
     "DecisionTree",
     "Fit",
     "KernelRidge",
+    "LogProbabilities",
     "ModelStack",
     "NeuralNGram",
     "Normalised",

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.models.contexts import frozen
+from aisec_lab.models.contexts import frozen, trains
+
+SCRIPT = "The following operation failed in the TorchScript interpreter."  # how torch begins to report it
 
 
 @contextmanager
@@ -24,7 +27,8 @@ def asked(model: nn.Module) -> Iterator[nn.Module]:
         The same model; a call raises ValueError where the answer is none (`check_logits`).
 
     Raises:
-        ValueError: a TorchScript module by itself, which takes no hooks.
+        ValueError: a TorchScript module by itself, which takes no hooks; on a call, another number of rows than a
+            program of `torch.export` in the model takes, and what a TorchScript part in it cannot take.
     """
     if isinstance(model, torch.jit.RecursiveScriptModule):  # type: ignore[attr-defined]
         raise ValueError("no hook that looks at answers fits a TorchScript module: use nn.Sequential(model).eval()")
@@ -32,7 +36,15 @@ def asked(model: nn.Module) -> Iterator[nn.Module]:
         hooks.enter_context(frozen(model))
         hooks.callback(model.register_forward_pre_hook(_handed_copies, prepend=True).remove)
         hooks.callback(model.register_forward_hook(lambda _, args, answer: check_logits(answer, args)).remove)
-        yield model
+        for part in model.modules():
+            if (taken := rows_taken(part)) is not None:
+                check = partial(_check_rows, taken=taken)
+                hooks.callback(part.register_forward_pre_hook(check, prepend=True).remove)
+        try:
+            yield model
+        except RuntimeError as error:
+            refuse_script_error(error)
+            raise
 
 
 class Checked(nn.Module):
@@ -48,7 +60,7 @@ class Checked(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.training = model.training  # of the model's parts each keeps its own
+        self.training = trains(model)  # of the model's parts each keeps its own
 
     def forward(self, x: Tensor) -> Tensor:
         """The model's logits (N, K) of inputs (N, *input), which it is given as a copy."""
@@ -64,6 +76,48 @@ def refuse_one_logit(logits: Tensor) -> None:
         raise ValueError(
             "a classifier has at least two logits, got one: for a binary model wrap it in aisec_lab.models.TwoLogits"
         )
+
+
+def rows_taken(part: nn.Module) -> tuple[int, int] | None:
+    """How many rows a program of `torch.export` takes a call, as its graph was made: the fewest and the most.
+
+    Args:
+        part: any module.
+
+    Returns:
+        Both; None where `part` is no such program, or takes any number.
+    """
+    graph = vars(part).get("_graph", vars(part).get("graph"))  # of a program, or of one in its former modules
+    inputs = [node for node in graph.nodes if node.op == "placeholder"] if isinstance(graph, torch.fx.Graph) else []
+    example = inputs[0].meta.get("val") if inputs else None
+    if not isinstance(example, Tensor) or not example.ndim:
+        return None
+    rows = example.shape[0]
+    if isinstance(rows, int):
+        return rows, rows
+    most = rows.node.shape_env.bound_sympy(rows.node.expr).upper
+    return (1, int(most)) if most.is_Integer else None
+
+
+def _check_rows(_: nn.Module, args: tuple[Any, ...], taken: tuple[int, int]) -> None:
+    """Refuse, ValueError, another number of rows than a program takes."""
+    least, most = taken
+    if args and isinstance(args[0], Tensor) and args[0].ndim and not least <= len(args[0]) <= most:
+        number, rows = "only" if least == most else "no more than", f"{most} row{'s' * (most != 1)}"
+        raise ValueError(
+            f"the model takes {number} {rows} a call, as it was exported, and is asked about {len(args[0])}: export it "
+            'with a dynamic batch dimension, torch.export.export(..., dynamic_shapes=({0: torch.export.Dim("rows")},))'
+        )
+
+
+def refuse_script_error(error: Exception) -> None:
+    """Say in one line, ValueError, what a TorchScript part of a model could not do; any other error is none of its."""
+    if str(error).startswith(SCRIPT):
+        said = str(error).strip().splitlines()[-1].removeprefix("RuntimeError: ")
+        raise ValueError(
+            f"a TorchScript part of the model cannot take what it is asked about ({said}): a trace keeps as numbers "
+            "what it saw of its example, such as how many rows it had; trace the model with len(x) or -1 in its place"
+        ) from error
 
 
 def _handed_copies(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:

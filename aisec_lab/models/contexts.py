@@ -20,12 +20,22 @@ def with_modes(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Modul
         model: any module.
         name: its own.
     """
-    if isinstance(model, torch.fx.GraphModule) and "eval" in vars(model):
+    if _is_program(model):
         return
     if hasattr(model, "training"):
         yield name, model
     for child, part in model.named_children():
         yield from with_modes(part, f"{name}.{child}".lstrip("."))
+
+
+def trains(model: nn.Module) -> bool:
+    """Whether a model is in training mode, as what stands around it has to be; of what has no mode, that it is not."""
+    return not _is_program(model) and bool(getattr(model, "training", False))
+
+
+def _is_program(model: nn.Module) -> bool:
+    """Whether a model is a program of `torch.export`, whose attribute `training` says nothing."""
+    return isinstance(model, torch.fx.GraphModule) and "eval" in vars(model)
 
 
 def in_mode_of(model: nn.Module, wrapped: nn.Module) -> nn.Module:
@@ -41,7 +51,7 @@ def in_mode_of(model: nn.Module, wrapped: nn.Module) -> nn.Module:
     own = set(model.modules())
     for module in wrapped.modules():
         if module not in own:
-            module.training = model.training
+            module.training = trains(model)
     return wrapped
 
 

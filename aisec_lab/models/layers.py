@@ -1,6 +1,6 @@
 """The layers and the initialisation that the lab's classifiers share."""
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+
+from aisec_lab.models.contexts import trains
 
 COMPUTING = (prune.BasePruningMethod, WeightNorm, SpectralNorm)  # hooks that set a weight before each pass
 FLOOR = 1e-12  # a probability of 0 is taken for this: its logarithm has to be finite
@@ -52,12 +54,34 @@ class TwoLogits(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.training = model.training
+        self.training = trains(model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, 2) of inputs (N, *input)."""
         logit = self.model(x).reshape(len(x), 1)
         return torch.cat([torch.zeros_like(logit), logit], 1)
+
+
+class LogProbabilities(nn.Module):
+    """A model that ends in a softmax as a classifier of logits: the logarithms of its probabilities.
+
+    A softmax gives the probabilities back. Where one of them was rounded to 0 or to 1, its slope was lost before: where
+    there is a choice, take the module before the softmax.
+
+    Args:
+        model: answers with probabilities (N, K).
+    """
+
+    publishes: ClassVar[str] = "probabilities"  # as an `Oracle` says it: their logarithms are handed on
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.training = trains(model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-probabilities (N, K) of inputs (N, *input)."""
+        return sloping_logarithms(self.model(x))
 
 
 def refuse_opaque(model: nn.Module) -> None:
@@ -95,15 +119,15 @@ def refuse_computed(model: nn.Module) -> None:
             )
 
 
-def weight_of(layer: nn.Module) -> Tensor:
-    """The weight that a layer's next pass would use: hooks of `torch.nn.utils` are run that would compute it anew.
+def weight_of(layer: nn.Module, name: str = "weight") -> Tensor:
+    """The weight, of that name, that a layer's next pass would use: hooks of `torch.nn.utils` are run that compute it.
 
     Without a pass since `load_state_dict` such a layer still shows the weight from before.
     """
     for hook in layer._forward_pre_hooks.values():
         if isinstance(hook, COMPUTING):
             hook(layer, ())
-    weight: Tensor = layer.weight  # type: ignore[assignment]
+    weight: Tensor = getattr(layer, name)
     return weight
 
 
@@ -135,6 +159,11 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def logarithms(probabilities: Tensor) -> Tensor:
-    """Probabilities (N, K) as logits, of their shape and type: softmax gives them back, to within `FLOOR`."""
-    return probabilities.clamp(min=FLOOR).log()
+def logarithms(probabilities: Tensor, floor: float = FLOOR) -> Tensor:
+    """Probabilities (N, K) as logits, of their shape and type: softmax gives them back, to within the floor."""
+    return probabilities.clamp(min=floor).log()
+
+
+def sloping_logarithms(probabilities: Tensor) -> Tensor:
+    """As `logarithms`, with a slope down to the smallest probability that their type can tell from 0."""
+    return logarithms(probabilities, torch.finfo(probabilities.dtype).tiny)

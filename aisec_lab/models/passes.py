@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.models.asked import asked, check_shape
+from aisec_lab.models.contexts import trains
 from aisec_lab.models.layers import refuse_opaque
 
 
@@ -23,7 +24,7 @@ class PassCounter(nn.Module):
         super().__init__()
         self.fewest = fewest
         self.model = model
-        self.training = model.training  # of this module alone: the model's parts keep their modes
+        self.training = trains(model)  # of this module alone: the model's parts keep their modes
         self.forward_passes = 0
         self.backward_passes = 0
 

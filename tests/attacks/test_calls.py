@@ -1,5 +1,6 @@
 """How an attack is called: every attack refuses the same misuse in one line, and leaves nothing of a call behind."""
 
+import re
 import warnings
 from functools import partial
 
@@ -29,6 +30,7 @@ from aisec_lab.attacks import (
     Linf,
     LowPrecision,
     MIFace,
+    Oracle,
     Sponge,
     Square,
     Targeted,
@@ -36,9 +38,13 @@ from aisec_lab.attacks import (
     TargetedFAB,
     Universal,
 )
+from aisec_lab.attacks.extraction.result import published_probabilities
 from aisec_lab.attacks.inference.inversion import PriorInversion
 from aisec_lab.data import Dataset
+from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.evaluation import run_attack, run_minimum_norm, security_curve
+from aisec_lab.evaluation.diagnostics import diagnose
+from aisec_lab.models import logits_of
 from tests.attacks.every_attack import ATTACKS, found
 from tests.odd_models import seed, small_model, small_rows
 
@@ -169,6 +175,81 @@ def test_a_bare_script_says_how_it_is_attacked(rows):
         with pytest.raises(ValueError, match=r"use nn.Sequential\(model\).eval\(\)"):
             PGD(Linf(0.1))(model, *rows, generator=seed(0))
         assert PGD(Linf(0.1))(nn.Sequential(model).eval(), *rows, generator=seed(0)).shape == rows[0].shape
+
+
+class Written(nn.Module):
+    """A classifier that was written for two rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.training = nn.Linear(64, 4), False
+
+    def forward(self, x):
+        return self.linear(x.reshape(2, 64))
+
+
+def program(model, example, **rows):
+    dynamic = {"dynamic_shapes": ({0: torch.export.Dim("rows", **rows)},)} if rows else {}
+    return torch.export.export(model, (torch.rand(example, 1, 8, 8),), **dynamic)
+
+
+BOUND = {
+    "of two rows": (lambda plain: program(plain, 2).module(), "takes only 2 rows a call, as it was exported"),
+    "of one row": (lambda plain: program(plain, 1).module(), "takes only 1 row a call"),
+    "of at most four": (lambda plain: program(plain, 2, min=1, max=4).module(), "takes no more than 4 rows a call"),
+    "without guards": (lambda plain: program(plain, 2).module(check_guards=False), "takes only 2 rows a call"),
+    "a part": (lambda plain: answering(nn.Sequential(program(plain, 2).module())), "takes only 2 rows a call"),
+    "in modules": (
+        lambda plain: answering(nn.Sequential(torch.export.unflatten(program(plain, 2))).eval()),
+        "takes only 2 rows a call",
+    ),
+    "traced": (
+        lambda plain: nn.Sequential(torch.jit.trace(Written(), torch.rand(2, 1, 8, 8))).eval(),
+        r"a TorchScript part .* \(shape '\[2, 64\]' is invalid for input of size \d+\): .* the model with len\(x\)",
+    ),
+}
+ASKS = {name: ATTACKS[name].__call__ for name in ("FGSM", "PGD", "AutoAttack", "FMN", "HopSkipJump", "SpatialGrid")}
+ASKS |= {
+    "logits_of": lambda model, x, y, *, generator: logits_of(model, x),
+    "published": lambda model, x, y, *, generator: published_probabilities(Oracle(model), x),
+    "a suspect": lambda model, x, y, *, generator: logits_of(Suspect(model, 4), x),
+    "a diagnosis": lambda model, x, y, *, generator: diagnose(
+        model, x, y, white=[PGD(Linf(0.1))], free=Square(Linf(0.1), queries=2), surrogates=[model], seed=0
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BOUND)
+@pytest.mark.parametrize("name", ASKS)
+def test_a_program_of_so_many_rows_says_so(name, kind, plain, rows):
+    """In a line with the number, what was asked and the mend, where torch would speak of a guard, or in many lines."""
+    make, message = BOUND[kind]
+    with pytest.raises(ValueError, match=message) as raised:
+        ASKS[name](make(plain), *rows, generator=seed(0))
+    assert "\n" not in str(raised.value)
+    if kind != "traced":
+        assert re.search(r"is asked about \d+: export it with a dynamic batch .* torch.export.Dim", str(raised.value))
+
+
+def test_a_program_of_so_many_rows_is_asked_about_these(plain, rows):
+    """As many as it takes, which may be fewer than it takes at most; a program left behind keeps no hook."""
+    x, y = rows[0][:2], rows[1][:2]
+    model = program(plain, 2).module()
+    hooks = len(model._forward_pre_hooks)
+    torch.testing.assert_close(logits_of(model, x), plain(x).detach())
+    seen, expected = (found(ATTACKS["FGSM"], each, (x, y)) for each in (model, plain))
+    torch.testing.assert_close(seen, expected)
+    assert len(model._forward_pre_hooks) == hooks
+    bounded = program(plain, 2, min=1, max=4).module()
+    for few in (1, 3, 4):
+        torch.testing.assert_close(logits_of(bounded, rows[0][:few]), plain(rows[0][:few]).detach())
+    torch.testing.assert_close(logits_of(bounded, rows[0], batch_size=3), plain(rows[0]).detach())
+
+
+def test_a_suspect_that_takes_other_images_is_refused_in_one_line(plain):
+    """A program says so by an assertion."""
+    with pytest.raises(ValueError, match=r"cannot take the claim's rows, of shape \(1, 8, 7\) each \(Guard failed"):
+        logits_of(Suspect(exported(plain), 4), torch.rand(2, 1, 8, 7))
 
 
 MAKES = [APGD, AutoAttack, Boundary, DeepFool, FAB, FGSM, FMN, HopSkipJump, MIFGSM, NES, PGD, Sponge, Square,

@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 from math import comb
 
 import numpy as np
@@ -269,6 +269,105 @@ def test_reordered_and_scaled_units_hide_nothing_from_weights(victim, references
     assert torch.allclose(hidden(x), victim(x), atol=1e-4)
     assert fingerprint.likeness(hidden) == pytest.approx(1, abs=1e-5)
     assert fingerprint.verify(MLP((31,))((1, 8, 8), 10, generator=seed(3))) == 1
+
+
+class Reading(nn.Module):
+    """Words, read by a recurrent layer whose last state is classified."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.words, self.reader, self.head = nn.Embedding(20, 6), kind(6, 8, num_layers=2), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.reader(self.words(x))[0][-1])
+
+
+def reordered(model: Reading) -> Reading:
+    """The same function, with the units of each layer in another order."""
+    hidden, orders = copy.deepcopy(model), [torch.randperm(n, generator=seed(n + i)) for i, n in enumerate((6, 8, 8))]
+
+    def moved(value: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+        return value.unflatten(0, (-1, 8))[:, order].flatten(0, 1)  # gate by gate
+
+    with torch.no_grad():
+        hidden.words.weight.copy_(model.words.weight[:, orders[0]])
+        for k, (before, order) in enumerate(pairwise(orders)):
+            for name, weight in model.reader.named_parameters():
+                if name.endswith(f"l{k}"):
+                    read = order if "hh" in name else before
+                    own = moved(weight, order)
+                    getattr(hidden.reader, name).copy_(own[:, read] if own.ndim > 1 else own)
+        hidden.head.weight.copy_(model.head.weight[:, orders[2]])
+    return hidden
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_and_words_are_read_and_their_order_hides_nothing(kind) -> None:
+    """Each matrix counts: others in its place lower the likeness, whichever it is."""
+    model = Reading(kind).eval()
+    hidden, x = reordered(model), torch.randint(20, (7, 5), generator=seed(0))
+    assert torch.allclose(hidden(x), model(x), atol=1e-5)
+    assert not torch.equal(hidden.reader.weight_hh_l0, model.reader.weight_hh_l0)
+    likeness = WeightFingerprint().make(model, None, [Reading(kind)], generator=seed(0)).likeness
+    assert likeness(model) == pytest.approx(1)
+    assert likeness(hidden) == pytest.approx(1)
+    matrices = [name for name, weight in model.named_parameters() if weight.ndim > 1]
+    assert len(matrices) == 6
+    for name in matrices:
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            other.get_parameter(name).normal_(generator=seed(1))
+        assert likeness(other) < 0.97, name
+    fresh = Reading(kind)
+    for weight in fresh.parameters():
+        nn.init.normal_(weight, generator=seed(2))
+    assert likeness(fresh) < 0.5
+
+
+READ = {
+    "Conv1d": lambda: nn.Conv1d(3, 4, 3),
+    "EmbeddingBag": lambda: nn.EmbeddingBag(10, 4),
+    "LSTMCell": lambda: nn.LSTMCell(3, 4),
+    "GRUCell": lambda: nn.GRUCell(3, 4),
+    "weight norm": lambda: nn.utils.parametrizations.weight_norm(nn.LSTM(3, 4), "weight_hh_l0"),
+    "pruned": lambda: nn.utils.prune.l1_unstructured(nn.LSTM(3, 4), "weight_hh_l0", 0.5),
+}
+UNREAD = {
+    "attention": (lambda: nn.MultiheadAttention(8, 2), "in_proj_weight of 0, a MultiheadAttention"),
+    "a transformer": (lambda: nn.TransformerEncoderLayer(8, 2, 16), r"in_proj_weight of 0\.self_attn"),
+    "both ways": (lambda: nn.LSTM(3, 4, bidirectional=True), "weight_ih_l0 of 0, a LSTM"),
+    "projected": (lambda: nn.LSTM(3, 4, proj_size=2), "weight_ih_l0 of 0, a LSTM"),
+    "transposed": (lambda: nn.ConvTranspose2d(3, 4, 3), "weight of 0, a ConvTranspose2d"),
+    "bilinear": (lambda: nn.Bilinear(2, 3, 4), "weight of 0, a Bilinear"),
+    "a script": (lambda: torch.jit.script(nn.Linear(2, 3)), "weight of 0, a RecursiveScriptModule"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", UNREAD)
+def test_a_matrix_that_cannot_be_read_is_refused_and_not_left_out(kind) -> None:
+    """Of the model, and of a suspect: in a line that names it."""
+    make, says = UNREAD[kind]
+    unread = nn.Sequential(make(), nn.Linear(4, 2))
+    plain = nn.Sequential(nn.Linear(4, 2))
+    of_plain = WeightFingerprint().make(plain, None, [nn.Sequential(nn.Linear(4, 2))], generator=seed(0))
+    for use in (
+        lambda: WeightFingerprint().make(unread, None, [plain], generator=seed(0)),
+        lambda: of_plain.verify(unread),
+    ):
+        with pytest.raises(ValueError, match=says) as error:
+            use()
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="has no matrix of weights"):
+        WeightFingerprint().make(nn.Sequential(nn.ReLU()), None, [plain], generator=seed(0))
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_a_layer_by_itself_is_its_own_likeness_and_no_others(kind) -> None:
+    model, other = nn.Sequential(READ[kind]()), nn.Sequential(READ[kind]())
+    likeness = WeightFingerprint().make(model, None, [other], generator=seed(0)).likeness
+    assert likeness(model) == pytest.approx(1)
+    assert likeness(other) < 0.95
 
 
 def test_margins_on_a_line_are_the_distances_to_the_plane() -> None:

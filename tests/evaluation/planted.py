@@ -138,6 +138,13 @@ def around(**parts: Callable[[Tensor], Tensor]) -> Callable[[Scene], nn.Module]:
     return lambda scene: Through(scene.plain, **parts)
 
 
+def said_to_be_logits(scene: Scene) -> nn.Module:
+    """A softmax that its authors call logits, or no attack by gradients would have taken it."""
+    model = Through(scene.plain, after=lambda z: (20 * z).softmax(1))
+    model.publishes = "logits"  # type: ignore[assignment]
+    return model
+
+
 def squeezed(scene: Scene) -> nn.Module:
     return RejectOption(FeatureSqueezing((BitDepth(), MedianFilter())))(scene.plain, data=scene.splits)
 
@@ -150,7 +157,7 @@ PLANTED = {
     "JPEG": Planted(lambda scene: JPEG()(scene.plain), "gradients"),
     "an output without a graph": Planted(around(after=lambda z: z.detach()), "gradients"),
     # saturating outputs
-    "saturating softmax": Planted(around(after=lambda z: (20 * z).softmax(1)), "probabilities"),
+    "saturating softmax": Planted(said_to_be_logits, "probabilities"),
     # stochastic masking
     "random masks": Planted(lambda scene: nn.Sequential(Masked(), scene.plain).eval(), "randomness"),
     "random resizing": Planted(lambda scene: RandomResizing()(scene.plain), "randomness"),

@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.xdist_group("study"),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no `chromium` on PATH"),
 ]
-NO_FIGURE = {"diagnose", "private_keras"}  # notebooks that show tables only
+NO_FIGURE = {"diagnose", "tf_privacy"}  # notebooks that show tables only
 CURVES = {  # figures of two cells of one notebook
     "evaluate-standard-none-apgd_ce-0.html": 2,  # the security curve, and what the attack does to a few inputs
     "evaluate-standard-none-square-0.html": 1,  # attacked at one budget only: no curve

@@ -100,7 +100,7 @@ def test_a_cell_knows_its_place_in_the_grid(stages: list[Declared]) -> None:
     assert cell.page == Path("results/robustness/evaluate/trades-none-square-1/evaluate.html")
     assert {"attacks.square", "curve", "data", "defenses.none", "device", "model"} == set(cell.parameters)
     assert found["evasion.notebook@text"].axes == {"notebook": "text"}
-    assert found["evasion.svm"].parameters == (), "of the other kernel: its settings stand in its command"
+    assert found["evasion.svm_secml"].parameters == (), "of the other kernel: its settings stand in its command"
     assert found["root.table"].address == "table"
     assert key_of("table") == "root.table"
 

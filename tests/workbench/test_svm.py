@@ -19,7 +19,7 @@ INSTALLED = "aisec-legacy" in KernelSpecManager().find_kernel_specs()
 
 def test_by_hand_the_notebook_has_the_settings_of_the_study() -> None:
     """It cannot read params.yaml: what a stage passes to it stands there a second time."""
-    declared = papermill.inspect_notebook(str(ROOT / "notebooks/evasion/svm.ipynb"))
+    declared = papermill.inspect_notebook(str(ROOT / "notebooks/evasion/svm_secml.ipynb"))
     written = {name: OmegaConf.create(f"value: {declared[name]['default']}").value for name in declared}
     assert {name: SETTINGS[name] for name in written if name not in ("data", "out")} == {
         name: value for name, value in written.items() if name not in ("data", "out")
@@ -31,7 +31,7 @@ def test_by_hand_the_notebook_has_the_settings_of_the_study() -> None:
 def test_ours_are_as_strong_as_secml_on_its_own_machines(clone: Clone) -> None:
     """A run by SecML, and the lab's attacks on what crossed between the kernels."""
     clone.run("aisec", "data", "digits")
-    clone.run("aisec", "run", "notebooks/evasion/svm.ipynb", "results/svm", "-p", "rows=12", "-p", "budgets=2")
+    clone.run("aisec", "run", "notebooks/evasion/svm_secml.ipynb", "results/svm", "-p", "rows=12", "-p", "budgets=2")
     assert {path.name for path in (clone.root / "results/svm").iterdir()} == {"svm.ipynb", "svm.html", "svm.npz"}
     assert "data:image/png;base64" in (clone.root / "results/svm/svm.html").read_text()
 
@@ -46,9 +46,9 @@ def test_ours_are_as_strong_as_secml_on_its_own_machines(clone: Clone) -> None:
         assert (moved <= np.array(levels) + 1e-9).all()
         assert (moved[1:] > 0).all()
 
-    clone.run("aisec", "run", "notebooks/evasion/svm_ours.ipynb", "results/svm_ours", "-p", "secml=results/svm/svm.npz")
-    assert json.loads((clone.root / "results/svm_ours/metrics.json").read_text())["most_rows_behind_secml"] <= 1
-    table = read_table(clone.root / "results/svm_ours/rows.parquet")
+    clone.run("aisec", "run", "notebooks/evasion/svm.ipynb", "results/svm_mine", "-p", "secml=results/svm/svm.npz")
+    assert json.loads((clone.root / "results/svm_mine/metrics.json").read_text())["most_rows_behind_secml"] <= 1
+    table = read_table(clone.root / "results/svm_mine/rows.parquet")
     assert set(table.study) == {"evasion"}
     assert set(table.level.dropna()) == set(levels[1:])
     assert len(table) == 2 * (1 + 5 * 2), "for each machine its clean accuracy, and five attacks at two budgets"

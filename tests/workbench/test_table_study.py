@@ -17,7 +17,7 @@ def test_a_study_of_a_table_runs_through(restored: Project) -> None:
     In a project whose study was of images: what does not depend on the data is not run again, and the cells that
     the new study does not declare are removed first, as `collect` would say.
     """
-    for left_over in ("robustness/evaluate", "poisoning/poison", "poisoning/cleanse"):
+    for left_over in ("robustness/evaluate", "poisoning/poison", "poisoning/poisoning_defenses"):
         shutil.rmtree(restored.root / "results" / left_over)
     restored.aisec(
         *("compose", "+experiment=tables", *SMALL),
@@ -34,7 +34,7 @@ def test_a_study_of_a_table_runs_through(restored: Project) -> None:
     output = restored.run("aisec", "repro", "--jobs", "2")
     ran = set(re.findall(r"^ran +(\S+) in", output, re.MULTILINE))
     assert "notebooks/robustness/dvc.yaml:evaluate@standard-bit_depth-apgd_t-0" in ran
-    assert not {"side_data", *(f"notebooks/evasion/dvc.yaml:notebook@{name}" for name in ("text", "control"))} & ran
+    assert not {"extra_data", *(f"notebooks/evasion/dvc.yaml:notebook@{name}" for name in ("text", "control"))} & ran
     table = pd.read_parquet(restored.root / "results/table.parquet")
     table = table[table.study == "robustness"]
     names = {"standard", "standard+bit_depth"}

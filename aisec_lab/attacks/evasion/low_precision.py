@@ -10,6 +10,7 @@ from aisec_lab.attacks.evasion.attack import Attack, prepare_inputs
 from aisec_lab.attacks.evasion.geometry.balls import Ball
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.models.asked import asked
+from aisec_lab.models.contexts import trains
 
 
 class BF16Model(nn.Module):
@@ -22,7 +23,7 @@ class BF16Model(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.training = model.training  # not .eval(), which would change the modes of the model's parts
+        self.training = trains(model)  # not .eval(), which would change the modes of the model's parts
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K) of inputs (N, *input), in the dtype of `x`."""

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import as_probabilities, check_not_probabilities, declared
+from aisec_lab.attacks.answers import as_probabilities, as_scores, check_not_probabilities, declared
 from aisec_lab.attacks.evasion.attack import check
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
@@ -106,7 +106,7 @@ def _probabilities(oracle: nn.Module, answers: Tensor) -> Tensor:
     kind = declared(oracle) or "logits"
     if kind == "logits" and not isinstance(oracle, Oracle):  # which has looked itself
         check_not_probabilities(answers)
-    probabilities = as_probabilities(answers, kind)
+    probabilities = as_probabilities(as_scores(answers, kind), kind)
     if probabilities.isnan().any():
         row = int(probabilities.isnan().any(1).nonzero()[0])
         raise ValueError(

@@ -1,7 +1,7 @@
 """HotFlip: the word and its replacement that the gradient asks for."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -64,7 +64,7 @@ class HotFlip:
             while rows := [row for row in found.alive if row not in stuck]:
                 current = [found.texts[row] for row in rows]
                 found.queries[rows] += 1
-                gains = first_order(model, victim, current, found.y[rows])  # (rows, L, V)
+                gains = first_order(model, victim, current, found.y[rows], found.read)  # (rows, L, V)
                 versions = {row: self._flips(found, row, gain, victim) for row, gain in zip(rows, gains, strict=True)}
                 stuck |= set(found.take(versions))
         return found.edited()
@@ -96,7 +96,9 @@ def victim_of(model: nn.Module) -> TextClassifier:
     return found[0]
 
 
-def first_order(model: nn.Module, victim: TextClassifier, texts: Sequence[str], y: Tensor) -> Tensor:
+def first_order(
+    model: nn.Module, victim: TextClassifier, texts: Sequence[str], y: Tensor, read: Callable[[Tensor], Tensor]
+) -> Tensor:
     """By how much the lead of the true class would fall, by the gradient, with each word in each place.
 
     Args:
@@ -104,6 +106,7 @@ def first_order(model: nn.Module, victim: TextClassifier, texts: Sequence[str], 
             together, word for word.
         victim: the `TextClassifier` inside it.
         texts, y: n texts and their true classes.
+        read: makes scores of the model's answers, as `Reading` does.
 
     Returns:
         Gains (n, L, V) on the CPU, L the longest text's words; a place that the victim does not see gains nothing.
@@ -118,7 +121,7 @@ def first_order(model: nn.Module, victim: TextClassifier, texts: Sequence[str], 
     handle = embedding.register_forward_hook(keep)
     try:
         with torch.enable_grad():
-            falling = -logit_margin(model(texts), y.to(embedding.weight.device)).sum()
+            falling = -logit_margin(read(model(texts)), y.to(embedding.weight.device)).sum()
             ((numbers, vectors),) = seen
             (grad,) = torch.autograd.grad(falling, vectors)
     finally:

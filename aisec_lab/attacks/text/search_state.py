@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_answer
+from aisec_lab.attacks.evasion.attack import Reading, check_answer
 from aisec_lab.attacks.evasion.search.goals import logit_margin
 from aisec_lab.attacks.text.attack import TextAttackResult, allowance
 from aisec_lab.attacks.text.edits import differing
@@ -25,9 +25,14 @@ class SearchState:
     Attributes:
         texts: the texts, N.
         margin: the lead of the true class in each (N,), negative once the row is won.
+        read: makes scores of the model's answers.
+
+    Raises:
+        ValueError: answers that are none, or what `Reading` refuses.
     """
 
     def __init__(self, model: nn.Module, texts: Sequence[str], y: Tensor, share: float, early_stop: bool) -> None:
+        self.read = Reading(model)
         self.model, self.y, self.clean, self.texts = model, y.cpu(), tuple(texts), list(texts)
         self.paths = [[text] for text in texts]
         self.early_stop = early_stop
@@ -55,7 +60,7 @@ class SearchState:
             return torch.empty(0)
         index = torch.tensor(rows)
         self.queries += index.bincount(minlength=len(self.texts))
-        logits = text_logits(self.model, texts)
+        logits = self.read(text_logits(self.model, texts))
         check_answer(logits, self.y[index])
         return logit_margin(logits, self.y[index])
 

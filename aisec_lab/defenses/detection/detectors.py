@@ -17,6 +17,7 @@ from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.defenses.preprocessing.transforms import BitDepth, MedianFilter
 from aisec_lab.models import refuse_opaque
 from aisec_lab.models.asked import Checked, asked
+from aisec_lab.models.contexts import trains
 
 BATCH = 500  # rows a pass, when clean rows are looked at
 
@@ -27,7 +28,7 @@ class FittedDetector(nn.Module, ABC):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = Checked(model)
-        self.training = model.training
+        self.training = trains(model)
 
     @abstractmethod
     def score(self, x: Tensor) -> Tensor:
@@ -106,7 +107,7 @@ class Disagreement(FittedDetector):
     def __init__(self, model: nn.Module, squeezed: Sequence[nn.Module]) -> None:
         super().__init__(model)
         self.squeezed = nn.ModuleList(squeezed)
-        self.squeezed.training = model.training
+        self.squeezed.training = trains(model)
 
     def score(self, x: Tensor) -> Tensor:
         logits = self.model(x)

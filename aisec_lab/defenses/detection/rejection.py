@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from aisec_lab.data import Splits, stratified_split
 from aisec_lab.defenses.detection.detectors import BATCH, Detector, FittedDetector
 from aisec_lab.models import device_of, frozen
+from aisec_lab.models.contexts import trains
 
 HELD_OUT = 0.25  # share of the training rows on which the threshold is chosen and on nothing else
 SEED = 0  # of that split
@@ -36,7 +37,7 @@ class RejectingModel(nn.Module):
         if not scale > 0:
             raise ValueError(f"the unit of the score must be positive, got {scale}")
         self.fitted, self.threshold, self.scale = fitted, threshold, scale
-        self.training = fitted.training
+        self.training = trains(fitted)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K + 1) of inputs (N, *input)."""

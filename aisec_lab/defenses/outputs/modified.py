@@ -5,6 +5,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities
+from aisec_lab.models.contexts import trains
 
 
 class OutputTransform(Protocol):
@@ -32,8 +33,8 @@ class ModifiedOutput(nn.Module):
     def __init__(self, model: nn.Module, change: nn.Module) -> None:
         super().__init__()
         self.model, self.change = model, change
-        self.training = model.training  # of the model's parts each keeps its own
-        change.train(model.training)
+        self.training = trains(model)  # of the model's parts each keeps its own
+        change.train(trains(model))
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-probabilities (N, K) of inputs (N, *input)."""

@@ -13,6 +13,7 @@ from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import WatermarkedModel, rows_of
 from aisec_lab.models import copied, logits_of
 from aisec_lab.models.asked import asked
+from aisec_lab.models.contexts import trains
 
 
 class DAWNModel(nn.Module):
@@ -38,7 +39,7 @@ class DAWNModel(nn.Module):
         self.key = key
         self.register_buffer("centre", centre)
         self.projections = key.normal("served projections", (bits, centre.numel()), torch.float64)
-        self.training = model.training
+        self.training = trains(model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (N, K) of x (N, *shape); they pass gradients on."""

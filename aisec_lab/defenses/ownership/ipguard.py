@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check
+from aisec_lab.attacks.evasion.attack import check, scored
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, answered, calibrated, drawn
-from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,8 @@ class IPGuard:
     Args of `make`: as for `Fingerprinting`.
 
     Raises:
-        ValueError: fields out of range; what an attack refuses of a model and its inputs; fewer rows than points.
+        ValueError: fields out of range; what an attack by gradients refuses of a model and its inputs; fewer rows than
+            points.
     """
 
     n: int = 100
@@ -55,7 +55,7 @@ class IPGuard:
         z = x.clone().requires_grad_()
         descent = torch.optim.Adam([z], lr=self.learning_rate)
         best, least = x.clone(), torch.full((len(x),), torch.inf, device=x.device)
-        with asked(model):
+        with scored(model):
             with torch.no_grad():
                 logits = model(x)
                 i = logits.argmax(1)

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.attacks.evasion.attack import scored
 from aisec_lab.attacks.evasion.geometry.balls import L1, L2, Ball, Linf
 from aisec_lab.attacks.evasion.geometry.projections import clip_to_box
 from aisec_lab.attacks.evasion.search.goals import logit_margin
@@ -90,7 +91,7 @@ class MinGD:
         model gives.
 
     Raises:
-        ValueError: on a call with an opaque model, which has no gradient.
+        ValueError: on a call with an opaque model, which has no gradient, or one that answers with probabilities.
     """
 
     steps: int = 50
@@ -102,7 +103,7 @@ class MinGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         refuse_opaque(model)
-        with asked(model):
+        with scored(model):
             classes = logits_of(model, x[:1]).shape[1]
             targets = [torch.full_like(y, label) for label in range(classes)]
             distances = [

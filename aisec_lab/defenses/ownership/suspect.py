@@ -4,7 +4,8 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import Kind, declared
 from aisec_lab.attacks.oracle import OutOfQueriesError
-from aisec_lab.models.asked import check_logits
+from aisec_lab.models.asked import check_logits, refuse_script_error
+from aisec_lab.models.contexts import trains
 
 
 class Suspect(nn.Module):
@@ -25,8 +26,8 @@ class Suspect(nn.Module):
     def __init__(self, model: nn.Module, classes: int) -> None:
         super().__init__()
         self.model, self.classes = model, classes
-        self.publishes: Kind = declared(model) or "logits"
-        self.training = model.training
+        self.publishes: Kind | None = declared(model)
+        self.training = trains(model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (N, K) of the claim's rows x (N, *input)."""
@@ -34,7 +35,8 @@ class Suspect(nn.Module):
             answer: Tensor = self.model(x)
         except OutOfQueriesError:
             raise
-        except RuntimeError as error:  # torch's word for shapes that do not fit
+        except (RuntimeError, AssertionError) as error:  # torch's words for shapes that do not fit, and its programs'
+            refuse_script_error(error)
             raise ValueError(
                 f"the suspect cannot take the claim's rows, of shape {tuple(x.shape[1:])} each "
                 f"({str(error).splitlines()[0]}): wrap it so that it does"

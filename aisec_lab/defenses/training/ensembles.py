@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.data import Splits
 from aisec_lab.models import Architecture, Fit, Objective, TrainingRecipe, device_of
+from aisec_lab.models.contexts import trains
 
 
 class EnsembleMembers(nn.Module):
@@ -24,7 +25,7 @@ class EnsembleMembers(nn.Module):
         if not members:
             raise ValueError(f"{type(self).__name__} has at least one member, got none")
         self.members = nn.ModuleList(members)
-        self.training = self.members.training = members[0].training
+        self.training = self.members.training = trains(members[0])
 
 
 class AveragedModel(EnsembleMembers):

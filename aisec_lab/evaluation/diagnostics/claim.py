@@ -13,6 +13,7 @@ from aisec_lab.attacks.evasion.search.goals import Goal
 from aisec_lab.evaluation.diagnostics.margin_recorder import MarginRecorder
 from aisec_lab.evaluation.robustness import FRESH, BallAttack
 from aisec_lab.models import seeded
+from aisec_lab.models.asked import asked
 
 DRAWS = 16  # answers to the same question that show how random a model is, and what it mostly says
 ALIKE = 1e-4  # logits that differ by less, relative to their own size, are the same but for rounding
@@ -127,7 +128,7 @@ class Claim:
 
         Of a random model, by most of its answers: a single one has its luck, and who tries often enough meets it.
         """
-        with torch.no_grad(), seeded(self.model, self.generator(FRESH)):
+        with asked(self.model), torch.no_grad(), seeded(self.model, self.generator(FRESH)):
             won = [self.goal.margin(self.model(z), y) < 0 for _ in range(DRAWS if self.spread > ALIKE else 1)]
         return torch.stack(won).double().mean(0) > 0.5
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from aisec_lab.attacks import Adaptive, EvadeDetector, Untargeted
+from aisec_lab.attacks.answers import declared_within
 from aisec_lab.attacks.evasion.search.goals import Goal
 from aisec_lab.evaluation.diagnostics.claim import AttackRun, Claim
 from aisec_lab.evaluation.diagnostics.probes import PROBES, gradients, probabilities
@@ -64,7 +65,8 @@ def diagnose(
         seed: of every run.
 
     Returns:
-        The findings. Where there is no gradient to follow at all, nothing but that is measured.
+        The findings. Where there is no gradient to follow at all, or the answers are a softmax already, which attacks
+        refuse unless the model has called them logits (`declared_within`), nothing but that is measured.
 
     Raises:
         ValueError: attacks over different balls, no row that the model gets right, or a surrogate of another task.
@@ -81,7 +83,8 @@ def diagnose(
         raise ValueError(f"the model gets none of {len(x)} rows right: there is no robustness to diagnose")
     case = replace(case, x=x[right], y=y[right])
     at_once = (gradients(case), probabilities(case))
-    if at_once[0].measured == 1.0:
+    refused = at_once[1].measured == 1.0 and declared_within(case.claim[0].seen) is None
+    if at_once[0].measured == 1.0 or refused:
         return Diagnosis(at_once, len(case.x))
     return Diagnosis(tuple(probe(case) for probe in PROBES), len(case.x))
 

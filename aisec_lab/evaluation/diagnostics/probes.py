@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from aisec_lab.attacks import APGD, DetectorAwareMargin, EvadeDetector, Margin, TargetedDLR, TargetedMargin
+from aisec_lab.attacks.answers import as_scores, declared_within
 from aisec_lab.attacks.evasion.search.losses import Loss
 from aisec_lab.evaluation.diagnostics.claim import ALIKE, AttackRun, Claim
 from aisec_lab.evaluation.diagnostics.results import CheckResult, count, share
@@ -39,8 +40,9 @@ def randomness(case: Claim) -> CheckResult:
 
 
 def probabilities(case: Claim) -> CheckResult:
-    """Whether the answers are a softmax already."""
-    logits = case.logits(case.claim[0].seen, case.seed)
+    """Whether the answers are a softmax already, of a model that has not declared it."""
+    seen = case.claim[0].seen
+    logits = as_scores(case.logits(seen, case.seed), declared_within(seen))
     distribution = bool((logits >= 0).all() and torch.allclose(logits.sum(1), torch.ones_like(logits[:, 0]), atol=1e-3))
     return share("probabilities", float(distribution))
 

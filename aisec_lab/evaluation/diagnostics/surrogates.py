@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.models import seeded
+from aisec_lab.models.asked import asked
+from aisec_lab.models.contexts import trains
 
 
 class NeverRejecting(nn.Module):
@@ -12,7 +14,7 @@ class NeverRejecting(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.training = model.training
+        self.training = trains(model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K + 1) of inputs (N, *input)."""
@@ -34,7 +36,7 @@ def matched(surrogate: nn.Module, model: nn.Module, x: Tensor, *, rejecting: boo
     Raises:
         ValueError: it knows other classes, or is in training mode.
     """
-    if surrogate.training:
+    if trains(surrogate):
         raise ValueError("a surrogate is in training mode, so that its answers depend on the batch: call .eval()")
     own, wanted = (_outputs(each, x) for each in (surrogate, model))
     if own == wanted:
@@ -45,5 +47,5 @@ def matched(surrogate: nn.Module, model: nn.Module, x: Tensor, *, rejecting: boo
 
 
 def _outputs(model: nn.Module, x: Tensor) -> int:
-    with torch.no_grad(), seeded(model, torch.Generator(x.device).manual_seed(0)):
+    with asked(model), torch.no_grad(), seeded(model, torch.Generator(x.device).manual_seed(0)):
         return int(model(x).shape[1])

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
 from aisec_lab.attacks.evasion.black_box.square_patterns import (
     square_init_linf,
     square_init_lp,
@@ -19,7 +19,6 @@ from aisec_lab.attacks.evasion.geometry.balls import L1, L2, Ball, Linf, check_b
 from aisec_lab.attacks.evasion.search.best import LowestMargin
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.core.row_noise import RowNoise
-from aisec_lab.models.asked import asked
 
 SCHEDULE = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 at which p halves
 
@@ -67,7 +66,7 @@ class Square:
             order = 1 if isinstance(self.ball, L1) else 2
             start, propose = partial(square_init_lp, order=order), partial(square_step_lp, order=order)
         noise = RowNoise(x, generator)
-        with asked(model), torch.no_grad():
+        with scored(model), torch.no_grad():
             best = LowestMargin(model, x, y, self.goal)
             rows = best.active_rows
             delta, lowest = torch.zeros_like(x), torch.full_like(best.margin, torch.inf)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
 from aisec_lab.attacks.evasion.geometry.balls import Ball, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import TINY, per_row
 from aisec_lab.attacks.evasion.gradient.step_warnings import FROM_CENTRE, warn_of_short_steps
@@ -14,7 +14,6 @@ from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.search.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient, signed_loss
 from aisec_lab.core.row_noise import RowNoise
-from aisec_lab.models.asked import asked
 
 COUNTERS = 4  # noise counters of one step
 
@@ -76,7 +75,7 @@ class MIFGSM:
             raise ValueError(f"diversity and kernel are for images (N, C, H, W), got shape {tuple(x.shape)}")
         noise = RowNoise(x, generator)
         delta, g = torch.zeros_like(x), torch.zeros_like(x)
-        with asked(model):
+        with scored(model):
             objective = signed_loss(self.loss, self.goal, y)
             for step in range(self.steps):
                 maps = self._diversity_maps(x, noise, COUNTERS * step) if self.diversity else None

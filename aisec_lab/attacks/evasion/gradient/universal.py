@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check, prepare_inputs
+from aisec_lab.attacks.evasion.attack import check, prepare_inputs, scored
 from aisec_lab.attacks.evasion.geometry.balls import Ball, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import clip_to_box
 from aisec_lab.attacks.evasion.gradient.step_warnings import FROM_CENTRE, warn_of_short_steps
@@ -13,7 +13,6 @@ from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted, check_untar
 from aisec_lab.attacks.evasion.search.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient, signed_loss
 from aisec_lab.data import Dataset
-from aisec_lab.models.asked import asked
 
 BETA = 9.0  # each row's loss is clipped here, so that no row dominates (Shafahi et al., eq. 5)
 
@@ -92,7 +91,7 @@ class Universal:
         steps = self.epochs * -(-len(train) // self.batch_size)
         warn_of_short_steps("Universal", steps, self.step_size, min_distance=FROM_CENTRE, stacklevel=3)
         delta = torch.zeros_like(train.x[:1])
-        with asked(model):
+        with scored(model):
             for _ in range(self.epochs):
                 for rows in torch.randperm(len(train), generator=generator).split(self.batch_size):
                     x, objective = train.x[rows], signed_loss(self.loss, goal, y[rows])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
 from aisec_lab.attacks.evasion.geometry.balls import L1, L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.minimum_norm.result import MinimumNormResult
 from aisec_lab.attacks.evasion.minimum_norm.starting_points import bisect_to_boundary, find_start, start_from
@@ -13,7 +13,6 @@ from aisec_lab.attacks.evasion.minimum_norm.tracker import MinimumNormTracker
 from aisec_lab.attacks.evasion.minimum_norm.trust_region import step_onto
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient, negative_margin
-from aisec_lab.models.asked import asked
 
 HALVINGS = 10  # from the starting point to the boundary
 OVERSHOOT = 0.1  # share of the margin by which steps overshoot the boundary, or stop before it
@@ -56,7 +55,7 @@ class BrendelBethge:
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, start: Tensor | None = None
     ) -> MinimumNormResult:
         x = prepare_inputs(model, x, y, generator)
-        with asked(model):
+        with scored(model):
             tracker = MinimumNormTracker(model, x, y, self.goal, self.ball)
             if start is None:
                 find_start(model, tracker, generator)

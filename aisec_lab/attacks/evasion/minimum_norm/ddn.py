@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
 from aisec_lab.attacks.evasion.geometry.balls import L2, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import TINY, clip_to_box, mask_blocked, per_row
 from aisec_lab.attacks.evasion.minimum_norm.result import MinimumNormResult
@@ -13,7 +13,6 @@ from aisec_lab.attacks.evasion.minimum_norm.tracker import MinimumNormTracker, c
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.search.losses import CrossEntropy
 from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient, signed_loss
-from aisec_lab.models.asked import asked
 
 FIRST_EPSILON = 1.0  # norm of the first perturbation, before it grows or shrinks
 
@@ -46,7 +45,7 @@ class DDN:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> MinimumNormResult:
         x = prepare_inputs(model, x, y, generator)
-        with asked(model):
+        with scored(model):
             tracker = MinimumNormTracker(model, x, y, self.goal, self.ball)
             rows = tracker.active_rows
             delta, epsilon = torch.zeros_like(x[rows]), torch.full_like(tracker.distance[rows], FIRST_EPSILON)

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
 from aisec_lab.attacks.evasion.geometry.balls import L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import clip_to_box
 from aisec_lab.attacks.evasion.minimum_norm.linearised import nearest_boundary
 from aisec_lab.attacks.evasion.minimum_norm.result import MinimumNormResult
 from aisec_lab.attacks.evasion.minimum_norm.tracker import FINAL_STEPS, MinimumNormTracker, top_wrong_classes
 from aisec_lab.attacks.evasion.search.goals import Untargeted
-from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class DeepFool:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> MinimumNormResult:
         x = prepare_inputs(model, x, y, generator)
-        with asked(model):
+        with scored(model):
             tracker = MinimumNormTracker(model, x, y, Untargeted(), self.ball)
             others = top_wrong_classes(tracker.logits, y, self.candidates)
             rows = tracker.active_rows

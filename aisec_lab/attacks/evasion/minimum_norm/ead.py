@@ -6,14 +6,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
 from aisec_lab.attacks.evasion.geometry.balls import L1, L2, Ball, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import clip_to_box, per_row
 from aisec_lab.attacks.evasion.minimum_norm.result import MinimumNormResult
 from aisec_lab.attacks.evasion.minimum_norm.tracker import MinimumNormTracker, binary_search_c
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient, negative_margin
-from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class EAD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> MinimumNormResult:
         x = prepare_inputs(model, x, y, generator)
-        with asked(model):
+        with scored(model):
             tracker = EADTracker(model, x, y, self.goal, self.ball, self.beta if self.elastic_net else None)
             binary_search_c(tracker.distance, self.first_c, self.searches, partial(self._minimise, model, tracker))
             return tracker.result(model)

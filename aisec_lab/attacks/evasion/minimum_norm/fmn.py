@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
 from aisec_lab.attacks.evasion.geometry.balls import L0, L2, Ball, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import mask_blocked, per_row
 from aisec_lab.attacks.evasion.minimum_norm.result import MinimumNormResult
@@ -13,7 +13,6 @@ from aisec_lab.attacks.evasion.minimum_norm.starting_points import bisect_to_bou
 from aisec_lab.attacks.evasion.minimum_norm.tracker import MinimumNormTracker, cosine_schedule
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient, negative_margin
-from aisec_lab.models.asked import asked
 
 HALVINGS = 10  # from a starting point to the boundary
 
@@ -52,7 +51,7 @@ class FMN:
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, start: Tensor | None = None
     ) -> MinimumNormResult:
         x = prepare_inputs(model, x, y, generator)
-        with asked(model):
+        with scored(model):
             tracker = MinimumNormTracker(model, x, y, self.goal, self.ball)
             if start is not None:
                 start_from(model, tracker, start)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.adaptive import View
-from aisec_lab.attacks.evasion.attack import check, prepare_inputs
+from aisec_lab.attacks.evasion.attack import check, prepare_inputs, scored
 from aisec_lab.attacks.evasion.geometry.projections import normalise_gradient
 from aisec_lab.attacks.evasion.gradient.universal import BETA
 from aisec_lab.attacks.evasion.physical.conditions import TransformRanges, check_square
@@ -17,7 +17,6 @@ from aisec_lab.attacks.evasion.search.objectives import signed_loss
 from aisec_lab.core.row_noise import RowNoise
 from aisec_lab.data import Dataset
 from aisec_lab.models import seeded
-from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +127,7 @@ class AdversarialPatch:
         viewed = model if self.camera is None else self.camera(model)
         steps = self.epochs * -(-len(train) // self.batch_size)
         step = 0
-        with asked(viewed), seeded(viewed, generator):
+        with scored(viewed), seeded(viewed, generator):
             for _ in range(self.epochs):
                 for rows in torch.randperm(len(train), generator=generator).split(self.batch_size):
                     pixels.requires_grad_()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
 from aisec_lab.attacks.evasion.physical.poses import RotationTranslation, check_images, rotate_translate
 from aisec_lab.attacks.evasion.search.best import PASS_ROWS, LowestMargin
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
@@ -169,7 +169,7 @@ class SpatialPGD(Spatial):
         limits = torch.tensor(self.threat.limits).to(x)
         share = 2 * RowNoise(x, generator).uniform((3,), 0) - 1
         pose = torch.zeros_like(share)
-        with asked(model):
+        with scored(model):
             best = LowestMargin(model, x, y, self.goal)
             rows = best.active_rows
             for _ in range(self.steps):

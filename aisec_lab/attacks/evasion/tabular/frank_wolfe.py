@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
 from aisec_lab.attacks.evasion.search.best import LowestMargin
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.search.losses import Loss, Margin
 from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient, signed_loss
 from aisec_lab.attacks.evasion.tabular.constraints import TabularConstraints
 from aisec_lab.attacks.evasion.tabular.knapsack import field_options, linear_maximum, project_onto_options
-from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class FrankWolfe:
         x = prepare_inputs(model, x, y, generator)
         self.table.check(x)
         mean = x.clone()
-        with asked(model):
+        with scored(model):
             best = LowestMargin(model, x, y, self.goal)
             for step in range(self.steps):
                 rows = best.active_rows
