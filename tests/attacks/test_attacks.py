@@ -67,7 +67,7 @@ def test_points_are_feasible_and_the_model_is_left_alone(attack, cnn, sample, se
     assert not x_adv.requires_grad
     assert x_adv.min() >= 0
     assert x_adv.max() <= 1
-    assert (attack.ball.size(x_adv - x) <= attack.ball.eps * (1 + 1e-6) + 1e-6).all()
+    assert (attack.ball.norm(x_adv - x) <= attack.ball.eps * (1 + 1e-6) + 1e-6).all()
     assert accuracy(cnn, x_adv, y) < accuracy(cnn, x, y) - 0.05
     assert torch.equal(x, before)
     assert all(torch.equal(p, w) for p, w in zip(cnn.parameters(), weights, strict=True))

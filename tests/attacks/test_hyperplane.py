@@ -36,7 +36,7 @@ def test_it_rises_by_what_is_asked_and_no_smaller_perturbation_does(ball, share,
     else:
         assert torch.allclose(gained, rise, rtol=1e-10)
     for x_i, slope_i, rise_i, size in zip(
-        x.numpy(), slope.numpy(), rise.numpy(), ball.size(delta).tolist(), strict=True
+        x.numpy(), slope.numpy(), rise.numpy(), ball.norm(delta).tolist(), strict=True
     ):
         smaller = ball.with_eps(int(size) - 1 if ball.name == "L0" else size * (1 - 1e-6))
         assert largest_fall(smaller, slope_i * np.sign(share), x_i) < abs(rise_i)

@@ -93,7 +93,7 @@ def test_matching_brings_the_gradients_together_and_changes_nothing_else(ball, r
     assert torch.equal(made.dataset.x[~where], train.x[~where])
     assert torch.equal(train.x, before)
     delta = made.dataset.x[where] - train.x[where]
-    assert (ball.size(delta) <= ball.eps * (1 + 1e-5)).all()
+    assert (ball.norm(delta) <= ball.eps * (1 + 1e-5)).all()
     assert made.dataset.x.min() >= 0
     assert made.dataset.x.max() <= 1
     noisy = train.x.clone()
