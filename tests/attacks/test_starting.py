@@ -37,11 +37,11 @@ def test_a_search_begins_at_its_start_and_ends_nearer(attack, cnn, rows, seed):
     x, y, start = rows
     before = start.clone()
     found = attack(cnn, x, y, generator=seed(0), start=start)
-    size = attack.ball.size
-    assert (found.distance <= size(start - x) * (1 + 1e-5)).all()
-    assert found.distance.median() < 0.8 * size(start - x).median()
+    norm = attack.ball.norm
+    assert (found.distance <= norm(start - x) * (1 + 1e-5)).all()
+    assert found.distance.median() < 0.8 * norm(start - x).median()
     assert (cnn(found.x_adv).argmax(1) != y).all()
-    assert torch.allclose(size(found.x_adv - x), found.distance)
+    assert torch.allclose(norm(found.x_adv - x), found.distance)
     assert found.distance[0] == 0
     assert torch.equal(start, before)
 

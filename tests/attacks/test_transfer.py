@@ -88,7 +88,7 @@ def test_rows_without_a_gradient_stay(seed):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"steps": 0}, {"step_size": 0}, {"decay": -1}, {"diversity": 1.1}, {"smallest": 0}, {"kernel": 4}, {"kernel": 0}],
+    [{"steps": 0}, {"step_size": 0}, {"decay": -1}, {"diversity": 1.1}, {"min_size": 0}, {"kernel": 4}, {"kernel": 0}],
 )
 def test_impossible_settings_are_refused(settings):
     """When the attack is made, not when it runs."""

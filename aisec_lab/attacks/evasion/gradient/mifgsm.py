@@ -64,7 +64,7 @@ class MIFGSM:
         if self.steps < 1 or not self.step_size > 0 or not self.decay >= 0:
             raise ValueError(f"steps and step_size must be positive, decay at least 0: {self}")
         if not 0 <= self.diversity <= 1 or not 0 < self.min_size <= 1:
-            raise ValueError(f"diversity must be in [0, 1] and smallest in (0, 1]: {self}")
+            raise ValueError(f"diversity must be in [0, 1] and min_size in (0, 1]: {self}")
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd and at least 1, got {self.kernel}")
         warn_of_short_steps("MIFGSM", self.steps, self.step_size, min_distance=FROM_CENTRE)
