@@ -38,7 +38,7 @@ class GradientRecorder:
 
     Args:
         model: the one in training.
-        step: what trains it (`DPSGD.stepping`) and leaves, as the weights' gradient, the noisy sum of clipped
+        step: what trains it (`DPSGD.private_step`) and leaves, as the weights' gradient, the noisy sum of clipped
             gradients over `expected`.
         expected: rows of a batch, by which the step divides.
         max_grad_norm: C, to which the step cuts each row's gradient over all weights.

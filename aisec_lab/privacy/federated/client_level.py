@@ -43,17 +43,17 @@ class ClientLevel:
         """What so many rounds are to an accountant; neighbouring federations differ by one client."""
         return SampledGaussian(self.q, self.noise_multiplier, rounds)
 
-    def joining(self, clients: int, generator: torch.Generator) -> Tensor:
+    def sample_clients(self, clients: int, generator: torch.Generator) -> Tensor:
         """Who joins a round, (clients,), bool."""
         return uniforms(clients, generator) < self.q
 
-    def clipped(self, updates: Tensor) -> Tensor:
+    def clip(self, updates: Tensor) -> Tensor:
         """Updates (n, P), none of them longer than `max_update_norm`; one that is not finite counts as zero."""
         updates = torch.where(updates.isfinite().all(1, keepdim=True), updates, 0)
         lengths = updates.norm(dim=1, keepdim=True).clamp(min=TINY)
         return updates * (self.max_update_norm / lengths).clamp(max=1)
 
-    def published(self, total: Tensor, clients: int, generator: torch.Generator) -> Tensor:
+    def noisy_mean(self, total: Tensor, clients: int, generator: torch.Generator) -> Tensor:
         """The server's update (P,) from the sum (P,) of the clipped ones of whoever joined."""
         noise = normals(total.shape, generator).to(total)
         return (total + self.noise_multiplier * self.max_update_norm * noise) / (self.q * clients)

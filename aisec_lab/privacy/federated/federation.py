@@ -18,7 +18,7 @@ from aisec_lab.privacy.federated.secure import SecureAggregation
 
 
 @dataclass(frozen=True, eq=False)
-class Federated:
+class FederatedResult:
     """What a federation has come to.
 
     Args:
@@ -91,7 +91,7 @@ class Federation:
         *,
         malicious: MaliciousClients | None = None,
         generator: torch.Generator,
-    ) -> Federated:
+    ) -> FederatedResult:
         if not clients:
             raise ValueError("a federation has at least one client, got none")
         self.local.check_model(model, clients[0])  # a running mean, too, is no weight: it would stay with the client
@@ -131,18 +131,18 @@ class Federation:
             vector_to_parameters(history[-1].clone(), model.parameters())
         model.eval()
         private = () if self.client_level is None else (self.client_level.mechanism(1),) * self.rounds
-        return Federated(torch.stack(history), tuple(map(tuple, ledger)), private, tuple(left_out))
+        return FederatedResult(torch.stack(history), tuple(map(tuple, ledger)), private, tuple(left_out))
 
     def _joining(self, clients: int, generator: torch.Generator) -> Tensor:
         if self.client_level is None:
             return torch.ones(clients, dtype=torch.bool)
-        return self.client_level.joining(clients, generator)
+        return self.client_level.sample_clients(clients, generator)
 
     def _combined(self, updates: Tensor, sizes: Tensor, generator: torch.Generator) -> Tensor:
         """The server's update (P,) from those of all clients (n, P)."""
         private = self.client_level
         if private is None and self.secure is None:
             return self.rule(updates, sizes)
-        parts = shares(sizes, updates)[:, None] * updates if private is None else private.clipped(updates)
+        parts = shares(sizes, updates)[:, None] * updates if private is None else private.clip(updates)
         total = parts.sum(0) if self.secure is None else self.secure(parts, generator=generator)
-        return total if private is None else private.published(total, len(updates), generator)
+        return total if private is None else private.noisy_mean(total, len(updates), generator)

@@ -15,9 +15,9 @@ from aisec_lab.models import Fit, copied, in_training
 from aisec_lab.models.training.fit import Losses, Step, plain_step, shuffled
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.dp_sgd import DPSGD
-from aisec_lab.privacy.made_up import nobodys
+from aisec_lab.privacy.dummy_rows import dummy_inputs
 from aisec_lab.privacy.per_sample_check import check_per_sample
-from aisec_lab.privacy.sampling import poisson
+from aisec_lab.privacy.sampling import poisson_batches
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ class Local:
         if self.privacy is not None:
             self.privacy.check_model(model, dataset, self.batch_size)
         else:
-            check_per_sample(model, nobodys(dataset.x, 2), self.batch_size)
+            check_per_sample(model, dummy_inputs(dataset.x, 2), self.batch_size)
 
     def update(self, model: nn.Module, dataset: Dataset, *, rounds: int, generator: torch.Generator) -> Tensor:
         """What a call returns, for a model that has been checked."""
         model = in_training(copied(model))
         sent = [weight.detach().clone() for weight in model.parameters()]
         optimizer = torch.optim.SGD(model.parameters(), lr=self.learning_rate)
-        draw, objective = (shuffled, Standard()) if self.privacy is None else (poisson, self.privacy.objective)
+        draw, objective = (shuffled, Standard()) if self.privacy is None else (poisson_batches, self.privacy.objective)
         with self._stepping(model, self.mechanism(len(dataset), rounds), generator) as step:
             for _ in range(self.epochs):
                 for rows in draw(len(dataset), self.batch_size, generator):
@@ -111,7 +111,7 @@ class Local:
     ) -> AbstractContextManager[Step]:
         if self.privacy is None:
             return nullcontext(plain_step)
-        return self.privacy.stepping(model, mechanism.sigma, self.batch_size, generator)
+        return self.privacy.private_step(model, mechanism.sigma, self.batch_size, generator)
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,7 @@ from aisec_lab.models.layers import Architecture
 from aisec_lab.privacy.accountants import pld_epsilon
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.composition import COARSE
-from aisec_lab.privacy.federated.federation import Federated, Federation
+from aisec_lab.privacy.federated.federation import FederatedResult, Federation
 from aisec_lab.privacy.federated.local import Local
 from aisec_lab.privacy.mechanisms import merged
 
@@ -30,7 +30,7 @@ class FederatedHistory:
     """
 
     model: nn.Module
-    federated: Federated
+    federated: FederatedResult
     right: list[int]
 
 
@@ -56,10 +56,10 @@ def run_federation(
     first = torch.Generator().manual_seed(seed)
     model = architecture(test.shape, len(test.classes), generator=first)
     federated = federation(model, clients, malicious=malicious, generator=torch.Generator().manual_seed(seed))
-    return FederatedHistory(model, federated, right_by_round(model, federated, test))
+    return FederatedHistory(model, federated, correct_by_round(model, federated, test))
 
 
-def right_by_round(model: nn.Module, federated: Federated, test: Dataset) -> list[int]:
+def correct_by_round(model: nn.Module, federated: FederatedResult, test: Dataset) -> list[int]:
     """How many test rows the server's model got right before the first round and after each, rounds + 1 numbers.
 
     `model` is of the federation's architecture; it keeps the last weights.
@@ -89,7 +89,7 @@ def epsilon_by_round(spent: Sequence[SampledGaussian], delta: float) -> list[flo
     return found
 
 
-def gradient_seen(local: Local, model: nn.Module, rows: Dataset, *, generator: torch.Generator) -> list[Tensor]:
+def observed_gradient(local: Local, model: nn.Module, rows: Dataset, *, generator: torch.Generator) -> list[Tensor]:
     """The gradient that a server reads off a client's update by one step, for `GradientInversion`.
 
     Args:

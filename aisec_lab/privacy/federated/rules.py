@@ -86,9 +86,9 @@ class Krum:
 
     def __call__(self, updates: Tensor, rows: Tensor) -> Tensor:
         check_finite(updates)
-        return updates[self.chosen(updates)].mean(0)
+        return updates[self.select(updates)].mean(0)
 
-    def chosen(self, updates: Tensor) -> Tensor:
+    def select(self, updates: Tensor) -> Tensor:
         """Which of the updates (n, P) are kept, (kept,), int64, the least score first."""
         n = len(updates)
         if n < 2 * self.byzantine + 3 or self.kept > n:

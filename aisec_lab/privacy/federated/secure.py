@@ -40,13 +40,13 @@ class SecureAggregation:
             raise ValueError(f"fraction_bits must lie in 0..{BITS - 2}, got {self.fraction_bits}")
 
     def __call__(self, vectors: Tensor, *, generator: torch.Generator) -> Tensor:
-        return self.decoded(self.masked(vectors, generator=generator).sum(0)).to(vectors)
+        return self.decode(self.mask(vectors, generator=generator).sum(0)).to(vectors)
 
-    def masked(self, vectors: Tensor, *, generator: torch.Generator) -> Tensor:
+    def mask(self, vectors: Tensor, *, generator: torch.Generator) -> Tensor:
         """What the server is sent: integers (n, P), int64 in 0..2^32 - 1."""
-        return (self.encoded(vectors) + pairwise_masks(*vectors.shape, generator=generator)) % MODULUS
+        return (self.encode(vectors) + pairwise_masks(*vectors.shape, generator=generator)) % MODULUS
 
-    def encoded(self, vectors: Tensor) -> Tensor:
+    def encode(self, vectors: Tensor) -> Tensor:
         """Fixed-point integers (n, P), int64 in 0..2^32 - 1; a negative value wraps around."""
         if len(vectors) < 2:
             raise ValueError(f"the sum of {len(vectors)} vectors hides nothing: it takes two clients at least")
@@ -58,7 +58,7 @@ class SecureAggregation:
             )
         return fixed.long() % MODULUS
 
-    def decoded(self, total: Tensor) -> Tensor:
+    def decode(self, total: Tensor) -> Tensor:
         """The real numbers, float64, of a sum of such integers."""
         wrapped = (total + MODULUS // 2) % MODULUS - MODULUS // 2
         return wrapped.double() / 2**self.fraction_bits
