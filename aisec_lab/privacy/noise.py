@@ -52,7 +52,7 @@ class ReleaseNoise:
 
     @cached_property
     def scale(self) -> float:
-        """The smallest scale that OpenDP allows; P(z) is proportional to exp(-|z| / scale) or exp(-z^2 / (2 scale^2))."""
+        """The smallest scale that OpenDP allows; P(z) is proportional to exp(-|z|/scale) or exp(-z^2/(2 scale^2))."""
         from opendp.mod import binary_search_param
 
         target = (self.epsilon, self.delta) if self.delta else self.epsilon
@@ -81,7 +81,7 @@ class ReleaseNoise:
 
     @cached_property
     def pmf(self) -> tuple[Cells, Floats]:
-        """Integers (Z,) whose probability is not negligible, and their probabilities, for a scale of at most `COARSE`."""
+        """Integers (Z,) of no negligible probability, and their probabilities, for a scale of at most `COARSE`."""
         scale = min(self.scale, COARSE)
         far = math.ceil(40 * scale) + 5
         z = np.arange(-far, far + 1)
@@ -123,7 +123,7 @@ def _laplace(n: int, scale: float, generator: torch.Generator) -> torch.Tensor:
 
 
 def _gaussian(n: int, scale: float, generator: torch.Generator) -> torch.Tensor:
-    """Discrete Gaussian draws (n,), int64, by rejection sampling from the Laplace (Canonne et al., 2020, algorithm 3)."""
+    """Discrete Gaussian draws (n,), int64, by rejection from the Laplace (Canonne et al., 2020, algorithm 3)."""
     kept, wide = torch.empty(0, dtype=torch.int64), math.floor(scale) + 1
     while len(kept) < n:
         z = _laplace(n, wide, generator)

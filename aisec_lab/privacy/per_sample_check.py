@@ -9,11 +9,11 @@ from aisec_lab.models import Objective, copied, in_training
 from aisec_lab.privacy.clipping import FlatClipping
 from aisec_lab.privacy.dummy_rows import Batch, dummy_batches, replace_rows, separating_masks
 from aisec_lab.privacy.gradients import trainable_parameters
+from aisec_lab.privacy.per_sample_outputs import PerSampleLosses
 from aisec_lab.privacy.per_sample_trial import (
     SMALL_BATCH,
     CrossSampleError,
     CrossSampleTest,
-    PerSampleLosses,
     differ,
     rounding_of,
 )

@@ -3,15 +3,14 @@
 import copy
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.models import Objective
 from aisec_lab.privacy.dummy_rows import Batch, dummy_batches, replace_rows, select_rows, separating_masks
+from aisec_lab.privacy.per_sample_outputs import outputs
 from aisec_lab.privacy.seeded_pass import cuda_devices, refuse_changed_state, seeded_pass, state_bytes
 
 SMALL_BATCH = 9  # rows of a batch with which many passes are cheap
@@ -33,38 +32,6 @@ class CrossSampleError(Exception):
     def __init__(self, reason: str, rows: Batch = (), replaced: Batch = (), unchanged: Tensor | None = None) -> None:
         super().__init__(reason)
         self.rows, self.replaced, self.unchanged = rows, replaced, unchanged
-
-
-@torch.no_grad()
-def outputs(model: nn.Module, x: Tensor, *, generator: torch.Generator) -> Tensor:
-    """A model's outputs (N, *) of inputs (N, *input); ValueError where there is not one for each row."""
-    output = model(x)
-    if not isinstance(output, Tensor) or output.ndim < 1 or len(output) != len(x):
-        given = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(f"a model answers a batch with a tensor of one row for each row, got {given}: wrap it")
-    return output
-
-
-@dataclass(frozen=True)
-class PerSampleLosses:
-    """An objective that must give one loss per row.
-
-    Args:
-        objective: the objective.
-    """
-
-    objective: Objective
-
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Losses (N,) of inputs (N, *input) and targets (N, *target); ValueError where it gives something else."""
-        losses = self.objective(model, x, y, generator=generator)
-        if not isinstance(losses, Tensor) or losses.shape != (len(x),) or not losses.is_floating_point():
-            given = f"{losses.dtype} {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
-            raise ValueError(
-                f"an objective gives a loss for each row, ({len(x)},), got {given}: use reduction='none', and take "
-                "the mean over what else a row has, as in .flatten(1).mean(1)"
-            )
-        return losses
 
 
 class CrossSampleTest:

@@ -44,9 +44,9 @@ class Synthetic:
     AIM: triples too). The rows are sampled from the graphical model that fits these marginals: it assumes no other
     dependence between columns than the measured ones imply.
 
-    OpenDP takes no seed, so there is no `simulate`, and two calls differ. A call takes 12 to 18 seconds of CPU for three
-    to eight columns of some hundred rows, most of it for compiling and for the search of the noise scale. Neighbours,
-    public fields and `charge` are as in docs/dp-statistics.md.
+    OpenDP takes no seed, so there is no `simulate`, and two calls differ. A call takes 12 to 18 seconds of CPU for
+    three to eight columns of some hundred rows, most of it for compiling and for the search of the noise scale.
+    Neighbours, public fields and `charge`: docs/dp-statistics.md.
 
     Args:
         epsilon: positive and finite.
@@ -160,7 +160,7 @@ class Synthetic:
 
 
 def _budget_suffices(rho: float, pairs: int) -> bool:
-    """Whether the budgets that MST gives to each choice of a pair add up to no more than it has, with OpenDP's rounding.
+    """Whether the budgets that MST gives to the choices of pairs add up to no more than it has, as OpenDP rounds.
 
     If not, OpenDP 0.16 fails with "insufficient budget" after it has drawn noise (its issue 2789). We repeat its
     arithmetic to avoid such a rho before anything is charged.

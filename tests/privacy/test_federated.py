@@ -24,7 +24,6 @@ from aisec_lab.models.training.fit import shuffled
 from aisec_lab.privacy.accounting import SampledGaussian, epsilon
 from aisec_lab.privacy.clipping import FlatClipping
 from aisec_lab.privacy.dp_sgd import DPSGD
-from aisec_lab.privacy.sampling import poisson_batches
 from aisec_lab.privacy.federated.client_level import ClientLevel
 from aisec_lab.privacy.federated.federation import Federation
 from aisec_lab.privacy.federated.local import Local
@@ -32,6 +31,7 @@ from aisec_lab.privacy.federated.outcomes import epsilon_by_round, observed_grad
 from aisec_lab.privacy.federated.rules import FedAvg, Krum, Median, TrimmedMean
 from aisec_lab.privacy.federated.secure import SecureAggregation
 from aisec_lab.privacy.federated.split import Dirichlet, split_evenly
+from aisec_lab.privacy.sampling import poisson_batches
 
 CONFIG = Path(__file__).parents[2] / "configs/privacy/federated.yaml"
 

@@ -161,7 +161,7 @@ def log_likelihood_ratio(sums: Tensor, claimed: SampledGaussian) -> Tensor:
         claimed: sampling rate and noise multiplier.
 
     Returns:
-        Ratios (runs,); positive where the canary is more likely in the training set than not.
+        Ratios (runs,); positive where the sums are more likely with the canary than without it.
     """
     gain = (2 * sums - 1) / (2 * claimed.sigma**2)
     if claimed.q == 1:

@@ -10,7 +10,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from aisec_lab.data import Dataset
 from aisec_lab.models import Fit, TrainingRecipe
 
-LARGEST_NORM = 0.5  # of the clipping; a canary's gradient has norm sqrt(1/2) at zero weights, and stays above 0.5
+LARGEST_NORM = 0.5  # of the clipping: a canary's gradient has norm sqrt(1/2) at zero weights, and must stay above it
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class TrainingMechanism:
         return torch.cat(sums)[:runs]
 
     def _sums(self, dataset: Dataset, generator: torch.Generator) -> Tensor:
-        """The sums of one training, projected on each canary's gradient, (rows, steps), in units of the clipping norm."""
+        """The sums of one training, projected on each canary's gradient, (rows, steps), in clipping norms."""
         model = nn.Linear(self.rows, 2, bias=False)
         nn.init.zeros_(model.weight)
         weights = [model.weight.detach().clone()]
