@@ -11,7 +11,7 @@ import numpy as np
 from aisec_lab.privacy.composition import FINE, LEAST_DELTA, pld, rounding
 from aisec_lab.privacy.mechanisms import PrivacyStatement, SampledGaussian
 
-PRV_ERROR, PRV_MOST = 1e-3, 1.0  # error of epsilon that Opacus shall keep to; the largest with which we still ask it
+PRV_ERROR, PRV_MOST = 1e-3, 1.0  # error of epsilon that we request from Opacus; the largest that we accept
 RDP_LEAST = 1e-11  # Rényi divergence of order 2 of one step, below which rounding dominates
 PRV_POINTS = 1e7  # points of the grid at most
 

@@ -190,7 +190,7 @@ class DPSGD(TrainingRecipe):
             noise_multiplier: of the whole step.
             batch_size: expected rows of a batch, by which the summed gradient is divided.
             generator: source of the noise; None for the operating system.
-            monitor: counts the rows whose gradient is not finite; None for nobody.
+            monitor: counts the rows whose gradient is not finite; None: they are not counted.
 
         Yields:
             A `DPStep`.

@@ -63,7 +63,7 @@ class PrivacyStatement:
     def __post_init__(self) -> None:
         if not (0 <= self.epsilon <= 100 and 0 <= self.delta < 1):
             raise ValueError(
-                f"a statement has epsilon in [0, 100] and delta in [0, 1), got {self}: above is no promise"
+                f"a statement has epsilon in [0, 100] and delta in [0, 1), got {self}: more guarantees nothing"
             )
 
 

@@ -51,7 +51,7 @@ def check_per_sample(model: nn.Module, x: Tensor, batch_size: int) -> None:
         batch_size: of the training; rows up to twice as many places apart are tested.
 
     Raises:
-        ValueError: rows are mixed (with the name of the layer, where it can be told); a buffer or weight changes in a
+        ValueError: rows are mixed (with the name of the layer, if it is found); a buffer or weight changes in a
             forward pass; the model cannot be copied, has no trainable weights, or does not return a row for each row.
     """
     probe = training_copy(model)

@@ -110,7 +110,7 @@ class CrossSampleTest:
                     raise CrossSampleError(f"a row's result depends on the batches before; {STATE_HINT}")
 
     def locate(self, error: CrossSampleError) -> tuple[str, nn.Module]:
-        """The name and module of the innermost layer that mixes rows; "" and the model where none can be told.
+        """The name and module of the innermost layer that mixes rows; "" and the model if none is found.
 
         It is the first whose outputs for unchanged rows differ while its inputs for these rows do not.
         """

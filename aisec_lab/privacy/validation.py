@@ -40,8 +40,8 @@ def check_private(
         if weight.dtype not in DTYPES:
             raise ValueError(
                 f"{name} is {weight.dtype}, whose rounding moves the sum further than the clipping norm, past the "
-                "noise: train in float32 (model.float()), with torch.autocast inside of forward where the passes shall "
-                "be faster, and convert what is trained, which costs no privacy"
+                "noise: train in float32 (model.float()), with torch.autocast inside of forward to make the passes "
+                "faster, and convert what is trained, which costs no privacy"
             )
     check_per_sample(model, x, batch_size)
     check_per_sample_objective(model, objective, x, y, batch_size)

@@ -61,7 +61,7 @@ def traced(model: nn.Module, shape: tuple[int, ...]) -> bytes:
 
     x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(next(model.parameters(), torch.empty(0)))
     rows = torch.cat([x, 1 - x, x.flip(0)])[:ROWS]
-    given = logits_of(model, rows)
+    logits = logits_of(model, rows)
     content, short_cut = io.BytesIO(), torch.backends.mha.get_fastpath_enabled()
     names: dict[str, Any] = {"input_names": ["x"], "output_names": ["logits"]}
     names["dynamic_axes"] = {"x": {0: "N"}, "logits": {0: "N"}}
@@ -78,8 +78,10 @@ def traced(model: nn.Module, shape: tuple[int, ...]) -> bytes:
     file = onnx.load_from_string(content.getvalue())
     file.producer_name = file.producer_version = ""
     written = file.SerializeToString(deterministic=True)
-    told = OnnxClassifier(written)(rows)
-    if given.shape != told.shape or not torch.allclose(told, given, atol=CLOSE * float(given.abs().max()), rtol=0):
+    traced_logits = OnnxClassifier(written)(rows)
+    if logits.shape != traced_logits.shape or not torch.allclose(
+        traced_logits, logits, atol=CLOSE * float(logits.abs().max()), rtol=0
+    ):
         raise ValueError(
             f"the ONNX file of this {type(model).__name__} answers {ROWS} rows unlike the model, which does something "
             "that tracing does not see, such as a fixed number of rows or a branch on values: write it without"

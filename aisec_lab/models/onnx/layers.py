@@ -12,7 +12,7 @@ from aisec_lab.models.layers import Normalised
 from aisec_lab.models.onnx.graph import Graph
 from aisec_lab.models.quantised import TINY, FixedGrid, Quantised, RowGrid, no_short_cut
 
-ZERO = 128  # the unsigned byte that stands for a weight of zero
+ZERO = 128  # the unsigned byte that represents a weight of zero
 
 
 class NoFormError(ValueError):

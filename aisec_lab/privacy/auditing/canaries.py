@@ -12,7 +12,7 @@ from torch import Tensor
 from aisec_lab.core import binomial
 
 HALVINGS = 60  # of the interval that holds the bound, down to float64 precision
-TINY = 1e-12  # stands for a mu of 0, by which nothing can be divided
+TINY = 1e-12  # replaces a mu of 0, to avoid division by zero
 
 Conversion = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 
