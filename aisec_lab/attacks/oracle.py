@@ -16,7 +16,7 @@ from aisec_lab.attacks.answers import (
     one_hot_labels,
     read_answers,
 )
-from aisec_lab.models.contexts import trains
+from aisec_lab.models.contexts import in_training_mode
 
 Monitor = Callable[[str, Tensor, Tensor], None]  # client, queries (N, *input), published scores (N, K)
 MAX_WAIT = 60.0  # seconds between two attempts
@@ -101,7 +101,7 @@ class Oracle(nn.Module):
         self._said = said
         self._reads: Kind = "logits" if said else publishes or "logits"  # an adapter has read what it declares
         self._plain = bool(said) or self.publishes != "logits"  # rows may sum to one
-        self.training = trains(model)
+        self.training = in_training_mode(model)
 
     @property
     def labels_only(self) -> bool:

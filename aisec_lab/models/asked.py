@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.models.contexts import frozen, trains
+from aisec_lab.models.contexts import frozen, in_training_mode
 
 SCRIPT = "The following operation failed in the TorchScript interpreter."  # how torch begins to report it
 
 
 @contextmanager
-def asked(model: nn.Module) -> Iterator[nn.Module]:
+def checked_model(model: nn.Module) -> Iterator[nn.Module]:
     """Freeze a model, validate each of its outputs, and give it copies of its inputs.
 
     A model that works in place then changes a copy. A model with NaN logits at some point raises an error there;
@@ -47,7 +47,7 @@ def asked(model: nn.Module) -> Iterator[nn.Module]:
             raise
 
 
-class Checked(nn.Module):
+class CheckedModel(nn.Module):
     """Wrap a classifier that is part of another model, and validate its outputs.
 
     Args:
@@ -60,17 +60,17 @@ class Checked(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.training = trains(model)  # the parts of the model keep their modes
+        self.training = in_training_mode(model)  # the parts of the model keep their modes
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K) of inputs (N, *input); the model gets a copy of them."""
         logits = self.model(x.clone())
         check_logits(logits, (x,))
-        refuse_one_logit(logits)
+        check_class_count(logits)
         return logits
 
 
-def refuse_one_logit(logits: Tensor) -> None:
+def check_class_count(logits: Tensor) -> None:
     """Refuse logits (N, 1) with a ValueError: with one class, nothing is classified."""
     if logits.ndim == 2 and logits.shape[1] < 2:
         raise ValueError(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def with_modes(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+def parts_with_mode(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Iterate over the modules of a model, itself included, whose outputs may depend on their mode.
 
     Left out are programs of `torch.export`, which refuse `eval()` since their graph was fixed in one mode, and frozen
@@ -28,10 +28,10 @@ def with_modes(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Modul
     if hasattr(model, "training"):
         yield name, model
     for child, part in model.named_children():
-        yield from with_modes(part, f"{name}.{child}".lstrip("."))
+        yield from parts_with_mode(part, f"{name}.{child}".lstrip("."))
 
 
-def trains(model: nn.Module) -> bool:
+def in_training_mode(model: nn.Module) -> bool:
     """Whether a model is in training mode, as what stands around it has to be; of what has no mode, that it is not."""
     return not _is_program(model) and bool(getattr(model, "training", False))
 
@@ -54,7 +54,7 @@ def in_mode_of(model: nn.Module, wrapped: nn.Module) -> nn.Module:
     own = set(model.modules())
     for module in wrapped.modules():
         if module not in own:
-            module.training = trains(model)
+            module.training = in_training_mode(model)
     return wrapped
 
 
@@ -72,7 +72,7 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
         The same model. On leaving, also by an exception, the mode of each module and `requires_grad` of each parameter
         are restored.
     """
-    modes = [(module, module.training) for _, module in with_modes(model)]
+    modes = [(module, module.training) for _, module in parts_with_mode(model)]
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         if any(mode for _, mode in modes):

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from aisec_lab.models.contexts import trains
+from aisec_lab.models.contexts import in_training_mode
 
 COMPUTING = (prune.BasePruningMethod, WeightNorm, SpectralNorm)  # hooks that compute a weight before each pass
 FLOOR = 1e-12  # smaller probabilities are raised to this, so that their logarithm is finite
@@ -66,7 +66,7 @@ class TwoLogits(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.training = trains(model)
+        self.training = in_training_mode(model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, 2) of inputs (N, *input)."""
@@ -89,7 +89,7 @@ class LogProbabilities(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.training = trains(model)
+        self.training = in_training_mode(model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-probabilities (N, K) of inputs (N, *input)."""

@@ -5,8 +5,8 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.models.asked import asked, check_shape
-from aisec_lab.models.contexts import trains
+from aisec_lab.models.asked import check_shape, checked_model
+from aisec_lab.models.contexts import in_training_mode
 from aisec_lab.models.layers import refuse_opaque
 
 
@@ -28,7 +28,7 @@ class PassCounter(nn.Module):
         super().__init__()
         self.fewest = fewest
         self.model = model
-        self.training = trains(model)  # the parts of the model keep their modes
+        self.training = in_training_mode(model)  # the parts of the model keep their modes
         self.forward_passes = 0
         self.backward_passes = 0
 
@@ -71,7 +71,7 @@ def logits_of(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
         ValueError: outputs that `check_logits` refuses.
     """
     device = device_of(model, x)
-    with asked(model):
+    with checked_model(model):
         return torch.cat([model(batch.to(device)).cpu() for batch in x.split(batch_size)])
 
 

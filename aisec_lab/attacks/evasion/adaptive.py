@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.attack import Attack
 from aisec_lab.attacks.evasion.geometry.balls import Ball
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
-from aisec_lab.models.contexts import trains
+from aisec_lab.models.contexts import in_training_mode
 from aisec_lab.models.layers import refuse_opaque
 
 
@@ -33,7 +33,7 @@ class EOTModel(nn.Module):
     def __init__(self, model: nn.Module, draws: int) -> None:
         super().__init__()
         self.model, self.draws = model, draws
-        self.training = trains(model)  # not .eval(), which would change the modes of the model's parts
+        self.training = in_training_mode(model)  # not .eval(), which would change the modes of the model's parts
 
     def forward(self, x: Tensor) -> Tensor:
         """Mean logits (N, K) of inputs (N, *input)."""
@@ -53,7 +53,7 @@ class BPDAModel(nn.Module):
         super().__init__()
         self.model, self.surrogate = model, surrogate
         self.layers = tuple(layers)  # a tuple, as they are registered as parts of the model already
-        self.training = trains(model)
+        self.training = in_training_mode(model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K) of inputs (N, *input)."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import as_scores, declared_within, sum_to_one
-from aisec_lab.models import with_modes
-from aisec_lab.models.asked import asked, check_logits, refuse_one_logit
+from aisec_lab.models import parts_with_mode
+from aisec_lab.models.asked import check_class_count, check_logits, checked_model
 
 SLACK = 1e-6  # rounding in float32 may leave the box by this much
 EXACT = 1e-5  # by which a softmax, or a table of labels, may miss the sum of one
@@ -66,11 +66,11 @@ def prepare_inputs(
         raise ValueError(
             f"generator must be a torch.Generator, got {generator!r}: use torch.Generator().manual_seed(0)"
         )
-    check(model, x, y, soft=soft, real=real)
+    check_inputs(model, x, y, soft=soft, real=real)
     return x.detach()
 
 
-def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: bool = False) -> None:
+def check_inputs(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: bool = False) -> None:
     """Refuse a model, inputs or classes on which an attack would be silently wrong.
 
     Args:
@@ -90,7 +90,7 @@ def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: b
             f"the model must be a torch.nn.Module in evaluation mode, got a {type(model).__name__}: call it in the "
             "forward of one"
         )
-    for name, module in with_modes(model):
+    for name, module in parts_with_mode(model):
         if module.training:
             where = f"its part {name!r} is" if name else "the model is"
             raise ValueError(f"{where} in training mode, so that answers depend on the batch: call model.eval()")
@@ -130,7 +130,7 @@ def check(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: b
 
 
 @contextmanager
-def scored(model: nn.Module) -> Iterator[nn.Module]:
+def scored_model(model: nn.Module) -> Iterator[nn.Module]:
     """A model that is `asked`, for an attack that needs more of its answers than the class: slopes or differences.
 
     Args:
@@ -143,12 +143,12 @@ def scored(model: nn.Module) -> Iterator[nn.Module]:
     Raises:
         ValueError: on the first call, what `Reading` refuses.
     """
-    reading = Reading(model)
+    reading = ScoreReader(model)
 
     def read(_: nn.Module, args: tuple[Any, ...], answer: Tensor) -> Tensor:
         return reading(answer)
 
-    with asked(model):
+    with checked_model(model):
         handle = model.register_forward_hook(read)
         try:
             yield model
@@ -156,7 +156,7 @@ def scored(model: nn.Module) -> Iterator[nn.Module]:
             handle.remove()
 
 
-class Reading:
+class ScoreReader:
     """How one model's answers are read by an attack that takes slopes or differences of them.
 
     Those of a softmax nearly vanish where the model is sure, and a loss would take a softmax of them once more: such an
@@ -194,13 +194,13 @@ class Reading:
         return as_scores(answer, self.kind)
 
 
-def check_answer(logits: Tensor, y: Tensor) -> None:
+def check_output(logits: Tensor, y: Tensor) -> None:
     """Refuse the answer (N, K) of a model that is not `asked`: what `check_logits` and `check_classes` refuse."""
-    check_classes(logits, y)
+    check_labels(logits, y)
     check_logits(logits, (logits,))
 
 
-def check_classes(logits: Tensor, y: Tensor) -> None:
+def check_labels(logits: Tensor, y: Tensor) -> None:
     """Refuse classes that are none of a model's, one logit for a class, and more than one for a number.
 
     Args:
@@ -214,6 +214,6 @@ def check_classes(logits: Tensor, y: Tensor) -> None:
         if logits.shape != (len(y), 1):
             raise ValueError(f"a regression answers each row with one number, (N, 1), got {tuple(logits.shape)}")
         return
-    refuse_one_logit(logits)
+    check_class_count(logits)
     if y.ndim == 1 and len(y) and y.max() >= logits.shape[1]:
         raise ValueError(f"classes must lie in 0..{logits.shape[1] - 1}, the model's, got {int(y.max())}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.adaptive import EOT, Adaptive
-from aisec_lab.attacks.evasion.attack import Attack, check_answer, prepare_inputs
+from aisec_lab.attacks.evasion.attack import Attack, check_output, prepare_inputs
 from aisec_lab.attacks.evasion.black_box.square import Square
 from aisec_lab.attacks.evasion.fixed_epsilon import FixedEpsilon
 from aisec_lab.attacks.evasion.geometry.balls import L1, Ball
@@ -18,7 +18,7 @@ from aisec_lab.attacks.evasion.gradient.apgd_attacks import APGD, TargetedAPGD
 from aisec_lab.attacks.evasion.minimum_norm.fab import TargetedFAB
 from aisec_lab.attacks.evasion.search.goals import logit_margin
 from aisec_lab.attacks.evasion.search.losses import DLR, Loss, Margin, TargetedDLR, TargetedLoss, TargetedMargin
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 CLEAN, ROBUST = 0, -1  # values of `WorstCase.stage`
 RESTARTS_L1, TARGETS_L1 = 5, 5  # of APGD-CE and, at most, of APGD-T in L1, as in the authors' code
@@ -93,9 +93,9 @@ class AttackEnsemble(ABC):
 
     def _clean(self, model: nn.Module, x: Tensor, y: Tensor) -> WorstCase:
         """The worst case before the first stage."""
-        with asked(model), torch.no_grad():
+        with checked_model(model), torch.no_grad():
             logits = model(x)
-        check_answer(logits, y)
+        check_output(logits, y)
         margin = logit_margin(logits, y)
         return WorstCase(x.clone(), margin, torch.where(margin < 0, CLEAN, ROBUST), logits.shape[1], done=0)
 
@@ -107,7 +107,7 @@ class AttackEnsemble(ABC):
         rows = (stage == ROBUST).nonzero().squeeze(1)
         if len(rows):
             z = attack(model, x[rows], y[rows], generator=generator)
-            with asked(model), torch.no_grad():
+            with checked_model(model), torch.no_grad():
                 new_margin = logit_margin(model(z), y[rows])
             lower = new_margin < margin[rows]
             x_adv[rows[lower]], margin[rows[lower]] = z[lower], new_margin[lower]

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.attack import Attack, prepare_inputs
 from aisec_lab.attacks.evasion.geometry.balls import Ball
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
-from aisec_lab.models.asked import asked
-from aisec_lab.models.contexts import trains
+from aisec_lab.models.asked import checked_model
+from aisec_lab.models.contexts import in_training_mode
 
 
 class BF16Model(nn.Module):
@@ -23,7 +23,7 @@ class BF16Model(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.training = trains(model)  # not .eval(), which would change the modes of the model's parts
+        self.training = in_training_mode(model)  # not .eval(), which would change the modes of the model's parts
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K) of inputs (N, *input), in the dtype of `x`."""
@@ -61,7 +61,7 @@ class LowPrecision:
         attack, bf16 = self.attack(self.ball), BF16Model(model)
         margin = self.goal.margin
         x_adv = attack(bf16, x, y, generator=generator)
-        with asked(model), torch.no_grad():
+        with checked_model(model), torch.no_grad():
             bf16_only = (margin(bf16(x_adv), y) < 0) & ~(margin(model(x_adv), y) < 0)
         if bf16_only.any():
             x_adv[bf16_only] = attack(model, x[bf16_only], y[bf16_only], generator=generator)

@@ -16,7 +16,7 @@ from aisec_lab.attacks.extraction.result import (
 )
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 from aisec_lab.models.layers import Architecture, initialise, logarithms
 
 SPREAD = 4.0  # standard deviation of a pixel before the sigmoid, so that images use the whole of [0, 1]
@@ -109,7 +109,7 @@ class DataFree:
         a_round = self.batch_size * (climbing + self.copy_steps)
         check_extraction(oracle, pool, self.budget, at_least=1 + a_round)
         rounds, before = (self.budget - 1) // a_round, oracle.queries
-        with asked(oracle):
+        with checked_model(oracle):
             classes = published_probabilities(oracle, torch.full((1, *pool.shape), 0.5)).shape[1]
             copy = self.architecture(pool.shape, classes, generator=generator).train()
             game = _Game(self, oracle, copy, pool.shape, rounds, generator)

@@ -10,7 +10,7 @@ from aisec_lab.attacks.extraction.result import published_until_error
 from aisec_lab.attacks.extraction.surrogate import QueryResult, SurrogateExtraction, draw_rows, remaining_rows
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 BATCH = 500  # rows a pass
 
@@ -68,7 +68,7 @@ def jacobian_step(model: nn.Module, x: Tensor, y: Tensor, step: float) -> Tensor
         Inputs, shape of `x`, clipped to [0, 1].
     """
     moved = []
-    with asked(model):
+    with checked_model(model):
         for rows, label in zip(x.split(BATCH), y.to(x.device).split(BATCH), strict=True):
             z = rows.clone().requires_grad_()
             (grad,) = torch.autograd.grad(-F.cross_entropy(model(z), label, reduction="sum"), z)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.extraction.result import ExtractionResult, check_extraction, published_probabilities
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 
 def linear_model(weight: Tensor, bias: Tensor) -> nn.Sequential:
@@ -72,7 +72,7 @@ class LinearExtraction:
         ends = (centre < 0.5).to(centre.dtype)
         moved = torch.where(torch.eye(d, dtype=torch.bool), ends, centre)  # (d, d)
         x = torch.cat([centre[None], moved, torch.rand(self.checks, d, generator=generator)])
-        with asked(oracle):
+        with checked_model(oracle):
             p = published_probabilities(oracle, x.unflatten(1, pool.shape)).double()  # (queries, K)
         if not (p > 0).all():
             raise ValueError(

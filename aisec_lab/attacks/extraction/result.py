@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import as_probabilities, as_scores, check_not_probabilities, declared_kind
-from aisec_lab.attacks.evasion.attack import check
+from aisec_lab.attacks.evasion.attack import check_inputs
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
 from aisec_lab.models.passes import logits_of
@@ -150,7 +150,7 @@ def check_extraction(oracle: Oracle, pool: Dataset, budget: int, *, at_least: in
     Raises:
         ValueError: a victim in training mode, or a budget that is below `at_least` or above what the oracle has left.
     """
-    check(oracle, pool.x[:0], pool.y[:0])
+    check_inputs(oracle, pool.x[:0], pool.y[:0])
     if budget < at_least:
         raise ValueError(f"this attack needs a budget of {at_least} queries at least, got {budget}: raise it")
     if oracle.budget is not None and budget > oracle.budget - oracle.queries:

@@ -13,7 +13,7 @@ from aisec_lab.attacks.extraction.result import (
 )
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 from aisec_lab.models.tree import Tree
 
 SAME = 1e-6  # probabilities that differ by no more are one leaf's, in float32
@@ -89,7 +89,7 @@ class TreeExtraction:
         check_extraction(oracle, pool, len(rows) + 2)
         before = oracle.queries
         box = torch.tensor([[0.0], [1.0]]).expand(2, rows.shape[1])
-        with asked(oracle):
+        with checked_model(oracle):
             ask = _Points(oracle, pool.shape)
             tree = self._grown(ask, ask(torch.cat([box, rows])), generator)
         queries = oracle.queries - before

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities
-from aisec_lab.attacks.evasion.attack import check, check_answer
+from aisec_lab.attacks.evasion.attack import check_inputs, check_output
 from aisec_lab.data import Dataset
 from aisec_lab.models import frozen, logits_of
 
@@ -170,8 +170,8 @@ def confusion_matrix(model: nn.Module, dataset: Dataset) -> Tensor:
 def _answers(model: nn.Module, x: Tensor, y: Tensor, sensitive: SensitiveAttribute) -> Tensor:
     """Logits (V, N, K) of each row with each candidate."""
     every = sensitive.with_each_candidate(x)
-    check(model, every[0], y)
+    check_inputs(model, every[0], y)
     with frozen(model):
         logits = logits_of(model, every.flatten(0, 1))
-    check_answer(logits[: len(y)], y)
+    check_output(logits[: len(y)], y)
     return logits.unflatten(0, every.shape[:2])

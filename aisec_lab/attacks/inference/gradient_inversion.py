@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check, check_answer
+from aisec_lab.attacks.evasion.attack import check_inputs, check_output
 from aisec_lab.attacks.training_gradients import cosine_distance, signed_adam, training_gradient
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 from aisec_lab.models.layers import refuse_opaque
 
 
@@ -88,9 +88,9 @@ class GradientInversion:
                 raise ValueError(f"classes can be inferred for 1 row, got {rows} rows: give their classes y")
             y = infer_label(gradients)
         starts = [torch.rand(rows, *shape, generator=generator) for _ in range(self.restarts)]
-        check(model, starts[0], y)
-        with asked(model):
-            check_answer(model(starts[0]), y)
+        check_inputs(model, starts[0], y)
+        with checked_model(model):
+            check_output(model(starts[0]), y)
             return min((self._descend(model, gradients, x, y) for x in starts), key=lambda tried: tried.distance)
 
     def _descend(self, model: nn.Module, gradients: Sequence[Tensor], start: Tensor, y: Tensor) -> Reconstruction:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.optim import Optimizer
 
-from aisec_lab.attacks.evasion.attack import check, check_answer
+from aisec_lab.attacks.evasion.attack import check_inputs, check_output
 from aisec_lab.models import Step, frozen
 from aisec_lab.models.layers import refuse_opaque
 from aisec_lab.models.training.fit import Losses
@@ -197,12 +197,12 @@ def _products(
     model: nn.Module, observations: Sequence[GradientObservation], x: Tensor, y: Tensor, bound: float
 ) -> tuple[Tensor, Tensor]:
     """Inner products of the candidates' clipped gradients with T observations, and their squared norms: (T, M) each."""
-    check(model, x, y)
+    check_inputs(model, x, y)
     refuse_opaque(model)
     if not observations:
         raise ValueError("no observation of the training was given: record at least one step")
     with frozen(model):
-        check_answer(model(x), y)
+        check_output(model(x), y)
         rows = [clipped_gradients(model, observation.weights, x, y, bound).double() for observation in observations]
     products = torch.stack(
         [row @ observation.gradient.double() for row, observation in zip(rows, observations, strict=True)]

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities
-from aisec_lab.attacks.evasion.attack import check, check_answer
+from aisec_lab.attacks.evasion.attack import check_inputs, check_output
 from aisec_lab.attacks.inference.gradient_inversion import total_variation
 from aisec_lab.data import Dataset
 from aisec_lab.models import gradient, leaf, refuse_constant
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 from aisec_lab.models.layers import refuse_opaque
 
 
@@ -60,13 +60,13 @@ class MIFace:
             ValueError: a class outside 0..K-1, a start outside [0, 1], `blur` for inputs that are no images, a model in
                 training mode, an opaque one, or one that outputs probabilities.
         """
-        check(model, start, y)
+        check_inputs(model, start, y)
         refuse_opaque(model)
         if self.blur and start.ndim != 4:
             raise ValueError(f"blur takes images (N, C, H, W), got {tuple(start.shape)}: set it to 0")
-        with asked(model):
+        with checked_model(model):
             answer = model(start)
-            check_answer(answer, y)
+            check_output(answer, y)
             check_not_probabilities(answer)
             x, cost, grad = start.clone(), *self._cost(model, start, y)
             best, least = x.clone(), cost
@@ -142,12 +142,12 @@ class PriorInversion:
                 outputs probabilities, or one without a gradient.
         """
         x = leaf(mean.expand(len(y), *mean.shape).clone())
-        check(model, x.detach(), y)
+        check_inputs(model, x.detach(), y)
         refuse_opaque(model)
         adam = torch.optim.Adam([x], lr=self.step_size)
-        with asked(model):
+        with checked_model(model):
             answer = model(x.detach())
-            check_answer(answer, y)
+            check_output(answer, y)
             check_not_probabilities(answer)
             for _ in range(self.steps):
                 prior = self.total_variation * total_variation(x) + self.closeness * (x - mean).square().mean()

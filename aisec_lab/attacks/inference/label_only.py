@@ -7,9 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check, check_classes
+from aisec_lab.attacks.evasion.attack import check_inputs, check_labels
 from aisec_lab.core.row_noise import RowNoise
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 
 class Perturbation(Protocol):
@@ -136,10 +136,10 @@ class LabelOnly:
             ValueError: inputs outside [0, 1], classes outside 0..K-1, a model in training mode, or rows that cannot be
                 perturbed so.
         """
-        check(model, x, y)
-        with asked(model), torch.no_grad():
+        check_inputs(model, x, y)
+        with checked_model(model), torch.no_grad():
             answer = model(x)
-            check_classes(answer, y)
+            check_labels(answer, y)
             right = [answer.argmax(1) == y]
             right += [model(copy).argmax(1) == y for copy in self.perturbation(x, generator=generator)]
         return torch.stack(right).double().mean(0)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check
+from aisec_lab.attacks.evasion.attack import check_inputs
 from aisec_lab.attacks.extraction.result import Extraction
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
@@ -76,7 +76,7 @@ class FineTuningAttack:
     objective: Objective | TrainingRecipe = _cross_entropy
 
     def __call__(self, model: nn.Module, rows: Dataset, *, generator: torch.Generator) -> nn.Module:
-        check(model, rows.x, rows.y)
+        check_inputs(model, rows.x, rows.y)
         tuned = copied(model)
         self.fit(tuned, rows, self.objective, generator=generator)
         return tuned.eval()
@@ -97,7 +97,7 @@ class OverwritingAttack:
     draw_key: Callable[[torch.Generator], Any]
 
     def __call__(self, model: nn.Module, rows: Dataset, *, generator: torch.Generator) -> nn.Module:
-        check(model, rows.x, rows.y)
+        check_inputs(model, rows.x, rows.y)
         return self.mark.embed(model, rows, self.draw_key(generator), generator=generator).model.eval()
 
 
@@ -116,7 +116,7 @@ class ExtractionAttack:
     labels_only: bool = False
 
     def __call__(self, model: nn.Module, rows: Dataset, *, generator: torch.Generator) -> nn.Module:
-        check(model, rows.x, rows.y)
+        check_inputs(model, rows.x, rows.y)
         return self.attack(Oracle(model, labels_only=self.labels_only), rows, generator=generator).model
 
 
@@ -134,5 +134,5 @@ class CompressionAttack:
     compression: _Compression
 
     def __call__(self, model: nn.Module, rows: Dataset, *, generator: torch.Generator) -> nn.Module:
-        check(model, rows.x, rows.y)
+        check_inputs(model, rows.x, rows.y)
         return self.compression(model, data=rows, generator=generator)

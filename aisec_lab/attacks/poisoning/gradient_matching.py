@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check, check_answer
+from aisec_lab.attacks.evasion.attack import check_inputs, check_output
 from aisec_lab.attacks.evasion.geometry.balls import Ball, Linf
 from aisec_lab.attacks.poisoning.poisoned import Poisoned, Poisoning, check_class, check_rate, choose_rows
 from aisec_lab.attacks.training_gradients import cosine_distance, signed_adam, training_gradient
@@ -52,11 +52,11 @@ class GradientMatching(Poisoning):
     ) -> Poisoned:
         model, aims = self._require_surrogate(surrogate), self._require_targets(targets, dataset)
         wanted = _one_class(aims, dataset)
-        check(model, aims.x, aims.y)
+        check_inputs(model, aims.x, aims.y)
         mask = choose_rows(dataset.y == wanted, self.rate, generator)
         x, y = dataset.x[mask], dataset.y[mask]
         with frozen(model):
-            check_answer(model(aims.x), aims.y)
+            check_output(model(aims.x), aims.y)
             aim = [part.detach() for part in training_gradient(model, aims.x, aims.y)]
             tries = [self._descend(model, x, y, aim, self.ball.sample(x, generator)) for _ in range(self.restarts)]
         delta, _ = min(tries, key=lambda tried: tried[1])

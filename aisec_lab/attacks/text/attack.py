@@ -99,7 +99,7 @@ class TextAttack(Protocol):
         ...
 
 
-def check(model: nn.Module, texts: Iterable[str], y: Tensor) -> tuple[str, ...]:
+def check_texts(model: nn.Module, texts: Iterable[str], y: Tensor) -> tuple[str, ...]:
     """Check the arguments of an attack on texts.
 
     Args:
@@ -114,7 +114,7 @@ def check(model: nn.Module, texts: Iterable[str], y: Tensor) -> tuple[str, ...]:
         ValueError: what are no texts of words, a model in training mode, negative classes or another number of them.
     """
     strings = as_texts(texts)
-    evasion.check(model, torch.empty(len(strings), 0), y)
+    evasion.check_inputs(model, torch.empty(len(strings), 0), y)
     return strings
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.text.attack import TextAttackResult, check, check_share
+from aisec_lab.attacks.text.attack import TextAttackResult, check_share, check_texts
 from aisec_lab.attacks.text.edits import replace_word
 from aisec_lab.attacks.text.replacements import Replacements
 from aisec_lab.attacks.text.search_state import SearchState
@@ -49,7 +49,7 @@ class GreedyWordReplacement:
     def __call__(
         self, model: nn.Module, texts: Iterable[str], y: Tensor, *, generator: torch.Generator
     ) -> TextAttackResult:
-        texts = check(model, texts, y)
+        texts = check_texts(model, texts, y)
         key = int(torch.randint(2**62, (), generator=generator))
         with frozen(model):
             found = SearchState(model, texts, y, self.share, self.early_stop)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.search.goals import logit_margin
-from aisec_lab.attacks.text.attack import TextAttackResult, check, check_share
+from aisec_lab.attacks.text.attack import TextAttackResult, check_share, check_texts
 from aisec_lab.attacks.text.edits import replace_word
 from aisec_lab.attacks.text.replacements import Replacements
 from aisec_lab.attacks.text.search_state import SearchState
@@ -60,7 +60,7 @@ class HotFlip:
     def __call__(
         self, model: nn.Module, texts: Iterable[str], y: Tensor, *, generator: torch.Generator
     ) -> TextAttackResult:
-        texts = check(model, texts, y)
+        texts = check_texts(model, texts, y)
         victim = find_text_classifier(model)
         with frozen(model):
             found = SearchState(model, texts, y, self.share, self.early_stop)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import Reading, check_answer
+from aisec_lab.attacks.evasion.attack import ScoreReader, check_output
 from aisec_lab.attacks.evasion.search.goals import logit_margin
 from aisec_lab.attacks.text.attack import TextAttackResult, max_changes
 from aisec_lab.attacks.text.edits import changed_places
@@ -34,7 +34,7 @@ class SearchState:
     """
 
     def __init__(self, model: nn.Module, texts: Sequence[str], y: Tensor, share: float, early_stop: bool) -> None:
-        self.read = Reading(model)
+        self.read = ScoreReader(model)
         self.model, self.y, self.clean, self.texts = model, y.cpu(), tuple(texts), list(texts)
         self.paths = [[text] for text in texts]
         self.early_stop = early_stop
@@ -71,7 +71,7 @@ class SearchState:
         index = torch.tensor(rows)
         self.queries += index.bincount(minlength=len(self.texts))
         logits = self.read(text_logits(self.model, texts))
-        check_answer(logits, self.y[index])
+        check_output(logits, self.y[index])
         return logit_margin(logits, self.y[index])
 
     def update(self, versions: Mapping[int, Sequence[str]]) -> list[int]:

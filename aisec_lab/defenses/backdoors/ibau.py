@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LinearLR
 
-from aisec_lab.attacks.evasion.attack import check, check_answer
+from aisec_lab.attacks.evasion.attack import check_inputs, check_output
 from aisec_lab.data import Dataset
 from aisec_lab.models import copied, logits_of, trainable
 from aisec_lab.models.contexts import keeps_statistics
@@ -58,8 +58,8 @@ class IBAU:
             raise ValueError(f"eps, rounds, ascents, learning_rate and batch_size must be positive: {self}")
 
     def __call__(self, model: nn.Module, clean: Dataset, *, generator: torch.Generator) -> nn.Module:
-        check(model, clean.x, clean.y)
-        check_answer(logits_of(model, clean.x[:2]), clean.y)
+        check_inputs(model, clean.x, clean.y)
+        check_output(logits_of(model, clean.x[:2]), clean.y)
         repaired = copied(model)
         weights = trainable(repaired)
         norms = [layer for layer in repaired.modules() if isinstance(layer, _BatchNorm) and not keeps_statistics(layer)]

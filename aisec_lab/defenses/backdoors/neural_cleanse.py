@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from aisec_lab.attacks.evasion.attack import check
+from aisec_lab.attacks.evasion.attack import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.poisoning.sanitizer import deviations
 from aisec_lab.models import logits_of
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 BETAS = (0.5, 0.9)  # of Adam, as in the paper's own code
 FIRST = 1e-3  # the weight lambda of the norm when a class is first reached
@@ -85,7 +85,7 @@ class NeuralCleanse:
     def __call__(self, model: nn.Module, clean: Dataset, *, generator: torch.Generator) -> NeuralCleanseResult:
         if clean.x.ndim != 4 or len(clean.y.unique()) < 2:
             raise ValueError(f"NeuralCleanse takes images (N, C, H, W) of two classes or more, got {clean.name}")
-        check(model, clean.x, clean.y)
+        check_inputs(model, clean.x, clean.y)
         classes = logits_of(model, clean.x[:1]).shape[1]
         if classes != len(clean.classes) or classes < 3:
             raise ValueError(
@@ -105,7 +105,7 @@ class NeuralCleanse:
         optimizer = Adam([free], self.learning_rate, BETAS)
         cost, streak = torch.zeros(k, device=device), torch.zeros(k, device=device)
         best = torch.cat([torch.ones(k, 1, h, w), torch.full((k, c, h, w), 0.5)], 1).to(device)
-        with asked(model):
+        with checked_model(model):
             for _ in range(self.rounds):
                 batches = torch.randint(len(clean), (BATCHES, self.batch_size), generator=generator).to(device)
                 hits = torch.stack([_descend(model, clean.subset(rows), free, cost, optimizer) for rows in batches])

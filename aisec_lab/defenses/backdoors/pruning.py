@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from aisec_lab.attacks.evasion.attack import check
+from aisec_lab.attacks.evasion.attack import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, called, copied, logits_of, refuse_computed
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 BATCH = 500  # clean rows in one forward pass
 READING_LAYERS = (nn.Linear, _ConvNd, nn.RNNBase, nn.MultiheadAttention)  # they take the outputs of another layer
@@ -78,7 +78,7 @@ def activity(model: nn.Module, x: Tensor) -> Tensor:
     layer, units = layer_to_prune(model, x)
     sums: list[Tensor] = []
     with (
-        asked(model),
+        checked_model(model),
         torch.no_grad(),
         layer.register_forward_pre_hook(lambda _, args: sums.append(args[0].abs().flatten(0, -2).sum(0))),
     ):
@@ -126,7 +126,7 @@ class FinePruning:
             raise ValueError(f"cap is a share of accuracy, from 0 to below 1, got {self.cap}")
 
     def __call__(self, model: nn.Module, clean: Dataset, *, generator: torch.Generator) -> nn.Module:
-        check(model, clean.x, clean.y)
+        check_inputs(model, clean.x, clean.y)
         refuse_computed(model)
         repaired = copied(model)
         layer, units = layer_to_prune(repaired, clean.x)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks import Ball
-from aisec_lab.attacks.evasion.attack import check, check_answer
+from aisec_lab.attacks.evasion.attack import check_inputs, check_output
 from aisec_lab.defenses.bounds.layers import layers_of
 from aisec_lab.defenses.bounds.relaxation import backsubstitute, crown_bounds, interval_bounds, lower_bounds
 
@@ -53,7 +53,7 @@ def ibp_margin(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
         ValueError: a layer or ball without bounds; inputs outside [0, 1], a class outside 0..K-1, or a model in
             training mode.
     """
-    check(model, x, y)
+    check_inputs(model, x, y)
     _check_model(model, x, y)
     return _worst(interval_margins(model, x, y, ball), y)
 
@@ -79,7 +79,7 @@ def crown_margin(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
     Raises:
         ValueError: what `ibp_margin` refuses.
     """
-    check(model, x, y)
+    check_inputs(model, x, y)
     _check_model(model, x, y)
     layers = layers_of(model)
     intervals = crown_bounds(layers, x, ball)
@@ -90,7 +90,7 @@ def crown_margin(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
 def _check_model(model: nn.Module, x: Tensor, y: Tensor) -> None:
     """Refuse a model with unsupported layers, and one whose logits do not fit the classes."""
     layers_of(model)  # first, so that an unsupported layer is refused before the model is called
-    check_answer(model(x), y)
+    check_output(model(x), y)
 
 
 def _margin_functions(y: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:

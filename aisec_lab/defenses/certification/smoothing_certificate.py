@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from scipy.special import ndtri
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check, check_answer
+from aisec_lab.attacks.evasion.attack import check_inputs, check_output
 from aisec_lab.core import RowNoise
 from aisec_lab.core.binomial import fair_coin, lower_bound
 from aisec_lab.defenses.certification.smoothing import check_noise, noisy_logits
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 ABSTAIN = -1
 BLOCK = 100  # samples drawn under one counter: fixed, so that the noise of a row does not depend on `batch`
@@ -77,7 +77,7 @@ def predict(
         ValueError: inputs outside [0, 1]; a model in training mode or with NaN logits; sigma, n or alpha out of range.
     """
     _check(model, x, sigma, alpha, n=n)
-    with asked(model):
+    with checked_model(model):
         counts = _sample_counts(model, x, RowNoise(x, generator), sigma, n, batch)
     top, runner_up = counts.topk(2, dim=1).values.T.cpu().numpy()
     decided = torch.from_numpy(fair_coin(top, top + runner_up) <= alpha).to(x.device)
@@ -115,7 +115,7 @@ def certify(
     """
     _check(model, x, sigma, alpha, n0=n0, n=n)
     needed = int((lower_bound(np.arange(n + 1), n, alpha) <= 0.5).sum())  # the least count with p_lower > 1/2
-    with asked(model):
+    with checked_model(model):
         top = _sample_counts(model, x, RowNoise(x, generator), sigma, n0, batch).argmax(1)
         noise, count = RowNoise(x, generator), torch.zeros_like(top)  # count: samples that fall into class `top`
         active = torch.arange(len(x), device=x.device)
@@ -169,14 +169,14 @@ def _block_counts(
     for rows in torch.arange(len(x), device=x.device).split(max(1, batch // size)):
         draws = sigma * noise.select(rows).normal((size, *x.shape[1:]), block)
         logits = noisy_logits(model, x[rows], draws)
-        check_answer(logits.flatten(0, 1), rows[:0])
+        check_output(logits.flatten(0, 1), rows[:0])
         counts.append(F.one_hot(logits.argmax(2), logits.shape[2]).sum(1))
     return torch.cat(counts)
 
 
 def _check(model: nn.Module, x: Tensor, sigma: float, alpha: float, **counts: int) -> None:
     """Refuse inputs, a model or settings that cannot be certified."""
-    check(model, x, torch.zeros(len(x), dtype=torch.int64))
+    check_inputs(model, x, torch.zeros(len(x), dtype=torch.int64))
     check_noise(sigma, **counts)
     if not 0 < alpha < 1:
         raise ValueError(f"alpha, the share of wrong certificates, must lie in (0, 1), got {alpha}")

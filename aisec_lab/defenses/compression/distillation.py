@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from aisec_lab.attacks.evasion.attack import check
+from aisec_lab.attacks.evasion.attack import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.training.distillation import DistillationLoss
 from aisec_lab.models import CNN, Architecture, Fit, logits_of
@@ -31,7 +31,7 @@ class KnowledgeDistillation:
         DistillationLoss(self.temperature)  # raises for a temperature out of range
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
-        check(model, data.x, data.y)
+        check_inputs(model, data.x, data.y)
         classes = logits_of(model, data.x[:1]).shape[1]
         student = self.architecture(data.shape, classes, generator=generator).to(data.x.device)
         self.fit(student, data, DistillationLoss(self.temperature, model), generator=generator)

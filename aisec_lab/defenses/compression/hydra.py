@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from aisec_lab.attacks.evasion.attack import check
+from aisec_lab.attacks.evasion.attack import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.compression.magnitude import check_share, fine_tune, prunable_layers
 from aisec_lab.models import Fit, Objective, copied, refuse_computed
@@ -67,7 +67,7 @@ class HYDRA:
             )
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
-        check(model, data.x, data.y)
+        check_inputs(model, data.x, data.y)
         refuse_computed(model)
         pruned = copied(model)
         weights, learned = prunable_layers(pruned), [each for each in pruned.parameters() if each.requires_grad]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check
+from aisec_lab.attacks.evasion.attack import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.backdoors.pruning import masked_gradient
 from aisec_lab.defenses.training.adversarial import Standard
@@ -105,7 +105,7 @@ class MagnitudePruning:
             raise ValueError(f"rounds must be at least 1, got {self.rounds}")
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
-        check(model, data.x, data.y)
+        check_inputs(model, data.x, data.y)
         refuse_computed(model)
         pruned = copied(model)
         for done in range(1, self.rounds + 1):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check
+from aisec_lab.attacks.evasion.attack import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.models import called, copied, refuse_computed
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 from aisec_lab.models.quantised import FixedGrid, Quantised, Roundable, RowGrid, check_bits, roundable
 
 BATCH = 500  # rows in one pass of the calibration
@@ -36,7 +36,7 @@ class WeightOnly:
         check_bits(self.bits, self.block)
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
-        check(model, data.x, data.y)
+        check_inputs(model, data.x, data.y)
         refuse_computed(model)
         return quantise_layers(model, data.x, lambda _, layer: Quantised(layer, self.bits, self.block))
 
@@ -50,7 +50,7 @@ class DynamicInt8:
     """
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
-        check(model, data.x, data.y)
+        check_inputs(model, data.x, data.y)
         refuse_computed(model)
         return quantise_layers(model, data.x, lambda _, layer: Quantised(layer, 8, before=RowGrid()))
 
@@ -73,7 +73,7 @@ class StaticInt8:
             raise ValueError(f"calibration needs at least one row, got {self.rows}: try 512")
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
-        check(model, data.x, data.y)
+        check_inputs(model, data.x, data.y)
         refuse_computed(model)
         chosen = torch.randperm(len(data), generator=generator)[: self.rows].to(data.x.device)
         ranges = activation_ranges(model, data.x[chosen])
@@ -161,7 +161,7 @@ def activation_ranges(model: nn.Module, x: Tensor) -> dict[str, tuple[Range, Ran
 
         return hook
 
-    with asked(model), torch.no_grad():
+    with checked_model(model), torch.no_grad():
         hooks = [layer.register_forward_hook(watch(name)) for name, layer in model.named_modules() if roundable(layer)]
         try:
             for batch in x.split(BATCH):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from aisec_lab.attacks.evasion.attack import check
+from aisec_lab.attacks.evasion.attack import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.compression.channels import find_links
 from aisec_lab.defenses.compression.magnitude import check_share
@@ -37,7 +37,7 @@ class StructuredPruning:
         check_share(self.share, "share")
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
-        check(model, data.x, data.y)
+        check_inputs(model, data.x, data.y)
         refuse_computed(model)
         pruned = copied(model)
         links = find_links(pruned, data.x[:1])

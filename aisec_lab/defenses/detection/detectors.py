@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.defenses.preprocessing.transforms import BitDepth, MedianFilter
 from aisec_lab.models import refuse_opaque
-from aisec_lab.models.asked import Checked, asked
-from aisec_lab.models.contexts import trains
+from aisec_lab.models.asked import CheckedModel, checked_model
+from aisec_lab.models.contexts import in_training_mode
 
 BATCH = 500  # rows in one pass over clean data
 
@@ -27,8 +27,8 @@ class FittedDetector(nn.Module, ABC):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = Checked(model)
-        self.training = trains(model)
+        self.model = CheckedModel(model)
+        self.training = in_training_mode(model)
 
     @abstractmethod
     def score(self, x: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def features_of(model: nn.Module, x: Tensor) -> Tensor:
     Returns:
         (N, D), without a graph.
     """
-    with asked(model):
+    with checked_model(model):
         return torch.cat([features(model, batch) for batch in x.split(BATCH)])
 
 
@@ -154,7 +154,7 @@ class SqueezingScore(FittedDetector):
     def __init__(self, model: nn.Module, squeezed: Sequence[nn.Module]) -> None:
         super().__init__(model)
         self.squeezed = nn.ModuleList(squeezed)
-        self.squeezed.training = trains(model)
+        self.squeezed.training = in_training_mode(model)
 
     def score(self, x: Tensor) -> Tensor:
         logits = self.model(x)
@@ -183,4 +183,4 @@ class FeatureSqueezing:
 
     def fit(self, x: Tensor, y: Tensor, *, model: nn.Module) -> SqueezingScore:
         """Make the detector; x and y are unused (docs/defenses.md)."""
-        return SqueezingScore(model, [squeezer(Checked(model)) for squeezer in self.squeezers])
+        return SqueezingScore(model, [squeezer(CheckedModel(model)) for squeezer in self.squeezers])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from aisec_lab.data import Splits, stratified_split
 from aisec_lab.defenses.detection.detectors import BATCH, Detector, FittedDetector
 from aisec_lab.models import device_of, frozen
-from aisec_lab.models.contexts import trains
+from aisec_lab.models.contexts import in_training_mode
 
 HELD_OUT = 0.25  # share of the training rows that are used for the threshold only
 SEED = 0  # of that split
@@ -40,7 +40,7 @@ class RejectingModel(nn.Module):
         if not scale > 0:
             raise ValueError(f"the unit of the score must be positive, got {scale}")
         self.fitted, self.threshold, self.scale = fitted, threshold, scale
-        self.training = trains(fitted)
+        self.training = in_training_mode(fitted)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K + 1) of inputs (N, *input); the last column means rejection."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.data import Splits
 from aisec_lab.models import in_mode_of
-from aisec_lab.models.asked import Checked
+from aisec_lab.models.asked import CheckedModel
 from aisec_lab.models.layers import logarithms
 
 
@@ -93,7 +93,7 @@ class TopK:
             raise ValueError(f"k must be at least 1, got {self.k}: for the class alone use LabelsOnly")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(Checked(model), TopKOutput(self.k)))
+        return in_mode_of(model, nn.Sequential(CheckedModel(model), TopKOutput(self.k)))
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class RoundedProbabilities:
             raise ValueError(f"decimals must be from 0 to 6, which float32 can tell apart, got {self.decimals}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(Checked(model), RoundedOutput(self.decimals)))
+        return in_mode_of(model, nn.Sequential(CheckedModel(model), RoundedOutput(self.decimals)))
 
 
 @dataclass(frozen=True)
@@ -126,4 +126,4 @@ class LabelsOnly:
     """
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(Checked(model), LabelOutput()))
+        return in_mode_of(model, nn.Sequential(CheckedModel(model), LabelOutput()))

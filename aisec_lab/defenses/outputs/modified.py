@@ -5,7 +5,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities
-from aisec_lab.models.contexts import trains
+from aisec_lab.models.contexts import in_training_mode
 
 
 class OutputTransform(Protocol):
@@ -41,8 +41,8 @@ class ModifiedOutput(nn.Module):
     def __init__(self, model: nn.Module, change: nn.Module) -> None:
         super().__init__()
         self.model, self.change = model, change
-        self.training = trains(model)  # the parts of the model keep their own modes
-        change.train(trains(model))
+        self.training = in_training_mode(model)  # the parts of the model keep their own modes
+        change.train(in_training_mode(model))
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-probabilities (N, K) of inputs (N, *input)."""

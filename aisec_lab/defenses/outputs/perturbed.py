@@ -11,7 +11,7 @@ from aisec_lab.core import RowNoise
 from aisec_lab.data import Splits
 from aisec_lab.defenses.outputs.modified import ModifiedOutput
 from aisec_lab.models import in_mode_of
-from aisec_lab.models.asked import Checked
+from aisec_lab.models.asked import CheckedModel
 from aisec_lab.models.layers import logarithms
 
 
@@ -97,7 +97,7 @@ class TemperatureScaling:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(Checked(model), TemperatureOutput(self.temperature)))
+        return in_mode_of(model, nn.Sequential(CheckedModel(model), TemperatureOutput(self.temperature)))
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class ReverseSigmoid:
             raise ValueError(f"beta and gamma must be positive, got {self.beta} and {self.gamma}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(Checked(model), ReverseSigmoidModel(self.beta, self.gamma)))
+        return in_mode_of(model, nn.Sequential(CheckedModel(model), ReverseSigmoidModel(self.beta, self.gamma)))
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check
+from aisec_lab.attacks.evasion.attack import check_inputs
 from aisec_lab.attacks.evasion.geometry.projections import per_row
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, agreement_with, calibrated, draw_rows
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 BISECTIONS = 20  # to a millionth of the segment
 
@@ -44,9 +44,9 @@ class BoundaryFingerprint:
         self, model: nn.Module, clean: Dataset, references: Sequence[nn.Module], *, generator: torch.Generator
     ) -> Fingerprint:
         """Make the fingerprint; see `Fingerprinting.make`."""
-        check(model, clean.x, clean.y)
+        check_inputs(model, clean.x, clean.y)
         x, other = draw_rows(clean, 2 * self.n, generator).tensor_split(2)
-        with asked(model), torch.no_grad():
+        with checked_model(model), torch.no_grad():
             different = model(x).argmax(1) != model(other).argmax(1)
         if not different.any():
             raise ValueError("the model answers all pairs of rows alike, no boundary lies between: give other rows")
@@ -62,7 +62,7 @@ def crossing(model: nn.Module, x: Tensor, other: Tensor) -> Tensor:
     """Where the predicted class changes on the segments from x to `other`, (N, *input): (N,), shares in [0, 1]."""
     low, high = torch.zeros(2, len(x), dtype=x.dtype, device=x.device)
     high += 1
-    with asked(model):
+    with checked_model(model):
         own = model(x).argmax(1)
         for _ in range(BISECTIONS):
             middle = (low + high) / 2

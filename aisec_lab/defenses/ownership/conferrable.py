@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities, one_hot_labels
-from aisec_lab.attacks.evasion.attack import check
+from aisec_lab.attacks.evasion.attack import check_inputs
 from aisec_lab.attacks.evasion.geometry.balls import Ball, Linf
 from aisec_lab.attacks.extraction.surrogate_training import train_surrogate
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, agreement_with, calibrated, draw_rows
 from aisec_lab.models import Architecture, Fit, logits_of
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Conferrable:
         self, model: nn.Module, clean: Dataset, references: Sequence[nn.Module], *, generator: torch.Generator
     ) -> Fingerprint:
         """Make the fingerprint; see `Fingerprinting.make`."""
-        check(model, clean.x, clean.y)
+        check_inputs(model, clean.x, clean.y)
         if len(references) <= self.held_out:
             raise ValueError(
                 f"{self.held_out} reference models shape the points, more must calibrate, got {len(references)}: "
@@ -83,7 +83,7 @@ class Conferrable:
 
     def _copies(self, model: nn.Module, clean: Dataset, generator: torch.Generator) -> list[nn.Module]:
         """Copies of the model as a thief would train them, in turn from probabilities and from labels."""
-        with asked(model):
+        with checked_model(model):
             logits = logits_of(model, clean.x)
         check_not_probabilities(logits)
         soft = logits.softmax(1)
@@ -99,7 +99,7 @@ class Conferrable:
             clean = mean_probability(others, x)
         delta = torch.zeros_like(x, requires_grad=True)
         descent = torch.optim.Adam([delta], lr=self.learning_rate)
-        with asked(model):
+        with checked_model(model):
             for _ in range(self.steps):
                 z = x + delta
                 surrogate, reference = mean_probability(copies, z), mean_probability(others, z)
@@ -120,7 +120,7 @@ def mean_probability(models: Sequence[nn.Module], x: Tensor) -> Tensor:
     """The softmax (N, K) of the mean logits of classifiers, with a gradient for x only."""
     logits = []
     for model in models:
-        with asked(model):
+        with checked_model(model):
             logits.append(model(x))
         check_not_probabilities(logits[-1])
     return torch.stack(logits).mean(0).softmax(1)

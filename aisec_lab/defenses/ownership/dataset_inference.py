@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check
+from aisec_lab.attacks.evasion.attack import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.margins import BlindWalk, Margins
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import MLP, Fit, logits_of
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 KINDS = ("public", "private")
 SEEDS = 2**62
@@ -139,7 +139,7 @@ class DatasetInference:
             ValueError: fewer than four rows of a kind, inputs outside [0, 1], or a model in training mode.
         """
         for rows in (private, public):
-            check(model, rows.x, rows.y)
+            check_inputs(model, rows.x, rows.y)
             if len(rows) < 4:
                 raise ValueError(f"a judge and a test need two rows of a kind each, got {len(rows)}: give more rows")
         seed = int(torch.randint(SEEDS, (), generator=generator))
@@ -165,7 +165,7 @@ def scaled(distances: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 def _distances(margins: Margins, model: nn.Module, rows: Dataset, seed: int) -> Tensor:
     """Distances (N, F), float32, of rows from a model's boundary, in directions drawn from a seed."""
-    with asked(model):
+    with checked_model(model):
         return margins(
             Suspect(model, len(rows.classes)), rows.x, rows.y, generator=torch.Generator().manual_seed(seed)
         ).float()

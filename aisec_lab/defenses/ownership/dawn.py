@@ -12,8 +12,8 @@ from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import WatermarkedModel, claim_rows
 from aisec_lab.models import copied, logits_of
-from aisec_lab.models.asked import asked
-from aisec_lab.models.contexts import trains
+from aisec_lab.models.asked import checked_model
+from aisec_lab.models.contexts import in_training_mode
 
 
 class DAWNModel(nn.Module):
@@ -39,7 +39,7 @@ class DAWNModel(nn.Module):
         self.key = key
         self.register_buffer("centre", centre)
         self.projections = key.normal("served projections", (bits, centre.numel()), torch.float64)
-        self.training = trains(model)
+        self.training = in_training_mode(model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (N, K) for inputs x (N, *shape), with gradients."""
@@ -130,7 +130,7 @@ class DAWN:
         if not len(where):
             return 1.0
         x = rows.x[where.to(rows.x.device)]
-        with asked(suspect):
+        with checked_model(suspect):
             answers = logits_of(Suspect(suspect, len(rows.classes)), x).argmax(1)
         wrong = (logits_of(served.model, x).argmax(1) + moves) % len(rows.classes)
         return binomial.tail(int((answers == wrong).sum()), len(x), 1 / (len(rows.classes) - 1))

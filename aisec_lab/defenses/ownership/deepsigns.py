@@ -13,7 +13,7 @@ from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import WatermarkedModel, claim_rows, layer_to_mark, matching_layer
 from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, Objective, copied, logits_of
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,10 @@ class DeepSigns:
 def class_means(model: nn.Module, layer: nn.Module, rows: Dataset) -> Tensor:
     """Mean input of a layer over the rows of each class: (K, M), on the CPU; 0 for a class without rows."""
     seen: list[Tensor] = []
-    with asked(model), layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().flatten(1).cpu())):
+    with (
+        checked_model(model),
+        layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().flatten(1).cpu())),
+    ):
         logits_of(Suspect(model, len(rows.classes)), rows.x)
     entered = torch.cat(seen)
     own = F.one_hot(rows.y.cpu(), len(rows.classes)).to(entered).T  # (K, N)

@@ -13,7 +13,7 @@ from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import WatermarkedModel, claim_rows
 from aisec_lab.models import Fit, copied
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class EntangledWatermark:
         of = [(rows.y == label).nonzero().squeeze(1) for label in range(len(rows.classes))]
         which = torch.cat([torch.full((len(of[s]),), j) for j, s in enumerate(triggers.source.tolist())])
         where = torch.cat([of[s] for s in triggers.source.tolist()])
-        with asked(suspect):
+        with checked_model(suspect):
             seen = Suspect(suspect, len(rows.classes))
             before = published_probabilities(seen, rows.x)[where.cpu()]
             after = published_probabilities(seen, triggers.stamped(rows.x[where], which))

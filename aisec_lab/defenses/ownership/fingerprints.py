@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.models import logits_of
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 
 class Similarity(Protocol):
@@ -101,13 +101,13 @@ class AgreementFingerprint:
 
     def __call__(self, suspect: nn.Module) -> float:
         """The share, in [0, 1]; only predicted classes are needed."""
-        with asked(suspect):
+        with checked_model(suspect):
             return (logits_of(Suspect(suspect, self.classes), self.x).argmax(1) == self.y.cpu()).double().mean().item()
 
 
 def agreement_with(model: nn.Module, x: Tensor) -> AgreementFingerprint:
     """The agreement with a model's own predictions at points (N, *input)."""
-    with asked(model):
+    with checked_model(model):
         logits = logits_of(model, x)
     return AgreementFingerprint(x, logits.argmax(1), logits.shape[1])
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check, scored
+from aisec_lab.attacks.evasion.attack import check_inputs, scored_model
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, agreement_with, calibrated, draw_rows
 
@@ -45,7 +45,7 @@ class IPGuard:
         self, model: nn.Module, clean: Dataset, references: Sequence[nn.Module], *, generator: torch.Generator
     ) -> Fingerprint:
         """Make the fingerprint; see `Fingerprinting.make`."""
-        check(model, clean.x, clean.y)
+        check_inputs(model, clean.x, clean.y)
         x = draw_rows(clean, self.n, generator)
         step = 1 + torch.randint(len(clean.classes) - 1, (self.n,), generator=generator)
         return calibrated(agreement_with(model, self.points(model, x, step.to(x.device))), references)
@@ -64,7 +64,7 @@ class IPGuard:
         z = x.clone().requires_grad_()
         descent = torch.optim.Adam([z], lr=self.learning_rate)
         best, least = x.clone(), torch.full((len(x),), torch.inf, device=x.device)
-        with scored(model):
+        with scored_model(model):
             with torch.no_grad():
                 logits = model(x)
                 i = logits.argmax(1)

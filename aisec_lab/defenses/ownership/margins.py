@@ -7,13 +7,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import scored
+from aisec_lab.attacks.evasion.attack import scored_model
 from aisec_lab.attacks.evasion.geometry.balls import L1, L2, Ball, Linf
 from aisec_lab.attacks.evasion.geometry.projections import clip_to_box
 from aisec_lab.attacks.evasion.search.goals import logit_margin
 from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient
 from aisec_lab.models import logits_of
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 from aisec_lab.models.layers import refuse_opaque
 
 BALLS: tuple[Ball, ...] = (L1(1), L2(1), Linf(1))  # their radii are not used
@@ -66,7 +66,7 @@ class BlindWalk:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         distances = []
-        with asked(model):
+        with checked_model(model):
             for ball in BALLS:
                 for _ in range(self.directions):
                     uniform = (2 * torch.rand(x.shape, generator=generator) - 1).clamp(-1 + 1e-6, 1 - 1e-6).to(x)
@@ -117,7 +117,7 @@ class MinGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         refuse_opaque(model)
-        with scored(model):
+        with scored_model(model):
             classes = logits_of(model, x[:1]).shape[1]
             targets = [torch.full_like(y, label) for label in range(classes)]
             distances = [

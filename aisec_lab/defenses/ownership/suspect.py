@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.answers import Kind, declared_kind
 from aisec_lab.attacks.oracle import OutOfQueriesError
 from aisec_lab.models.asked import check_logits, refuse_script_error
-from aisec_lab.models.contexts import trains
+from aisec_lab.models.contexts import in_training_mode
 
 
 class Suspect(nn.Module):
@@ -27,7 +27,7 @@ class Suspect(nn.Module):
         super().__init__()
         self.model, self.classes = model, classes
         self.publishes: Kind | None = declared_kind(model)
-        self.training = trains(model)
+        self.training = in_training_mode(model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (N, K) of the claim's rows x (N, *input)."""

@@ -13,7 +13,7 @@ from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import WatermarkedModel, claim_rows
 from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, Objective, TrainingRecipe, copied, logits_of
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class TriggerSet:
     def verify(self, suspect: nn.Module, marked: WatermarkedModel) -> float:
         """The p-value of a suspect; see `Watermark.verify`."""
         triggers = self.triggers(marked.key, claim_rows(marked))
-        with asked(suspect):
+        with checked_model(suspect):
             answers = logits_of(Suspect(suspect, len(triggers.classes)), triggers.x).argmax(1)
         return binomial.tail(int((answers == triggers.y.cpu()).sum()), self.n, 1 / len(triggers.classes))
 

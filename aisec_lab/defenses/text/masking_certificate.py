@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_answer
-from aisec_lab.attacks.text.attack import check, max_changes
+from aisec_lab.attacks.evasion.attack import check_output
+from aisec_lab.attacks.text.attack import check_texts, max_changes
 from aisec_lab.core.binomial import lower_bound
 from aisec_lab.data import as_texts
 from aisec_lab.defenses.certification.smoothing_certificate import ABSTAIN
@@ -113,7 +113,7 @@ def certify_words(
         ValueError: no texts of words (`as_texts`), a model in training mode, or keep, n0, n or alpha out of range.
     """
     texts = as_texts(texts)
-    check(model, texts, torch.zeros(len(texts), dtype=torch.int64))
+    check_texts(model, texts, torch.zeros(len(texts), dtype=torch.int64))
     check_keep(keep, n0=n0, n=n)
     if not 0 < alpha < 1:
         raise ValueError(f"alpha, the share of wrong certificates, must lie in (0, 1), got {alpha}")
@@ -138,6 +138,6 @@ def _sample_counts(
     for start in range(0, len(texts), GROUP):
         group = texts[start : start + GROUP]
         logits = text_logits(model, [copy for text in group for copy in masked_copies(text, keep, copies, key)])
-        check_answer(logits, torch.zeros(0, dtype=torch.int64))
+        check_output(logits, torch.zeros(0, dtype=torch.int64))
         counts.append(F.one_hot(logits.argmax(1), logits.shape[1]).unflatten(0, (len(group), copies)).sum(1))
     return torch.cat(counts)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.models import TrainingJob, TrainingRecipe, concatenate_records, copied
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class DistillationLoss:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         target = y
         if self.teacher is not None:
-            with asked(self.teacher), torch.no_grad():
+            with checked_model(self.teacher), torch.no_grad():
                 logits = self.teacher(x)
             check_not_probabilities(logits)
             target = (logits / self.temperature).softmax(1)

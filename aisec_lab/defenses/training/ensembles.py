@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.data import Splits
 from aisec_lab.models import Architecture, Fit, Objective, TrainingRecipe, device_of
-from aisec_lab.models.contexts import trains
+from aisec_lab.models.contexts import in_training_mode
 
 
 class EnsembleMembers(nn.Module):
@@ -28,7 +28,7 @@ class EnsembleMembers(nn.Module):
         if not members:
             raise ValueError(f"{type(self).__name__} has at least one member, got none")
         self.members = nn.ModuleList(members)
-        self.training = self.members.training = trains(members[0])
+        self.training = self.members.training = in_training_mode(members[0])
 
 
 class AveragedModel(EnsembleMembers):

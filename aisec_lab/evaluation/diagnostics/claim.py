@@ -14,7 +14,7 @@ from aisec_lab.evaluation.diagnostics.margin_recorder import MarginRecorder
 from aisec_lab.evaluation.predictions import FRESH
 from aisec_lab.evaluation.robustness import BallAttack
 from aisec_lab.models import seeded
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 DRAWS = 16  # predictions for the same input, to measure how random a model is, and for a majority
 ALIKE = 1e-4  # logits with a smaller relative difference are equal up to rounding
@@ -141,7 +141,7 @@ class Claim:
         Returns:
             (n,), bool.
         """
-        with asked(self.model), torch.no_grad(), seeded(self.model, self.generator(FRESH)):
+        with checked_model(self.model), torch.no_grad(), seeded(self.model, self.generator(FRESH)):
             is_adv = [self.goal.margin(self.model(z), y) < 0 for _ in range(DRAWS if self.spread > ALIKE else 1)]
         return torch.stack(is_adv).double().mean(0) > 0.5
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks import Ball
 from aisec_lab.attacks.evasion.search.goals import Goal
-from aisec_lab.models.contexts import trains
+from aisec_lab.models.contexts import in_training_mode
 
 ORDER = {"Linf": torch.inf, "L2": 2.0, "L1": 1.0, "L0": 0.0}
 
@@ -33,7 +33,7 @@ class MarginRecorder(nn.Module):
         self.model, self.x, self.y, self.norm, self.goal = model, x, y, ORDER[ball.name], goal
         self.lowest = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
         self.history: list[list[float]] = [[] for _ in range(len(x))]
-        self.training = trains(model)
+        self.training = in_training_mode(model)
 
     def forward(self, z: Tensor) -> Tensor:
         """The logits (N, K) of the model at points z (N, *input)."""

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.models import seeded
-from aisec_lab.models.asked import asked
-from aisec_lab.models.contexts import trains
+from aisec_lab.models.asked import checked_model
+from aisec_lab.models.contexts import in_training_mode
 
 
 class NeverRejecting(nn.Module):
@@ -18,7 +18,7 @@ class NeverRejecting(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.training = trains(model)
+        self.training = in_training_mode(model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K + 1) of inputs (N, *input)."""
@@ -41,7 +41,7 @@ def match_outputs(surrogate: nn.Module, model: nn.Module, x: Tensor, *, rejectin
     Raises:
         ValueError: a surrogate with another number of classes, or in training mode.
     """
-    if trains(surrogate):
+    if in_training_mode(surrogate):
         raise ValueError("a surrogate is in training mode, so that its answers depend on the batch: call .eval()")
     own, wanted = (_outputs(each, x) for each in (surrogate, model))
     if own == wanted:
@@ -53,5 +53,5 @@ def match_outputs(surrogate: nn.Module, model: nn.Module, x: Tensor, *, rejectin
 
 def _outputs(model: nn.Module, x: Tensor) -> int:
     """The number of outputs of a model."""
-    with asked(model), torch.no_grad(), seeded(model, torch.Generator(x.device).manual_seed(0)):
+    with checked_model(model), torch.no_grad(), seeded(model, torch.Generator(x.device).manual_seed(0)):
         return int(model(x).shape[1])

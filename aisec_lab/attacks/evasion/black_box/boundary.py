@@ -13,7 +13,7 @@ from aisec_lab.attacks.evasion.geometry.balls import L2, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import per_row
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.core.row_noise import RowNoise
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 TRIES = 100  # candidates for a first point
 HALVINGS = 10  # from it to the boundary
@@ -66,7 +66,7 @@ class Boundary:
     ) -> DecisionAttackResult:
         x = prepare_inputs(model, x, y, generator)
         noise = RowNoise(x, generator)
-        with asked(model), torch.no_grad():
+        with checked_model(model), torch.no_grad():
             search = DecisionSearch(model, x, y, self.goal, self.ball, self.queries)
             rows, z = starting_points(search, noise, start, starts, TRIES)
             z = binary_search(search, rows, z, HALVINGS)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_answer
+from aisec_lab.attacks.evasion.attack import check_output
 from aisec_lab.attacks.evasion.geometry.balls import Ball
 from aisec_lab.attacks.evasion.minimum_norm.result import MinimumNormResult
 from aisec_lab.attacks.evasion.minimum_norm.starting_points import check_adversarial, check_start
@@ -60,7 +60,7 @@ class DecisionSearch:
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, goal: Goal, ball: Ball, queries: int) -> None:
         self.model, self.x, self.y, self.goal, self.ball, self.queries = model, x, y, goal, ball, queries
         logits = model(x)
-        check_answer(logits, y)
+        check_output(logits, y)
         is_adv = goal.margin(logits, y) < 0
         self.x_adv = x.clone()
         self.distance = torch.where(is_adv, 0.0, torch.inf).to(x.dtype)

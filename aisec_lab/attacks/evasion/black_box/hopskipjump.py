@@ -14,7 +14,7 @@ from aisec_lab.attacks.evasion.geometry.balls import L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import per_row
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.core.row_noise import RowNoise
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 TRIES = 100  # candidates for a first point
 FIRST_DELTA = 0.1  # radius of the first estimate, in widths of the box, as in the authors' code
@@ -61,7 +61,7 @@ class HopSkipJump:
     ) -> DecisionAttackResult:
         x = prepare_inputs(model, x, y, generator)
         noise = RowNoise(x, generator)
-        with asked(model), torch.no_grad():
+        with checked_model(model), torch.no_grad():
             search = DecisionSearch(model, x, y, self.goal, self.ball, self.queries)
             rows, z = starting_points(search, noise, start, starts, TRIES)
             z = self._to_boundary(search, rows, z)

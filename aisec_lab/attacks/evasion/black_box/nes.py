@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.geometry.balls import Ball, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import mask_blocked, per_row
 from aisec_lab.attacks.evasion.search.best import LowestMargin
@@ -62,7 +62,7 @@ class NES:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = prepare_inputs(model, x, y, generator)
         noise = RowNoise(x, generator)
-        with scored(model), torch.no_grad():
+        with scored_model(model), torch.no_grad():
             best = LowestMargin(model, x, y, self.goal)
             rows, left = best.active_rows, self.queries - 1
             delta, mean = torch.zeros_like(x), torch.zeros_like(x)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.black_box.basis import Basis, Pixels
 from aisec_lab.attacks.evasion.geometry.balls import L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import per_row
@@ -58,7 +58,7 @@ class SimBA:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = prepare_inputs(model, x, y, generator)
         order = self.basis.order(x, RowNoise(x, generator))
-        with scored(model), torch.no_grad():
+        with scored_model(model), torch.no_grad():
             best = LowestMargin(model, x, y, self.goal)
             delta, score = torch.zeros_like(x), signed_loss(self.loss, self.goal, y)(best.logits)
             tried = torch.zeros_like(y)  # number of directions a row has finished

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.black_box.square_patterns import (
     square_init_linf,
     square_init_lp,
@@ -66,7 +66,7 @@ class Square:
             order = 1 if isinstance(self.ball, L1) else 2
             start, propose = partial(square_init_lp, order=order), partial(square_step_lp, order=order)
         noise = RowNoise(x, generator)
-        with scored(model), torch.no_grad():
+        with scored_model(model), torch.no_grad():
             best = LowestMargin(model, x, y, self.goal)
             rows = best.active_rows
             delta, lowest = torch.zeros_like(x), torch.full_like(best.margin, torch.inf)

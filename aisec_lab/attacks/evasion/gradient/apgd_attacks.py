@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import is_regression, prepare_inputs, scored
+from aisec_lab.attacks.evasion.attack import is_regression, prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.geometry.balls import L1, Ball, check_ball
 from aisec_lab.attacks.evasion.gradient.apgd import APGDState, algorithm_1
 from aisec_lab.attacks.evasion.gradient.apgd_l1 import L1APGDState
@@ -56,7 +56,7 @@ class APGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = prepare_inputs(model, x, y, generator, real=is_regression(self.goal, self.loss))
-        with scored(model):
+        with scored_model(model):
             best = LowestMargin(model, x, y, self.goal)
             for _ in range(self.restarts):
                 run_apgd(
@@ -106,7 +106,7 @@ class TargetedAPGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = prepare_inputs(model, x, y, generator)
-        with scored(model):
+        with scored_model(model):
             best = LowestMargin(model, x, y, Untargeted())
             for copies, target in best.per_target(top_wrong_classes(best.logits, y, self.targets)):
                 run_apgd(

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.geometry.balls import Ball, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import TINY, per_row
 from aisec_lab.attacks.evasion.gradient.step_warnings import FROM_CENTRE, warn_of_short_steps
@@ -75,7 +75,7 @@ class MIFGSM:
             raise ValueError(f"diversity and kernel are for images (N, C, H, W), got shape {tuple(x.shape)}")
         noise = RowNoise(x, generator)
         delta, g = torch.zeros_like(x), torch.zeros_like(x)
-        with scored(model):
+        with scored_model(model):
             objective = signed_loss(self.loss, self.goal, y)
             for step in range(self.steps):
                 maps = self._diversity_maps(x, noise, COUNTERS * step) if self.diversity else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import is_regression, prepare_inputs, scored
+from aisec_lab.attacks.evasion.attack import is_regression, prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.geometry.balls import Ball, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import mask_blocked, per_row
 from aisec_lab.attacks.evasion.gradient.step_warnings import FROM_ANYWHERE, FROM_CENTRE, warn_of_short_steps
@@ -42,7 +42,7 @@ class FGSM:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = prepare_inputs(model, x, y, generator, soft=True, real=is_regression(self.goal, self.loss))
-        with scored(model):
+        with scored_model(model):
             _, _, grad = loss_and_gradient(model, x, signed_loss(self.loss, self.goal, y))
         return x + self.ball.project(x, FAR * self.ball.eps * self.ball.ascent_direction(grad))
 
@@ -91,7 +91,7 @@ class PGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = prepare_inputs(model, x, y, generator, soft=not self.early_stop, real=is_regression(self.goal, self.loss))
-        with scored(model):
+        with scored_model(model):
             search = self._until_adversarial if self.early_stop else self._all_steps
             return search(model, x, y, generator)
 

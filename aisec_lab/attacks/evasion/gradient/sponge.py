@@ -13,7 +13,7 @@ from aisec_lab.attacks.evasion.geometry.balls import Ball, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import TINY, mask_blocked, per_row
 from aisec_lab.attacks.evasion.gradient.step_warnings import FROM_ANYWHERE, warn_of_short_steps
 from aisec_lab.models import gradient, leaf
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 from aisec_lab.models.layers import refuse_opaque
 
 WIDTH = 0.1  # of the sigmoid, in standard deviations of a layer's inputs: the best of 0.03, 0.1, 0.3 and 1 on digits
@@ -68,7 +68,7 @@ def activation_density(model: nn.Module, x: Tensor) -> Tensor:
     Raises:
         ValueError: no `nn.ReLU` in the model.
     """
-    with asked(model), activation_hooks(model) as relu_inputs, torch.no_grad():
+    with checked_model(model), activation_hooks(model) as relu_inputs, torch.no_grad():
         model(x)
     return active_share(relu_inputs)
 
@@ -107,7 +107,7 @@ class Sponge:
         x = prepare_inputs(model, x, y, generator)
         best, highest = x, activation_density(model, x)
         delta = self.ball.sample(x, generator)
-        with asked(model), activation_hooks(model) as relu_inputs:
+        with checked_model(model), activation_hooks(model) as relu_inputs:
             for _ in range(self.steps):
                 relu_inputs.clear()
                 z = leaf(x + delta)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check, prepare_inputs, scored
+from aisec_lab.attacks.evasion.attack import check_inputs, prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.geometry.balls import Ball, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import clip_to_box
 from aisec_lab.attacks.evasion.gradient.step_warnings import FROM_CENTRE, warn_of_short_steps
@@ -86,12 +86,12 @@ class Universal:
         Returns:
             The perturbation, as an attack.
         """
-        check(model, train.x, train.y)
+        check_inputs(model, train.x, train.y)
         goal, y = with_target(self.goal, train.y, self.target)
         steps = self.epochs * -(-len(train) // self.batch_size)
         warn_of_short_steps("Universal", steps, self.step_size, min_distance=FROM_CENTRE, stacklevel=3)
         delta = torch.zeros_like(train.x[:1])
-        with scored(model):
+        with scored_model(model):
             for _ in range(self.epochs):
                 for rows in torch.randperm(len(train), generator=generator).split(self.batch_size):
                     x, objective = train.x[rows], signed_loss(self.loss, goal, y[rows])

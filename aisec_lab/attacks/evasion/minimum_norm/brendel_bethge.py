@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.geometry.balls import L1, L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.minimum_norm.result import MinimumNormResult
 from aisec_lab.attacks.evasion.minimum_norm.starting_points import bisect_to_boundary, find_start, start_from
@@ -55,7 +55,7 @@ class BrendelBethge:
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, start: Tensor | None = None
     ) -> MinimumNormResult:
         x = prepare_inputs(model, x, y, generator)
-        with scored(model):
+        with scored_model(model):
             tracker = MinimumNormTracker(model, x, y, self.goal, self.ball)
             if start is None:
                 find_start(model, tracker, generator)

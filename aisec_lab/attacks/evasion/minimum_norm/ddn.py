@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.geometry.balls import L2, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import TINY, clip_to_box, mask_blocked, per_row
 from aisec_lab.attacks.evasion.minimum_norm.result import MinimumNormResult
@@ -45,7 +45,7 @@ class DDN:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> MinimumNormResult:
         x = prepare_inputs(model, x, y, generator)
-        with scored(model):
+        with scored_model(model):
             tracker = MinimumNormTracker(model, x, y, self.goal, self.ball)
             rows = tracker.active_rows
             delta, epsilon = torch.zeros_like(x[rows]), torch.full_like(tracker.distance[rows], FIRST_EPSILON)

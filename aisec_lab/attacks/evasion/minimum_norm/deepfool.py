@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.geometry.balls import L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import clip_to_box
 from aisec_lab.attacks.evasion.minimum_norm.linearised import nearest_boundary
@@ -44,7 +44,7 @@ class DeepFool:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> MinimumNormResult:
         x = prepare_inputs(model, x, y, generator)
-        with scored(model):
+        with scored_model(model):
             tracker = MinimumNormTracker(model, x, y, Untargeted(), self.ball)
             others = top_wrong_classes(tracker.logits, y, self.candidates)
             rows = tracker.active_rows

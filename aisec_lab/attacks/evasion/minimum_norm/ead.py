@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.geometry.balls import L1, L2, Ball, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import clip_to_box, per_row
 from aisec_lab.attacks.evasion.minimum_norm.result import MinimumNormResult
@@ -53,7 +53,7 @@ class EAD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> MinimumNormResult:
         x = prepare_inputs(model, x, y, generator)
-        with scored(model):
+        with scored_model(model):
             tracker = EADTracker(model, x, y, self.goal, self.ball, self.beta if self.elastic_net else None)
             binary_search_c(tracker.distance, self.first_c, self.searches, partial(self._minimise, model, tracker))
             return tracker.result(model)

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.geometry.balls import L1, L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import TINY, per_row
 from aisec_lab.attacks.evasion.minimum_norm.linearised import Plane, nearest_boundary
@@ -94,7 +94,7 @@ class FAB:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> MinimumNormResult:
         x = prepare_inputs(model, x, y, generator)
-        with scored(model):
+        with scored_model(model):
             tracker = MinimumNormTracker(model, x, y, Untargeted(), self.ball)
             others = top_wrong_classes(tracker.logits, y, self.candidates)
             fab_steps(
@@ -133,7 +133,7 @@ class TargetedFAB:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> MinimumNormResult:
         x = prepare_inputs(model, x, y, generator)
-        with scored(model):
+        with scored_model(model):
             tracker = MinimumNormTracker(model, x, y, Untargeted(), self.ball)
             for copies, target in tracker.per_target(top_wrong_classes(tracker.logits, y, self.targets)):
                 fab_steps(model, copies, self.steps, partial(plane_towards, model, self.ball, copies.y, target))

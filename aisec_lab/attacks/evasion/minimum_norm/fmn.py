@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.geometry.balls import L0, L2, Ball, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import mask_blocked, per_row
 from aisec_lab.attacks.evasion.minimum_norm.result import MinimumNormResult
@@ -51,7 +51,7 @@ class FMN:
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, start: Tensor | None = None
     ) -> MinimumNormResult:
         x = prepare_inputs(model, x, y, generator)
-        with scored(model):
+        with scored_model(model):
             tracker = MinimumNormTracker(model, x, y, self.goal, self.ball)
             if start is not None:
                 start_from(model, tracker, start)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.physical.conditions import TransformRanges, check_square
 from aisec_lab.core.row_noise import RowNoise
-from aisec_lab.models.contexts import trains
+from aisec_lab.models.contexts import in_training_mode
 
 
 class TransformedModel(nn.Module):
@@ -24,7 +24,7 @@ class TransformedModel(nn.Module):
     def __init__(self, model: nn.Module, conditions: TransformRanges) -> None:
         super().__init__()
         self.model, self.conditions = model, conditions
-        self.training = trains(model)
+        self.training = in_training_mode(model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K) of images (N, C, S, S) in [0, 1], each transformed once; border pixels are repeated outside."""

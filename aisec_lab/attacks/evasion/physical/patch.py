@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.adaptive import View
-from aisec_lab.attacks.evasion.attack import check, prepare_inputs, scored
+from aisec_lab.attacks.evasion.attack import check_inputs, prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.geometry.projections import normalise_gradient
 from aisec_lab.attacks.evasion.gradient.universal import BETA
 from aisec_lab.attacks.evasion.physical.conditions import TransformRanges, check_square
@@ -119,7 +119,7 @@ class AdversarialPatch:
         Returns:
             The print, as an attack.
         """
-        check(model, train.x, train.y)
+        check_inputs(model, train.x, train.y)
         check_square(train.x, "AdversarialPatch")
         goal, y = with_target(self.goal, train.y, self.target)
         side = max(1, round(self.size * train.shape[1]))
@@ -127,7 +127,7 @@ class AdversarialPatch:
         viewed = model if self.camera is None else self.camera(model)
         steps = self.epochs * -(-len(train) // self.batch_size)
         step = 0
-        with scored(viewed), seeded(viewed, generator):
+        with scored_model(viewed), seeded(viewed, generator):
             for _ in range(self.epochs):
                 for rows in torch.randperm(len(train), generator=generator).split(self.batch_size):
                     pixels.requires_grad_()

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.physical.poses import RotationTranslation, check_images, rotate_translate
 from aisec_lab.attacks.evasion.search.best import PASS_ROWS, LowestMargin
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.search.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient, signed_loss
 from aisec_lab.core.row_noise import RowNoise
-from aisec_lab.models.asked import asked
+from aisec_lab.models.asked import checked_model
 
 Proposals = Callable[[Tensor, int, int], Tensor]  # for rows (n,), poses first..first+k-1: (n, k, 3)
 
@@ -169,7 +169,7 @@ class SpatialPGD(Spatial):
         limits = torch.tensor(self.threat.limits).to(x)
         share = 2 * RowNoise(x, generator).uniform((3,), 0) - 1
         pose = torch.zeros_like(share)
-        with scored(model):
+        with scored_model(model):
             best = LowestMargin(model, x, y, self.goal)
             rows = best.active_rows
             for _ in range(self.steps):
@@ -196,7 +196,7 @@ def _prepare_images(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Gen
 
 def _worst_pose(model: nn.Module, x: Tensor, y: Tensor, goal: Goal, propose: Proposals, number: int) -> SpatialResult:
     """Each row's first adversarial pose, or its pose of lowest margin, among `number` proposed ones."""
-    with asked(model), torch.no_grad():
+    with checked_model(model), torch.no_grad():
         best = LowestMargin(model, x, y, goal)
         pose, rows, tried = x.new_zeros(len(x), 3), best.active_rows, 0
         while tried < number and len(rows):

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_classes
+from aisec_lab.attacks.evasion.attack import check_labels
 from aisec_lab.attacks.evasion.search.goals import Goal
 
 PASS_ROWS = 256  # rows of a pass over several targets, at most; smaller passes are hardly faster
@@ -36,7 +36,7 @@ class BestSoFar(ABC):
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> None:
         with torch.no_grad():
             self.logits = model(x)
-        check_classes(self.logits, y)
+        check_labels(self.logits, y)
         self.x, self.y, self.goal, self.x_adv = x, y, goal, x.clone()
 
     @property
@@ -136,7 +136,7 @@ class LowestMargin(BestSoFar):
         Raises:
             ValueError: classes that the model does not have.
         """
-        check_classes(logits, self.y[rows])
+        check_labels(logits, self.y[rows])
         margin = self.goal.margin(logits.detach(), self.y[rows])
         self.retain(rows, z, margin)
         return ~(margin < 0)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from aisec_lab.attacks.evasion.attack import check_classes
+from aisec_lab.attacks.evasion.attack import check_labels
 from aisec_lab.attacks.evasion.search.goals import Goal
 from aisec_lab.attacks.evasion.search.losses import Loss
 from aisec_lab.models import gradient, leaf
@@ -25,7 +25,7 @@ def signed_loss(loss: Loss, goal: Goal, y: Tensor) -> Callable[[Tensor], Tensor]
     """
 
     def objective(logits: Tensor) -> Tensor:
-        check_classes(logits, y)
+        check_labels(logits, y)
         return goal.sign * loss(logits, y)
 
     return objective

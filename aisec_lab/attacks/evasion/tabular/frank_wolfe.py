@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import prepare_inputs, scored
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.search.best import LowestMargin
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.search.losses import Loss, Margin
@@ -56,7 +56,7 @@ class FrankWolfe:
         x = prepare_inputs(model, x, y, generator)
         self.table.check(x)
         mean = x.clone()
-        with scored(model):
+        with scored_model(model):
             best = LowestMargin(model, x, y, self.goal)
             for step in range(self.steps):
                 rows = best.active_rows
