@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.models.asked import check_logits
+from aisec_lab.core.validation import check_logits
 from aisec_lab.models.layers import logarithms, sloping_logarithms
 
 Kind = Literal["logits", "probabilities", "labels"]

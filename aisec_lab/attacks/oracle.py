@@ -16,7 +16,7 @@ from aisec_lab.attacks.answers import (
     one_hot_labels,
     read_answers,
 )
-from aisec_lab.models.contexts import in_training_mode
+from aisec_lab.core.modes import in_training_mode
 
 Monitor = Callable[[str, Tensor, Tensor], None]  # client, queries (N, *input), published scores (N, K)
 MAX_WAIT = 60.0  # seconds between two attempts

@@ -1,6 +1,6 @@
 from .architectures import CNN, MLP, ResNet, StridedCNN
 from .checkpoints import load_checkpoint, save_checkpoint
-from .contexts import copied, frozen, in_mode_of, in_training, parts_with_mode, seeded, trainable
+from .contexts import copied, frozen, in_mode_of, in_training, seeded, trainable
 from .language import CharVocabulary, NeuralNGram, text_bits
 from .layers import Architecture, LogProbabilities, Normalised, TwoLogits, refuse_computed, refuse_opaque
 from .onnx.export import OnnxClassifier, onnx_bytes, save_onnx
@@ -68,7 +68,6 @@ __all__ = [
     "load_checkpoint",
     "logits_of",
     "onnx_bytes",
-    "parts_with_mode",
     "plain_step",
     "refuse_computed",
     "refuse_constant",

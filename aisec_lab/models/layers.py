@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from aisec_lab.models.contexts import in_training_mode
+from aisec_lab.core.modes import in_training_mode
 
 COMPUTING = (prune.BasePruningMethod, WeightNorm, SpectralNorm)  # hooks that compute a weight before each pass
 FLOOR = 1e-12  # smaller probabilities are raised to this, so that their logarithm is finite

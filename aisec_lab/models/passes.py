@@ -5,8 +5,9 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.models.asked import check_shape, checked_model
-from aisec_lab.models.contexts import in_training_mode
+from aisec_lab.core.modes import in_training_mode
+from aisec_lab.core.validation import check_shape
+from aisec_lab.models.checked import checked_model
 from aisec_lab.models.layers import refuse_opaque
 
 

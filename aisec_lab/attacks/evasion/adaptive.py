@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.attack import Attack
 from aisec_lab.attacks.evasion.geometry.balls import Ball
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
-from aisec_lab.models.contexts import in_training_mode
+from aisec_lab.core.modes import in_training_mode
 from aisec_lab.models.layers import refuse_opaque
 
 

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import as_scores, declared_within, sum_to_one
-from aisec_lab.models import parts_with_mode
-from aisec_lab.models.asked import check_class_count, check_logits, checked_model
+from aisec_lab.core.validation import check_inputs
+from aisec_lab.models.checked import checked_model
 
-SLACK = 1e-6  # rounding in float32 may leave the box by this much
 EXACT = 1e-5  # by which a softmax, or a table of labels, may miss the sum of one
 COARSE, SEVERAL = 1e-2, 4  # the same in half precision, where so many rows or more are no chance
 HALVES = (torch.float16, torch.bfloat16)
@@ -68,65 +67,6 @@ def prepare_inputs(
         )
     check_inputs(model, x, y, soft=soft, real=real)
     return x.detach()
-
-
-def check_inputs(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, real: bool = False) -> None:
-    """Refuse a model, inputs or classes on which an attack would be silently wrong.
-
-    Args:
-        model: classifier.
-        x: inputs (N, *input).
-        y: classes (N,).
-        soft: whether `y` may be probabilities (N, K) instead.
-        real: whether `y` has to be numbers (N,) instead, the truth of a regression.
-
-    Raises:
-        ValueError: what is no module, one in training mode; inputs that are no
-            floating point numbers in [0, 1]; classes of another type than int64, of another number than `x` has rows,
-            or negative; numbers that are not finite.
-    """
-    if not isinstance(model, nn.Module):
-        raise ValueError(
-            f"the model must be a torch.nn.Module in evaluation mode, got a {type(model).__name__}: call it in the "
-            "forward of one"
-        )
-    for name, module in parts_with_mode(model):
-        if module.training:
-            where = f"its part {name!r} is" if name else "the model is"
-            raise ValueError(f"{where} in training mode, so that answers depend on the batch: call model.eval()")
-    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
-        kinds = f"{type(x).__name__} and {type(y).__name__}"
-        raise ValueError(f"inputs and classes must be torch tensors, got {kinds}: use torch.as_tensor")
-    what = "pixels" if x.ndim == 4 else "inputs"
-    if x.dtype not in (torch.float32, torch.float64):
-        mend = (
-            "use .float(), and LowPrecision for a search in low precision"
-            if x.is_floating_point()
-            else "divide bytes by 255"
-        )
-        raise ValueError(f"{what} must be float32 or float64 numbers in [0, 1], got {x.dtype}: {mend}")
-    if x.numel():
-        low, high = (end.item() for end in x.aminmax())
-        if low != low:
-            raise ValueError(f"{what} must lie in [0, 1], got NaN")
-        if low < -SLACK or high > 1 + SLACK:
-            raise ValueError(
-                f"{what} must lie in [0, 1], got [{low:.4g}, {high:.4g}]: "
-                "put the normalisation inside the model (aisec_lab.models.Normalised)"
-            )
-    if len(x) != len(y):
-        raise ValueError(f"there must be one class for each row, got {len(x)} rows and {len(y)} classes")
-    if real:
-        if not y.is_floating_point() or y.ndim != 1 or not y.isfinite().all():
-            raise ValueError(f"a regression's truth is finite floats of shape (N,), got {y.dtype} {tuple(y.shape)}")
-        return
-    if soft and y.is_floating_point() and y.ndim == 2:
-        return
-    if y.dtype != torch.int64 or y.ndim != 1:
-        mend = "use y.argmax(1)" if y.ndim == 2 else "use y.long()"
-        raise ValueError(f"classes must be int64 of shape (N,), got {y.dtype} of shape {tuple(y.shape)}: {mend}")
-    if len(y) and y.min() < 0:
-        raise ValueError(f"classes must not be negative, got {int(y.min())}")
 
 
 @contextmanager
@@ -192,28 +132,3 @@ class ScoreReader:
                     'are logits all the same, set model.publishes = "logits"'
                 )
         return as_scores(answer, self.kind)
-
-
-def check_output(logits: Tensor, y: Tensor) -> None:
-    """Refuse the answer (N, K) of a model that is not `asked`: what `check_logits` and `check_classes` refuse."""
-    check_labels(logits, y)
-    check_logits(logits, (logits,))
-
-
-def check_labels(logits: Tensor, y: Tensor) -> None:
-    """Refuse classes that are none of a model's, one logit for a class, and more than one for a number.
-
-    Args:
-        logits: the model's answer (N, K).
-        y: classes (N,), probabilities (N, K), or the truth (N,) of a regression.
-
-    Raises:
-        ValueError: classes outside 0..K-1; K = 1, unless `y` are numbers.
-    """
-    if y.ndim == 1 and y.is_floating_point():
-        if logits.shape != (len(y), 1):
-            raise ValueError(f"a regression answers each row with one number, (N, 1), got {tuple(logits.shape)}")
-        return
-    check_class_count(logits)
-    if y.ndim == 1 and len(y) and y.max() >= logits.shape[1]:
-        raise ValueError(f"classes must lie in 0..{logits.shape[1] - 1}, the model's, got {int(y.max())}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.adaptive import EOT, Adaptive
-from aisec_lab.attacks.evasion.attack import Attack, check_output, prepare_inputs
+from aisec_lab.attacks.evasion.attack import Attack, prepare_inputs
 from aisec_lab.attacks.evasion.black_box.square import Square
 from aisec_lab.attacks.evasion.fixed_epsilon import FixedEpsilon
 from aisec_lab.attacks.evasion.geometry.balls import L1, Ball
@@ -18,7 +18,8 @@ from aisec_lab.attacks.evasion.gradient.apgd_attacks import APGD, TargetedAPGD
 from aisec_lab.attacks.evasion.minimum_norm.fab import TargetedFAB
 from aisec_lab.attacks.evasion.search.goals import logit_margin
 from aisec_lab.attacks.evasion.search.losses import DLR, Loss, Margin, TargetedDLR, TargetedLoss, TargetedMargin
-from aisec_lab.models.asked import checked_model
+from aisec_lab.core.validation import check_output
+from aisec_lab.models.checked import checked_model
 
 CLEAN, ROBUST = 0, -1  # values of `WorstCase.stage`
 RESTARTS_L1, TARGETS_L1 = 5, 5  # of APGD-CE and, at most, of APGD-T in L1, as in the authors' code

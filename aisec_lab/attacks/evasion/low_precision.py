@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.attack import Attack, prepare_inputs
 from aisec_lab.attacks.evasion.geometry.balls import Ball
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
-from aisec_lab.models.asked import checked_model
-from aisec_lab.models.contexts import in_training_mode
+from aisec_lab.core.modes import in_training_mode
+from aisec_lab.models.checked import checked_model
 
 
 class BF16Model(nn.Module):

@@ -16,7 +16,7 @@ from aisec_lab.attacks.extraction.result import (
 )
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 from aisec_lab.models.layers import Architecture, initialise, logarithms
 
 SPREAD = 4.0  # standard deviation of a pixel before the sigmoid, so that images use the whole of [0, 1]

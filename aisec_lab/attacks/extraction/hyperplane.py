@@ -10,7 +10,7 @@ from aisec_lab.attacks.extraction.linear import linear_model
 from aisec_lab.attacks.extraction.result import ExtractionResult, check_extraction, published_probabilities
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 ROUGH, FINE = 12, 25  # halvings of a line: enough to know the corners by, and as many as float32 tells apart
 

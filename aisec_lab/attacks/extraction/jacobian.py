@@ -10,7 +10,7 @@ from aisec_lab.attacks.extraction.result import published_until_error
 from aisec_lab.attacks.extraction.surrogate import QueryResult, SurrogateExtraction, draw_rows, remaining_rows
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 BATCH = 500  # rows a pass
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.extraction.result import ExtractionResult, check_extraction, published_probabilities
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 
 def linear_model(weight: Tensor, bias: Tensor) -> nn.Sequential:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import as_probabilities, as_scores, check_not_probabilities, declared_kind
-from aisec_lab.attacks.evasion.attack import check_inputs
 from aisec_lab.attacks.oracle import Oracle
+from aisec_lab.core.validation import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.models.passes import logits_of
 

@@ -13,7 +13,7 @@ from aisec_lab.attacks.extraction.result import (
 )
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 from aisec_lab.models.tree import Tree
 
 SAME = 1e-6  # probabilities that differ by no more are one leaf's, in float32

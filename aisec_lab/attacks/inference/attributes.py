@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities
-from aisec_lab.attacks.evasion.attack import check_inputs, check_output
+from aisec_lab.core.validation import check_inputs, check_output
 from aisec_lab.data import Dataset
 from aisec_lab.models import frozen, logits_of
 

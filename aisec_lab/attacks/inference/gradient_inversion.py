@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_inputs, check_output
 from aisec_lab.attacks.training_gradients import cosine_distance, signed_adam, training_gradient
-from aisec_lab.models.asked import checked_model
+from aisec_lab.core.validation import check_inputs, check_output
+from aisec_lab.models.checked import checked_model
 from aisec_lab.models.layers import refuse_opaque
 
 

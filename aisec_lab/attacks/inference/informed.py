@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.optim import Optimizer
 
-from aisec_lab.attacks.evasion.attack import check_inputs, check_output
+from aisec_lab.core.validation import check_inputs, check_output
 from aisec_lab.models import Step, frozen
 from aisec_lab.models.layers import refuse_opaque
 from aisec_lab.models.training.fit import Losses

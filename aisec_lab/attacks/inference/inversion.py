@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities
-from aisec_lab.attacks.evasion.attack import check_inputs, check_output
 from aisec_lab.attacks.inference.gradient_inversion import total_variation
+from aisec_lab.core.validation import check_inputs, check_output
 from aisec_lab.data import Dataset
 from aisec_lab.models import gradient, leaf, refuse_constant
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 from aisec_lab.models.layers import refuse_opaque
 
 

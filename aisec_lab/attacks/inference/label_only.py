@@ -7,9 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_inputs, check_labels
 from aisec_lab.core.row_noise import RowNoise
-from aisec_lab.models.asked import checked_model
+from aisec_lab.core.validation import check_inputs, check_labels
+from aisec_lab.models.checked import checked_model
 
 
 class Perturbation(Protocol):

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_inputs
 from aisec_lab.attacks.extraction.result import Extraction
 from aisec_lab.attacks.oracle import Oracle
+from aisec_lab.core.validation import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.models import Fit, Objective, TrainingRecipe, copied
 

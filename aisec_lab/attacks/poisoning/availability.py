@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import SLACK
 from aisec_lab.attacks.poisoning.ascent import Ascent, gradient_ascent
 from aisec_lab.attacks.poisoning.poisoned import check_rate
+from aisec_lab.core.validation import SLACK
 
 Learner = Callable[[Tensor, Tensor], nn.Module]
 SMALLEST = 1e-4  # step of the line search, in widths of the box

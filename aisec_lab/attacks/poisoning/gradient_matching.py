@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_inputs, check_output
 from aisec_lab.attacks.evasion.geometry.balls import Ball, Linf
 from aisec_lab.attacks.poisoning.poisoned import Poisoned, Poisoning, check_class, check_rate, choose_rows
 from aisec_lab.attacks.training_gradients import cosine_distance, signed_adam, training_gradient
+from aisec_lab.core.validation import check_inputs, check_output
 from aisec_lab.data import Dataset
 from aisec_lab.models import frozen
 

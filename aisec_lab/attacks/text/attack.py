@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion import attack as evasion
+from aisec_lab.core.validation import check_inputs
 from aisec_lab.data import Texts, as_texts
 
 
@@ -114,7 +114,7 @@ def check_texts(model: nn.Module, texts: Iterable[str], y: Tensor) -> tuple[str,
         ValueError: what are no texts of words, a model in training mode, negative classes or another number of them.
     """
     strings = as_texts(texts)
-    evasion.check_inputs(model, torch.empty(len(strings), 0), y)
+    check_inputs(model, torch.empty(len(strings), 0), y)
     return strings
 
 

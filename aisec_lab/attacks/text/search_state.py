@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import ScoreReader, check_output
+from aisec_lab.attacks.evasion.attack import ScoreReader
 from aisec_lab.attacks.evasion.search.goals import logit_margin
 from aisec_lab.attacks.text.attack import TextAttackResult, max_changes
 from aisec_lab.attacks.text.edits import changed_places
+from aisec_lab.core.validation import check_output
 from aisec_lab.models.text import text_logits
 
 

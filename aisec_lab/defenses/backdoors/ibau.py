@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LinearLR
 
-from aisec_lab.attacks.evasion.attack import check_inputs, check_output
+from aisec_lab.core.validation import check_inputs, check_output
 from aisec_lab.data import Dataset
 from aisec_lab.models import copied, logits_of, trainable
 from aisec_lab.models.contexts import keeps_statistics

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from aisec_lab.attacks.evasion.attack import check_inputs
+from aisec_lab.core.validation import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.poisoning.sanitizer import deviations
 from aisec_lab.models import logits_of
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 BETAS = (0.5, 0.9)  # of Adam, as in the paper's own code
 FIRST = 1e-3  # the weight lambda of the norm when a class is first reached

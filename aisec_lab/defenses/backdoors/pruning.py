@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from aisec_lab.attacks.evasion.attack import check_inputs
+from aisec_lab.core.validation import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, called, copied, logits_of, refuse_computed
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 BATCH = 500  # clean rows in one forward pass
 READING_LAYERS = (nn.Linear, _ConvNd, nn.RNNBase, nn.MultiheadAttention)  # they take the outputs of another layer

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks import Ball
-from aisec_lab.attacks.evasion.attack import check_inputs, check_output
+from aisec_lab.core.validation import check_inputs, check_output
 from aisec_lab.defenses.bounds.layers import layers_of
 from aisec_lab.defenses.bounds.relaxation import backsubstitute, crown_bounds, interval_bounds, lower_bounds
 

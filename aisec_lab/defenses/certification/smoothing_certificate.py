@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from scipy.special import ndtri
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_inputs, check_output
 from aisec_lab.core import RowNoise
 from aisec_lab.core.binomial import fair_coin, lower_bound
+from aisec_lab.core.validation import check_inputs, check_output
 from aisec_lab.defenses.certification.smoothing import check_noise, noisy_logits
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 ABSTAIN = -1
 BLOCK = 100  # samples drawn under one counter: fixed, so that the noise of a row does not depend on `batch`

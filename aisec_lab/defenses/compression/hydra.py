@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from aisec_lab.attacks.evasion.attack import check_inputs
+from aisec_lab.core.validation import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.compression.magnitude import check_share, fine_tune, prunable_layers
 from aisec_lab.models import Fit, Objective, copied, refuse_computed

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_inputs
+from aisec_lab.core.validation import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.backdoors.pruning import masked_gradient
 from aisec_lab.defenses.training.adversarial import Standard

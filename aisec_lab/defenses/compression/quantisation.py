@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_inputs
+from aisec_lab.core.validation import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.models import called, copied, refuse_computed
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 from aisec_lab.models.quantised import FixedGrid, Quantised, Roundable, RowGrid, check_bits, roundable
 
 BATCH = 500  # rows in one pass of the calibration

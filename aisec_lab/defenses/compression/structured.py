@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from aisec_lab.attacks.evasion.attack import check_inputs
+from aisec_lab.core.validation import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.compression.channels import find_links
 from aisec_lab.defenses.compression.magnitude import check_share

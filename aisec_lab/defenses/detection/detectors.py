@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities
+from aisec_lab.core.modes import in_training_mode
 from aisec_lab.defenses.preprocessing.transforms import BitDepth, MedianFilter
 from aisec_lab.models import refuse_opaque
-from aisec_lab.models.asked import CheckedModel, checked_model
-from aisec_lab.models.contexts import in_training_mode
+from aisec_lab.models.checked import CheckedModel, checked_model
 
 BATCH = 500  # rows in one pass over clean data
 

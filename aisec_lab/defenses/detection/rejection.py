@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.core.modes import in_training_mode
 from aisec_lab.data import Splits, stratified_split
 from aisec_lab.defenses.detection.detectors import BATCH, Detector, FittedDetector
 from aisec_lab.models import device_of, frozen
-from aisec_lab.models.contexts import in_training_mode
 
 HELD_OUT = 0.25  # share of the training rows that are used for the threshold only
 SEED = 0  # of that split

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.data import Splits
 from aisec_lab.models import in_mode_of
-from aisec_lab.models.asked import CheckedModel
+from aisec_lab.models.checked import CheckedModel
 from aisec_lab.models.layers import logarithms
 
 

@@ -5,7 +5,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities
-from aisec_lab.models.contexts import in_training_mode
+from aisec_lab.core.modes import in_training_mode
 
 
 class OutputTransform(Protocol):

@@ -11,7 +11,7 @@ from aisec_lab.core import RowNoise
 from aisec_lab.data import Splits
 from aisec_lab.defenses.outputs.modified import ModifiedOutput
 from aisec_lab.models import in_mode_of
-from aisec_lab.models.asked import CheckedModel
+from aisec_lab.models.checked import CheckedModel
 from aisec_lab.models.layers import logarithms
 
 

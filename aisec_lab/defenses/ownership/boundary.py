@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_inputs
 from aisec_lab.attacks.evasion.geometry.projections import per_row
+from aisec_lab.core.validation import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, agreement_with, calibrated, draw_rows
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 BISECTIONS = 20  # to a millionth of the segment
 

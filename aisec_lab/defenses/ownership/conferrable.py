@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities, one_hot_labels
-from aisec_lab.attacks.evasion.attack import check_inputs
 from aisec_lab.attacks.evasion.geometry.balls import Ball, Linf
 from aisec_lab.attacks.extraction.surrogate_training import train_surrogate
+from aisec_lab.core.validation import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, agreement_with, calibrated, draw_rows
 from aisec_lab.models import Architecture, Fit, logits_of
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_inputs
+from aisec_lab.core.validation import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.margins import BlindWalk, Margins
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import MLP, Fit, logits_of
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 KINDS = ("public", "private")
 SEEDS = 2**62

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.core import binomial
+from aisec_lab.core.modes import in_training_mode
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import WatermarkedModel, claim_rows
 from aisec_lab.models import copied, logits_of
-from aisec_lab.models.asked import checked_model
-from aisec_lab.models.contexts import in_training_mode
+from aisec_lab.models.checked import checked_model
 
 
 class DAWNModel(nn.Module):

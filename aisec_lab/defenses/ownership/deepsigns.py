@@ -13,7 +13,7 @@ from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import WatermarkedModel, claim_rows, layer_to_mark, matching_layer
 from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, Objective, copied, logits_of
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 
 @dataclass(frozen=True)

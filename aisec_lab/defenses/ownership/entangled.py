@@ -13,7 +13,7 @@ from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.defenses.ownership.watermark import WatermarkedModel, claim_rows
 from aisec_lab.models import Fit, copied
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.models import logits_of
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 
 class Similarity(Protocol):

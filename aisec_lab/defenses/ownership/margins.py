@@ -13,7 +13,7 @@ from aisec_lab.attacks.evasion.geometry.projections import clip_to_box
 from aisec_lab.attacks.evasion.search.goals import logit_margin
 from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient
 from aisec_lab.models import logits_of
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 from aisec_lab.models.layers import refuse_opaque
 
 BALLS: tuple[Ball, ...] = (L1(1), L2(1), Linf(1))  # their radii are not used

@@ -4,8 +4,9 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import Kind, declared_kind
 from aisec_lab.attacks.oracle import OutOfQueriesError
-from aisec_lab.models.asked import check_logits, refuse_script_error
-from aisec_lab.models.contexts import in_training_mode
+from aisec_lab.core.modes import in_training_mode
+from aisec_lab.core.validation import check_logits
+from aisec_lab.models.checked import refuse_script_error
 
 
 class Suspect(nn.Module):

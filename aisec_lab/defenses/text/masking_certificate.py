@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_output
 from aisec_lab.attacks.text.attack import check_texts, max_changes
 from aisec_lab.core.binomial import lower_bound
+from aisec_lab.core.validation import check_output
 from aisec_lab.data import as_texts
 from aisec_lab.defenses.certification.smoothing_certificate import ABSTAIN
 from aisec_lab.defenses.text.masking import check_keep, kept_words, masked_copies

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.models import TrainingJob, TrainingRecipe, concatenate_records, copied
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities
+from aisec_lab.core.modes import in_training_mode
 from aisec_lab.data import Splits
 from aisec_lab.models import Architecture, Fit, Objective, TrainingRecipe, device_of
-from aisec_lab.models.contexts import in_training_mode
 
 
 class EnsembleMembers(nn.Module):

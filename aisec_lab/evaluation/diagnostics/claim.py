@@ -14,7 +14,7 @@ from aisec_lab.evaluation.diagnostics.margin_recorder import MarginRecorder
 from aisec_lab.evaluation.predictions import FRESH
 from aisec_lab.evaluation.robustness import BallAttack
 from aisec_lab.models import seeded
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 DRAWS = 16  # predictions for the same input, to measure how random a model is, and for a majority
 ALIKE = 1e-4  # logits with a smaller relative difference are equal up to rounding

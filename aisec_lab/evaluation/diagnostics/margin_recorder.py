@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks import Ball
 from aisec_lab.attacks.evasion.search.goals import Goal
-from aisec_lab.models.contexts import in_training_mode
+from aisec_lab.core.modes import in_training_mode
 
 ORDER = {"Linf": torch.inf, "L2": 2.0, "L1": 1.0, "L0": 0.0}
 

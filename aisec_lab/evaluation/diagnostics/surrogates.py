@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.core.modes import in_training_mode
 from aisec_lab.models import seeded
-from aisec_lab.models.asked import checked_model
-from aisec_lab.models.contexts import in_training_mode
+from aisec_lab.models.checked import checked_model
 
 
 class NeverRejecting(nn.Module):

@@ -13,7 +13,7 @@ from aisec_lab.attacks.evasion.geometry.balls import L2, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import per_row
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.core.row_noise import RowNoise
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 TRIES = 100  # candidates for a first point
 HALVINGS = 10  # from it to the boundary

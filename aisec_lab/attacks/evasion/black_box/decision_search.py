@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_output
 from aisec_lab.attacks.evasion.geometry.balls import Ball
 from aisec_lab.attacks.evasion.minimum_norm.result import MinimumNormResult
 from aisec_lab.attacks.evasion.minimum_norm.starting_points import check_adversarial, check_start
 from aisec_lab.attacks.evasion.search.goals import Goal
 from aisec_lab.core.row_noise import RowNoise
+from aisec_lab.core.validation import check_output
 
 BATCH = 128  # points of a pass; larger passes leave the processor's cache and are slower
 

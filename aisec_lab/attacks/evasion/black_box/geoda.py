@@ -13,7 +13,7 @@ from aisec_lab.attacks.evasion.black_box.decision_search import DecisionAttackRe
 from aisec_lab.attacks.evasion.geometry.balls import L1, L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.core.row_noise import RowNoise
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 TRIES = 100  # candidates for a first point
 HALVINGS = 16  # from it to the boundary

@@ -17,7 +17,7 @@ from aisec_lab.attacks.evasion.geometry.balls import L2, Ball, Linf, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import normalise_gradient, per_row
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.core.row_noise import RowNoise
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 SMOOTHING = 0.001  # the paper's epsilon, added along a direction of norm 1
 HALVINGS = 10  # of the radius of a first direction

@@ -13,7 +13,7 @@ from aisec_lab.attacks.evasion.geometry.balls import Ball, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import TINY, mask_blocked, per_row
 from aisec_lab.attacks.evasion.gradient.step_warnings import FROM_ANYWHERE, warn_of_short_steps
 from aisec_lab.models import gradient, leaf
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 from aisec_lab.models.layers import refuse_opaque
 
 WIDTH = 0.1  # of the sigmoid, in standard deviations of a layer's inputs: the best of 0.03, 0.1, 0.3 and 1 on digits

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_inputs, prepare_inputs, scored_model
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.geometry.balls import Ball, check_ball
 from aisec_lab.attacks.evasion.geometry.projections import clip_to_box
 from aisec_lab.attacks.evasion.gradient.step_warnings import FROM_CENTRE, warn_of_short_steps
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted, check_untargeted, with_target
 from aisec_lab.attacks.evasion.search.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient, signed_loss
+from aisec_lab.core.validation import check_inputs
 from aisec_lab.data import Dataset
 
 BETA = 9.0  # each row's loss is clipped here, so that no row dominates (Shafahi et al., eq. 5)

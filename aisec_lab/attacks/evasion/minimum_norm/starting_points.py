@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import SLACK
 from aisec_lab.attacks.evasion.geometry.balls import Linf
 from aisec_lab.attacks.evasion.minimum_norm.tracker import MinimumNormTracker
 from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient, negative_margin
 from aisec_lab.core.row_noise import RowNoise
+from aisec_lab.core.validation import SLACK
 
 NOISE_TRIES = 10  # noise points tried for each row
 ASCENT_STEPS = 50  # of gradient ascent, for rows without adversarial noise

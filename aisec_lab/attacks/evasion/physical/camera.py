@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.physical.conditions import TransformRanges, check_square
+from aisec_lab.core.modes import in_training_mode
 from aisec_lab.core.row_noise import RowNoise
-from aisec_lab.models.contexts import in_training_mode
 
 
 class TransformedModel(nn.Module):

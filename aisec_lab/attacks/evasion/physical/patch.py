@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.adaptive import View
-from aisec_lab.attacks.evasion.attack import check_inputs, prepare_inputs, scored_model
+from aisec_lab.attacks.evasion.attack import prepare_inputs, scored_model
 from aisec_lab.attacks.evasion.geometry.projections import normalise_gradient
 from aisec_lab.attacks.evasion.gradient.universal import BETA
 from aisec_lab.attacks.evasion.physical.conditions import TransformRanges, check_square
@@ -15,6 +15,7 @@ from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted, check_untar
 from aisec_lab.attacks.evasion.search.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.search.objectives import signed_loss
 from aisec_lab.core.row_noise import RowNoise
+from aisec_lab.core.validation import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.models import seeded
 

@@ -14,7 +14,7 @@ from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.search.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient, signed_loss
 from aisec_lab.core.row_noise import RowNoise
-from aisec_lab.models.asked import checked_model
+from aisec_lab.models.checked import checked_model
 
 Proposals = Callable[[Tensor, int, int], Tensor]  # for rows (n,), poses first..first+k-1: (n, k, 3)
 

@@ -8,8 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion.attack import check_labels
 from aisec_lab.attacks.evasion.search.goals import Goal
+from aisec_lab.core.validation import check_labels
 
 PASS_ROWS = 256  # rows of a pass over several targets, at most; smaller passes are hardly faster
 

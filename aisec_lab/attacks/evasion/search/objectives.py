@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from aisec_lab.attacks.evasion.attack import check_labels
 from aisec_lab.attacks.evasion.search.goals import Goal
 from aisec_lab.attacks.evasion.search.losses import Loss
+from aisec_lab.core.validation import check_labels
 from aisec_lab.models import gradient, leaf
 
 

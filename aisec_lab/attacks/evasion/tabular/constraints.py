@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from aisec_lab.attacks.evasion.attack import SLACK
+from aisec_lab.core.validation import SLACK
 
 
 @dataclass(frozen=True)

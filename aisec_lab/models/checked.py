@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.models.contexts import frozen, in_training_mode
+from aisec_lab.core.modes import in_training_mode
+from aisec_lab.core.validation import check_class_count, check_logits
+from aisec_lab.models.contexts import frozen
 
 SCRIPT = "The following operation failed in the TorchScript interpreter."  # how torch begins to report it
 
@@ -70,14 +72,6 @@ class CheckedModel(nn.Module):
         return logits
 
 
-def check_class_count(logits: Tensor) -> None:
-    """Refuse logits (N, 1) with a ValueError: with one class, nothing is classified."""
-    if logits.ndim == 2 and logits.shape[1] < 2:
-        raise ValueError(
-            "a classifier has at least two logits, got one: for a binary model wrap it in aisec_lab.models.TwoLogits"
-        )
-
-
 def rows_taken(part: nn.Module) -> tuple[int, int] | None:
     """How many rows a program of `torch.export` takes a call, as its graph was made: the fewest and the most.
 
@@ -122,41 +116,3 @@ def refuse_script_error(error: Exception) -> None:
 
 def _handed_copies(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(value.clone() if isinstance(value, Tensor) else value for value in args)
-
-
-def check_logits(answer: object, args: tuple[Any, ...]) -> None:
-    """Refuse what is no output of a classifier or a regression.
-
-    Args:
-        answer: the model's output.
-        args: arguments of the call; the first are the N inputs.
-
-    Raises:
-        ValueError: anything but one tensor (N, K) of floating point numbers; NaN, or plus infinity.
-    """
-    check_shape(answer, len(args[0]) if args else None)
-    assert isinstance(answer, Tensor)
-    if (answer.isnan() | answer.isposinf()).any():
-        raise ValueError(
-            "the model's logits are NaN or infinite at a point that it was asked about, so that nothing can be judged "
-            "by them: check its weights and its last layers"
-        )
-
-
-def check_shape(answer: object, rows: int | None) -> None:
-    """Refuse anything but one floating point tensor (N, K).
-
-    Args:
-        answer: the model's output.
-        rows: N; None for any number.
-
-    Raises:
-        ValueError: another type, shape or dtype.
-    """
-    wrap = "wrap it so that it answers with logits (N, K)"
-    if not isinstance(answer, Tensor):
-        raise ValueError(f"a model must answer with one tensor of logits (N, K), got a {type(answer).__name__}: {wrap}")
-    rows = len(answer) if rows is None else rows
-    if answer.ndim != 2 or len(answer) != rows or not answer.is_floating_point():
-        given = f"{answer.dtype} of shape {tuple(answer.shape)}"
-        raise ValueError(f"a model must answer {rows} rows with floats of shape ({rows}, K), got {given}: {wrap}")
