@@ -25,7 +25,7 @@ from aisec_lab.attacks import APGD, PGD, Attack, Ball, Linf, LowPrecision, Squar
 from aisec_lab.data import Dataset, Prepared, Splits, prepare
 from aisec_lab.defenses import AdversarialTraining, Standard, WarmStart
 from aisec_lab.models import CNN, Fit, TrainingRecipe
-from tests.parity.peers import Peer, of_art, of_foolbox, of_torchattacks
+from benchmarks.peers import Peer, of_art, of_foolbox, of_torchattacks
 
 OUT = Path(__file__).with_suffix(".json")
 STEPS, CLIMB, PROPOSALS = 40, 100, 300

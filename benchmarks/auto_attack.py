@@ -40,7 +40,7 @@ from aisec_lab.defenses import (
 )
 from aisec_lab.models import CNN, MLP, Fit, Objective, TrainingRecipe
 from benchmarks.attacks import LIBRARIES, strength
-from tests.parity.peers import Peer, of_art, of_torchattacks
+from benchmarks.peers import Peer, of_art, of_torchattacks
 
 sys.modules.setdefault("multiprocess", multiprocessing)  # a fork of it that ART imports, and uses for pools alone
 

@@ -16,7 +16,7 @@ import torch
 from scipy.stats import norm, ttest_ind
 
 from aisec_lab.core.files import write_json
-from aisec_lab.defenses.ownership.dataset_inference import outranks
+from aisec_lab.defenses.ownership.dataset_inference import mann_whitney_p_value
 from aisec_lab.evaluation import over_seeds, rate, tidy, tpr_at_fpr
 
 OUT = Path(__file__).with_suffix(".json")
@@ -71,7 +71,7 @@ def unequal_groups(private: int, public: int, level: float, runs: int) -> dict[s
     drawn = np.exp(np.random.default_rng(0).normal(size=(runs, private + public)))
     parts = drawn[:, :private], drawn[:, private:]
     welch = ttest_ind(*parts, axis=1, equal_var=False, alternative="greater").pvalue
-    exact = np.array([outranks(*pair) for pair in zip(*parts, strict=True)])
+    exact = np.array([mann_whitney_p_value(*pair) for pair in zip(*parts, strict=True)])
     return {
         "test": "dataset inference",
         "private": private,

@@ -29,7 +29,7 @@ from aisec_lab.defenses.outputs.coarse import LabelsOnly, RoundedProbabilities, 
 from aisec_lab.defenses.outputs.mad import MAD
 from aisec_lab.defenses.outputs.misinformation import AdaptiveMisinformation
 from aisec_lab.defenses.outputs.perturbed import OutputNoise, ReverseSigmoid, TemperatureScaling
-from aisec_lab.defenses.training.augmentation import Augmented
+from aisec_lab.defenses.training.augmentation import StrongAugmentation
 from aisec_lab.evaluation.extraction import defense_prices, extraction_curves, fidelity, transfer
 from aisec_lab.evaluation.table import rate
 from aisec_lab.models import Fit, StridedCNN, load_checkpoint, logits_of, save_checkpoint
@@ -88,7 +88,7 @@ def victim_at(folder: Path, splits: Splits, train: Dataset) -> nn.Module:
     if not (folder / "card.json").exists():
         generator = seeded(0)
         model = VICTIM(train.shape, len(train.classes), generator=generator)
-        Fit(epochs=12, batch_size=128)(model, train, Augmented(shift=1, cut=0, mix=0), generator=generator)
+        Fit(epochs=12, batch_size=128)(model, train, StrongAugmentation(shift=1, cut=0, mix=0), generator=generator)
         save_checkpoint(folder, model, VICTIM, splits.card, rows=len(train))
     return load_checkpoint(folder, VICTIM, splits.card)
 

@@ -43,7 +43,7 @@ class Setting(NamedTuple):
 
     network: MLP
     fit: Fit
-    disturbance: Perturbation
+    perturbation: Perturbation
 
 
 SETTINGS = {
@@ -69,18 +69,18 @@ def scores_of(stack: ModelStack, rows: Dataset, included: Tensor, setting: Setti
     """Scores (K, N) of each attack."""
     logits, x, y = stack.logits(rows.x), rows.x, rows.y
     loss, scaled = LossSignal()(logits, y), ScaledLogitSignal()(logits, y)
-    labels = LabelOnly(setting.disturbance)
+    labels = LabelOnly(setting.perturbation)
     return {
         "loss": loss,
         "confidence": ConfidenceSignal()(logits, y),
         "entropy": EntropySignal()(logits, y),
         "modified entropy": ModifiedEntropySignal()(logits, y),
         "label only": torch.stack([labels(stack.unstacked(k), x, y, generator=seeded(k)) for k in range(MODELS)]),
-        "shadow classifier": ShadowClassifier().in_turn(logits, y, included, generator=seeded(SEED)),
-        "LiRA": LiRA().in_turn(scaled, included),
-        "LiRA offline": OfflineLiRA().in_turn(scaled, included),
-        "RMIA": RMIA().in_turn(loss, included),
-        "RMIA offline": OfflineRMIA().in_turn(loss, included),
+        "shadow classifier": ShadowClassifier().two_fold(logits, y, included, generator=seeded(SEED)),
+        "LiRA": LiRA().leave_one_out(scaled, included),
+        "LiRA offline": OfflineLiRA().leave_one_out(scaled, included),
+        "RMIA": RMIA().leave_one_out(loss, included),
+        "RMIA offline": OfflineRMIA().leave_one_out(loss, included),
     }
 
 

@@ -35,13 +35,13 @@ from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.defenses.ownership.dawn import DAWN, DAWNModel
 from aisec_lab.defenses.ownership.deepsigns import DeepSigns, class_means
-from aisec_lab.defenses.ownership.entangled import EntangledWatermark, tails
+from aisec_lab.defenses.ownership.entangled import EntangledWatermark, tail_probabilities
 from aisec_lab.defenses.ownership.entangling import Triggers
 from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.trigger_set import TriggerSet
 from aisec_lab.defenses.ownership.uchida import Uchida, mean_filter
-from aisec_lab.defenses.ownership.watermark import Watermark, WatermarkedModel, layer_of
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+from aisec_lab.defenses.ownership.watermark import Watermark, WatermarkedModel, get_layer
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, add_legend, series_styles
 from aisec_lab.models import CNN, Fit, fit_in_parallel, logits_of
 
 MODELS, KEYS, BLOCK, SEED = 50, 10_000, 500, 0
@@ -90,7 +90,7 @@ def trigger_null(mark: TriggerSet, keys: list[Key], suspects: Sequence[nn.Module
 
 def weight_null(mark: Uchida, keys: list[Key], suspects: Sequence[nn.Module], like: Dataset) -> np.ndarray:
     """p-values (keys, suspects); `like` is not looked at."""
-    w = torch.stack([mean_filter(layer_of(suspect, mark.layer)).detach() for suspect in suspects])
+    w = torch.stack([mean_filter(get_layer(suspect, mark.layer)).detach() for suspect in suspects])
     matches = []
     for key in tqdm(keys, mininterval=0.5, desc="weights"):
         projection, bits = mark.secret(key, w.shape[1])
@@ -101,7 +101,7 @@ def weight_null(mark: Uchida, keys: list[Key], suspects: Sequence[nn.Module], li
 def activation_null(mark: DeepSigns, keys: list[Key], suspects: Sequence[nn.Module], like: Dataset) -> np.ndarray:
     """p-values (keys, suspects); the rows are the same for all keys, as in a claim."""
     rows = like.sample(mark.rows * len(like.classes), SEED)
-    means = torch.stack([class_means(suspect, layer_of(suspect, mark.layer), rows) for suspect in suspects])
+    means = torch.stack([class_means(suspect, get_layer(suspect, mark.layer), rows) for suspect in suspects])
     matches = []
     for key in tqdm(keys, mininterval=0.5, desc="activations"):
         chosen, projection, bits = mark.secret(key, *means.shape[1:])
@@ -136,7 +136,7 @@ def entangled_null(
         for suspect in suspects:
             rank, possible = mark.ranks(suspect, stamps, rows)
             sums = rank.T[targets, torch.arange(mark.triggers)].sum(1)
-            block.append(tails(rank, possible)[sums.numpy()])
+            block.append(tail_probabilities(rank, possible)[sums.numpy()])
         found.append(np.stack(block, 1))
     return np.concatenate(found)
 
@@ -184,7 +184,7 @@ def curves(nulls: dict[str, np.ndarray]) -> Figure:
             f"fewer than {binomial.upper_bound(0, 50, 0.05):.1%} of models are accused, at 95 % confidence: so keys "
             "are drawn, not models."
         )
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)
 
 
 def marked_records(train: Dataset, test: Dataset, suspects: Sequence[nn.Module]) -> list[dict[str, Any]]:
@@ -224,7 +224,7 @@ def embedded(
     claim = mark.embed(clean, train, key, generator=seeded(seed))
     answers = logits_of(claim.model, train.x).softmax(1)
     thief = train_surrogate(NETWORK, train.x, answers, fit=THIEF, generator=seeded(seed), name="queries")
-    return claim.model, thief, mark.asked(claim, train.x)
+    return claim.model, thief, mark.with_queries(claim, train.x)
 
 
 def digits() -> tuple[Dataset, Dataset]:

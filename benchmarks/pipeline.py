@@ -23,7 +23,7 @@ import nbformat
 import psutil
 
 from aisec_lab.core.files import write_json
-from tests.clone import ROOT, Clone
+from benchmarks.clone import ROOT, Clone
 
 OUT = Path(__file__).with_suffix(".json")
 FORMER = "7f491c0"

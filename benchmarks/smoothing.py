@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from aisec_lab.core import clopper_pearson
 from aisec_lab.core.files import written_beside
 from aisec_lab.data import Prepared, Splits, prepare
-from aisec_lab.defenses import ABSTAIN, GaussianNoise, certify, radius_cap
+from aisec_lab.defenses import ABSTAIN, GaussianNoise, certify, max_certifiable_radius
 from aisec_lab.evaluation.curves import draw
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, add_legend, series_styles
 from aisec_lab.models import Fit, StridedCNN
 
 DATA, SEED = "fashion_mnist", 0
@@ -40,9 +40,9 @@ def rows_of(splits: Splits, sigma: float, fit: Fit, *, n0: int, n: int, alpha: f
 
 
 def summary(rows: pd.DataFrame) -> str:
-    """Certified accuracy with its 95 % interval at each radius, up to what n votes can prove."""
+    """Certified accuracy with its 95 % interval at each radius, up to the largest radius that n samples certify."""
     sigma, n, alpha = rows.loc[0, ["sigma", "n", "alpha"]]
-    cap = radius_cap(sigma, int(n), alpha)
+    cap = max_certifiable_radius(sigma, int(n), alpha)
     lines = [f"sigma {sigma:g}: {(rows['class'] == ABSTAIN).sum()} of {len(rows)} abstain; no radius above {cap:.3f}"]
     for radius in (radius for radius in RADII if radius < cap):
         certified = int(((rows["class"] == rows.label) & (rows.radius > radius)).sum())
@@ -52,12 +52,12 @@ def summary(rows: pd.DataFrame) -> str:
 
 
 def curves(rows: pd.DataFrame) -> Figure:
-    """Certified accuracy against the radius, a line for each sigma, dotted where n votes can prove no more."""
+    """Certified accuracy against the radius, a line for each sigma, dotted where n samples certify no more."""
     n, alpha, images = int(rows.n.iloc[0]), rows.alpha.iloc[0], rows.row.nunique()
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, 3.0))
         for (sigma, own), series in zip(rows.groupby("sigma"), series_styles(), strict=False):
-            cap = radius_cap(sigma, n, alpha)
+            cap = max_certifiable_radius(sigma, n, alpha)
             levels = np.linspace(0, cap, 60)
             right = [int(((own["class"] == own.label) & (own.radius >= max(level, 1e-12))).sum()) for level in levels]
             ends = [clopper_pearson(count, len(own)) for count in right]
@@ -67,11 +67,11 @@ def curves(rows: pd.DataFrame) -> Figure:
         axes.set(xlabel="radius (L2, inputs in [0, 1])", ylabel="certified accuracy", ylim=(0, 1.02))
         axes.set_xlim(0, None)
         caption = (
-            f"Share of {images} test images of Fashion-MNIST whose class is proved within a radius, with 95 % "
-            f"Clopper-Pearson bands. {n:,} votes an image, each proof with confidence {1 - alpha:.1%}, prove no radius "
+            f"Share of {images} test images of Fashion-MNIST whose class is certified within a radius, with 95 % "
+            f"Clopper-Pearson bands. {n:,} samples an image, with confidence {1 - alpha:.1%} each, certify no radius "
             "above the dotted lines."
         )
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)
 
 
 def _seeded() -> torch.Generator:

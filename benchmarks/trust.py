@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from aisec_lab.core.files import write_json
-from tests.trust.tampering import NAMED, UNNAMED, intact, written
+from benchmarks.ledger_tampering import NAMED, UNNAMED, intact, written
 
 OUT = Path(__file__).with_suffix(".json")
 ENTRIES, SEED = 40, 0

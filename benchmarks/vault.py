@@ -28,7 +28,7 @@ from aisec_lab.trust.vault_format import CHUNK
 from aisec_lab.trust.vault_passphrase import Passphrase
 from aisec_lab.trust.vault_rsa import PrivateKey, PublicKey
 from aisec_lab.trust.vault_stream import CipherStream
-from tests.trust.vault_tampering import TAMPERS, tampered
+from benchmarks.vault_tampering import TAMPERS, tampered
 
 OUT = Path(__file__).with_suffix(".json")
 MIB = 2**20

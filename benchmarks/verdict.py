@@ -20,11 +20,11 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from aisec_lab.core.files import write_json
-from aisec_lab.evaluation.diagnostics import PAGES, diagnose
+from aisec_lab.evaluation.diagnostics import CHECKS, diagnose
 from aisec_lab.models import logits_of
 from aisec_lab.models import seeded as bound
-from tests.evaluation.honest import HONEST
-from tests.evaluation.planted import PLANTED, Scene, scene, seeded
+from benchmarks.honest_models import HONEST
+from benchmarks.planted_defenses import PLANTED, Scene, scene, seeded
 
 OUT = Path(__file__).with_suffix(".json")
 PARAMS = Path(__file__).parents[1] / "params.yaml"  # the attacks and the number of rows are those of the default study
@@ -40,7 +40,9 @@ def tried(
     sample = scene.splits.test.sample(study.rows, seed=SEED)
     free = replace(instantiate(study.free), ball=scene.ball, goal=more["goal"])
     surrogates = [other for other in dict.fromkeys((undefended, scene.plain)) if other is not model]
-    found = diagnose(model, sample.x, sample.y, white=white, free=free, surrogates=surrogates, seed=SEED, **more)
+    found = diagnose(
+        model, sample.x, sample.y, white_box=white, black_box=free, surrogates=surrogates, seed=SEED, **more
+    )
     return {
         "trusted": found.trusted,
         "raised": list(found.raised),
@@ -63,7 +65,7 @@ def records_of(name: str, scene: Scene, study: Any) -> Iterator[dict[str, Any]]:
             accuracy = (logits_of(model, test.x).argmax(1) == test.y).double().mean().item()
         surface = None if honest.view is None else honest.view(model)
         undefended = model if honest.defense is None else honest.undefended(scene)
-        record = tried(scene, model, undefended, honest.white(white), study, goal=honest.goal, surface=surface)
+        record = tried(scene, model, undefended, honest.white(white), study, goal=honest.goal, attacked_model=surface)
         kind = "honest" if accuracy >= LEARNED else "failed training"
         yield {"dataset": name, "kind": kind, "name": honest.name, "clean_accuracy": accuracy} | record
 
@@ -107,7 +109,7 @@ def main(root: Path, out: Path, only: str | None) -> None:
         for record in records_of(name, scene(name, root), study):
             records.append(record)
             click.echo(f"{line(record)} [{time.process_time():.0f} s]")
-    limits = {name: page.limit for name, page in PAGES.items()}
+    limits = {name: page.limit for name, page in CHECKS.items()}
     write_json(out, {"limits": limits, "summary": summary(records), "records": records})
     click.echo(summary(records))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab import defenses
-from aisec_lab.attacks import Knockoff, LabelOnly, MIFace, Oracle
+from aisec_lab.attacks import FineTuningAttack, Knockoff, LabelOnly, MIFace, Oracle
 from aisec_lab.data import Dataset, Splits
 from aisec_lab.defenses import Key, Standard
 from aisec_lab.models import CNN, MLP, Fit, logits_of, onnx_bytes
@@ -139,7 +139,7 @@ USES = {
     "NeuralCleanse": Use(lambda model, rows: defenses.NeuralCleanse(rounds=1)(model, rows, generator=seed(1)).norms),
     "FinePruning": Use(repaired(defenses.FinePruning(fit=FIT)), inside=True),
     "IBAU": Use(repaired(defenses.IBAU(rounds=2)), inside=True),
-    "FineTuningAttack": Use(repaired(defenses.FineTuningAttack(FIT)), inside=True),
+    "FineTuningAttack": Use(repaired(FineTuningAttack(FIT)), inside=True),
     "TriggerSet": Use(marked(defenses.TriggerSet(fit=FIT)), inside=True),
     "Uchida": Use(marked(defenses.Uchida(fit=FIT)), inside=True),
     "DeepSigns": Use(marked(defenses.DeepSigns(fit=FIT)), inside=True),

@@ -1,4 +1,4 @@
-"""Attacks: what can be done to a model, one room a threat."""
+"""Attacks on models: evasion, poisoning, extraction and inference, and evasion of text classifiers."""
 
 import lazy_loader
 

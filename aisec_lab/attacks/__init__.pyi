@@ -81,6 +81,13 @@ from .inference.rmia import RMIA, OfflineRMIA
 from .inference.shadow_classifier import ShadowClassifier
 from .inference.signals import ConfidenceSignal, EntropySignal, LossSignal, ModifiedEntropySignal, ScaledLogitSignal
 from .oracle import Monitor, Oracle
+from .ownership.removal import (
+    CompressionAttack,
+    ExtractionAttack,
+    FineTuningAttack,
+    OverwritingAttack,
+    RemovalAttack,
+)
 from .poisoning.availability import OptP, PoisonedRegression
 from .poisoning.backdoor import Backdoor, CleanLabel
 from .poisoning.federated import ALittleIsEnough, MaliciousClients, ModelReplacement, SignFlip
@@ -96,7 +103,7 @@ from .text.greedy import GreedyWordReplacement
 from .text.homoglyphs import Homoglyphs
 from .text.hotflip import HotFlip
 from .text.invisible import Deletions, InvisibleCharacters, Reorderings
-from .text.synonyms import EmbeddingNeighbours, Synonyms
+from .text.synonyms import Synonyms, SynonymTable
 from .victims import FunctionClassifier, HTTPClassifier, SklearnClassifier
 
 __all__ = [
@@ -138,6 +145,7 @@ __all__ = [
     "CharacterEdits",
     "Checkerboard",
     "CleanLabel",
+    "CompressionAttack",
     "ConfidenceSignal",
     "Copycat",
     "CrossEntropy",
@@ -146,11 +154,12 @@ __all__ = [
     "DeepFool",
     "Deletions",
     "DetectorAwareMargin",
-    "EmbeddingNeighbours",
     "EntropySignal",
     "EvadeDetector",
     "Extraction",
+    "ExtractionAttack",
     "ExtractionResult",
+    "FineTuningAttack",
     "FixedEpsilon",
     "FrankWolfe",
     "Fredrikson",
@@ -194,6 +203,7 @@ __all__ = [
     "OfflineRMIA",
     "OptP",
     "Oracle",
+    "OverwritingAttack",
     "Patch",
     "PhysicalTransform",
     "Pixels",
@@ -206,6 +216,7 @@ __all__ = [
     "RandAutoAttack",
     "RandomShift",
     "RegressionTolerance",
+    "RemovalAttack",
     "Reorderings",
     "RotationTranslation",
     "SVMPoisoning",
@@ -228,6 +239,7 @@ __all__ = [
     "SpatialResult",
     "Sponge",
     "Square",
+    "SynonymTable",
     "Synonyms",
     "TabularConstraints",
     "Targeted",

@@ -1,4 +1,4 @@
-"""What a victim's answers are: one check of them all, and each kind as scores that a softmax may be taken of."""
+"""Reading a victim's answers: logits, probabilities or labels, checked, as scores that a softmax may be applied to."""
 
 from typing import Literal
 
@@ -12,26 +12,27 @@ from aisec_lab.models.layers import logarithms, sloping_logarithms
 
 Kind = Literal["logits", "probabilities", "labels"]
 KINDS = ("logits", "probabilities", "labels")
-ROUNDED = 0.05  # by which probabilities that were rounded may miss the sum of one
+ROUNDED = 0.05  # how far the sum of rounded probabilities may be from one
 
 
 def read_answers(answers: object, x: Tensor, kind: Kind, classes: int | None = None) -> Tensor:
-    """A victim's answers as a classifier of the lab would give them, whatever they came in.
+    """Convert a victim's answers to scores as a classifier of the lab outputs them.
 
     Args:
-        answers: a tensor, an array or lists of numbers: (N, K); or (N,) or (N, 1), which are labels, or the
-            probability of class 1.
+        answers: a tensor, an array or lists of numbers, (N, K); or (N,) or (N, 1), which are labels or probabilities of
+            class 1.
         x: the N queries that were answered.
-        kind: what the victim says that its answers are.
-        classes: K, which labels (N,) do not tell by themselves; None where the answers do.
+        kind: "logits", "probabilities" or "labels".
+        classes: K, needed for labels (N,); None where the answers have K columns.
 
     Returns:
-        Scores (N, K), float: logits as they are; the logarithms of probabilities, so that a softmax gives these back;
-        for labels, a row of zeros with a one.
+        Scores (N, K), float: logits unchanged; the logarithms of probabilities, whose softmax gives these back; one-hot
+        rows for labels.
 
     Raises:
-        ValueError: what `check_logits` refuses; one logit; probabilities outside [0, 1] or of another sum than one;
-            labels that are no classes; another number of classes than K.
+        ValueError: answers that are no numbers or not one row for each query, NaN or plus infinity; a single logit;
+            probabilities outside [0, 1] or that do not sum to one; labels outside 0..K-1; another number of classes
+            than K.
     """
     table = _numbers(answers)
     if isinstance(table, Tensor) and table.shape in ((len(x),), (len(x), 1)):
@@ -47,30 +48,36 @@ def read_answers(answers: object, x: Tensor, kind: Kind, classes: int | None = N
     return _logarithms(table) if kind == "probabilities" else table
 
 
-def declared(model: object) -> Kind | None:
-    """What a model says that it publishes, by an attribute `publishes`, as oracles and adapters do; else None."""
+def declared_kind(model: object) -> Kind | None:
+    """The kind of answers that a model declares by an attribute `publishes`, as oracles and adapters do; else None."""
     kind = getattr(model, "publishes", None)
     return kind if isinstance(kind, str) and kind in KINDS else None  # type: ignore[return-value]
 
 
 def declared_within(model: nn.Module) -> Kind | None:
-    """What a model has declared, or the outermost part of it that did: views and wrappers say nothing. Else None."""
-    kinds = (declared(part) for part in model.modules())
+    """The kind of answers that a model declares, or the outermost of its parts that declares one; else None.
+
+    Views and wrappers of a model declare nothing themselves.
+    """
+    kinds = (declared_kind(part) for part in model.modules())
     return next((kind for kind in kinds if kind), None)
 
 
 def one_hot_labels(scores: Tensor) -> Tensor:
-    """Scores (N, K) reduced to their winning class: a row of zeros with a one, in their type."""
+    """One-hot rows (N, K) of the largest scores (N, K), in their dtype."""
     return F.one_hot(scores.argmax(1), scores.shape[1]).to(scores.dtype)
 
 
 def check_not_probabilities(scores: Tensor) -> None:
-    """Refuse, for whoever takes a softmax of them, scores (..., K) that are no logits.
+    """Refuse scores that look like probabilities or labels, before a softmax distorts them.
 
-    A few rows may look like that by chance, so that a single one has to sum to one exactly, and many may be rounded.
+    A few rows of logits may sum to one by chance. So the fewer rows there are, the closer to one their sums have to be.
+
+    Args:
+        scores: (..., K), supposed to be logits.
 
     Raises:
-        ValueError: all scores are non-negative and each row sums to one: probabilities or labels.
+        ValueError: all scores are non-negative and each row sums to one.
     """
     rows = scores.flatten(0, -2)
     if sum_to_one(rows, 2e-6 if len(rows) == 1 else 1e-3 if len(rows) < 8 else ROUNDED):
@@ -82,23 +89,35 @@ def check_not_probabilities(scores: Tensor) -> None:
 
 
 def sum_to_one(rows: Tensor, slack: float) -> bool:
-    """Whether rows (N, K), one at least, are all non-negative and each sums to one, to within some slack."""
+    """Whether rows (N, K) are non-negative and each sums to one, up to `slack`; False where N is 0."""
     return bool(len(rows) and (rows >= 0).all() and ((rows.double().sum(1) - 1).abs() <= slack).all())
 
 
 def as_scores(answer: Tensor, kind: Kind | None) -> Tensor:
-    """What a model answered (N, K) that has declared itself of this kind, so that a softmax may be taken of it.
+    """Convert a model's output to scores to which a softmax may be applied.
 
-    Of probabilities oracles and adapters hand on the logarithms, which are never all non-negative; a module that was
-    given the attribute may answer with probabilities as they are.
+    Oracles and adapters that publish probabilities output their logarithms already, which are never all non-negative. A
+    module that only declares its kind may output the probabilities themselves.
+
+    Args:
+        answer: the model's output (N, K).
+        kind: what the model declares; None for nothing.
+
+    Returns:
+        Scores (N, K): the logarithms of probabilities, anything else unchanged.
     """
     return sloping_logarithms(answer) if kind == "probabilities" and sum_to_one(answer, ROUNDED) else answer
 
 
 def as_probabilities(scores: Tensor, kind: Kind) -> Tensor:
-    """The probabilities (N, K) that a victim published, of scores as `read_answers` makes them of this kind.
+    """Convert scores back to the probabilities that a victim published.
 
-    A probability of 0 comes back as 0, and labels as they are.
+    Args:
+        scores: (N, K), as `read_answers` returns them.
+        kind: of the answers that they were made from.
+
+    Returns:
+        Probabilities (N, K): the softmax of logits, the published probabilities (0 stays 0), or one-hot labels.
     """
     if kind == "logits":
         return scores.softmax(1)
@@ -109,7 +128,7 @@ def as_probabilities(scores: Tensor, kind: Kind) -> Tensor:
 
 
 def _numbers(answers: object) -> object:
-    """Lists and arrays as a tensor; anything else as it is."""
+    """Lists and arrays as a tensor; anything else unchanged."""
     if isinstance(answers, Tensor) or not (isinstance(answers, list) or hasattr(answers, "__array__")):
         return answers
     try:
@@ -122,7 +141,7 @@ def _numbers(answers: object) -> object:
 
 
 def _from_one_column(column: Tensor, kind: Kind, classes: int | None) -> Tensor:
-    """Answers (N,) as (N, K)."""
+    """Answers (N,), labels or probabilities of class 1, as (N, K)."""
     if kind == "logits":
         raise ValueError(
             "a classifier has at least two logits, got one: wrap a model of one logit in aisec_lab.models.TwoLogits; "
@@ -143,7 +162,7 @@ def _from_one_column(column: Tensor, kind: Kind, classes: int | None) -> Tensor:
 
 
 def _logarithms(table: Tensor) -> Tensor:
-    """Probabilities (N, K) as their logarithms; half precision has no room for these, and becomes float32."""
+    """The logarithms of probabilities (N, K), at least in float32, since half precision is too narrow for them."""
     if not table.numel():
         return table
     low, high, off = table.min().item(), table.max().item(), (table.double().sum(1) - 1).abs().max().item()

@@ -1,4 +1,4 @@
-"""The victim as an attacker without its weights meets it: answers, counted, and no more than a budget of them."""
+"""Black-box access to a victim: it answers queries, counts them, and stops when the budget is spent."""
 
 from collections.abc import Callable, Iterable
 from typing import ClassVar
@@ -12,54 +12,54 @@ from aisec_lab.attacks.answers import (
     Kind,
     as_scores,
     check_not_probabilities,
-    declared,
+    declared_kind,
     one_hot_labels,
     read_answers,
 )
 from aisec_lab.models.contexts import trains
 
-Monitor = Callable[[str, Tensor, Tensor], None]  # client, queries (N, *input), published answers (N, K)
-LONGEST = 60.0  # seconds between two attempts, at most
+Monitor = Callable[[str, Tensor, Tensor], None]  # client, queries (N, *input), published scores (N, K)
+MAX_WAIT = 60.0  # seconds between two attempts
 
 
 class OutOfQueriesError(RuntimeError):
-    """More rows were asked than an oracle's budget has left."""
+    """A call asked for more rows than the oracle's budget has left."""
 
 
-def count_queries(error: BaseException) -> bool:
-    """Whether another attempt may succeed: what has to do with the way to the victim, and is no lack of rights."""
+def is_transient(error: BaseException) -> bool:
+    """Whether another attempt may succeed: an error of the connection to the victim, but no lack of permission."""
     return isinstance(error, OSError) and not isinstance(error, PermissionError)
 
 
 class Oracle(nn.Module):
-    """What a victim publishes, and to whom: a classifier without gradients, so that every attack that needs none runs.
+    """A victim as a black box: a classifier without gradients, on which every attack that needs none runs.
 
-    The one mutable object of an attack: it counts each row that it answers. A question that fails or is withheld is
-    not counted. It is opaque: whoever looks inside a model, for its weights or activations, refuses an oracle.
+    It is the only object of an attack that changes: it counts each row that it answers. A query that fails or is
+    withheld is not counted. It is opaque: whoever needs a model's weights or activations refuses an oracle.
 
     Args:
-        model: the victim, a module: a classifier, or what answers with probabilities or labels and is declared so. A
-            plain function, a scikit-learn estimator and an HTTP endpoint have adapters: `FunctionClassifier`,
-            `SklearnClassifier`, `HTTPClassifier`, which have declared what they publish.
-        publishes: what the model answers with. "logits" by default; "probabilities" are handed on as their logarithms,
-            so that a softmax gives them back; of "labels", or whatever else there is, the winning class alone is
-            handed on, as a row of zeros with a one.
-        labels_only: hand on the winning class alone, whatever the model answers with.
-        budget: how many rows it answers in all; None for any number.
-        client: who asks; the monitors are told.
-        monitors: called, in order, with client, queries and answers, before an answer is handed out; one that
-            raises withholds it.
-        attempts: how often a call is made that fails with an `OSError`, as lost connections and timeouts are.
-        wait: seconds before the second attempt, doubled before each further one, a minute at most.
+        model: the victim, a module: a classifier, or one that outputs probabilities or labels and is declared so. For a
+            plain function, a scikit-learn estimator or an HTTP endpoint there are adapters, which declare what they
+            publish: `FunctionClassifier`, `SklearnClassifier`, `HTTPClassifier`.
+        publishes: what the model outputs, by default what it declares, else "logits". "probabilities" are published as
+            their logarithms, whose softmax gives them back. "labels" publishes the predicted class only, as a one-hot
+            row, whatever the model outputs.
+        labels_only: publish the predicted class only, whatever the model outputs.
+        budget: rows that may be answered in all, at least 0; None for no limit.
+        client: name of who queries, which the monitors are given.
+        monitors: called in order with client, queries (N, *input) and scores (N, K) before these are returned; one that
+            raises withholds them.
+        attempts: how often a call is tried that fails with an `OSError`, such as a lost connection or a timeout, at
+            least 1; a `PermissionError` is not tried again.
+        wait: seconds before the second attempt, at least 0; doubled before each further one, at most a minute.
 
     Attributes:
         queries: rows that were answered.
-        error: what the last call failed with; None where it was answered.
+        error: what the last call failed with; None if it was answered.
 
     Raises:
-        ValueError: a negative budget, no attempt, a victim that is no module or has declared something else; on a
-            call, what `read_answers` refuses of an answer, and rows that sum to one where logits were declared.
-        OutOfQueriesError: on a call that asks for more rows than are left; none of them is then answered or counted.
+        ValueError: a negative budget, no attempt, a victim that is no module or declares something else than
+            `publishes`.
     """
 
     opaque: ClassVar[bool] = True
@@ -82,7 +82,7 @@ class Oracle(nn.Module):
                 f"a victim is a torch module, got a {type(model).__name__}: wrap it in a FunctionClassifier, "
                 "SklearnClassifier or HTTPClassifier"
             )
-        said = declared(model)
+        said = declared_kind(model)
         if publishes not in (None, *KINDS) or (said and publishes not in (None, said, "labels")):
             says = said or ", ".join(KINDS)
             raise ValueError(f"this victim publishes {says}, got {publishes!r}: correct `publishes`")
@@ -100,17 +100,30 @@ class Oracle(nn.Module):
         self.error: Exception | None = None
         self._said = said
         self._reads: Kind = "logits" if said else publishes or "logits"  # an adapter has read what it declares
-        self._plain = bool(said) or self.publishes != "logits"  # no fear that rows sum to one
+        self._plain = bool(said) or self.publishes != "logits"  # rows may sum to one
         self.training = trains(model)
 
     @property
     def labels_only(self) -> bool:
-        """Whether the winning class is all that it publishes."""
+        """Whether only the predicted class is published."""
         return self.publishes == "labels"
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Published scores (N, K) of x (N, *input)."""
+        """Answer queries.
+
+        Args:
+            x: queries (N, *input), float32 in [0, 1].
+
+        Returns:
+            Published scores (N, K): logits, logarithms of probabilities, or one-hot labels.
+
+        Raises:
+            OutOfQueriesError: more rows than the budget has left; none of them is then answered or counted.
+            ValueError: what `read_answers` refuses, rows that sum to one where logits were declared, or another number
+                of classes than before.
+            Exception: what the victim or a monitor raises.
+        """
         if self.budget is not None and self.queries + len(x) > self.budget:
             raise OutOfQueriesError(
                 f"{self.client} asks for {len(x)} rows, {self.budget - self.queries} of {self.budget} are left: "
@@ -121,7 +134,7 @@ class Oracle(nn.Module):
         return torch.cat([self._answered(part) for part in x.split(self.rows)])
 
     def _answered(self, x: Tensor) -> Tensor:
-        """The answer to one call, seen by the monitors and counted."""
+        """Answer one call of the victim; monitors see it, and it is counted."""
         try:
             answer = self._retried(x)
             for monitor in self.monitors:
@@ -133,17 +146,19 @@ class Oracle(nn.Module):
         return answer
 
     def _retried(self, x: Tensor) -> Tensor:
+        """The victim's answer, after as many attempts as needed and allowed."""
         if self.attempts == 1:
             return self._asked(x)
         retrying = Retrying(
             stop=stop_after_attempt(self.attempts),
-            wait=wait_exponential(multiplier=self.wait, max=LONGEST),
-            retry=retry_if_exception(count_queries),
+            wait=wait_exponential(multiplier=self.wait, max=MAX_WAIT),
+            retry=retry_if_exception(is_transient),
             reraise=True,
         )
         return retrying(self._asked, x)
 
     def _asked(self, x: Tensor) -> Tensor:
+        """One attempt: the victim's answer, checked and as published."""
         answer = as_scores(read_answers(self.model(x), x, self._reads), self._said)
         if len(x):
             if not self._plain:

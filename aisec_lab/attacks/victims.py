@@ -1,4 +1,4 @@
-"""Victims that are no torch modules: a plain function, a scikit-learn estimator, an endpoint that speaks HTTP."""
+"""Adapters for victims that are no torch modules: a function, a scikit-learn estimator, an HTTP endpoint."""
 
 import http.client
 import json
@@ -14,25 +14,21 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import KINDS, Kind, check_not_probabilities, read_answers
 
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses that another attempt may not meet
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses that may be gone at another attempt
 
 
 class FunctionClassifier(nn.Module):
-    """A plain function as a classifier of the lab; it has no gradient, and no inside that could be looked at.
+    """A plain function as a classifier of the lab, without gradients or access to its inside.
 
     Args:
-        function: takes queries (n, *input), an array of float32 in [0, 1], and answers n rows of K numbers, as an
-            array, a tensor or lists; or n numbers: labels, or probabilities of class 1.
-        publishes: what these are, "logits", "probabilities" or "labels".
-        classes: K; needed where labels (n,) are answered, else looked up in the first answer.
-        rows: that are asked at once, at most; None for any number.
-
-    Returns of the call:
-        Scores (N, K), float32, on the queries' device: logits; the logarithms of probabilities; or for labels, rows of
-        zeros with a one. An `Oracle` around it knows which.
+        function: from queries (n, *input), an array of float32 in [0, 1], to n rows of K numbers, as an array, a tensor
+            or lists; or to n numbers, which are labels or probabilities of class 1.
+        publishes: what these are: "logits", "probabilities" or "labels".
+        classes: K, at least 2; needed for labels (n,), else taken from the first answer.
+        rows: queries of one call of the function at most, at least 1; None for no limit.
 
     Raises:
-        ValueError: settings out of range; on a call, what `read_answers` refuses, and whatever the function raises.
+        ValueError: settings out of range, or what cannot be called or is a torch module already.
     """
 
     opaque: ClassVar[bool] = True
@@ -62,7 +58,19 @@ class FunctionClassifier(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Scores (N, K) of x (N, *input)."""
+        """Classify queries.
+
+        Args:
+            x: queries (N, *input), float32 in [0, 1], on any device.
+
+        Returns:
+            Scores (N, K), float32, on the device of `x`: logits, logarithms of probabilities, or one-hot labels. An
+            `Oracle` around the adapter knows which.
+
+        Raises:
+            ValueError: what `read_answers` refuses, and rows that sum to one where logits were declared.
+            Exception: what the function raises.
+        """
         if not len(x):
             return torch.empty(0, self.classes or 2, device=x.device)
         told = []
@@ -78,13 +86,14 @@ class FunctionClassifier(nn.Module):
 class SklearnClassifier(FunctionClassifier):
     """A fitted scikit-learn classifier, or a pipeline that ends in one; inputs are flattened to (N, D).
 
-    Class k of the lab is `estimator.classes_[k]`: number the classes 0..K-1 before fitting, or translate.
+    Class k of the lab is `estimator.classes_[k]`: number the classes 0..K-1 before fitting, or translate. Called as
+    `FunctionClassifier`.
 
     Args:
-        estimator: it publishes its probabilities; where it has none, the values of its decision function, as logits;
-            where it has none of these, labels.
-        labels_only: publish labels, whatever there is.
-        rows: as for `FunctionClassifier`.
+        estimator: it publishes its probabilities; without `predict_proba` the values of its decision function, as
+            logits; without that, labels.
+        labels_only: publish labels in any case.
+        rows: queries of one call of the estimator at most, at least 1; None for no limit.
 
     Raises:
         ValueError: an estimator that was not fitted, or is no classifier of at least two classes.
@@ -118,21 +127,25 @@ class SklearnClassifier(FunctionClassifier):
 class HTTPClassifier(FunctionClassifier):
     """An HTTP endpoint as a classifier: queries are posted as JSON, as to KServe (protocol V1) or TensorFlow Serving.
 
+    Called as `FunctionClassifier`.
+
     Args:
-        url: http or https.
-        publishes, classes, rows: as for `FunctionClassifier`; 100 rows a request by default.
-        timeout: seconds that a request may take.
+        url: of the endpoint, http or https.
+        publishes: what it answers with: "logits", "probabilities" or "labels".
+        classes: K, at least 2; needed for labels (n,), else taken from the first answer.
+        rows: queries of one request at most, at least 1; None for no limit.
+        timeout: seconds that a request may take, positive.
         headers: sent with each request, such as a key.
-        encode: makes a request's JSON of queries (n, *input); `{"instances": [...]}` by default.
-        decode: makes answers of a response's JSON, as a function's are; its "predictions" by default.
+        encode: from queries (n, *input) to a request's JSON; `{"instances": [...]}` by default.
+        decode: from a response's JSON to answers, as those of a function; its "predictions" by default.
 
     Raises:
-        ValueError: settings out of range, another scheme; on a call, a response that is no JSON or has no predictions,
-            and what `read_answers` refuses.
-        ConnectionError, TimeoutError: on a call that is worth another attempt, as `Oracle(..., attempts=5)` makes: no
-            connection, no answer in time, a server that is busy.
+        ValueError: settings out of range, or another scheme; on a call also a response that is no JSON or has no
+            predictions.
+        ConnectionError, TimeoutError: on a call: no connection, no answer in time, or a busy server; another attempt
+            may succeed, as `Oracle(..., attempts=5)` makes it.
         PermissionError: on a call that the server forbids.
-        RuntimeError: any other status.
+        RuntimeError: on a call that is answered with any other status.
     """
 
     def __init__(
@@ -166,14 +179,14 @@ class HTTPClassifier(FunctionClassifier):
 
 
 def _content(request: urllib.request.Request, timeout: float) -> bytes:
-    """What a server responds, its failures sorted into those that another attempt may mend and the others."""
+    """The content of a server's response; an error says by its type whether another attempt may succeed."""
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
             content: bytes = response.read()
             return content
     except urllib.error.HTTPError as error:
         said = f"{request.full_url} responds {error.code} {error.reason}"
-        if error.code in PASSING:
+        if error.code in TRANSIENT:
             raise ConnectionError(f"{said}: try again later") from error
         if error.code in (401, 403):
             raise PermissionError(f"{said}: give `headers` with a key that is allowed to ask") from error

@@ -19,7 +19,14 @@ GRAVITY, CART, POLE, HALF_LENGTH, TICK = 9.8, 1.0, 0.1, 0.5, 0.02
 
 
 def observed(state: Tensor) -> Tensor:
-    """States (N, 4) as inputs of a model: float32 in [0, 1], 0.5 at rest, what is beyond the limits held at them."""
+    """States of the cart as inputs of a model.
+
+    Args:
+        state: (N, 4): position, speed, angle, and angular speed.
+
+    Returns:
+        float32 (N, 4) in [0, 1], 0.5 at rest; values beyond the limits are clipped.
+    """
     return ((state / torch.tensor(LIMITS) + 1) / 2).clamp(0, 1).float()
 
 

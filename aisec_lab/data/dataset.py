@@ -22,7 +22,7 @@ class Dataset:
         features: the names of a table's columns; empty for images.
 
     Raises:
-        ValueError: anything else, with the mend.
+        ValueError: any other input; the message says how to fix it.
     """
 
     x: Tensor
@@ -113,12 +113,15 @@ def check_inputs(rows: Dataset) -> None:
 
 
 def stratified_sample(y: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Indices of n rows, each class within one row of its share, sorted.
+    """A sample in which each class has its share of the rows, to within one row.
 
     Args:
         y: classes (N,).
         n: from 1 to N.
         seed: fixes the choice.
+
+    Returns:
+        Indices of n rows, int64 (n,), sorted.
     """
     rng = np.random.default_rng(seed)
     classes, counts = np.unique(y, return_counts=True)
@@ -146,7 +149,12 @@ def stratified_split(y: np.ndarray, test_size: int, seed: int) -> tuple[np.ndarr
 
 @dataclass(frozen=True)
 class Splits:
-    """A prepared dataset: its splits, and the card that says what it is."""
+    """A prepared dataset: its splits, and the card that says what it is.
+
+    Args:
+        splits: from `train` and `test` to their rows.
+        card: title, source, licence, citation, and the sha256 of each file.
+    """
 
     splits: dict[str, Dataset]
     card: dict[str, Any]

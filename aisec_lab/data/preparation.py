@@ -31,7 +31,7 @@ def check_name(name: str) -> None:
 
 
 def array_sha256(array: np.ndarray) -> str:
-    """The sha256 of an array's type, shape and content, whatever file it lies in."""
+    """The sha256 of an array's type, shape and content; the file format does not matter."""
     header = f"{array.dtype.str} {array.shape} ".encode()
     return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()
 
@@ -103,7 +103,7 @@ def read_arrays(file: Path, expected: dict[str, str]) -> tuple[np.ndarray, np.nd
 def read_prepared(
     name: str, root: str | os.PathLike[str]
 ) -> tuple[dict[str, Any], dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """The card of a prepared dataset, and the arrays `x` and `y` of each split; errors as for `Prepared`."""
+    """The card of a prepared dataset, and the arrays `x` and `y` of each split; it raises the errors of `Prepared`."""
     folder = Path(root) / name
     if not (folder / "card.json").exists():
         raise FileNotFoundError(f"no dataset at {folder}: run `aisec data {name}`")

@@ -1,4 +1,4 @@
-"""The sentences of the set `reviews`: `python -m aisec_lab.data.reviews` prints what lies in `reviews.txt`.
+"""The sentences of the set `reviews`: `python -m aisec_lab.data.reviews` prints the content of `reviews.txt`.
 
 Made up, for studies that have to work offline: templates filled with words at random. Each sentence says what its
 label says; no customer wrote any, and no claim about real reviews can rest on them.

@@ -18,7 +18,13 @@ DOWNLOADS = ".downloads"
 
 @dataclass(frozen=True)
 class File:
-    """A public file: `path` below a mirror, the sha256 of its bytes, and where the network has it, if it does."""
+    """A public file.
+
+    Args:
+        path: where a mirror has it, from the mirror's folder.
+        sha256: of its bytes.
+        url: where the network has it, or None.
+    """
 
     path: str
     sha256: str
@@ -63,7 +69,7 @@ def verify(file: File, place: Path) -> None:
 
 
 def download(file: File, cache: Path) -> Path:
-    """The file in the cache, fetched if it is not there; errors as for `fetch`."""
+    """The file in the cache, downloaded if it is not there; it raises the errors of `fetch`."""
     place = cache / file.path
     if place.exists():
         verify(file, place)

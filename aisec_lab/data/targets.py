@@ -21,7 +21,7 @@ class TargetDataset(Dataset):
         features: the names of a table's columns.
 
     Raises:
-        ValueError: anything else, with the mend.
+        ValueError: any other input; the message says how to fix it.
     """
 
     classes: tuple[str, ...] = ()

@@ -13,7 +13,13 @@ from aisec_lab.data.preparation import SAMPLE_SEED, check_name, read_prepared
 
 
 def as_strings(texts: Iterable[str]) -> tuple[str, ...]:
-    """Strings as a tuple, whatever holds them: a list, a tuple, an array, a column of a table, or a generator.
+    """Strings as a tuple.
+
+    Args:
+        texts: a list, a tuple, an array, a column of a table, or a generator.
+
+    Returns:
+        The same strings in the same order.
 
     Raises:
         ValueError: one string, whose letters would pass for texts; a mapping; what is no collection; an entry that is
@@ -32,7 +38,17 @@ def as_strings(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def as_texts(texts: Iterable[str]) -> tuple[str, ...]:
-    """Strings as a tuple, at least one of them, each of at least one word; ValueErrors as those of `as_strings`."""
+    """Texts to classify as a tuple.
+
+    Args:
+        texts: as `as_strings` takes them: at least one, each of at least one word.
+
+    Returns:
+        The same texts in the same order.
+
+    Raises:
+        ValueError: no text, a text without a word, or an error of `as_strings`.
+    """
     strings = as_strings(texts)
     if not strings:
         raise ValueError("there must be at least one text, got none")
@@ -54,7 +70,7 @@ class Texts:
         name: as the catalog has it.
 
     Raises:
-        ValueError: anything else, with the mend.
+        ValueError: any other input; the message says how to fix it.
     """
 
     texts: tuple[str, ...]
@@ -99,7 +115,12 @@ class Texts:
 
 @dataclass(frozen=True)
 class TextSplits:
-    """A prepared set of texts: its two splits, and the card that says what it is."""
+    """A prepared set of texts.
+
+    Args:
+        train, test: its two splits.
+        card: title, source, licence, citation, and the sha256 of each file.
+    """
 
     train: Texts
     test: Texts

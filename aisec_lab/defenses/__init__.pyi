@@ -6,7 +6,7 @@ from .backdoors.strip import STRIP
 from .bounds.margins import crown_margin, ibp_margin
 from .bounds.training import IBP, IntervalLoss
 from .certification.smoothing import Smoothed, Smoothing
-from .certification.smoothing_certificate import ABSTAIN, Certificate, certify, predict, radius_cap
+from .certification.smoothing_certificate import ABSTAIN, Certificate, certify, max_certifiable_radius, predict
 from .compression.compression import Compression, SequentialCompression
 from .compression.distillation import KnowledgeDistillation
 from .compression.hydra import HYDRA
@@ -34,7 +34,6 @@ from .ownership.fingerprints import Fingerprint, Fingerprinting
 from .ownership.ipguard import IPGuard
 from .ownership.key import Key
 from .ownership.margins import BlindWalk, MinGD
-from .ownership.removal import CompressionAttack, ExtractionAttack, FineTuningAttack, OverwritingAttack
 from .ownership.trigger_set import TriggerSet
 from .ownership.uchida import Uchida
 from .ownership.watermark import Watermark, WatermarkedModel
@@ -57,7 +56,7 @@ from .text.masking_certificate import WordCertificate, certify_words
 from .text.normalisation import Normalisation
 from .text.spelling import SpellChecking
 from .training.adversarial import MART, TRADES, AdversarialTraining, Standard
-from .training.augmentation import Augmented
+from .training.augmentation import StrongAugmentation
 from .training.distillation import DefensiveDistillation, DistillationLoss
 from .training.ensembles import AveragedModel, Ensemble
 from .training.fast import FastAdversarialTraining, OverfittingProbe
@@ -86,7 +85,6 @@ __all__ = [
     "AdaptiveMisinformation",
     "AdversarialAugmentation",
     "AdversarialTraining",
-    "Augmented",
     "AveragedModel",
     "BitDepth",
     "Blacklight",
@@ -94,7 +92,6 @@ __all__ = [
     "BoundaryFingerprint",
     "Certificate",
     "Compression",
-    "CompressionAttack",
     "Conferrable",
     "DatasetInference",
     "DeepSigns",
@@ -105,11 +102,9 @@ __all__ = [
     "Energy",
     "Ensemble",
     "EntangledWatermark",
-    "ExtractionAttack",
     "FastAdversarialTraining",
     "FeatureSqueezing",
     "FinePruning",
-    "FineTuningAttack",
     "Fingerprint",
     "Fingerprinting",
     "FittedDetector",
@@ -134,7 +129,6 @@ __all__ = [
     "ObjectiveWithStep",
     "OutputNoise",
     "OverfittingProbe",
-    "OverwritingAttack",
     "QueryMonitor",
     "RandomMasking",
     "RandomResizing",
@@ -155,6 +149,7 @@ __all__ = [
     "SpellChecking",
     "Standard",
     "StaticInt8",
+    "StrongAugmentation",
     "StructuredPruning",
     "TemperatureScaling",
     "TextDefense",
@@ -178,8 +173,8 @@ __all__ = [
     "crown_margin",
     "first_alarm",
     "ibp_margin",
+    "max_certifiable_radius",
     "predict",
-    "radius_cap",
     "scores_of",
     "threshold_at",
 ]

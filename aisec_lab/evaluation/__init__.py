@@ -1,4 +1,4 @@
-"""From outcomes to the table, its figures, and the gate."""
+"""Evaluation: from outcomes of attacks and defenses to the table, its figures, and the comparison of claims."""
 
 import lazy_loader
 

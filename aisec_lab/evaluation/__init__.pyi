@@ -12,6 +12,7 @@ from .levels import level_curves
 from .membership import log_roc_curves, roc_points, tpr_at_fpr
 from .monitors import QueryRecorder, QueryStream, alarm_rates, honest_streams, replay
 from .ownership import RECOGNISED, OwnedModel, p_value_grid, removal_rows
+from .predictions import predicted_classes
 from .privacy import contradictions, epsilon_bounds
 from .prose import (
     count_with_rate,
@@ -27,14 +28,13 @@ from .prose import (
 from .robustness import (
     curve_from_distances,
     is_robust,
-    predicted_classes,
     run_attack,
     run_minimum_norm,
     security_curve,
     worst_case,
 )
 from .table import over_seeds, rate, read_table, tidy, write_table
-from .texts import answers, attack_texts, certified_texts, word_bracket, word_curve
+from .texts import attack_texts, certified_texts, predict_texts, word_bracket, word_curve
 
 __all__ = [
     "RECOGNISED",
@@ -44,7 +44,6 @@ __all__ = [
     "QueryStream",
     "adversarial_grid",
     "alarm_rates",
-    "answers",
     "attack_texts",
     "bracket",
     "bracket_curves",
@@ -85,6 +84,7 @@ __all__ = [
     "pareto",
     "percentage_points",
     "plural",
+    "predict_texts",
     "predicted_classes",
     "query_curves",
     "rate",

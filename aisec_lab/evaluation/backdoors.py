@@ -1,4 +1,4 @@
-"""Whether a backdoor opens, and whether what looks for poison finds it."""
+"""Measures of backdoors: their success rate, and how well detectors find poisoned rows."""
 
 from typing import Any
 
@@ -13,16 +13,19 @@ from aisec_lab.models import logits_of
 
 
 def success_rate(model: nn.Module, trigger: Trigger, target: int, dataset: Dataset, /, **cell: Any) -> dict[str, Any]:
-    """The row of the table for a backdoor's success: how many marked images go to its target.
+    """The attack success rate of a backdoor: the share of rows that the trigger sends to the target class.
 
-    Only images that are not of the target class count; what of them a clean model sends there is chance.
+    Only rows of other classes count. Compare with a clean model, which sends some of them to the target by chance.
 
     Args:
         model: classifier in evaluation mode.
-        trigger: the mark.
-        target: the class that it opens to.
-        dataset: rows that the model was not trained on.
-        cell: the other columns of the table, `model` among them.
+        trigger: the trigger.
+        target: the target class.
+        dataset: rows that the model was not trained on, with their true classes.
+        cell: other columns of the table (docs/evaluation.md), `model` among them.
+
+    Returns:
+        A row of the table: the metric `asr` with its interval.
 
     Raises:
         ValueError: every row is of the target class.
@@ -30,34 +33,35 @@ def success_rate(model: nn.Module, trigger: Trigger, target: int, dataset: Datas
     others = dataset.x[dataset.y != target]
     if not len(others):
         raise ValueError(f"all {len(dataset)} rows are of class {target}: success counts only on rows of others")
-    opened = logits_of(model, trigger.apply(others)).argmax(1) == target
-    return rate("asr", int(opened.sum()), len(others), **cell)
+    success = logits_of(model, trigger.apply(others)).argmax(1) == target
+    return rate("asr", int(success.sum()), len(others), **cell)
 
 
 def detection_rates(
     score: Tensor, where: Tensor, fpr: float, *, generator: torch.Generator, **cell: Any
 ) -> list[dict[str, Any]]:
-    """The rows of the table for a detector at a false positive rate.
+    """The true and false positive rates of a detector whose threshold is set for a false positive rate.
 
-    The threshold is chosen on one half of the clean rows, and the rate that it then has is measured on the other, so
-    that both intervals hold.
+    The threshold is chosen on one half of the clean rows, and the false positive rate is measured on the other half, so
+    that both intervals are valid.
 
     Args:
-        score: how suspicious each row is (N,); bigger is more so.
+        score: of each row (N,); larger is more suspicious.
         where: which rows are poisoned (N,), bool.
-        fpr: share of clean rows that may be called poisoned, in [0, 1).
-        generator: halves the clean rows.
-        cell: the other columns of the table.
+        fpr: false positive rate that the threshold is set for, in [0, 1).
+        generator: splits the clean rows.
+        cell: other columns of the table (docs/evaluation.md).
 
     Returns:
-        `detection_tpr` over all poisoned rows and `detection_fpr`, with `knob` "fpr" and `level` what was asked for.
+        Rows of the table: `detection_tpr` over all poisoned rows and `detection_fpr` over half of the clean ones, with
+        `fpr` in the column `level`.
 
     Raises:
-        ValueError: a rate outside [0, 1), scores that are NaN, no poisoned row, or fewer than two clean ones.
+        ValueError: a rate outside [0, 1), scores of NaN, no poisoned row, or fewer than two clean ones.
     """
     if not 0 <= fpr < 1:
         raise ValueError(f"fpr, the share of clean rows that may be called poisoned, must lie in [0, 1), got {fpr}")
-    poisoned, clean = _told_apart(score, where)
+    poisoned, clean = _by_truth(score, where)
     if len(clean) < 2:
         raise ValueError(f"a threshold needs two clean rows at least, got {len(clean)}")
     clean = clean[torch.randperm(len(clean), generator=generator)]
@@ -71,11 +75,19 @@ def detection_rates(
 
 
 def roc(score: Tensor, where: Tensor) -> pd.DataFrame:
-    """The curve of a detector: columns `fpr` and `tpr`, from (0, 0) to (1, 1), a point for each distinct score.
+    """The ROC curve of a detector.
 
-    Args, raises: as for `detection_rates`.
+    Args:
+        score: of each row (N,); larger is more suspicious.
+        where: which rows are poisoned, (N,), bool.
+
+    Returns:
+        Columns `fpr` and `tpr`, from (0, 0) to (1, 1), a point for each distinct score.
+
+    Raises:
+        ValueError: scores of NaN, no poisoned row, or no clean one.
     """
-    poisoned, clean = _told_apart(score, where)
+    poisoned, clean = _by_truth(score, where)
     levels = torch.cat([poisoned, clean]).unique()  # from the lowest up
     below = [torch.searchsorted(part.sort().values, levels, side="left") for part in (clean, poisoned)]
     fpr, tpr = (1 - n / len(part) for n, part in zip(below, (clean, poisoned), strict=True))
@@ -83,7 +95,7 @@ def roc(score: Tensor, where: Tensor) -> pd.DataFrame:
     return pd.DataFrame({"fpr": torch.cat([zero, fpr.flip(0)]), "tpr": torch.cat([zero, tpr.flip(0)])})
 
 
-def _told_apart(score: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+def _by_truth(score: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
     """The scores of the poisoned and of the clean rows."""
     if score.isnan().any() or not where.any() or where.all():
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Certified accuracy, and the bracket: no attack may break what a certificate holds."""
+"""Certified accuracy, and the bracket: no attack may break a certified row."""
 
 from collections.abc import Callable, Iterable
 
@@ -12,8 +12,8 @@ from aisec_lab.data import Dataset
 from aisec_lab.defenses.certification.smoothing_certificate import Certificate
 from aisec_lab.models import device_of
 
-BATCH = 100  # rows bounded at a time
-CHANCE = 0.001  # that the bracket accuses a smoothed classifier whose certificates fail as often as they may
+BATCH = 100  # rows whose bounds are computed at a time
+CHANCE = 0.001  # probability that the bracket fails for correct certificates, by chance alone
 
 
 def certified_by_bounds(
@@ -23,17 +23,17 @@ def certified_by_bounds(
     ball: Ball,
     levels: Iterable[float],
 ) -> pd.DataFrame:
-    """Which rows a bound on the margin certifies, at each perturbation budget.
+    """Which rows a lower bound on the margin certifies, at each perturbation budget.
 
     Args:
         margin: `ibp_margin` or `crown_margin`.
         model: a sequential network in evaluation mode.
         dataset: rows and their true classes.
-        ball: the threat; takes each level in turn.
-        levels: budgets eps.
+        ball: the threat model; its radius is set to each level in turn.
+        levels: radii eps, in the units of the ball.
 
     Returns:
-        One record for each level and row: `knob` (the ball's name), `level`, `row`, `label`, `certified`.
+        One record for each level and row: `knob` (name of the norm), `level`, `row`, `label`, `certified`.
     """
     device = device_of(model, dataset.x)
     records = []
@@ -47,8 +47,16 @@ def certified_by_bounds(
 
 
 def certified_by_smoothing(certificate: Certificate, y: Tensor, levels: Iterable[float]) -> pd.DataFrame:
-    """Which rows a smoothed classifier's certificate holds for, at each L2 distance of `levels`; as
-    `certified_by_bounds`."""
+    """Which rows the certificate of a smoothed classifier certifies, at each L2 radius.
+
+    Args:
+        certificate: of N rows.
+        y: their true classes (N,).
+        levels: L2 radii.
+
+    Returns:
+        One record for each level and row: `knob` ("L2"), `level`, `row`, `label`, `certified`.
+    """
     y = y.cpu()
     return pd.concat(
         [
@@ -60,30 +68,30 @@ def certified_by_smoothing(certificate: Certificate, y: Tensor, levels: Iterable
 
 
 def bracket(certified: pd.DataFrame, survivors: pd.DataFrame, *, alpha: float = 0.0) -> pd.DataFrame:
-    """Certified accuracy below, empirical robust accuracy above, on the same rows.
+    """Certified accuracy and robust accuracy under attack on the same rows: a lower and an upper bound.
 
     Args:
         certified: records of `certified_by_bounds` or `certified_by_smoothing`.
-        survivors: `knob`, `level`, `row`, `survives` of the same classifier in the same norm, as `worst_case` gives
-            them; of a smoothed classifier, which is judged by `predict`, also `abstains`: where the votes do not
-            decide, a row does not survive, and yet contradicts no certificate.
-        alpha: how often a row may be certified and yet seem broken by chance alone, at any level: 0 for bounds; for
-            smoothing the certificate's alpha plus that of the judging `predict`, once for each level.
+        survivors: columns `knob`, `level`, `row`, `survives` for the same classifier and norm, as `worst_case` returns
+            them. For a smoothed classifier, which is evaluated by `predict`, also `abstains`: a row on which it
+            abstains is not robust, but contradicts no certificate.
+        alpha: probability that a row is certified and misclassified under attack by chance alone, at any level. It is 0
+            for bounds; for smoothing, the certificate's alpha plus that of `predict` for each level.
 
     Returns:
-        For each knob and level: `certified_accuracy`, `robust_accuracy`, `crossings` (rows certified and yet broken)
-        and `n`.
+        For each knob and level: `certified_accuracy`, `robust_accuracy`, `crossings` (rows that are certified and
+        misclassified under attack) and `n`.
 
     Raises:
-        ValueError: the two do not speak of the same rows and levels; an alpha outside [0, 1].
-        AssertionError: more rows cross than alpha explains, one with alpha = 0; the message names them. Correct
-            certificates are accused with a probability of at most `CHANCE` in each norm.
+        ValueError: the two have different rows or levels, or alpha is outside [0, 1].
+        AssertionError: more rows cross than alpha explains (a single one, if alpha is 0); the message names them. For
+            correct certificates this happens with a probability of at most `CHANCE` in each norm.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha, how often a certificate may be wrong, must lie in [0, 1], got {alpha}")
     keys = ["knob", "level", "row"]
-    judged = survivors[[*keys, "survives"]].assign(abstains=survivors.get("abstains", False))
-    both = certified.merge(judged, on=keys, how="outer", indicator="side")
+    attacked = survivors[[*keys, "survives"]].assign(abstains=survivors.get("abstains", False))
+    both = certified.merge(attacked, on=keys, how="outer", indicator="side")
     if (both.side != "both").any():
         odd = both[both.side != "both"].iloc[0]
         raise ValueError(
@@ -99,7 +107,7 @@ def bracket(certified: pd.DataFrame, survivors: pd.DataFrame, *, alpha: float = 
         if tail(crossed.row.nunique(), rows.row.nunique(), alpha) < CHANCE:
             named = ", ".join(f"row {row} at {level:g}" for row, level in zip(crossed.row, crossed.level, strict=True))
             raise AssertionError(
-                f"{crossed.row.nunique()} of {held} rows are certified in {knob} and yet broken: {named}; "
+                f"{crossed.row.nunique()} of {held} rows are certified in {knob} and yet misclassified: {named}; "
                 "certificate or attack is wrong, or they are not of the same model"
             )
     return (
@@ -115,6 +123,7 @@ def bracket(certified: pd.DataFrame, survivors: pd.DataFrame, *, alpha: float = 
 
 
 def _records(knob: str, level: float, y: Tensor, certified: Tensor) -> pd.DataFrame:
+    """The records of one level."""
     return pd.DataFrame(
         {
             "knob": knob,

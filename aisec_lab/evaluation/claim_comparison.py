@@ -1,4 +1,4 @@
-"""The gate: does this machine find what was claimed?"""
+"""Compare what this machine measured with the committed claims."""
 
 import hashlib
 import platform
@@ -13,10 +13,10 @@ Claims = Mapping[str, Mapping[str, float]]
 
 
 def machine() -> str:
-    """A name for what the bits of a result depend on beside its configuration: processor, torch and Python.
+    """A fingerprint of what the bits of a result depend on, beside its configuration: processor, torch and Python.
 
     Returns:
-        Twelve hexadecimal digits that say nothing else about the machine.
+        Twelve hexadecimal digits of a SHA-256; they reveal nothing else about the machine.
     """
     processor = platform.machine() + platform.processor()
     try:
@@ -30,14 +30,17 @@ def machine() -> str:
 
 
 def claims(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Every measurement of the table that has an interval, by a name that says what was measured.
+    """The claims of a table: every measurement that has an interval, by a name that says what was measured.
+
+    Args:
+        table: the table, or a part of it.
 
     Returns:
-        For example `{"robustness, digits, cnn, trades, seed 0: robust_accuracy under worst_case at Linf 0.15":
-        {"value": …, "low": …, "high": …}}`.
+        `value`, `low` and `high` of each, by a name such as "robustness, digits, cnn, trades, seed 0: robust_accuracy
+        under worst_case at Linf 0.15".
 
     Raises:
-        ValueError: two measurements that this name does not tell apart.
+        ValueError: two measurements with the same name.
     """
     found = {}
     for row in table[table.low.notna()].itertuples():
@@ -57,7 +60,16 @@ def claims(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """What became of one claim: `found` is None where it was not computed here."""
+    """The outcome of one claim.
+
+    Args:
+        claim: its name.
+        claimed: the committed value.
+        low: lower end of its interval.
+        high: upper end of its interval.
+        found: the value of this machine; None if it was not computed.
+        reproduced: whether the value agrees with the claim.
+    """
 
     claim: str
     claimed: float
@@ -73,27 +85,36 @@ class ClaimResult:
 
 
 def compare_claims(found: Claims, claimed: Claims, *, identical: bool) -> list[ClaimResult]:
-    """Hold what was found against what was claimed.
+    """Compare measurements with committed claims.
 
     Args:
-        found: measurements of this machine, as `claims` gives them.
-        claimed: measurements that were committed.
-        identical: ask for equal values (the machine is the same), not only for values inside the claimed interval.
+        found: measurements of this machine, as `claims` returns them.
+        claimed: committed measurements.
+        identical: require equal values, as on the same machine; else a value inside the claimed interval is enough.
 
     Returns:
-        A verdict for each claim, in its order.
+        A result for each claim, in the order of `claimed`.
     """
-    verdicts = []
+    results = []
     for name, claim in claimed.items():
         value: float | None = found[name]["value"] if name in found else None
         inside = value is not None and claim["low"] <= value <= claim["high"]
         reproduced = value == claim["value"] if identical else inside
-        verdicts.append(ClaimResult(name, claim["value"], claim["low"], claim["high"], value, reproduced))
-    return verdicts
+        results.append(ClaimResult(name, claim["value"], claim["low"], claim["high"], value, reproduced))
+    return results
 
 
 def metrics(table: pd.DataFrame, data: Mapping[str, Any], machine_name: str) -> dict[str, Any]:
-    """The small JSON that stays in git: which data, on what machine, and every claim."""
+    """The JSON that is committed: data, machine and claims.
+
+    Args:
+        table: the table.
+        data: card of the dataset, with `name` and `sha256`.
+        machine_name: what `machine` returns.
+
+    Returns:
+        A dict with `data`, `machine` and `claims`, ready for JSON.
+    """
     return {
         "data": {"name": data["name"], "sha256": data["sha256"]},
         "machine": machine_name,

@@ -1,4 +1,4 @@
-"""How much smaller compressed models are, and what that costs."""
+"""Sizes of compressed models, and what compression costs in accuracy."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,27 +9,27 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from torch import nn
 
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, add_legend, series_styles
 from aisec_lab.models.onnx.export import onnx_bytes
 
 
 def size_rows(
     baseline: nn.Module, compressed: Mapping[str, nn.Module], shape: tuple[int, ...], /, **cell: Any
 ) -> list[dict[str, Any]]:
-    """The rows of the table for sizes on disk, each model written as ONNX.
+    """Sizes of models on disk, written as ONNX.
 
     Args:
-        baseline: the classifier before compression, whose float32 file is what the others are compared with.
-        compressed: classifiers by the name of their compression.
-        shape: of one input.
-        cell: the other columns of the table.
+        baseline: the classifier before compression, in float32.
+        compressed: compressed classifiers, by the name of the compression.
+        shape: shape of one input.
+        cell: other columns of the table (docs/evaluation.md).
 
     Returns:
-        For each compression, its name in the column `defense`: `bytes` of its file, and `size_ratio`, the baseline's
-        bytes over these.
+        Rows of the table, two for each compression, whose name is in the column `defense`: `bytes`, the size of its
+        file, and `size_ratio`, the baseline's bytes divided by these. They have no interval.
 
     Raises:
-        ValueError: a layer whose form in ONNX is not known.
+        ValueError: a layer that cannot be written as ONNX.
     """
     before = len(onnx_bytes(baseline, shape))
     rows = []
@@ -41,13 +41,16 @@ def size_rows(
 
 
 def compression_dots(rates: pd.DataFrame, sizes: Mapping[str, float], order: Sequence[str], caption: str) -> Figure:
-    """The size of each compressed model, and beside it its rates with their intervals.
+    """Figure: the rates of each compressed model with their intervals, beside its size.
 
     Args:
-        rates: `defense` (the compression), `metric`, `value`, `low`, `high`, in [0, 1].
-        sizes: by compression, its size as a share of the float32 file's.
+        rates: columns `defense` (the compression), `metric`, `value`, `low`, `high`, in [0, 1].
+        sizes: size of each compression as a share of the float32 file.
         order: compressions from top to bottom.
-        caption: what the reader sees here.
+        caption: text below the figure.
+
+    Returns:
+        The figure, with two panels.
     """
     places = {name: i for i, name in enumerate(order)}
     with plt.rc_context(STYLE):
@@ -56,7 +59,7 @@ def compression_dots(rates: pd.DataFrame, sizes: Mapping[str, float], order: Seq
         metrics = rates.groupby("metric", sort=False)
         for i, (style, (metric, group)) in enumerate(zip(series_styles(), metrics, strict=False)):
             value, low, high = (group[name].astype(float).to_numpy() for name in ("value", "low", "high"))
-            nudge = 0.24 * (i - (metrics.ngroups - 1) / 2)  # intervals of two rates may not hide each other
+            nudge = 0.24 * (i - (metrics.ngroups - 1) / 2)  # so that intervals of two rates do not hide each other
             left.errorbar(
                 value,
                 [places[name] + nudge for name in group.defense],
@@ -78,4 +81,4 @@ def compression_dots(rates: pd.DataFrame, sizes: Mapping[str, float], order: Seq
         left.invert_yaxis()
         for axes in (left, right):
             axes.xaxis.set_major_formatter(PercentFormatter(1))
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)

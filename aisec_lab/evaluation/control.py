@@ -1,4 +1,4 @@
-"""What an attack on its observations does to a policy: the return of whole episodes."""
+"""Return of a policy whose observations are attacked, over whole episodes."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,25 +14,26 @@ from aisec_lab.models import logits_of
 
 
 def episodes(policy: nn.Module, *, number: int, horizon: int, seed: int, attack: BallAttack | None = None) -> Tensor:
-    """Play CartPole, all episodes side by side, while an attacker changes what the policy sees of it.
+    """Play CartPole, all episodes in parallel, while an attack perturbs the observations of the policy.
 
-    The attacker takes the policy for a classifier of observations into actions and wants, at each step, another
-    action than the policy would choose (Huang et al., 2017, arXiv:1702.02284, section 3).
+    The policy is a classifier of observations into actions. At each step, the attack looks for an observation with
+    another action than the policy would choose (Huang et al., 2017, arXiv:1702.02284, section 3).
 
     Args:
-        policy: classifier of inputs (N, 4), as `aisec_lab.data.observed` makes them, into the two actions.
-        number: of episodes.
-        horizon: steps after which an episode ends by itself.
-        seed: fixes how the episodes begin, and the attacker's draws.
+        policy: classifier of observations (N, 4), as `aisec_lab.data.observed` scales them, into the two actions.
+        number: number of episodes, at least 1.
+        horizon: number of steps after which an episode ends, at least 1.
+        seed: seed of the initial states and of the attack.
         attack: an evasion attack; none by default.
 
     Returns:
-        Returns (number,): the steps, at most `horizon`, before the pole fell or the cart left its track.
+        The return of each episode (number,): the number of steps, at most `horizon`, until the pole falls or the cart
+        leaves its track.
 
     Raises:
         ValueError: no episode, or no step.
     """
-    import gymnasium  # half a second that nothing else should pay
+    import gymnasium  # takes half a second, only where it is needed
 
     if number < 1 or horizon < 1:
         raise ValueError(f"number and horizon must be positive, got {number} and {horizon}")
@@ -58,15 +59,22 @@ def episodes(policy: nn.Module, *, number: int, horizon: int, seed: int, attack:
 def return_curve(
     policy: nn.Module, attack: BallAttack, levels: Iterable[float], *, number: int, horizon: int, seed: int, **cell: Any
 ) -> list[dict[str, Any]]:
-    """The mean return under attack at each budget, of episodes that begin alike.
+    """The mean return under attack at each budget, over episodes with the same initial states.
 
     Args:
-        policy, attack, number, horizon, seed: as for `episodes`; the attack's ball is given each level in turn.
-        levels: budgets eps, in the units of the ball over observations in [0, 1].
-        cell: the other columns of the table.
+        policy: classifier of observations (N, 4) into the two actions.
+        attack: an evasion attack; the radius of its ball is set to each level in turn.
+        levels: radii eps, in the units of the ball, over observations in [0, 1].
+        number: number of episodes, at least 1.
+        horizon: number of steps after which an episode ends, at least 1.
+        seed: seed of the initial states and of the attack.
+        cell: other columns of the table (docs/evaluation.md).
 
     Returns:
-        Rows of the table: `mean_return` in steps, with an interval that holds for any distribution of returns.
+        Rows of the table: `mean_return` in steps, with a 95 % interval that is valid for any distribution of returns.
+
+    Raises:
+        ValueError: no episode, or no step.
     """
     rows = []
     for level in levels:

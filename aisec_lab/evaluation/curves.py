@@ -1,4 +1,4 @@
-"""Curves: accuracy against what an attacker may do, with its interval."""
+"""Curves: accuracy against the budget of an attacker, with intervals."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,17 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, add_legend, series_styles
 
 
 def security_curves(rates: pd.DataFrame, unit: str, caption: str) -> Figure:
-    """Accuracy against perturbation budget, a line for each defense with its interval as a band.
+    """Figure: accuracy against perturbation budget, one line for each defense, with its interval as a band.
 
     Args:
-        rates: columns `defense`, `level`, `value`, `low`, `high`, and optionally `worst`, true for points that are
-            the worst case over attacks: these are drawn as stars.
-        unit: name of the budget, such as "Linf".
-        caption: what the reader sees here.
+        rates: columns `defense`, `level`, `value`, `low`, `high`, and optionally `worst`: true for the worst case over
+            attacks, which is drawn as a star.
+        unit: name of the norm, such as "Linf".
+        caption: text below the figure.
+
+    Returns:
+        The figure.
     """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, 3.2))
@@ -31,15 +34,18 @@ def security_curves(rates: pd.DataFrame, unit: str, caption: str) -> Figure:
             axes.plot(stars.level, stars.value, "*", clip_on=False, in_layout=False, **star)  # there may be none
         axes.set(xlabel=f"perturbation budget eps ({unit}, inputs in [0, 1])", ylabel="accuracy", ylim=(0, 1.02))
         axes.set_xlim(0, None)
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)
 
 
 def distance_curves(rates: pd.DataFrame, caption: str) -> Figure:
-    """Accuracy against the size of the smallest perturbation, a panel for each norm.
+    """Figure: accuracy against the size of the smallest adversarial perturbation, a panel for each norm.
 
     Args:
         rates: columns `knob` (the norm), `level`, `value`, `low`, `high`.
-        caption: what the reader sees here.
+        caption: text below the figure.
+
+    Returns:
+        The figure.
     """
     norms = list(rates.groupby("knob", sort=False))
     with plt.rc_context(STYLE):
@@ -50,15 +56,18 @@ def distance_curves(rates: pd.DataFrame, caption: str) -> Figure:
             axes.set_xlim(0, None)
             axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=norm == "L0"))
         panels[0, 0].set_ylabel("accuracy")
-        return captioned(figure, caption)
+        return add_caption(figure, caption)
 
 
 def query_curves(rates: pd.DataFrame, caption: str) -> Figure:
-    """Accuracy against the number of questions that an attacker may ask about each input, a line for each attack.
+    """Figure: accuracy against the number of queries for each input, one line for each attack.
 
     Args:
-        rates: columns `attack`, `level` (questions, at least 1), `value`, `low`, `high`.
-        caption: what the reader sees here.
+        rates: columns `attack`, `level` (queries, at least 1), `value`, `low`, `high`.
+        caption: text below the figure.
+
+    Returns:
+        The figure.
     """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, 3.0))
@@ -67,15 +76,18 @@ def query_curves(rates: pd.DataFrame, caption: str) -> Figure:
         axes.set(xlabel="questions about each input", ylabel="accuracy", ylim=(0, 1.02), xscale="log")
         axes.set_xticks(sorted(set(rates.level)), [f"{level:g}" for level in sorted(set(rates.level))])
         axes.minorticks_off()
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)
 
 
 def word_curves(rates: pd.DataFrame, caption: str) -> Figure:
-    """Accuracy against the share of words that an attacker may change, a panel for each attack.
+    """Figure: accuracy against the share of words that may change, a panel for each attack, a line for each defense.
 
     Args:
         rates: columns `attack`, `defense`, `level` (the share), `value`, `low`, `high`.
-        caption: what the reader sees here.
+        caption: text below the figure.
+
+    Returns:
+        The figure.
     """
     attacks = list(rates.groupby("attack", sort=False))
     with plt.rc_context(STYLE):
@@ -90,17 +102,20 @@ def word_curves(rates: pd.DataFrame, caption: str) -> Figure:
         for axes in panels.flat[len(attacks) :]:
             axes.remove()
         panels.flat[0].set_ylabel("accuracy")
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)
 
 
 def bracket_curves(rates: pd.DataFrame, caption: str, caps: Mapping[str, float]) -> Figure:
-    """Certified accuracy below, accuracy under attack above, the band between them shaded; a panel for each norm.
+    """Figure: certified accuracy and accuracy under attack, with the gap between them shaded; a panel for each norm.
 
     Args:
-        rates: columns `defense`, `metric`, `attack` (the certificate's name where the metric is `certified_accuracy`),
+        rates: columns `defense`, `metric`, `attack` (for the metric `certified_accuracy`, the name of the certificate),
             `knob` (the norm), `level`, `value`, `low`, `high`.
-        caption: what the reader sees here.
-        caps: by norm, the largest radius that can be proved, where there is one.
+        caption: text below the figure.
+        caps: by norm, the largest radius that can be certified, if there is one.
+
+    Returns:
+        The figure.
     """
     norms = list(rates.sort_values("level").groupby("knob", sort=False))
     with plt.rc_context(STYLE):
@@ -124,11 +139,11 @@ def bracket_curves(rates: pd.DataFrame, caption: str, caps: Mapping[str, float])
             axes.legend(fontsize=7, loc="lower left")
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         panels[0, 0].set_ylabel("accuracy")
-        return captioned(figure, caption)
+        return add_caption(figure, caption)
 
 
 def draw(axes: Axes, line: pd.DataFrame, name: str, series: dict[str, Any]) -> None:
-    """One line of rates against `level`, with its interval as a band."""
+    """Draw a line of rates against `level`, with its interval as a band."""
     line = line.astype({"level": float, "value": float, "low": float, "high": float}).sort_values("level")
     axes.plot(line.level, line.value, label=name, clip_on=False, **series)
     axes.fill_between(line.level, line.low, line.high, color=series["color"], alpha=0.15, linewidth=0)
@@ -136,7 +151,7 @@ def draw(axes: Axes, line: pd.DataFrame, name: str, series: dict[str, Any]) -> N
 
 
 def _bars(axes: Axes, line: pd.DataFrame, name: str, series: dict[str, Any]) -> None:
-    """One line of rates against `level`, with its intervals as bars."""
+    """Draw rates against `level`, with their intervals as bars."""
     line = line.astype({"level": float, "value": float, "low": float, "high": float}).sort_values("level")
     error = [line.value - line.low, line.high - line.value]
     axes.errorbar(line.level, line.value, yerr=error, elinewidth=0.8, label=name, **series)

@@ -1,4 +1,4 @@
-"""How much of a victim a stolen copy has, what the copy is good for, and what a defense of its answers costs."""
+"""Measures of model extraction: fidelity of a copy, transfer of attacks from it, and the cost of output defenses."""
 
 from typing import Any
 
@@ -12,27 +12,28 @@ from aisec_lab.attacks import Attack
 from aisec_lab.data import Dataset
 from aisec_lab.evaluation.curves import draw
 from aisec_lab.evaluation.figures import pareto
-from aisec_lab.evaluation.robustness import predict, run_attack
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+from aisec_lab.evaluation.predictions import predict
+from aisec_lab.evaluation.robustness import run_attack
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, add_legend, series_styles
 from aisec_lab.evaluation.table import rate
 
 MEASURES = {"fidelity": "fidelity to the victim", "clean_accuracy": "accuracy"}
 
 
 def fidelity(copy: nn.Module, victim: nn.Module, x: Tensor, /, **cell: Any) -> dict[str, Any]:
-    """The row of the table for how often a copy and its victim answer alike (Jagielski et al., 2020, section 3).
+    """How often a copy and its victim predict the same class (Jagielski et al., 2020, section 3).
 
     Args:
-        copy, victim: classifiers; the victim as its users or as its owner knows it, a random one with draws that no
-            attack has seen.
-        x: inputs (N, *input) that neither the victim was trained on nor the thief has asked about.
-        cell: the other columns of the table.
+        copy: the extracted classifier.
+        victim: the victim, with or without the defense of its outputs. A random one gets new draws.
+        x: inputs (N, *input) that the victim was not trained on and the attacker has not queried.
+        cell: other columns of the table (docs/evaluation.md).
 
     Returns:
-        The metric `fidelity`: the share of rows whose winning classes are the same, with its interval.
+        A row of the table: the metric `fidelity` with its interval.
 
     Raises:
-        ValueError: one logit, or answers that are none.
+        ValueError: a model with a single logit, or answers of NaN.
     """
     return rate("fidelity", int((predict(copy, x) == predict(victim, x)).sum()), len(x), **cell)
 
@@ -40,23 +41,25 @@ def fidelity(copy: nn.Module, victim: nn.Module, x: Tensor, /, **cell: Any) -> d
 def transfer(
     attack: Attack, copy: nn.Module, victim: nn.Module, dataset: Dataset, /, *, seed: int, **cell: Any
 ) -> dict[str, Any]:
-    """The row of the table for adversarial examples that are found on a copy and shown to its victim.
+    """How often adversarial examples that are computed on a copy are misclassified by its victim.
 
-    Only rows that the victim gets right count. An attack that stops as soon as the copy falls (`PGD` as it is) leaves
-    its points at the copy's boundary, short of the victim's: give `PGD(early_stop=False)` or `MIFGSM`, which go on.
+    Only rows that the victim classifies correctly count. An attack that stops as soon as the copy misclassifies (`PGD`
+    by default) leaves its points close to the copy's boundary, where the victim may still be correct: use
+    `PGD(early_stop=False)` or `MIFGSM`.
 
     Args:
-        attack: an evasion attack, which sees the copy alone.
-        copy, victim: classifiers in evaluation mode; with the victim for its own copy, the attack has all it can know.
+        attack: an evasion attack, which uses the copy only.
+        copy: the extracted classifier, in evaluation mode. The victim itself gives the white-box rate.
+        victim: the victim, in evaluation mode.
         dataset: rows and their true classes.
-        seed: as for `run_attack`.
-        cell: the other columns of the table.
+        seed: seed of the attack's generator, as in `run_attack`.
+        cell: other columns of the table (docs/evaluation.md).
 
     Returns:
-        The metric `transfer_asr`: the share of those rows that the victim then gets wrong, with its interval.
+        A row of the table: the metric `transfer_asr` with its interval.
 
     Raises:
-        ValueError: the victim gets no row right; one logit, or answers that are none.
+        ValueError: the victim classifies no row correctly, a model with a single logit, or answers of NaN.
     """
     right = dataset.subset(torch.arange(len(dataset))[predict(victim, dataset.x) == dataset.y])
     x_adv, _ = run_attack(attack, copy, right, seed=seed)
@@ -64,12 +67,15 @@ def transfer(
 
 
 def extraction_curves(rates: pd.DataFrame, caption: str) -> Figure:
-    """Fidelity and accuracy of stolen copies against the queries that they cost, a line for each attack.
+    """Figure: fidelity and accuracy of copies against the number of queries, one line for each attack.
 
     Args:
         rates: columns `attack`, `metric` (`fidelity` and `clean_accuracy`), `level` (queries, at least 1), `value`,
             `low`, `high`.
-        caption: what the reader sees here.
+        caption: text below the figure.
+
+    Returns:
+        The figure, with two panels.
     """
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(1, 2, figsize=(WIDTH, 2.8))
@@ -81,24 +87,27 @@ def extraction_curves(rates: pd.DataFrame, caption: str) -> Figure:
             axes.set(xlabel="rows asked", ylabel=label, xscale="log", ylim=(0, 1.02))
             axes.set_xticks(levels, [f"{level:g}" for level in levels])
             axes.minorticks_off()
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)
 
 
 def defense_prices(points: pd.DataFrame, caption: str, useful: str = "accuracy left to honest users") -> Figure:
-    """What an output defense leaves to honest users against what it leaves to a thief, a marker for each defense.
+    """Figure: utility for honest users against fidelity of the thief's copy, a marker for each output defense.
 
-    Down and to the right is where a defense should stand.
+    The lower and the further right, the better the defense.
 
     Args:
-        points: columns `defense`, `seed`, `useful` and `fidelity`, each of the two with its `_low` and `_high`.
-        caption: what the reader sees here.
-        useful: what honest users are left with, a share.
+        points: columns `defense`, `seed`, `useful` and `fidelity`, the last two also with `_low` and `_high`.
+        caption: text below the figure.
+        useful: label of the horizontal axis: the utility, a share.
+
+    Returns:
+        The figure.
     """
-    named_so = {
+    columns = {
         f"{name}{end}": f"{place}{end}"
         for name, place in (("useful", "clean"), ("fidelity", "robust"))
         for end in ("", "_low", "_high")
     }
-    figure = pareto(points.rename(columns=named_so), caption)
+    figure = pareto(points.rename(columns=columns), caption)
     figure.axes[0].set(xlabel=useful, ylabel="fidelity of the thief's copy")
     return figure

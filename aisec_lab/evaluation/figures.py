@@ -1,4 +1,4 @@
-"""Figures of single experiments, and of what defenses buy; each with units, intervals and a caption."""
+"""Figures of single experiments and of the trade-off of defenses, with units, intervals and a caption."""
 
 import textwrap
 from collections.abc import Sequence
@@ -10,15 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, add_legend, series_styles
 
 
 def learning_curve(history: Sequence[dict[str, float]], caption: str) -> Figure:
-    """Loss and accuracy by epoch.
+    """Figure: loss and training accuracy by epoch.
 
     Args:
-        history: what `Fit` returns.
-        caption: what the reader sees here.
+        history: one record for each epoch, as `Fit` returns them: `epoch`, `loss` and `accuracy`.
+        caption: text below the figure.
+
+    Returns:
+        The figure, with two panels.
     """
     records = pd.DataFrame(history)
     with plt.rc_context(STYLE):
@@ -30,15 +33,18 @@ def learning_curve(history: Sequence[dict[str, float]], caption: str) -> Figure:
         right.yaxis.set_major_formatter(PercentFormatter(1))
         for axes in (left, right):
             axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-        return captioned(figure, caption)
+        return add_caption(figure, caption)
 
 
 def pareto(points: pd.DataFrame, caption: str) -> Figure:
-    """Clean against robust accuracy, a marker for each defense and seed, with its intervals.
+    """Figure: clean against robust accuracy, a marker for each defense and seed, with intervals.
 
     Args:
-        points: columns `defense`, `seed`, `clean`, `robust` (with `_low`, `_high`).
-        caption: what the reader sees here.
+        points: columns `defense`, `seed`, `clean` and `robust`, the last two also with `_low` and `_high`.
+        caption: text below the figure.
+
+    Returns:
+        The figure.
     """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, 3.4))
@@ -59,18 +65,21 @@ def pareto(points: pd.DataFrame, caption: str) -> Figure:
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.set_ylim(-0.02, 1.02)
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)
 
 
 def adversarial_grid(
     rows: dict[str, tuple[Tensor, Tensor, list[str]]], caption: str, changed: str = "adversarial"
 ) -> Figure:
-    """Clean, changed and difference images, three lines for each defense.
+    """Figure: clean images, adversarial images and their differences, three lines for each defense.
 
     Args:
-        rows: for each defense, clean and changed images (n, C, H, W) in [0, 1], and n titles.
-        caption: what the reader sees here.
-        changed: what the second line is called.
+        rows: for each defense, clean and adversarial images (n, C, H, W) in [0, 1], and n titles.
+        caption: text below the figure.
+        changed: label of the second line.
+
+    Returns:
+        The figure.
     """
     columns = min(len(x) for x, _, _ in rows.values())
     width = WIDTH / columns
@@ -96,16 +105,19 @@ def adversarial_grid(
                     axis.spines[:].set_visible(False)
                     if name == changed:
                         axis.set_title(title, fontsize=7, pad=2)
-        return captioned(figure, caption)
+        return add_caption(figure, caption)
 
 
 def changed_features(difference: Tensor, features: Sequence[str], caption: str) -> Figure:
-    """How far an attack moves each column of a table, on average.
+    """Figure: mean absolute change of each feature of tabular data, for the 20 features that change most.
 
     Args:
-        difference: adversarial minus clean rows (n, D), in units of each column's range.
+        difference: adversarial minus clean rows (n, D), in units of each feature's range.
         features: D names.
-        caption: what the reader sees here.
+        caption: text below the figure.
+
+    Returns:
+        The figure.
     """
     moved = pd.Series(difference.abs().mean(0).numpy(), index=list(features)).sort_values().tail(20)
     with plt.rc_context(STYLE):
@@ -114,4 +126,4 @@ def changed_features(difference: Tensor, features: Sequence[str], caption: str) 
         axes.set(xlabel="mean absolute change (share of range)")
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.grid(axis="y", visible=False)
-        return captioned(figure, caption)
+        return add_caption(figure, caption)

@@ -1,4 +1,4 @@
-"""What stands against what: a grid of rates, and the curves of detectors."""
+"""Figures: a grid of rates, ROC curves of detectors, bars and dots."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -10,19 +10,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from torch import Tensor
 
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, add_legend, series_styles
 
-DARK = 0.55  # from here on a cell's text is white
+DARK = 0.55  # rate from which the text of a cell is white
 
 
 def rate_grid(rows: pd.DataFrame, attacks: Sequence[str], defenses: Sequence[str], label: str, caption: str) -> Figure:
-    """Rates of every attack (down) against every defense (across), each with its interval; a dash where there is none.
+    """Figure: the rate of every attack (rows) against every defense (columns), with its interval.
 
     Args:
-        rows: `attack`, `defense`, `value`, `low`, `high`, in [0, 1]; one row a cell.
-        attacks, defenses: which, in this order.
-        label: what the rates are.
-        caption: what the reader sees here.
+        rows: columns `attack`, `defense`, `value`, `low`, `high`, in [0, 1]; one row for each cell.
+        attacks: from top to bottom.
+        defenses: from left to right.
+        label: name of the rate.
+        caption: text below the figure.
+
+    Returns:
+        The figure; pairs that are not in `rows` have a dash.
     """
     cells = rows.set_index(["attack", "defense"])[["value", "low", "high"]].astype(float)
     values = cells.value.unstack().reindex(index=list(attacks), columns=list(defenses))
@@ -43,16 +47,19 @@ def rate_grid(rows: pd.DataFrame, attacks: Sequence[str], defenses: Sequence[str
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         figure.colorbar(image, ax=axes, label=label, format=PercentFormatter(1), fraction=0.04, pad=0.02)
-        return captioned(figure, caption)
+        return add_caption(figure, caption)
 
 
 def roc_curves(curves: Mapping[str, pd.DataFrame], caption: str, fpr: float = 0.01) -> Figure:
-    """How much poison each detector finds at each rate of false alarms.
+    """Figure: ROC curves of detectors, the false positive rate on a logarithmic axis.
 
     Args:
-        curves: by name, columns `fpr` and `tpr`, as `roc` gives them.
-        caption: what the reader sees here.
-        fpr: where a line marks the rate at which detectors are compared.
+        curves: by name, columns `fpr` and `tpr`, as `roc` returns them.
+        caption: text below the figure.
+        fpr: false positive rate that a vertical line marks.
+
+    Returns:
+        The figure.
     """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, 3))
@@ -64,18 +71,21 @@ def roc_curves(curves: Mapping[str, pd.DataFrame], caption: str, fpr: float = 0.
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)
 
 
 def class_bars(values: Tensor, classes: Sequence[str], label: str, caption: str, marked: Sequence[int] = ()) -> Figure:
-    """One figure for each class, some of them marked out.
+    """Figure: a bar for each class, some of them hatched.
 
     Args:
-        values: of each class (K,).
-        classes: their K names.
-        label: what the values are, with their unit.
-        caption: what the reader sees here.
-        marked: numbers of the classes that are hatched.
+        values: value of each class (K,).
+        classes: K names.
+        label: name of the values, with their unit.
+        caption: text below the figure.
+        marked: numbers of the classes whose bars are hatched.
+
+    Returns:
+        The figure.
     """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, 2.4))
@@ -85,16 +95,19 @@ def class_bars(values: Tensor, classes: Sequence[str], label: str, caption: str,
         axes.set_xticks(range(len(classes)), classes, rotation=30 if max(map(len, classes)) > 4 else 0)
         axes.set(xlabel="class", ylabel=textwrap.fill(label, 28), ylim=(0, None))
         axes.grid(axis="x", visible=False)
-        return captioned(figure, caption)
+        return add_caption(figure, caption)
 
 
 def rate_dots(rows: pd.DataFrame, defenses: Sequence[str], caption: str) -> Figure:
-    """Several rates of each defense on one axis, with their intervals.
+    """Figure: several rates of each defense on one axis, with their intervals.
 
     Args:
-        rows: `defense`, `metric`, `value`, `low`, `high`, in [0, 1].
+        rows: columns `defense`, `metric`, `value`, `low`, `high`, in [0, 1].
         defenses: from top to bottom.
-        caption: what the reader sees here.
+        caption: text below the figure.
+
+    Returns:
+        The figure.
     """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, 0.7 + 0.26 * len(defenses)))
@@ -114,4 +127,4 @@ def rate_dots(rows: pd.DataFrame, defenses: Sequence[str], caption: str) -> Figu
         axes.invert_yaxis()
         axes.set(xlim=(-0.02, 1.02))
         axes.xaxis.set_major_formatter(PercentFormatter(1))
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)

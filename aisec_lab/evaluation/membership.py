@@ -1,4 +1,4 @@
-"""How well membership is inferred where false accusations are rare: the figures that count, and their curve."""
+"""Measures of membership inference at low false positive rates, and their ROC curve."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -14,14 +14,20 @@ from torch import Tensor
 
 from aisec_lab.core.binomial import lower_bound, upper_bound
 from aisec_lab.evaluation.backdoors import roc
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, named, series_styles
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, add_legend, series_styles
 
 RESAMPLES = 1000
-POINTS_A_DECADE = 50  # of a curve that is drawn on a logarithmic axis
+POINTS_A_DECADE = 50  # points of a curve on a logarithmic axis, for each power of ten
 
 
 class TruePositiveRate(NamedTuple):
-    """A rate with its 95 % interval."""
+    """A true positive rate with its 95 % interval.
+
+    Args:
+        value: the rate, in [0, 1].
+        low: lower end of its interval.
+        high: upper end.
+    """
 
     value: float
     low: float
@@ -31,31 +37,35 @@ class TruePositiveRate(NamedTuple):
 def tpr_at_fpr(
     scores: Tensor, members: Tensor, fpr: float, *, generator: torch.Generator, resamples: int = RESAMPLES
 ) -> TruePositiveRate:
-    """The share of members found where at most `fpr` of the non-members are accused, one threshold for all scores.
+    """The true positive rate at a false positive rate of at most `fpr`, with one threshold for all scores.
 
-    The interval is the hull of two. One is exact for independent scores, however few: it bounds the threshold by order
-    statistics of the non-members and, at either end, the rate by Clopper & Pearson. The other is a percentile bootstrap
-    that draws models and records anew, each independently of the other and with replacement (the pigeonhole bootstrap;
-    Owen, 2007, Ann. Appl. Stat. 1, 386), and chooses the threshold anew in each resample. It allows for scores of one
-    model, or of one record, that move together, and holds for many models and records. Both are about the attack as it
-    stands, its shadow models given. With one model they say nothing of other models. Few models are enough where their
-    scores differ from model to model by less than in one model: simulated, two and more whose means have 0.6 of the
-    scores' deviation cover in 99 of 100 cases. Where the means have twice that deviation, the interval is too short: 2
-    to 64 models of 120 records cover in 80 to 91 of 100 cases, of more records in fewer, and the rate that is missed
-    lies below. Normalise each model's scores there.
+    The interval is the hull of two intervals:
+
+    - One is exact for independent scores, however few. It bounds the threshold by order statistics of the non-members,
+      and the rate at either end by Clopper & Pearson.
+    - The other is a percentile bootstrap over models and records, each resampled independently with replacement (the
+      pigeonhole bootstrap; Owen, 2007, Ann. Appl. Stat. 1, 386), with a new threshold in each resample. It allows for
+      dependent scores of one model or of one record, and is valid for many models and records.
+
+    Both take the shadow models of the attack as given. With one model they say nothing about other models. Few models
+    are enough if their mean scores differ by less than the scores of one model do: in a simulation, two or more models
+    whose means have 0.6 of the standard deviation of the scores are covered in 99 of 100 cases. If the means have twice
+    that deviation, the interval is too short: 2 to 64 models of 120 records are covered in 80 to 91 of 100 cases, more
+    records in fewer, and the true rate is then lower. Normalise the scores of each model in such a case.
 
     Args:
-        scores: of K models' records (K, N), or of one model's (N,); bigger means member.
-        members: which of them are (K, N) or (N,), bool.
-        fpr: in (0, 1).
+        scores: of the records of K models (K, N), or of one model (N,); larger means member.
+        members: which records are members, (K, N) or (N,), bool.
+        fpr: false positive rate, in (0, 1).
         generator: source of the resamples.
-        resamples: how many.
+        resamples: number of resamples, at least 1.
 
     Returns:
-        The rate in [0, 1] and the ends of its 95 % interval.
+        The rate and its 95 % interval.
 
     Raises:
-        ValueError: scores that are NaN or do not fit, no member, fewer than 1 / fpr non-members, or no resample.
+        ValueError: scores of NaN or another shape than `members`, no member, fewer than 1 / fpr non-members, or no
+            resample.
     """
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, better {RESAMPLES}, got {resamples}")
@@ -98,10 +108,10 @@ def tpr_at_fpr(
 
 
 def _of_independent(inside: np.ndarray, outside: np.ndarray, fpr: float, alpha: float = 0.05) -> tuple[float, float]:
-    """Ends of an interval for the rate at the threshold that a share `fpr` of all non-members pass.
+    """Interval of the rate at the threshold that a share `fpr` of all non-members exceed, for independent scores.
 
-    How many of the non-members here lie above that threshold is binomial, which bounds the threshold with half of
-    `alpha`; given these bounds, how many members lie above them is binomial too, which takes the other half.
+    The number of sampled non-members above that threshold is binomial, which bounds the threshold with half of `alpha`.
+    Given these bounds, the number of members above them is binomial too, which takes the other half.
     """
     ordered = np.concatenate([[np.inf], np.sort(outside)[::-1], [-np.inf]])
     few, many = (int(binom.ppf(share, len(outside), fpr)) for share in (alpha / 4, 1 - alpha / 4))
@@ -113,9 +123,17 @@ def _of_independent(inside: np.ndarray, outside: np.ndarray, fpr: float, alpha: 
 
 
 def roc_points(scores: Tensor, members: Tensor) -> pd.DataFrame:
-    """The curve of an attack for a logarithmic axis: `fpr` and `tpr`, some fifty points for each decade of `fpr`.
+    """The ROC curve of an attack, thinned for a logarithmic axis.
 
-    Args, raises: as for `tpr_at_fpr`; of all scores together.
+    Args:
+        scores: (K, N) or (N,); larger means member. All scores form one curve.
+        members: which records are members, of the same shape, bool.
+
+    Returns:
+        Columns `fpr` and `tpr`, about fifty points for each power of ten of `fpr`.
+
+    Raises:
+        ValueError: scores of NaN, no member, or no non-member.
     """
     curve = roc(scores.flatten(), members.flatten()).astype(float)
     curve = curve.groupby("fpr", as_index=False).tpr.max()  # the best of the thresholds with the same false positives
@@ -125,12 +143,15 @@ def roc_points(scores: Tensor, members: Tensor) -> pd.DataFrame:
 
 
 def log_roc_curves(curves: Mapping[str, pd.DataFrame], caption: str, fprs: Sequence[float] = (0.001, 0.01)) -> Figure:
-    """How many members each attack finds at each rate of false accusations, both on logarithmic axes.
+    """Figure: ROC curves of membership attacks, both axes logarithmic.
 
     Args:
-        curves: by name, columns `fpr` and `tpr`, as `roc_points` gives them.
-        caption: what the reader sees here.
-        fprs: where lines mark the rates at which attacks are compared.
+        curves: by name, columns `fpr` and `tpr`, as `roc_points` returns them.
+        caption: text below the figure.
+        fprs: false positive rates that vertical lines mark.
+
+    Returns:
+        The figure.
     """
     least = min(float(curve.fpr[curve.fpr > 0].min()) for curve in curves.values())
     with plt.rc_context(STYLE):
@@ -146,4 +167,4 @@ def log_roc_curves(curves: Mapping[str, pd.DataFrame], caption: str, fprs: Seque
         for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
             scale("log")
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
-        return captioned(named(figure), caption)
+        return add_caption(add_legend(figure), caption)

@@ -1,4 +1,4 @@
-"""Whom a monitor accuses: honest clients and attackers, at a threshold that was chosen on other clients."""
+"""Detection rates of query monitors, on honest clients and attackers."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from aisec_lab.models import logits_of
 
 @dataclass(frozen=True, eq=False)
 class QueryStream:
-    """What a client asked, in its order, and what it was told.
+    """The queries of a client, in their order, with the answers.
 
     Args:
-        client: who.
+        client: name of the client.
         x: queries (N, *input).
-        answers: published (N, K).
+        answers: published answers (N, K).
     """
 
     client: str
@@ -31,17 +31,17 @@ class QueryStream:
 
 
 class QueryRecorder:
-    """A monitor that accuses nobody and writes down what is asked: `Oracle(model, monitors=[recorder])`."""
+    """A monitor that records all queries and raises no alarm: `Oracle(model, monitors=[recorder])`."""
 
     def __init__(self) -> None:
         self._asked: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def __call__(self, client: str, x: Tensor, answers: Tensor) -> None:
-        """Keep a copy of queries (N, *input) and answers (N, K)."""
+        """Record a copy of a client's queries (N, *input) and answers (N, K)."""
         self._asked.setdefault(client, []).append((x.detach().cpu().clone(), answers.detach().cpu().clone()))
 
     def streams(self) -> list[QueryStream]:
-        """One for each client, in the order in which they came first."""
+        """The recorded queries: one stream for each client, in the order of their first queries."""
         return [
             QueryStream(client, *(torch.cat(parts) for parts in zip(*asked, strict=True)))
             for client, asked in self._asked.items()
@@ -51,24 +51,27 @@ class QueryRecorder:
 def honest_streams(
     model: nn.Module, dataset: Dataset, *, clients: int, queries: int, generator: torch.Generator
 ) -> list[QueryStream]:
-    """Clients that each ask about rows of their own choice, at random and none twice.
+    """Simulate honest clients: each queries random rows of a dataset, none twice.
 
-    Clients choose independently, so that two may ask about the same row: with few rows they are alike, and a rate over
-    them says less about clients elsewhere than its interval has it.
+    Clients choose independently, so two may query the same row. With few rows they are similar, and the interval of a
+    rate over them is too narrow for clients in general.
 
     Args:
         model: classifier whose answers are published.
-        dataset: the rows that there are to ask about.
-        clients: how many; their names are "honest 0" and so on.
-        queries: of each.
-        generator: chooses rows and their order.
+        dataset: the rows that clients choose from.
+        clients: number of clients; their names are "honest 0" and so on.
+        queries: queries of each client, at least 1.
+        generator: draws rows and their order.
+
+    Returns:
+        One stream for each client.
 
     Raises:
-        ValueError: more queries than rows.
+        ValueError: more queries than rows, or none.
     """
     if not 1 <= queries <= len(dataset):
         raise ValueError(
-            f"an honest client asks each row at most once: {queries} queries of {len(dataset)} rows: ask for 1 to "
+            f"an honest client sends each row at most once: {queries} queries of {len(dataset)} rows: take 1 to "
             f"{len(dataset)}"
         )
     answers = logits_of(model, dataset.x)
@@ -77,10 +80,15 @@ def honest_streams(
 
 
 def replay(monitor: QueryMonitor, streams: Iterable[QueryStream], batch_size: int = 1) -> None:
-    """Let a monitor see streams, one after the other, so many rows a call.
+    """Show recorded streams to a monitor, one after the other.
+
+    Args:
+        monitor: the monitor; its `records` and `alarms` are updated.
+        streams: the streams.
+        batch_size: queries in each call.
 
     Raises:
-        ValueError: a monitor that withholds: what a locked client would have asked is not in its stream.
+        ValueError: a monitor that withholds answers, since a client that is locked out would have acted differently.
     """
     if monitor.withhold:
         raise ValueError("a monitor that withholds does not see what follows: replay with withhold=False")
@@ -98,23 +106,24 @@ def alarm_rates(
     generator: torch.Generator,
     **cell: Any,
 ) -> list[dict[str, Any]]:
-    """The rows of the table for a monitor that has seen some clients.
+    """True and false positive rates of a monitor over clients that it has seen.
 
-    The threshold is chosen on one half of the honest clients, and the rate that it then has is measured on the other,
-    so that the intervals hold, given that clients are independent.
+    The threshold is chosen on one half of the honest clients, and the false positive rate is measured on the other.
+    So the intervals are valid if clients are independent.
 
     Args:
-        monitor: with their scores in its `records`.
-        honest, attackers: clients that it has seen; the latter of one attack.
-        fpr: share of honest clients that may be accused, in (0, 1); None for the monitor's own threshold, for which
-            nothing is chosen and all honest clients count.
-        generator: halves the honest clients.
-        cell: the other columns of the table.
+        monitor: with the clients' scores in its `records`.
+        honest: names of honest clients.
+        attackers: names of attackers, of one attack.
+        fpr: false positive rate that the threshold is set for, in (0, 1). None keeps the monitor's own threshold; then
+            all honest clients are evaluated.
+        generator: splits the honest clients.
+        cell: other columns of the table (docs/evaluation.md).
 
     Returns:
-        `detection_tpr` over the attackers and `detection_fpr` over honest clients, with `knob` "fpr" and `level` what
-        was asked for, or `knob` "threshold" and `level` the monitor's own; and `queries_before_alarm`, the median over
-        the attackers that were caught, where there are any.
+        Rows of the table: `detection_tpr` over the attackers and `detection_fpr` over honest clients, with `fpr` or the
+        monitor's own threshold in the column `level`; and, if an attacker is detected, `queries_before_alarm`, the
+        median over the detected attackers, without an interval.
 
     Raises:
         ValueError: a client that the monitor has not seen, no attacker, or too few honest clients for the rate.
@@ -127,22 +136,22 @@ def alarm_rates(
         )
     knob = {"knob": "threshold", "level": monitor.threshold} if fpr is None else {"knob": "fpr", "level": fpr}
     cell = knob | cell
-    threshold, judged = monitor.threshold, list(honest)
+    threshold, evaluated = monitor.threshold, list(honest)
     if fpr is not None:
         order = torch.randperm(len(honest), generator=generator).tolist()
         half = len(order) // 2
-        judged = [honest[place] for place in order[half:]]
+        evaluated = [honest[place] for place in order[half:]]
         peaks = [monitor.records[honest[place]][-1:] for place in order[:half]]
         threshold = threshold_at(
             torch.tensor([peak[0][1] if peak else -torch.inf for peak in peaks], dtype=torch.float64), fpr
         )
-    alarms = {client: first_alarm(monitor.records[client], threshold) for client in (*judged, *attackers)}
-    caught = [alarm for client in attackers if (alarm := alarms[client]) is not None]
-    accused = sum(alarms[client] is not None for client in judged)
+    alarms = {client: first_alarm(monitor.records[client], threshold) for client in (*evaluated, *attackers)}
+    detected = [alarm for client in attackers if (alarm := alarms[client]) is not None]
+    alarmed = sum(alarms[client] is not None for client in evaluated)
     rows = [
-        rate("detection_tpr", len(caught), len(attackers), **cell),
-        rate("detection_fpr", accused, len(judged), **cell),
+        rate("detection_tpr", len(detected), len(attackers), **cell),
+        rate("detection_fpr", alarmed, len(evaluated), **cell),
     ]
-    if caught:
-        rows.append({"metric": "queries_before_alarm", "value": float(median(caught)), "n": len(caught)} | cell)
+    if detected:
+        rows.append({"metric": "queries_before_alarm", "value": float(median(detected)), "n": len(detected)} | cell)
     return rows

@@ -1,4 +1,4 @@
-"""Whether an owner still recognises a stolen model, whatever the thief has done to it."""
+"""Whether an owner still recognises a stolen model after a removal attack."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,34 +12,36 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
+from aisec_lab.attacks import RemovalAttack
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.backdoors.pruning import Repair
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption
 from aisec_lab.evaluation.table import rate
 from aisec_lab.models import logits_of
 
-RECOGNISED = 1e-6  # the p-value from which on a model counts as recognised
-DEEPEST = 12  # powers of ten that the colours tell apart
-DARK = 0.55  # share of these from which on a cell's text is white
-SMALLEST = 1e-300  # under it, floating point has no logarithm to show
+RECOGNISED = 1e-6  # a model with a smaller p-value counts as recognised
+DEEPEST = 12  # powers of ten that the colours distinguish
+DARK = 0.55  # share of these from which the text of a cell is white
+SMALLEST = 1e-300  # smaller p-values are drawn as this, since log(0) cannot be
 
 
 class Verify(Protocol):
-    """How a claim is checked."""
+    """Verification of a claim."""
 
     def __call__(self, suspect: nn.Module, /) -> float:
-        """A p-value of "this suspect has nothing to do with the claim"."""
+        """The p-value of "this suspect has nothing to do with the claim", in [0, 1]."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class OwnedModel:
-    """A model and its owner's claim: `OwnedModel(marked.model, partial(mark.verify, marked=marked))`, or a
-    fingerprint's.
+    """A model and its owner's claim.
+
+    With a watermark it is `OwnedModel(marked.model, partial(mark.verify, marked=marked))`, with a fingerprint
+    `OwnedModel(model, fingerprint.verify)`. See docs/ownership.md.
 
     Args:
-        model: what is stolen, a classifier in evaluation mode.
-        verify: gives the p-value of a suspect.
+        model: the model that is stolen, a classifier in evaluation mode.
+        verify: maps a suspect to a p-value.
     """
 
     model: nn.Module
@@ -48,29 +50,29 @@ class OwnedModel:
 
 def removal_rows(
     owned: Mapping[str, OwnedModel],
-    removals: Mapping[str, Repair],
+    removals: Mapping[str, RemovalAttack],
     clean: Dataset,
     test: Dataset,
     *,
     seed: int,
     **cell: Any,
 ) -> list[dict[str, Any]]:
-    """The rows of the table for every claim against every removal, and what is left of the model.
+    """Test every claim after every removal attack, and measure the accuracy that the thief has left.
 
     Args:
         owned: claims by name, the column `defense`.
-        removals: what the thief tries, by name, the column `attack`; "none", the model as it was stolen, comes by
-            itself.
+        removals: removal attacks by name, the column `attack`. "none", the model as it was stolen, is added.
         clean: the thief's own rows.
-        test: rows on which the thief's model is judged.
-        seed: of the generator that each removal is given anew, so that no cell depends on another.
-        cell: the other columns of the table.
+        test: rows on which the thief's model is evaluated.
+        seed: seed of a new generator for each attack, so that no cell depends on another.
+        cell: other columns of the table (docs/evaluation.md).
 
     Returns:
-        For each pair `p_value`, without an interval, and `clean_accuracy` of the thief's model, with one.
+        Rows of the table, for each pair `p_value` without an interval, and `clean_accuracy` of the thief's model with
+        its interval.
 
     Raises:
-        ValueError: a removal that is called "none".
+        ValueError: an attack called "none".
     """
     if "none" in removals:
         raise ValueError("'none' is the name of the model as it was stolen: give the removal another name")
@@ -91,12 +93,17 @@ def removal_rows(
 
 
 def p_value_grid(rows: pd.DataFrame, attacks: Sequence[str], defenses: Sequence[str], caption: str) -> Figure:
-    """The logarithm of the p-value of every claim (across) after every removal (down), over the accuracy that is left.
+    """Figure: the p-value of every claim (columns) after every removal attack (rows), and the accuracy that is left.
 
     Args:
-        rows: `attack`, `defense`, `metric` ("p_value" or "clean_accuracy"), `value`; one row for each cell and metric.
-        attacks, defenses: which, in this order.
-        caption: what the reader sees here.
+        rows: columns `attack`, `defense`, `metric` ("p_value" or "clean_accuracy"), `value`; one row for each cell and
+            metric.
+        attacks: from top to bottom.
+        defenses: from left to right.
+        caption: text below the figure.
+
+    Returns:
+        The figure. Recognised models are bold; pairs that are not in `rows` have a dash.
     """
     cells = rows.set_index(["metric", "attack", "defense"]).value.astype(float)
     values, kept = (
@@ -123,9 +130,9 @@ def p_value_grid(rows: pd.DataFrame, attacks: Sequence[str], defenses: Sequence[
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         figure.colorbar(image, ax=axes, label="log10 of the p-value", extend="min", fraction=0.04, pad=0.02)
-        return captioned(figure, caption)
+        return add_caption(figure, caption)
 
 
 def _power(p: float) -> str:
-    """A p-value as a reader wants it: 0.34, or the power of ten above it."""
+    """A p-value as text: 0.34, or "< 1e-6", the power of ten above it."""
     return f"{p:.2g}" if p >= 0.001 else f"< 1e{math.floor(math.log10(max(p, SMALLEST))) + 1}"

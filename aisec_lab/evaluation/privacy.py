@@ -1,4 +1,4 @@
-"""What is promised and what is measured of the same model, on one figure, and whether the two contradict each other."""
+"""Promised and measured epsilon of the same model: on one figure, and whether the two contradict each other."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from aisec_lab.evaluation.style import STYLE, WIDTH, captioned, series_styles
+from aisec_lab.evaluation.style import STYLE, WIDTH, add_caption, series_styles
 
-SIDES = {  # metric, and how its marks are called; from the promise down
+SIDES = {  # metric, and its label; from the promise down
     "epsilon_upper": "promised at most",
     "epsilon_ceiling": "most an audit of this size can show",
     "epsilon_lower": "shown at least",
@@ -20,18 +20,19 @@ CELL = ["study", "data", "model", "defense", "knob", "level", "seed"]
 
 
 def contradictions(table: pd.DataFrame) -> list[str]:
-    """The cells whose measured lower bound on epsilon passes the promised upper one: one of the two must be wrong.
+    """The cells whose measured lower bound on epsilon exceeds the promised upper bound.
 
-    Or chance: a bound of 95 % passes the truth in up to one audit of twenty, where a promise is sharp.
+    One of the two is then wrong, or it is chance: if a promise is tight, a 95 % lower bound exceeds it in up to one
+    audit of twenty.
 
     Args:
-        table: the table, or a part of it; `epsilon_lower` and `epsilon_upper` of a cell share all but the attack.
+        table: the table, or a part of it. `epsilon_lower` and `epsilon_upper` of a cell differ in the attack only.
 
     Returns:
-        A line for each such cell; none where promise and measurement agree.
+        A line of text for each such cell; empty if promises and measurements agree.
 
     Raises:
-        ValueError: a lower bound of which nobody said an upper one.
+        ValueError: an `epsilon_lower` without an `epsilon_upper` in the same cell.
     """
     lower, upper = (table[table.metric == metric] for metric in ("epsilon_lower", "epsilon_upper"))
     both = lower.merge(upper, on=CELL, how="left", suffixes=("", "_upper"))
@@ -45,14 +46,17 @@ def contradictions(table: pd.DataFrame) -> list[str]:
 
 
 def epsilon_bounds(rows: pd.DataFrame, promises: Sequence[str], names: Sequence[str], caption: str) -> Figure:
-    """Accuracy, what the best attack finds, and epsilon from both sides, over the promises.
+    """Figure: accuracy, true positive rate of the best attack, and bounds on epsilon, for each promised epsilon.
 
     Args:
-        rows: `defense` (the promise), `metric`, `value`, `low`, `high`; the metrics are `clean_accuracy`,
-            `tpr_at_fpr_0.01` and those of SIDES; an infinite epsilon is drawn as an arrow.
-        promises: from left to right.
-        names: how each is written below the axis.
-        caption: what the reader sees here.
+        rows: columns `defense` (the promise), `metric`, `value`, `low`, `high`. The metrics are `clean_accuracy`,
+            `tpr_at_fpr_0.01` and those of SIDES. An infinite epsilon is drawn as an arrow.
+        promises: values of `defense`, from left to right.
+        names: their labels below the axis.
+        caption: text below the figure.
+
+    Returns:
+        The figure, with three panels.
     """
     with plt.rc_context(STYLE):
         figure, (accuracy, leak, epsilon) = plt.subplots(1, 3, figsize=(WIDTH, 2.9))
@@ -79,10 +83,11 @@ def epsilon_bounds(rows: pd.DataFrame, promises: Sequence[str], names: Sequence[
         handles, labels = epsilon.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=3, fontsize=8)
         figure.set_figheight(figure.get_figheight() + 0.2)
-        return captioned(figure, caption)
+        return add_caption(figure, caption)
 
 
 def _rates(axes: Axes, rows: pd.DataFrame, promises: Sequence[str], label: str) -> None:
+    """One panel of rates with their intervals."""
     shown = rows.set_index("defense").loc[list(promises), ["value", "low", "high"]].astype(float)
     errors = [shown.value - shown.low, shown.high - shown.value]
     axes.errorbar(range(len(promises)), shown.value, yerr=errors, marker="o", linestyle="none", color="#0072B2")

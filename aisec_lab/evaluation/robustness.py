@@ -1,4 +1,4 @@
-"""What an attack does to a model, row by row, and the worst case over attacks."""
+"""Run evasion attacks on a dataset, and measure robust accuracy, row by row and in the worst case."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,20 +10,19 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks import Attack, Ball, InBatches, MinimumNormAttack, MinimumNormResult, Targeted
 from aisec_lab.data import Dataset
+from aisec_lab.evaluation.predictions import REJECTED, predicted_classes
 from aisec_lab.evaluation.table import rate
-from aisec_lab.models import PassCounter, device_of, logits_of, seeded
+from aisec_lab.models import PassCounter, device_of, seeded
 
-BATCH = 250  # rows attacked at a time; outcomes may depend on it in the last bits, so nobody varies it
-FRESH = 2**31  # seed of the draws that score a random model, apart from those that an attack has seen
-REJECTED = -1  # in place of a class, where a model with a reject option takes it
+BATCH = 250  # rows attacked at a time; a constant, since the last bits of an outcome may depend on it
 
 
 class BallAttack(Attack, Protocol):
-    """An attack with a ball."""
+    """An evasion attack with a ball."""
 
     @property
     def ball(self) -> Ball:
-        """The threat model."""
+        """The threat model: a norm and a radius."""
         ...
 
 
@@ -33,14 +32,14 @@ def run_attack(attack: Attack, model: nn.Module, dataset: Dataset, *, seed: int)
     Args:
         attack: an evasion attack.
         model: classifier in evaluation mode.
-        dataset: rows and their true classes.
-        seed: of the generator that each batch is given anew; noise is keyed by row, so batches do not repeat it.
+        dataset: N rows and their true classes.
+        seed: seed of the generator. Each batch gets a new one; noise is keyed by row, so batches do not repeat it.
 
     Returns:
-        Adversarial inputs (N, *input) on the CPU, and the passes that they cost.
+        Adversarial inputs (N, *input) on the CPU, and the number of passes through the model.
 
     Raises:
-        ValueError: an attack with the goal `Targeted`, which would take the true classes for its targets; a
+        ValueError: an attack with the goal `Targeted`, which would take the true classes for its targets, or a
             minimum-norm attack.
     """
     x_adv, counted = _in_batches(attack, model, dataset, seed)
@@ -55,17 +54,19 @@ def run_attack(attack: Attack, model: nn.Module, dataset: Dataset, *, seed: int)
 def run_minimum_norm(
     attack: MinimumNormAttack, model: nn.Module, dataset: Dataset, *, seed: int
 ) -> tuple[MinimumNormResult, PassCounter]:
-    """The smallest perturbation of every row of a dataset.
+    """Search the smallest adversarial perturbation of every row of a dataset.
 
     Args:
-        attack: a minimum-norm attack, its ball of radius 0 for the whole security curve.
-        model, dataset, seed: as for `run_attack`.
+        attack: a minimum-norm attack. Radius 0 of its ball gives the whole security curve.
+        model: classifier in evaluation mode.
+        dataset: N rows and their true classes.
+        seed: seed of the generator, as in `run_attack`.
 
     Returns:
-        What was found, on the CPU, and the passes that it cost.
+        Adversarial inputs and distances, on the CPU, and the number of passes through the model.
 
     Raises:
-        ValueError: an attack with the goal `Targeted`, or one that looks for no smallest perturbation.
+        ValueError: an attack with the goal `Targeted`, or one that is no minimum-norm attack.
     """
     found, counted = _in_batches(attack, model, dataset, seed)
     if not isinstance(found, MinimumNormResult):
@@ -76,12 +77,12 @@ def run_minimum_norm(
 
 
 def curve_from_distances(distance: Tensor, levels: Iterable[float], **cell: Any) -> list[dict[str, Any]]:
-    """The security curve from one run of a minimum-norm attack: a row is broken at eps if its distance is at most eps.
+    """The security curve from one run of a minimum-norm attack: a row is robust at eps if its distance is larger.
 
     Args:
-        distance: of each row (N,); 0 where it is wrong as it is, `inf` where nothing was found.
-        levels: budgets eps, in the units of the distances.
-        cell: the other columns of the table.
+        distance: of each row (N,), at least 0; 0 if the clean row is misclassified, `inf` if nothing was found.
+        levels: radii eps, in the units of the distances.
+        cell: other columns of the table (docs/evaluation.md).
 
     Returns:
         Rows of the table: `robust_accuracy` at each level, with its interval.
@@ -100,6 +101,7 @@ def curve_from_distances(distance: Tensor, levels: Iterable[float], **cell: Any)
 def _in_batches(
     attack: Attack | MinimumNormAttack, model: nn.Module, dataset: Dataset, seed: int
 ) -> tuple[Tensor | MinimumNormResult, PassCounter]:
+    """Run an attack on all rows, in batches, with counted passes; refuse targeted attacks."""
     if getattr(attack, "goal", None) == Targeted():
         raise ValueError(
             f"{type(attack).__name__} with the goal Targeted takes the classes that it is given for its targets, and a "
@@ -112,57 +114,16 @@ def _in_batches(
         return InBatches(attack, BATCH)(counted, x, y, generator=generator), counted
 
 
-def predicted_classes(model: nn.Module, x: Tensor, classes: int) -> Tensor:
-    """The answers (N,) of a model as it is used, a random one with draws that no attack has seen.
+def is_robust(rows: pd.DataFrame) -> pd.Series:
+    """Which records are robust: classified correctly on the clean input, and not misclassified under attack.
+
+    A rejected clean input is an error; a rejected adversarial input is no success of the attack.
 
     Args:
-        model: classifier; one with a reject option, which is its last column, says so by an attribute `rejects`.
-        x: inputs (N, *input).
-        classes: how many there are.
+        rows: columns `label`, `clean` and `adversarial`, as in `security_curve`.
 
     Returns:
-        Classes, int64; `REJECTED` where the model refuses to answer.
-
-    Raises:
-        ValueError: the model has more or fewer columns than that, or answers NaN.
-    """
-    answers, columns = _winners(model, x)
-    rejects = any(getattr(module, "rejects", False) is True for module in model.modules())
-    if len(answers) and columns != classes + rejects:
-        option = ", and a reject option" if rejects else ""
-        raise ValueError(
-            f"the model answers with {columns} logits, the data set names {classes} classes{option}: give "
-            "the model as many, or, where its last one rejects, an attribute rejects = True"
-        )
-    return torch.where(answers == classes, REJECTED, answers)
-
-
-def predict(model: nn.Module, x: Tensor) -> Tensor:
-    """The winning columns (N,) of a model's answers, the reject option's among them. Args: as for `predicted_classes`.
-
-    Raises:
-        ValueError: one logit, whose column wins every row, or NaN.
-    """
-    answers, columns = _winners(model, x)
-    if columns < 2:
-        raise ValueError(
-            "a classifier has at least two logits, got one: for a binary model wrap it in aisec_lab.models.TwoLogits"
-        )
-    return answers
-
-
-def _winners(model: nn.Module, x: Tensor) -> tuple[Tensor, int]:
-    with seeded(model, torch.Generator().manual_seed(FRESH)):
-        logits = logits_of(model, x)
-    if logits.ndim != 2:
-        raise ValueError(f"a classifier answers with logits (N, K), got {tuple(logits.shape)}: wrap it so that it does")
-    return logits.argmax(1), logits.shape[1]
-
-
-def is_robust(rows: pd.DataFrame) -> pd.Series:
-    """Which records are of a right answer on the clean input that the attack did not turn into a wrong one.
-
-    To be rejected is an error on a clean input, and no success of an attacker.
+        Booleans, with the index of `rows`.
     """
     return (rows.clean == rows.label) & ((rows.adversarial == rows.label) | (rows.adversarial == REJECTED))
 
@@ -170,24 +131,24 @@ def is_robust(rows: pd.DataFrame) -> pd.Series:
 def security_curve(
     attack: BallAttack, model: nn.Module, dataset: Dataset, levels: Iterable[float], *, seed: int
 ) -> tuple[pd.DataFrame, Tensor]:
-    """Outcomes of one attack at each perturbation budget (Biggio & Roli, 2018, section 3.4).
+    """Run one attack at each perturbation budget (Biggio & Roli, 2018, section 3.4).
 
     Args:
-        attack: an evasion attack; its ball is given each level in turn.
+        attack: an evasion attack with a ball, whose radius is set to each level in turn.
         model: classifier in evaluation mode.
-        dataset: rows and their true classes.
-        levels: budgets eps beside the attack's own, in the units of its ball.
-        seed: as for `run_attack`, the same at every level.
+        dataset: N rows and their true classes.
+        levels: radii eps beside the attack's own, in the units of its ball.
+        seed: seed of the generator, the same at every level.
 
     Returns:
-        One record for each level, from the lowest up, and row: `knob` (the ball's name), `level`, `row`, `label`,
-        `clean` and `adversarial` (the predicted classes), `size` (of the perturbation, in the ball's norm),
-        `forward_passes`, `backward_passes` (of the whole level, for one row on average); and the adversarial inputs
-        of the attack's own level.
+        First, one record for each level, in ascending order, and row: `knob` (name of the norm), `level`, `row`,
+        `label`, `clean` and `adversarial` (predicted classes), `size` (norm of the perturbation), `forward_passes` and
+        `backward_passes` (at this level, for one row on average). Second, the adversarial inputs (N, *input) at the
+        attack's own radius.
 
     Raises:
-        ValueError: as for `run_attack`; a model with other columns than the data set has classes; an attack without a
-            ball.
+        ValueError: an attack without a ball, with the goal `Targeted` or of minimum norm; a model whose number of
+            columns does not fit the classes of the dataset.
     """
     if not isinstance(getattr(attack, "ball", None), Ball):
         raise ValueError(
@@ -220,17 +181,17 @@ def security_curve(
 
 
 def worst_case(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Which rows no attack broke: the per-example worst case.
+    """The per-example worst case: which rows are robust against all attacks.
 
     Args:
-        rows: records of `security_curve`, with the name of their `attack`.
-        by: columns that name one model and one level; the attacks within such a group are taken together.
+        rows: records of `security_curve`, with a column `attack`.
+        by: columns that identify a model and a level; all attacks with equal values there form a group.
 
     Returns:
-        `by`, `row` and `survives`: right on the clean input and under every attack of the group.
+        The columns of `by`, `row`, and `survives`: whether the row is robust against every attack of its group.
 
     Raises:
-        ValueError: a group whose attacks did not all see the same rows.
+        ValueError: a group whose attacks did not all have the same rows.
     """
     grouped = rows.assign(survives=is_robust(rows)).groupby([*by, "row"], sort=True)
     attacks = rows.groupby(by).attack.nunique()  # of each group; each of its rows must have met as many

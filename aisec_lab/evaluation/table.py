@@ -1,4 +1,4 @@
-"""The one tidy table: every measurement of every study is a row of it."""
+"""The table of all measurements: one row for each, see docs/evaluation.md."""
 
 import math
 import os
@@ -17,9 +17,9 @@ TYPES = {
     "data": "string",
     "model": "string",
     "defense": "string",
-    "attack": "string",  # "none" where nothing attacks, "worst_case" over all attacks of a level
-    "knob": "string",  # what was turned
-    "level": "Float64",  # and how far
+    "attack": "string",  # "none" without an attack, "worst_case" over all attacks of a level
+    "knob": "string",  # the parameter that was varied
+    "level": "Float64",  # its value
     "seed": "Int64",
     "metric": "string",
     "value": "Float64",
@@ -27,29 +27,39 @@ TYPES = {
     "high": "Float64",
     "n": "Int64",
     "queries": "Float64",  # forward passes of one example, on average
-    "trusted": "boolean",  # the verdict on a robust accuracy
+    "trusted": "boolean",  # whether the diagnosis of a robust accuracy raised no doubt
     "config": "string",  # first digits of the sha256 of the configuration that the cell could see
 }
 KEY = ["study", "data", "model", "defense", "attack", "knob", "level", "seed", "metric"]
 
 
 def rate(metric: str, successes: int, n: int, **cell: Any) -> dict[str, Any]:
-    """A row of the table for a rate, with its Clopper-Pearson interval; `cell` holds the other columns."""
+    """A row of the table for a rate, with its exact 95 % interval (Clopper & Pearson, 1934).
+
+    Args:
+        metric: name of the rate.
+        successes: how many of the n rows count.
+        n: number of rows, at least 1.
+        cell: other columns of the table (docs/evaluation.md).
+
+    Returns:
+        `metric`, `value`, `low`, `high`, `n`, and the other columns.
+    """
     low, high = clopper_pearson(successes, n)
     return {"metric": metric, "value": successes / n, "low": low, "high": high, "n": n} | cell
 
 
 def tidy(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows as the table: every column, in its type and order, sorted.
+    """Make the table: all columns in their types and order, rows sorted by their key.
 
     Args:
-        rows: mappings from some of the table's columns to values; what is missing becomes NA.
+        rows: dicts from columns of the table to values; missing columns become NA.
 
     Returns:
         The table.
 
     Raises:
-        ValueError: a column that the table does not have, a value of another type, or a measurement made twice.
+        ValueError: an unknown column, a value of a wrong type, or a measurement that occurs twice.
     """
     frame = pd.DataFrame(list(rows))
     check_columns(set(frame.columns) | set(TYPES), "these rows")
@@ -60,7 +70,7 @@ def tidy(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def check_columns(columns: set[str], where: object) -> None:
-    """Refuse a set of columns that is not the table's, with a ValueError that names what is missing or unknown."""
+    """Raise a ValueError that names missing and unknown columns, if there are any; `where` names the source."""
     missing, unknown = sorted(set(TYPES) - columns), sorted(columns - set(TYPES))
     if missing or unknown:
         raise ValueError(
@@ -70,7 +80,7 @@ def check_columns(columns: set[str], where: object) -> None:
 
 
 def typed(table: pd.DataFrame, where: object) -> pd.DataFrame:
-    """The table's columns in the table's types, or a ValueError that names the one that cannot be."""
+    """Convert the columns to their types, in their order; a ValueError names a column that cannot be converted."""
     columns = {}
     for name, kind in TYPES.items():
         try:
@@ -81,7 +91,15 @@ def typed(table: pd.DataFrame, where: object) -> pd.DataFrame:
 
 
 def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Write a table as Parquet, whole or not at all; ValueError where its columns are not the table's."""
+    """Write a table as Parquet, atomically.
+
+    Args:
+        table: the table, as `tidy` returns it.
+        path: the file.
+
+    Raises:
+        ValueError: missing or unknown columns.
+    """
     check_columns(set(table.columns), "the table")
     with written_beside(Path(path)) as beside:
         table.to_parquet(beside, index=False)
@@ -90,9 +108,15 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a table that `write_table` wrote.
 
+    Args:
+        path: the file.
+
+    Returns:
+        The table, with the types of its columns checked.
+
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: the file is damaged, or its columns or their types are not the table's.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or has other columns or types.
     """
     if not Path(path).exists():
         raise FileNotFoundError(f"no table at {path}: run `aisec repro`")
@@ -105,24 +129,25 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def over_seeds(table: pd.DataFrame, *, population: bool = False) -> pd.DataFrame:
-    """The mean over seeds of each measurement, inside an envelope of the seeds' intervals.
+    """The mean of each measurement over seeds, with the hull of the seeds' intervals.
 
-    The envelope is about the seeds that were run: it covers the mean of their true values with at least 95 %, as each
-    of their intervals covers its own. Of other seeds it may say too little: with three, whose accuracies spread three
-    times as far as their rows alone explain, it covers the mean over all seeds in 96 of 100 cases, at ten times in 85.
+    The hull is about the seeds that were run: it covers the mean of their true values with a probability of at least
+    95 %, since each interval covers its own. For other seeds it may be too narrow. With three seeds whose accuracies
+    spread three times as far as their rows alone explain, it covers the mean over all seeds in 96 of 100 cases; at ten
+    times, in 85.
 
     Args:
         table: the table, or a part of it.
-        population: widen the envelope to Student's interval for the mean over all seeds, which holds where their values
-            are about normal. It may pass 0 and 1, with two seeds by far. No interval of few seeds foresees a failure
-            that none of them had: one training in five that collapses is missed by three in half of all cases.
+        population: widen the hull to Student's interval for the mean over all seeds, which assumes values that are
+            about normal. It may exceed 0 and 1, by far with two seeds. No interval over few seeds foresees a failure
+            that none of them had: if one training in five collapses, three seeds miss it in half of all cases.
 
     Returns:
-        One row for each measurement: KEY without `seed`, `value` (the mean), `low` and `high` (the lowest and the
-        highest end among the seeds), `n` (rows a seed) and `seeds`.
+        One row for each measurement: the columns of KEY without `seed`, `value` (the mean), `low` and `high`, `n` (the
+        smallest number of rows of a seed) and `seeds`.
 
     Raises:
-        ValueError: `population` of a measurement with fewer than two seeds.
+        ValueError: `population` with fewer than two seeds of a measurement.
     """
     groups = table.groupby([name for name in KEY if name != "seed"], dropna=False, sort=False)
     found = groups.agg(

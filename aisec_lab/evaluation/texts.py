@@ -1,4 +1,4 @@
-"""What an attack does to a text classifier, by the share of words that may change, and what is proved of it."""
+"""Robust and certified accuracy of text classifiers, by the share of words that may change."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -24,10 +24,13 @@ def attack_texts(attack: TextAttack, model: nn.Module, data: Texts, *, seed: int
     """Attack every text of a dataset.
 
     Args:
-        attack: an attack on texts; against a model that draws it does not stop early.
+        attack: an attack on texts. If the model is random, it does not stop early.
         model: classifier of texts in evaluation mode.
         data: texts and their true classes.
-        seed: of the attack's generator, and, moved by one, of the model's draws, if it makes any.
+        seed: seed of the attack's generator; a random model's draws have seed + 1.
+
+    Returns:
+        The adversarial texts, with the edits by which they were made.
     """
     if any(hasattr(module, "generator") for module in model.modules()):
         attack = replace(attack, early_stop=False)  # type: ignore[type-var]  # attacks are dataclasses
@@ -36,35 +39,48 @@ def attack_texts(attack: TextAttack, model: nn.Module, data: Texts, *, seed: int
 
 
 def word_curve(
-    edited: TextAttackResult, model: nn.Module, data: Texts, levels: Iterable[float], /, *, seed: int, **cell: Any
+    result: TextAttackResult, model: nn.Module, data: Texts, levels: Iterable[float], /, *, seed: int, **cell: Any
 ) -> list[dict[str, Any]]:
-    """Rows of the table: `robust_accuracy` at each share of words, in the judgement of fresh draws.
+    """Robust accuracy at each share of words. A random model is scored with new draws.
 
     Args:
-        edited: what an attack found whose share is at least the largest level.
-        model, data: what it attacked.
-        levels: shares of words.
-        seed: as it was for the attack; moved by two for the model's draws; a column of the table.
-        cell: the other columns of the table.
+        result: result of `attack_texts`, for an attack whose share of words is at least the largest level.
+        model: the attacked classifier.
+        data: the attacked texts.
+        levels: shares of words, in [0, 1].
+        seed: the seed that the attack had; a random model's draws have seed + 2.
+        cell: other columns of the table (docs/evaluation.md).
+
+    Returns:
+        Rows of the table: `robust_accuracy` at each level, with its interval.
     """
-    clean = answers(model, data.texts, seed=seed + 2) == data.y
+    clean = predict_texts(model, data.texts, seed=seed + 2) == data.y
     return [
         rate(
             "robust_accuracy",
-            int((clean & (answers(model, edited.within(level), seed=seed + 2) == data.y)).sum()),
+            int((clean & (predict_texts(model, result.within(level), seed=seed + 2) == data.y)).sum()),
             len(data),
             knob=KNOB,
             level=level,
             seed=seed,
-            queries=edited.queries.double().mean().item(),
+            queries=result.queries.double().mean().item(),
             **cell,
         )
         for level in levels
     ]
 
 
-def answers(model: nn.Module, texts: Iterable[str], *, seed: int) -> Tensor:
-    """The classes (N,) that a model gives to texts, its draws, if it makes any, seeded."""
+def predict_texts(model: nn.Module, texts: Iterable[str], *, seed: int) -> Tensor:
+    """Predicted classes of texts.
+
+    Args:
+        model: classifier of texts in evaluation mode.
+        texts: N texts.
+        seed: seed of a random model's draws.
+
+    Returns:
+        Classes (N,), int64.
+    """
     with seeded(model, torch.Generator().manual_seed(seed)):
         return text_logits(model, texts).argmax(1)
 
@@ -72,27 +88,43 @@ def answers(model: nn.Module, texts: Iterable[str], *, seed: int) -> Tensor:
 def certified_texts(
     certificate: WordCertificate, y: Tensor, levels: Iterable[float], **cell: Any
 ) -> list[dict[str, Any]]:
-    """Rows of the table: `certified_accuracy` at each share of changed words; `cell` holds the other columns."""
+    """Certified accuracy at each share of changed words.
+
+    Args:
+        certificate: of N texts.
+        y: their true classes (N,).
+        levels: shares of words, in [0, 1].
+        cell: other columns of the table (docs/evaluation.md).
+
+    Returns:
+        Rows of the table: `certified_accuracy` at each level, with its interval.
+    """
     return [
         rate("certified_accuracy", int(certificate.holds(y, level).sum()), len(y), knob=KNOB, level=level, **cell)
         for level in levels
     ]
 
 
-def word_bracket(certificate: WordCertificate, judged: WordCertificate, y: Tensor, level: float) -> pd.DataFrame:
-    """The bracket of a masked classifier: certified accuracy below, accuracy under attack above; as `bracket`.
+def word_bracket(certificate: WordCertificate, attacked: WordCertificate, y: Tensor, level: float) -> pd.DataFrame:
+    """Certified accuracy and accuracy under attack of a masked classifier, on the same texts.
 
     Args:
         certificate: of the clean texts.
-        judged: of the attacked texts, by the same masked classifier: a text is broken if its class there is another
-            than the true one, and survives where the votes do not decide.
+        attacked: of the attacked texts, by the same masked classifier. A text is misclassified if its class there is
+            another than the true one. If the votes do not decide, it counts as robust.
         y: true classes (N,).
-        level: share of words that was changed, at most.
+        level: largest share of words that was changed.
+
+    Returns:
+        As `bracket`: one row with `certified_accuracy`, `robust_accuracy`, `crossings` and `n`.
+
+    Raises:
+        AssertionError: more certified texts are misclassified than chance explains.
     """
     place = {"knob": KNOB, "level": level, "row": range(len(y))}
-    broken = (judged.classes != y) & (judged.classes != ABSTAIN)
+    misclassified = (attacked.classes != y) & (attacked.classes != ABSTAIN)
     return bracket(
         pd.DataFrame(place | {"certified": certificate.holds(y, level).numpy()}),
-        pd.DataFrame(place | {"survives": (~broken).numpy()}),
-        alpha=certificate.alpha + judged.alpha,
+        pd.DataFrame(place | {"survives": (~misclassified).numpy()}),
+        alpha=certificate.alpha + attacked.alpha,
     )

@@ -11,9 +11,10 @@ from .slopes import gradient, leaf, refuse_constant
 from .svm import SVM
 from .tempered import TemperedCNN
 from .text import BagOfEmbeddings, TextClassifier, TextCNN, TextTraining, text_logits
-from .training.fit import Callback, Fit, Objective, Step, TrainingRecipe, concatenate_records, plain_step
+from .training.fit import Callback, Fit, Objective, Step, plain_step
 from .training.fit_stack import fit_stack
 from .training.parallel import fit_in_parallel
+from .training.recipe import TrainingJob, TrainingRecipe, concatenate_records
 from .training.stack import ModelStack
 from .training.train import train_model
 from .tree import DecisionTree, Tree
@@ -48,6 +49,7 @@ __all__ = [
     "TextClassifier",
     "TextTraining",
     "ThroughScattering",
+    "TrainingJob",
     "TrainingRecipe",
     "Tree",
     "TwoLogits",

@@ -1,13 +1,13 @@
 """A linear classifier of wavelet coefficients: features that nobody learned, and that cost no privacy."""
 
-import os
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.models.training.fit import Fit, Objective, TrainingRecipe
+from aisec_lab.models.training.fit import Objective
+from aisec_lab.models.training.recipe import TrainingJob, TrainingRecipe
 
 ROWS = 500  # of one pass of the transform, some 100 MB for images of 28x28
 
@@ -97,19 +97,11 @@ class ThroughScattering(TrainingRecipe):
 
     objective: Objective | TrainingRecipe
 
-    def run(
-        self,
-        fit: Fit,
-        model: nn.Module,
-        dataset: Dataset,
-        *,
-        generator: torch.Generator,
-        resume: str | os.PathLike[str] | None,
-    ) -> list[dict[str, float]]:
-        seen = scattered(model, dataset)
-        assert isinstance(model, nn.Sequential)
-        history = fit(model[1:], seen, self.objective, generator=generator, resume=resume)
-        model.eval()
+    def run(self, job: TrainingJob) -> list[dict[str, float]]:
+        seen = scattered(job.model, job.dataset)
+        assert isinstance(job.model, nn.Sequential)
+        history = replace(job, model=job.model[1:], dataset=seen).train(self.objective)
+        job.model.eval()
         return history
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from aisec_lab.data import Texts, as_texts
 from aisec_lab.models.layers import initialise
-from aisec_lab.models.training.fit import Fit, Objective, TrainingRecipe
+from aisec_lab.models.training.fit import Fit, Objective
+from aisec_lab.models.training.recipe import TrainingRecipe
 from aisec_lab.models.words import PAD, Vocabulary
 
 BATCH = 1000  # texts a pass

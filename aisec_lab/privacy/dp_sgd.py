@@ -1,7 +1,6 @@
 """Training that promises each row a bound on what can be learned of it (DP-SGD)."""
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from torch.optim import Optimizer
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
-from aisec_lab.models import Fit, Objective, TrainingRecipe
+from aisec_lab.models import Fit, Objective, TrainingJob, TrainingRecipe
 from aisec_lab.models.training.fit import Losses, Step
 from aisec_lab.privacy.accounting import SampledGaussian, check_target, noise_multiplier
 from aisec_lab.privacy.clipping import FlatClipping, GhostClipping
@@ -107,29 +106,21 @@ class DPSGD(TrainingRecipe):
             sigma = 0.0 if math.isinf(self.epsilon) else noise_multiplier(self.epsilon, self.delta, rate, steps)
         return SampledGaussian(rate, sigma, steps)
 
-    def run(
-        self,
-        fit: Fit,
-        model: nn.Module,
-        dataset: Dataset,
-        *,
-        generator: torch.Generator,
-        resume: str | os.PathLike[str] | None,
-    ) -> list[dict[str, float]]:
-        self.check_model(model, dataset, fit.batch_size)
-        if resume is not None and " at 0x" in repr(self):
+    def run(self, job: TrainingJob) -> list[dict[str, float]]:
+        fit, model = job.fit, job.model
+        self.check_model(model, job.dataset, fit.batch_size)
+        if job.resume is not None and " at 0x" in repr(self):
             raise ValueError(
                 f"an interrupted training knows its settings again by their repr, got {self}: make the objective and "
                 "stop frozen dataclasses with a __call__"
             )
-        mechanism = self.mechanism(fit, len(dataset))
-        chance = None if self.release else generator
+        mechanism = self.mechanism(fit, len(job.dataset))
+        chance = None if self.release else job.generator
         batches = lambda rows, batch_size, _: poisson(rows, batch_size, chance)  # noqa: E731
         tally, kept = Tally(self.stop), {name: value.clone() for name, value in model.named_buffers()}
         with tally.whole_epochs(model), self.stepping(model, mechanism.sigma, fit.batch_size, chance, tally) as step:
             same = partial(watched, step=step, kept=kept)
-            own = {"generator": generator, "step": same, "batches": batches, "probe": tally, "resume": resume}
-            history = fit(model, dataset, PrivateRecipe(self), **own)  # type: ignore[arg-type]
+            history = job.train(PrivateRecipe(self), step=same, batches=batches, probe=tally)
         refuse_changed_buffers(model, kept)  # in the last look at the rows
         return history
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import casbin
 
-ROLE = "AISEC_ROLE"  # names the role of whoever runs a command
+ROLE = "AISEC_ROLE"  # the environment variable with the role that runs a command
 ACTIONS = ("read", "write", "seal", "open", "append", "verify", "rollback", "release")
 OBJECT = re.compile(r"(?!.*(^|/)\.{1,2}(/|$))[\w.+-]+(/[\w.+-]+)*", re.ASCII)  # no way up out of data/: no `..`
 PATTERN = re.compile(rf"{OBJECT.pattern}(/\*)?", re.ASCII)
@@ -19,11 +19,17 @@ MOST_SHOWN = 5
 
 @dataclass(frozen=True)
 class AccessRule:
-    """A line of the policy: this role may do this to every object that the pattern covers."""
+    """A line of the policy: a role may do an action to every object that the pattern covers.
+
+    Args:
+        role, action: one word each.
+        pattern: the name of an object, or `folder/*` for all below it.
+        why: the reason, for readers.
+    """
 
     role: str
     action: str
-    pattern: str  # a name, or `folder/*` for all below
+    pattern: str
     why: str
 
     def __str__(self) -> str:
@@ -40,7 +46,12 @@ class AccessRule:
 
 @dataclass(frozen=True)
 class AccessRefusal:
-    """A request that the policy did not grant."""
+    """A request that the policy did not grant.
+
+    Args:
+        role: that asked, or the name that is no role.
+        action, object: what it asked for, such as `write` and `data/digits`.
+    """
 
     role: str
     action: str
@@ -51,13 +62,13 @@ class AccessRefusal:
 class Access:
     """The policy in a folder, decided by pycasbin.
 
-    This is no authentication. The role is what the environment (`AISEC_ROLE`) or an option says, and nobody checks it:
-    whoever can run Python here can take any. The operating system guards the files and the vault their content; the
+    This is no authentication. The role is what the environment (`AISEC_ROLE`) or an option says, and it is not checked:
+    a user who can run Python here can take any role. The operating system protects files, the vault their content; the
     policy states who is meant to do what, keeps honest people from mistakes, and leaves a record of refusals.
 
     Args:
         folder: holds `model.conf` and `policy.csv`; read once, at the first question.
-        record: is handed each refusal of `enforce` before the error is raised, for the ledger. If it fails, its error
+        record: called with each refusal of `enforce` before the error is raised, for the ledger. If it fails, its error
             is raised instead: the request is refused all the same.
 
     Raises:

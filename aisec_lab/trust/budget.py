@@ -1,4 +1,4 @@
-"""The budget book: what each dataset may promise at most, and what runs and releases have spent of it."""
+"""The budget book: the privacy budget of each dataset, and what runs and releases have spent of it."""
 
 import fcntl
 import json
@@ -81,13 +81,13 @@ class Account:
 class BudgetBook:
     """A file of JSON with an account for each dataset, for git to hold: sorted, and without time or host.
 
-    What is spent is exact for charges whose parameters were fixed before the first result was seen. Where a later one
-    was chosen by what an earlier one told, only basic composition and that of Rényi divergences of one order are proven
-    to keep a limit (Feldman & Zrnic, 2021, arXiv:2008.11193).
+    What is spent is exact for charges whose parameters were fixed before the first result was seen. If a later charge
+    was chosen by the output of an earlier one, only basic composition and that of Rényi divergences of one order are
+    proven to keep a limit (Feldman & Zrnic, 2021, arXiv:2008.11193).
 
-    It is changed as a whole, by one writer at a time (`flock` on a file beside it, which nobody holds while an epsilon
+    It is changed as a whole, by one writer at a time (`flock` on a file beside it, which is not locked while an epsilon
     is computed), and is on the disk when a charge returns. So charge first and release then: a kill between the two
-    wastes budget and breaks no promise. Nothing guards it against whoever may write the file; git and the ledger show
+    wastes budget and breaks no guarantee. A user who may write the file can change it; git and the ledger show
     who did.
     """
 
@@ -129,7 +129,7 @@ class BudgetBook:
 
         Args:
             dataset, sha256: what it is computed from.
-            charge: a new one, even where it repeats a former one: fresh noise tells something new.
+            charge: a new one, even if it repeats an earlier one: a release with fresh noise reveals more.
 
         Returns:
             The account after it.
@@ -140,7 +140,7 @@ class BudgetBook:
         """
         before = _chargeable(self.accounts(), dataset, sha256, charge)
         while True:
-            after = _charged(before, dataset, charge)  # may take minutes: nobody waits for it
+            after = _charged(before, dataset, charge)  # may take minutes: outside the lock
             with self._locked() as accounts:
                 now = _chargeable(accounts, dataset, sha256, charge)
                 if now == before:
@@ -150,7 +150,7 @@ class BudgetBook:
 
     @contextmanager
     def _locked(self) -> Iterator[dict[str, Account]]:
-        """The accounts, which nobody else changes meanwhile; the lock goes with the process, however it ends."""
+        """The accounts, locked against other writers; the lock ends with the process, however that ends."""
         with self.path.with_name(f".{self.path.name}.lock").open("a") as lock:  # never removed: two could hold it
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield self.accounts()
@@ -160,7 +160,7 @@ class BudgetBook:
         write_json(self.path, {"schema": SCHEMA, "datasets": datasets})
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)  # else a power cut could bring the older book back, after the release
+            os.fsync(folder)  # else a power cut could restore the older book after the release
         finally:
             os.close(folder)
 

@@ -16,6 +16,12 @@ def content_sha256(path: str | os.PathLike[str]) -> str:
     Names and bytes count; times, owners and empty folders do not, as in git and DVC. A link to a file counts as the
     file (DVC may link to its cache).
 
+    Args:
+        path: of the file or folder.
+
+    Returns:
+        64 hexadecimal digits.
+
     Raises:
         FileNotFoundError: nothing there.
         ValueError: a link to a folder, something that is no file, or a name with a backslash or line break.

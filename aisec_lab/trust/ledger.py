@@ -20,7 +20,7 @@ ENTRIES, HEAD, PUBLIC_KEY = "entries.jsonl", "head.json", "public_key.pem"
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies in a ledger's folder, as bytes that nobody has checked."""
+    """The bytes in a ledger's folder, not verified."""
 
     lines: tuple[bytes, ...]  # without their newlines
     torn: bytes  # after the last newline: of an append that was killed, and never acknowledged
@@ -35,6 +35,9 @@ class Ledger:
     then does it return. A kill before that leaves one of three things, all valid: nothing, a line without its newline
     (never acknowledged: the next append removes it), or a whole line that the head does not count yet (it is signed:
     it stays, and the next head counts it). Writers wait for each other (`flock` on the entries); readers see no half.
+
+    Args:
+        folder: where the files are; it may be a copy.
     """
 
     folder: Path
@@ -44,7 +47,7 @@ class Ledger:
         """Begin a ledger: a key pair (the private key at `key_file`, or the one that is there), no entries, a head.
 
         Raises:
-            ValueError: there is a ledger, or what lies at `key_file` is no signing key.
+            ValueError: a ledger exists, or `key_file` exists and is no signing key.
         """
         ledger = cls(Path(folder))
         entries = ledger.folder / ENTRIES
@@ -59,7 +62,7 @@ class Ledger:
         return ledger
 
     def read(self) -> Contents:
-        """What lies there now, between two appends.
+        """The bytes in the folder now, between two appends.
 
         Raises:
             FileNotFoundError: no ledger there.
@@ -162,7 +165,7 @@ class Ledger:
             beside.write_bytes(LedgerHead(size=tree.size, root=tree.root.hex(), time=time).signed(key).line() + b"\n")
         folder = os.open(self.folder, os.O_RDONLY)
         try:
-            os.fsync(folder)  # else a power cut could bring an older head back
+            os.fsync(folder)  # else a power cut could restore an older head
         finally:
             os.close(folder)
 
@@ -184,7 +187,14 @@ class Ledger:
 
 
 def read_head(path: str | os.PathLike[str], content: bytes | None = None) -> LedgerHead:
-    """Read a head, such as one kept elsewhere; its signature is not looked at.
+    """Read a head, such as one kept elsewhere; its signature is not verified.
+
+    Args:
+        path: of the file.
+        content: its bytes, if they were read before.
+
+    Returns:
+        The head, as the file states it.
 
     Raises:
         FileNotFoundError: no such file.

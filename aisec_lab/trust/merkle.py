@@ -71,7 +71,7 @@ def consistency_path(lines: Sequence[bytes], old_size: int) -> list[bytes]:
         raise ValueError(f"no tree of {old_size} entries within {len(lines)}")
     leaves = [leaf_hash(line) for line in lines]
     path: list[bytes] = []
-    known = True  # the subtree in hand is the whole old tree, whose root the reader has
+    known = True  # the current subtree is the whole old tree, whose root the reader has
     while old_size not in (0, len(leaves)):
         left = _left(len(leaves))
         if old_size <= left:

@@ -29,6 +29,9 @@ def check_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], r
         index, size: from 0; the tree's number of leaves.
         path: hashes beside the way up from the leaf, lowest first.
         root: of the tree, from a head that is trusted.
+
+    Returns:
+        True if the path leads from the leaf to the root.
     """
     if not 0 <= index < size:
         return False
@@ -52,7 +55,10 @@ def check_consistency(old_size: int, old_root: bytes, size: int, root: bytes, pa
     Args:
         old_size, old_root: of the smaller tree, from a head kept since then.
         size, root: of the larger one.
-        path: hashes of subtrees, in the RFC's order; empty where the sizes are equal or the smaller tree is empty.
+        path: hashes of subtrees, in the RFC's order; empty if the sizes are equal or the smaller tree is empty.
+
+    Returns:
+        True if the path leads to both roots.
     """
     if not 0 <= old_size <= size:
         return False
@@ -80,10 +86,13 @@ def check_consistency(old_size: int, old_root: bytes, size: int, root: bytes, pa
 
 
 def check_proof(proof: Mapping[str, Any]) -> bool:
-    """Whether an exported proof holds for the heads in it. Whether those are signed, and yours, is not looked at.
+    """Check an exported proof against the heads in it, whose signatures are not verified.
 
     Args:
         proof: the JSON that `aisec ledger prove` writes.
+
+    Returns:
+        True if the hashes of the proof lead to the roots in its heads.
 
     Raises:
         ValueError: not such a proof.

@@ -27,22 +27,33 @@ def now() -> str:
 
 @dataclass(frozen=True)
 class LedgerChange:
-    """What somebody did to an object, and what was asked of the ledger: to be appended.
+    """A change of an object, to be appended to the ledger.
+
+    Args:
+        who: the author.
+        action: one lower-case word: "accept", "train", "rollback", "refuse", …
+        object: path in the project, such as "data/digits".
+        why: the reason.
+        before: sha256 before the change; None if there was nothing.
+        after: sha256 after the change; None if nothing is left, RECORDED if nothing changed.
+        restore: where exactly these bytes can be restored from: "dvc:<md5>", "git:<commit>".
+        commit: of the project, when it was done.
+        config: hash of the configuration.
 
     Raises:
-        ValueError: an action that is not one lower-case word, a text that is empty or holds what cannot be printed
+        ValueError: an action that is not one lower-case word, a text that is empty or has characters without a glyph
             in one line (escape codes, line breaks, marks that turn the writing direction), or no sha256.
     """
 
     who: str
-    action: str  # "accept", "train", "rollback", "refuse", …
-    object: str  # path in the project, such as "data/digits"
+    action: str
+    object: str
     why: str
-    before: str | None = RECORDED  # sha256; None where there was nothing
-    after: str | None = RECORDED  # None where nothing is left; RECORDED where nothing changed
-    restore: str | None = None  # where exactly these bytes lie: "dvc:<md5>", "git:<commit>"
-    commit: str | None = None  # of the project, when it was done
-    config: str | None = None  # hash of the configuration
+    before: str | None = RECORDED
+    after: str | None = RECORDED
+    restore: str | None = None
+    commit: str | None = None
+    config: str | None = None
 
     def __post_init__(self) -> None:
         if not ACTION.fullmatch(self.action):
@@ -111,7 +122,14 @@ class Signed:
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerEntry(Signed):
-    """One change, in its place: `index` counts from 0, `root` is that of the tree over all lines before it."""
+    """A change in its place in the ledger.
+
+    Args:
+        index: of the entry, from 0.
+        root: of the Merkle tree over all lines before it, in hexadecimal digits.
+        time: when it was appended, UTC, in ISO 8601.
+        who, action, object, why, before, after, restore, commit, config: the fields of its `LedgerChange`.
+    """
 
     KIND = b"aisec ledger entry\n"
 
@@ -131,7 +149,13 @@ class LedgerEntry(Signed):
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerHead(Signed):
-    """What the ledger was at some time: a copy kept elsewhere shows whether it still begins with that."""
+    """The state of the ledger at some time: a copy kept elsewhere shows whether the ledger still begins with it.
+
+    Args:
+        size: number of entries.
+        root: of the Merkle tree over all of them, in hexadecimal digits.
+        time: when the last of them was appended, UTC, in ISO 8601.
+    """
 
     KIND = b"aisec ledger head\n"
 

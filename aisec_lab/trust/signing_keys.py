@@ -40,8 +40,14 @@ def make_signing_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
 def read_signing_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
     """Read a private key.
 
+    Args:
+        path: of a PEM file.
+
+    Returns:
+        The key.
+
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: no such file.
         ValueError: no Ed25519 key, or one that others on this machine may read.
     """
     path = Path(path)
@@ -67,8 +73,14 @@ def write_verifying_key(path: str | os.PathLike[str], key: Ed25519PublicKey) -> 
 def read_verifying_key(path: str | os.PathLike[str]) -> Ed25519PublicKey:
     """Read a public key.
 
+    Args:
+        path: of a PEM file.
+
+    Returns:
+        The key.
+
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: no such file.
         ValueError: no Ed25519 key.
     """
     path = Path(path)

@@ -44,7 +44,7 @@ def seal(source: StrPath, target: StrPath, key: Wraps, *, chunk: int = CHUNK) ->
 def open_sealed(source: StrPath, target: StrPath, key: Unwraps) -> None:
     """Decrypt what `seal` wrote: all of it, or an error and nothing.
 
-    Until the last tag is checked the plaintext lies in a file without a name, which vanishes even if the process is
+    Until the last tag is checked the plaintext is in a file without a name, which vanishes even if the process is
     killed (where the file system has no such files, in a hidden file that only its owner can read).
 
     Args:
@@ -56,7 +56,7 @@ def open_sealed(source: StrPath, target: StrPath, key: Unwraps) -> None:
         FileNotFoundError: no source, or no folder for the target.
         FileExistsError: something is at the target: the vault overwrites nothing.
         ValueError: not a sealed file, the wrong key, or a file of which any bit has been changed, added, removed or
-            moved. What no key can tell is an older sealed file put in the place of a newer one: the ledger does.
+            moved. No key detects that an older sealed file has replaced a newer one: the ledger does.
     """
     source, target = Path(source), Path(target)
     _check_places(source, target)

@@ -10,7 +10,7 @@ from typing import IO
 
 BLOCK = tarfile.BLOCKSIZE
 PIECE = 2**20  # bytes
-# what tarfile and the disk raise at a stream that the vault did not make: whoever holds a public key can seal anything
+# what tarfile and the disk raise at a stream that the vault did not make: anybody with a public key can seal anything
 HOSTILE = (ValueError, FileExistsError, FileNotFoundError, NotADirectoryError, RecursionError)
 
 

@@ -1,4 +1,4 @@
-"""RSA keys that wrap the data key of a sealed file, and how they lie on disk."""
+"""RSA keys that wrap the data key of a sealed file, and their files."""
 
 import hashlib
 import io
@@ -32,8 +32,11 @@ StrPath = str | os.PathLike[str]
 class PublicKey:
     """Wraps a data key by RSA-OAEP with SHA-256 (RFC 8017, section 7.1); seals only.
 
-    Whoever holds it can seal, so a file that opens was sealed for you, not by anyone in particular: who it was is the
-    ledger's to say.
+    Anybody who has it can seal, so a file that opens was sealed for you, by an unknown sender: the ledger records who
+    it was.
+
+    Args:
+        key: of at least 3072 bits.
 
     Raises:
         ValueError: fewer than 3072 bits, or no RSA key.
@@ -60,7 +63,14 @@ class PublicKey:
 
 @dataclass(frozen=True)
 class PrivateKey:
-    """Opens what was sealed for its public half; errors as for `PublicKey`."""
+    """Unwraps the data key of a file that was sealed for its public half.
+
+    Args:
+        key: of at least 3072 bits.
+
+    Raises:
+        ValueError: fewer than 3072 bits, or no RSA key.
+    """
 
     key: rsa.RSAPrivateKey = field(repr=False)
 
@@ -113,7 +123,14 @@ def generate_keys(name: StrPath, passphrase: Wraps) -> KeyFiles:
     """Make an RSA pair: `NAME.pub` in PEM form; and `NAME.key`, sealed by the passphrase, readable by its owner only.
 
     The private half is sealed as the vault seals any file: the encryption that `cryptography` and OpenSSL give to PEM
-    by default is 2,048 rounds of PBKDF2, which hold nobody up.
+    by default is 2,048 rounds of PBKDF2, which resist no attacker.
+
+    Args:
+        name: path of both files without their endings.
+        passphrase: wraps the data key of the private half.
+
+    Returns:
+        The paths of both files.
 
     Raises:
         FileExistsError: one of the files is there; a lost private key is lost data, so none is overwritten.

@@ -45,13 +45,13 @@ class CipherStream:
 
     Chunk i is sealed under the nonce `prefix || i (4 bytes, big-endian) || last (1 byte, 1 on the last chunk else 0)`
     with the header as associated data. So a chunk verifies only in its own place, under its own header, and the end
-    only where it was: nothing can be cut off, appended, swapped or brought in from elsewhere.
+    only in its place: no chunk can be cut off, appended, swapped or taken from another file.
 
     Args:
         key: 32 bytes, of this message alone.
         prefix: 7 bytes.
         header: what else every chunk is bound to.
-        chunk: bytes of plaintext in a chunk; the last holds what is left, and is there even if that is nothing.
+        chunk: bytes of plaintext in a chunk; the last chunk has the rest, and exists even if the rest is empty.
     """
 
     key: bytes = field(repr=False)
@@ -75,7 +75,7 @@ class CipherStream:
     def decrypt(self, source: Source, sink: IO[bytes]) -> None:
         """Write the plaintext of what `encrypt` wrote, each chunk once its tag is checked.
 
-        What is in `sink` counts for nothing until this returns: the caller keeps it where nobody finds it.
+        The bytes in `sink` are unverified until this returns: the caller keeps them where no other process finds them.
 
         Raises:
             ValueError: a chunk that does not verify.

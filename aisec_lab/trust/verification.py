@@ -14,12 +14,19 @@ from aisec_lab.trust.records import LedgerHead, find_error
 
 @dataclass(frozen=True)
 class VerificationResult:
-    """Whether a ledger is what was signed."""
+    """Whether a ledger is what was signed.
 
-    size: int  # whole entries in the file
-    fault: str | None = None  # what is wrong, in a sentence; None where nothing is
-    entry: int | None = None  # the first bad entry; None where nothing is wrong, or where no entry can be told
-    note: str | None = None  # what a killed append left; it harms nothing
+    Args:
+        size: whole entries in the file.
+        fault: what is wrong, in a sentence; None if nothing is.
+        entry: the first bad entry; None if the ledger is intact, or if the fault is in no single entry.
+        note: what a killed append left; it harms nothing.
+    """
+
+    size: int
+    fault: str | None = None
+    entry: int | None = None
+    note: str | None = None
 
     @property
     def intact(self) -> bool:
@@ -37,21 +44,24 @@ class VerificationResult:
 def verify(ledger: Ledger, public_key: Ed25519PublicKey, *, head: LedgerHead | None = None) -> VerificationResult:
     """Find any edit, deletion, insertion, reordering or truncation, and name the first bad entry.
 
-    Why it can be named: each entry is signed by itself, with its index and the root over all lines before it. Who
-    lacks the private key can neither change an entry nor make one, so a line that was edited or put in fails its own
-    signature; and what they can take, whole entries, shows by its index where one was left out, repeated or moved.
-    The first line with a fault is the first where the file differs from what was written. What was cut off at the end
-    shows against the head. Where one key signed two histories (two branches in git, both appended to) and they were
-    mixed, the entry named is the first that does not continue what stands before it.
+    Each entry is signed by itself, with its index and the root over all lines before it. Without the private key an
+    attacker can neither change nor make an entry: a line that was edited or inserted fails its own signature. Whole
+    entries can be removed, repeated or moved: their indices show that. The first line with a fault is the first at
+    which the file differs from what was written. The head shows entries that were cut off at the end. If one key
+    signed two histories (two branches in git, both appended to) and they were mixed, the entry named is the first that
+    does not continue the one before it.
 
-    What only a head kept elsewhere shows: entries cut off together with a return to the `head.json` of that time, and
-    a history that the holder of the private key wrote anew. The second is seen but no entry can be named: the kept
-    root says that its first `head.size` entries are not those of then, not which.
+    Two attacks show only against a head that was kept elsewhere: entries cut off together with a return to the
+    `head.json` of that time, and a history that the owner of the private key wrote anew. For the second no entry can be
+    named: the kept root shows that the first `head.size` entries have changed, not which of them.
 
     Args:
         ledger: read once, between two appends.
-        public_key: the reader's own copy: one that lies beside the ledger could be replaced together with it.
-        head: a head that was kept where who tampers cannot reach.
+        public_key: the reader's own copy: a key beside the ledger could be replaced together with it.
+        head: a head that was kept where an attacker cannot change it.
+
+    Returns:
+        The result, with the first bad entry if there is one.
 
     Raises:
         FileNotFoundError: no ledger there.
@@ -98,12 +108,15 @@ def verify(ledger: Ledger, public_key: Ed25519PublicKey, *, head: LedgerHead | N
 def find_proof_error(
     proof: Mapping[str, Any], public_key: Ed25519PublicKey, *, head: LedgerHead | None = None
 ) -> str | None:
-    """What is wrong with an exported proof, in a sentence; None where nothing is.
+    """Check an exported proof: its hashes, and the signatures of its heads.
 
     Args:
         proof: what `Ledger.prove_inclusion` or `Ledger.prove_consistency` gave, from its JSON.
         public_key: the reader's own copy.
-        head: a head that the reader holds: the proof must be about it.
+        head: a head that the reader has kept: the proof must be about it.
+
+    Returns:
+        What is wrong, in a sentence; None if nothing is.
 
     Raises:
         ValueError: not a proof.

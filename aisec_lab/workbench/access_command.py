@@ -1,16 +1,13 @@
-"""`aisec access`: the policy, and the one door at which the other commands ask it."""
+"""`aisec access`: the policy, and the checks by which the other commands apply it."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from aisec_lab.workbench.configuration import project_root
-
-if TYPE_CHECKING:
-    from aisec_lab.trust.access import AccessRefusal
+from aisec_lab.workbench.project_ledger import record_refusal
 
 GUARDED = ("data", "models")  # folders of the project whose contents are objects of the policy
 Command = Callable[..., object]
@@ -18,9 +15,9 @@ Command = Callable[..., object]
 
 def role_option(command: Command) -> Command:
     """Let a command take `--role`."""
-    return click.option("--role", metavar="ROLE", help="Who asks; else AISEC_ROLE says so. Not checked by anybody.")(
-        command
-    )
+    return click.option(
+        "--role", metavar="ROLE", help="The role that acts  [default: AISEC_ROLE]. It is not authenticated."
+    )(command)
 
 
 def optional_role_option(command: Command) -> Command:
@@ -28,12 +25,12 @@ def optional_role_option(command: Command) -> Command:
     return click.option(
         "--role",
         metavar="ROLE",
-        help="Who asks; else AISEC_ROLE says so. Not checked by anybody; where neither names a role, nothing is asked.",
+        help="The role that acts  [default: AISEC_ROLE], not authenticated. Without a role the policy is not applied.",
     )(command)
 
 
 def permit(role: str | None, action: str, obj: str) -> None:
-    """Return if whoever runs this may do that to the object; else a PermissionError that says who may.
+    """Return if the role may do the action to the object; else a PermissionError names the roles that may.
 
     Args:
         role: of the option `--role`, or None: then `AISEC_ROLE` says it.
@@ -41,33 +38,20 @@ def permit(role: str | None, action: str, obj: str) -> None:
     """
     from aisec_lab.trust.access import Access
 
-    access = Access(project_root() / "configs" / "access", record=recorded)
+    access = Access(project_root() / "configs" / "access", record=record_refusal)
     access.enforce(access.role(role), action, obj)
 
 
 def permit_if_named(role: str | None, action: str, obj: str) -> None:
-    """The same where a role is named: a stage or script that names none runs as whoever started it."""
+    """Do as `permit` if a role is named; a stage or script that names none is not checked."""
     from aisec_lab.trust.access import ROLE
 
     if role or os.environ.get(ROLE):
         permit(role, action, obj)
 
 
-def recorded(refusal: "AccessRefusal") -> None:
-    """Append a refusal to the project's ledger, where there is one."""
-    from aisec_lab.trust import Ledger, LedgerChange, read_signing_key
-    from aisec_lab.workbench import provenance
-    from aisec_lab.workbench.ledger_command import FOLDER, SIGNING_KEY
-
-    root = project_root()
-    if (root / FOLDER).exists():
-        why = f"{refusal.role} may not {refusal.action} it"
-        change = LedgerChange(provenance.git_author(), "refuse", refusal.object, why, commit=provenance.commit())
-        Ledger(root / FOLDER).append(change, read_signing_key(root / SIGNING_KEY))
-
-
 def permit_path(role: str | None, action: str, path: Path) -> None:
-    """`permit` for a file or folder; one outside data/ and models/ of the project is nobody's concern."""
+    """Do as `permit` for a file or folder in data/ or models/ of the project; any other path is not checked."""
     if obj := guarded(path):
         permit(role, action, obj)
 
@@ -90,7 +74,7 @@ def access() -> None:
 @click.argument("action")
 @click.argument("obj", metavar="OBJECT")
 def explain(role: str, action: str, obj: str) -> None:
-    """Say which rule lets ROLE do ACTION to OBJECT, or which come nearest and why they do not."""
+    """Say which rule lets ROLE do ACTION to OBJECT, or which rules come nearest and why they do not apply."""
     from aisec_lab.trust.access import Access
 
     click.echo(Access(project_root() / "configs" / "access").explain(role, action, obj))

@@ -1,4 +1,4 @@
-"""The command `aisec budget`: what each dataset may promise at most, and what has been spent of it."""
+"""The command `aisec budget`: the privacy budget of each dataset, and how much of it is spent."""
 
 import os
 from pathlib import Path

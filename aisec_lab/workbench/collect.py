@@ -1,7 +1,6 @@
-"""From what the notebooks of a study left to its table, and from the tables of all studies to the one table."""
+"""The rows of a study's notebooks become its table, and the tables of all studies become one."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,9 +8,11 @@ from omegaconf import DictConfig
 
 from aisec_lab.core.files import write_json
 from aisec_lab.evaluation import machine, metrics, read_table, tidy, write_table
-from aisec_lab.workbench.stages import RESULTS, TABLES, Declared, declared, experiments, studies
-
-ROWS = "rows.parquet"
+from aisec_lab.workbench import robustness_table
+from aisec_lab.workbench.configuration import configure
+from aisec_lab.workbench.result_check import check_readers, check_results, check_studies
+from aisec_lab.workbench.stages import COMMAND_READS, RESULTS, TABLES, declared, experiments, studies
+from aisec_lab.workbench.study_table import ROWS, write_study_table
 
 
 def collect(study: str) -> None:
@@ -21,64 +22,38 @@ def collect(study: str) -> None:
         study: its name.
 
     Raises:
-        ValueError: no such study; a result is missing, a stray one is there, or one is neither collected nor read by
-            another stage; nothing is written.
+        ValueError: no such study, a study whose results nobody collects, a declared result that is missing, a result
+            that no stage declares, or one that is neither collected nor read by another stage. Nothing is written.
     """
     stages = declared()
     if study not in studies(stages):
         raise ValueError(f"no study {study!r}: there are {studies(stages)}")
+    check_studies(stages)
     cells = experiments(stages, study)
-    check_results(cells, RESULTS / study)
-    check_readers(cells, stages)
-    if study == "robustness":
-        from aisec_lab.workbench.configuration import configure
-        from aisec_lab.workbench.robustness_table import collect_robustness
-        from aisec_lab.workbench.stages import COMMAND_READS
-
-        collect_robustness(configure(reads=COMMAND_READS["aisec collect robustness"]), cells)
-        return
-    rows = pd.concat([pd.read_parquet(cell.folder / ROWS) for cell in cells if (cell.folder / ROWS).exists()])
-    write_study_table(study, tidy(rows.to_dict("records")))
+    check_results(cells, stages, study)
+    own = robustness_table.TAKES if study == robustness_table.STUDY else {}
+    check_readers(cells, stages, own)
+    plain = [cell.folder / ROWS for cell in cells if cell.notebook.stem not in own]
+    parts = [pd.read_parquet(file) for file in plain if file.exists()]
+    rows = pd.concat(parts).to_dict("records") if parts else []
+    if own:
+        config = configure(reads=COMMAND_READS[f"aisec collect {study}"])
+        robustness_table.collect_robustness(config, cells, rows)
+    else:
+        write_study_table(study, tidy(rows))
 
 
 def merge(config: DictConfig) -> None:
     """Write `results/table.parquet` and `results/metrics.json`, the claims of all studies together.
 
     Args:
-        config: what may be seen of the configuration: the data of the claims.
+        config: the part of the configuration that may be read: the data of the claims.
 
     Raises:
-        ValueError: a study's table is damaged, or two of them measure the same.
+        ValueError: a study's table is damaged, or two tables hold the same measurement.
     """
     tables = [read_table(TABLES / study / "table.parquet") for study in studies(declared())]
     table = tidy(pd.concat(tables).to_dict("records"))
     card = json.loads((Path("data") / config.data.name / "card.json").read_text())
     write_table(table, RESULTS / "table.parquet")
     write_json(RESULTS / "metrics.json", metrics(table, card, machine()))
-
-
-def check_results(cells: Sequence[Declared], folder: Path) -> None:
-    """Refuse, with a ValueError, results that are declared and not there, or there and not declared."""
-    expected = {cell.folder: cell.page for cell in cells}
-    there = {path.parent for path in folder.rglob("*.html")}
-    if missing := sorted(str(place) for place, page in expected.items() if not page.exists()):
-        raise ValueError(f"results missing: {', '.join(missing)}; run `aisec repro`")
-    if stray := sorted(str(place) for place in there - expected.keys()):
-        raise ValueError(f"results that no stage declares: {', '.join(stray)}; rm -r {' '.join(stray)}")
-
-
-def check_readers(cells: Sequence[Declared], stages: Sequence[Declared]) -> None:
-    """Refuse, with a ValueError, a result that holds no rows and that no other notebook reads."""
-    read = {dep for stage in stages if stage.runs_notebook for dep in stage.deps}
-    for cell in cells:
-        own = [str(cell.folder), *map(str, cell.folder.parents)]
-        if not any((cell.folder / name).exists() for name in (ROWS, "history.parquet", "findings.parquet")) and not (
-            read & {place for place in own if place.startswith(f"{RESULTS}/")}
-        ):
-            raise ValueError(f"{cell.folder} holds no {ROWS} and no stage reads it: save rows, or drop {cell.key}")
-
-
-def write_study_table(study: str, table: pd.DataFrame) -> None:
-    """Write the table of a study."""
-    (TABLES / study).mkdir(parents=True, exist_ok=True)
-    write_table(table, TABLES / study / "table.parquet")

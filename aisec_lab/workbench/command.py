@@ -25,7 +25,7 @@ from aisec_lab.workbench.vault_command import vault
 
 
 class FriendlyErrors(click.Group):
-    """What a person got wrong becomes one line and exit code 2; nothing else is caught."""
+    """Turns an error in the input into one line and exit code 2; other errors are not caught."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
@@ -38,7 +38,7 @@ class FriendlyErrors(click.Group):
 
 @click.group(cls=FriendlyErrors, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """aisec_lab: study attacks on machine learning, and what each defense buys and costs."""
+    """aisec_lab: study attacks on machine learning, and what each defense gains and costs."""
     exit_with_parent()
 
 
@@ -58,7 +58,7 @@ main.add_command(why)
 
 @main.command()
 @click.argument("overrides", nargs=-1)
-@click.option("--check", is_flag=True, help="Only say whether params.yaml is what configs/ composes to.")
+@click.option("--check", is_flag=True, help="Only check that params.yaml is what configs/ composes to.")
 def compose(overrides: tuple[str, ...], check: bool) -> None:
     """Compose configs/ with Hydra OVERRIDES into params.yaml, which every stage reads."""
     from aisec_lab.workbench.composition import check_params, write_params
@@ -90,14 +90,14 @@ def run(notebook: Path, out: Path, assignments: tuple[str, ...]) -> None:
     try:
         run_notebook(notebook, out, {str(name): value for name, value in parameters.items()})
     except NotebookError as error:
-        click.echo(f"{error}\naisec: the former result comes back with `dvc checkout` and `git checkout`", err=True)
+        click.echo(f"{error}\naisec: `dvc checkout` and `git checkout` restore the former result", err=True)
         sys.exit(1)
 
 
 @main.command()
 @click.argument("study")
 def collect(study: str) -> None:
-    """Gather the rows of STUDY's notebooks into results/tables/STUDY; a missing or stray result is an error."""
+    """Gather the rows of STUDY's notebooks into results/tables/STUDY; a missing or undeclared result is an error."""
     from aisec_lab.workbench.collect import collect as gather
     from aisec_lab.workbench.stages import COMMAND_READS
 
@@ -128,8 +128,8 @@ def report(folder: Path) -> None:
 
 
 @main.command()
-def check() -> None:
-    """Hold what this machine just computed against the committed results/metrics.json."""
+def verify() -> None:
+    """Compare what this machine computed with the committed results/metrics.json."""
     from aisec_lab.evaluation import compare_claims
 
     here = project_root() / "results" / "metrics.json"
@@ -147,16 +147,15 @@ def check() -> None:
             "(`git checkout params.yaml`, `aisec repro`), or commit the new results"
         )
     identical = found["machine"] == claimed["machine"]
-    asked = (
+    click.echo(
         "the machine of the claims: values must be equal" if identical else "another machine: values within intervals"
     )
-    click.echo(asked)
     verdicts = compare_claims(found["claims"], claimed["claims"], identical=identical)
     for verdict in verdicts:
         click.echo(verdict)
-    lost = [verdict for verdict in verdicts if not verdict.reproduced]
-    click.echo(f"{len(verdicts) - len(lost)} of {len(verdicts)} claims reproduced")
-    sys.exit(1 if lost else 0)
+    failed = [verdict for verdict in verdicts if not verdict.reproduced]
+    click.echo(f"{len(verdicts) - len(failed)} of {len(verdicts)} claims reproduced")
+    sys.exit(1 if failed else 0)
 
 
 @main.command()

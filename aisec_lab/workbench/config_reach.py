@@ -18,8 +18,8 @@ MARK = "changed by aisec reaches"
 def composed_from(file: Path) -> list[str]:
     """The parameters whose values come from a file under `configs/` of the project in which we stand.
 
-    Each value in a copy of the file is replaced by another, and whatever then composes to something else comes from it;
-    what it hands on by interpolation included, and nothing where `configs/config.yaml` does not choose it.
+    Each value in a copy of the file is replaced by another. A parameter that then has another value comes from the
+    file, also by interpolation. The file has no parameters if `configs/config.yaml` does not choose it.
 
     Args:
         file: its path from the root.

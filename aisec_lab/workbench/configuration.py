@@ -1,4 +1,4 @@
-"""What a notebook may know of the configuration: the one file of the workbench that results depend on."""
+"""The part of the configuration that a notebook may read: the one file of the workbench that results depend on."""
 
 import hashlib
 import json
@@ -89,12 +89,26 @@ def configure(overrides: Sequence[str] = (), *, reads: Sequence[str]) -> DictCon
 
 
 def visible(config: DictConfig) -> dict[str, Any]:
-    """The part of a configuration that may be read, as plain dictionaries."""
+    """The part of a configuration that may be read.
+
+    Args:
+        config: from `configure`.
+
+    Returns:
+        Plain dictionaries, without what `reads` did not name.
+    """
     return _seen(OmegaConf.to_container(config))
 
 
 def config_hash(config: DictConfig) -> str:
-    """First twelve digits of the sha256 of what may be read of a configuration."""
+    """A short hash of the part of a configuration that may be read.
+
+    Args:
+        config: from `configure`.
+
+    Returns:
+        The first twelve digits of a sha256, the same for equal settings.
+    """
     return hashlib.sha256(json.dumps(visible(config), sort_keys=True).encode()).hexdigest()[:12]
 
 

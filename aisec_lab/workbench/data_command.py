@@ -7,6 +7,7 @@ import click
 
 from aisec_lab.workbench.access_command import guarded, optional_role_option, permit, permit_if_named, role_option
 from aisec_lab.workbench.configuration import project_root
+from aisec_lab.workbench.project_ledger import FOLDER, SIGNING_KEY
 
 to_option = click.option(
     "--to", "index", type=int, required=True, metavar="ENTRY", help="Its number in `aisec ledger log`."
@@ -35,8 +36,8 @@ def data() -> None:
 def prepare(datasets: tuple[str, ...], role: str | None) -> None:
     """Prepare each DATASET, a NAME (in data/NAME/) or FOLDER/NAME: arrays, a card with source, licence and sha256.
 
-    The same as `aisec data DATASET...`. A role that is named must be one that may write there; a stage of the pipeline
-    runs as whoever started it.
+    The same as `aisec data DATASET...`. A role that is named must be one that may write there. Without a role
+    the policy is not applied.
     """
     os.chdir(project_root())
     places = [Path(dataset) if "/" in dataset else Path("data", dataset) for dataset in datasets]
@@ -44,12 +45,12 @@ def prepare(datasets: tuple[str, ...], role: str | None) -> None:
         if obj := guarded(place):
             permit_if_named(role, "write", obj)
     from aisec_lab.data.preparation import check_name
-    from aisec_lab.data.preparation import prepare as bring
+    from aisec_lab.data.preparation import prepare as prepare_dataset
 
     for place in places:  # all of them before the first is written
         check_name(place.name)
     for place in places:
-        click.echo(bring(place.name, place.parent))
+        click.echo(prepare_dataset(place.name, place.parent))
 
 
 @data.command("rollback")
@@ -87,7 +88,6 @@ def model_rollback(name: str, index: int, why: str | None, role: str | None) -> 
 
 def _roll_back(name: str, index: int, why: str | None, role: str | None) -> None:
     from aisec_lab.trust import Ledger, read_signing_key
-    from aisec_lab.workbench.ledger_command import FOLDER, SIGNING_KEY
     from aisec_lab.workbench.rollback import roll_back
 
     os.chdir(project_root())

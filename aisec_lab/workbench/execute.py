@@ -37,7 +37,8 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
 
     Args:
         notebook: the source, with one cell tagged `parameters`; it is not changed.
-        out: folder that gets `NAME.ipynb` (scrubbed) and `NAME.html` (without code); passed to the notebook as `out`.
+        out: folder that gets `NAME.ipynb`, without times and identifiers, and `NAME.html`, without code; passed to the
+            notebook as `out`.
         parameters: values for names that the notebook declares.
 
     Raises:
@@ -107,8 +108,8 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
 def strip_volatile(notebook: NotebookNode) -> None:
     """Take out of an executed notebook all that differs at each run.
 
-    Times, random identifiers and widgets go; what a cell says on stderr (progress, warnings with paths) was for
-    the person who watched. A memory address in an output is refused with a ValueError.
+    Times, random identifiers, widgets and the text on stderr (progress, warnings with paths) are removed. A memory
+    address in an output is refused with a ValueError.
     """
     notebook.metadata = {name: notebook.metadata[name] for name in ("kernelspec", "language_info")}
     for place, cell in enumerate(notebook.cells):

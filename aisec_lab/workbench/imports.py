@@ -18,7 +18,7 @@ class Use(NamedTuple):
     Args:
         name: in full, such as `aisec_lab.attacks.PGD`; it need not be a module.
         imported: by an import statement, so that it must be there; otherwise it is read as an attribute.
-        whole: its value is handed on or star-imported: if it is a package, any of its names may be used.
+        whole: its value is passed on or star-imported: if it is a package, any of its names may be used.
     """
 
     name: str

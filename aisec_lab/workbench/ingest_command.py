@@ -1,4 +1,4 @@
-"""`aisec ingest`: what comes in becomes an accepted version and a quarantine."""
+"""`aisec ingest`: the rows of a delivery become an accepted version and a quarantine."""
 
 import os
 import sys
@@ -10,8 +10,8 @@ import click
 from aisec_lab.workbench.access_command import permit_path, role_option
 from aisec_lab.workbench.configuration import project_root
 
-FIRST = """\
-WARNING: a first delivery, held against nothing: whatever it holds was accepted, and is from now on what is expected.
+UNCOMPARED = """\
+WARNING: a first delivery, compared with nothing: all its rows are accepted. Later deliveries are compared with them.
          Write down what each column may hold, and ingest again with --dictionary (README: What comes in)."""
 PATH = click.Path(path_type=Path, resolve_path=True)
 
@@ -20,22 +20,26 @@ PATH = click.Path(path_type=Path, resolve_path=True)
 @click.argument("source", type=PATH)
 @click.argument("name")
 @click.option(
-    "--against", type=PATH, help="The last accepted version  [default: data/NAME of the project, if it is there]"
+    "--against", type=PATH, help="The version to compare with  [default: data/NAME of the project, if it is there]"
 )
-@click.option("--first", is_flag=True, help="There is no accepted version, or none to be asked.")
+@click.option("--no-reference", is_flag=True, help="Compare with no accepted version, even if there is one.")
 @click.option("--out", type=PATH, help="[default: scratch/ingest/NAME of the project]")
 @click.option("--label", default="label", show_default=True, help="The column with the class, in a first table.")
-@click.option("--dictionary", type=PATH, help="Of a first table's columns (.yaml or .csv): its rules stay.")
+@click.option(
+    "--dictionary",
+    type=PATH,
+    help="Rules for the columns of a first table (.yaml or .csv); they stay with the dataset.",
+)
 @click.option(
     "--most-quarantined", default=0.05, show_default=True, help="Share of rows; above it nothing is accepted."
 )
-@click.option("--allow-drift", is_flag=True, help="Accept rows that as a whole have moved.")
+@click.option("--allow-drift", is_flag=True, help="Accept rows whose distribution has changed.")
 @role_option
 def ingest(
     source: Path,
     name: str,
     against: Path | None,
-    first: bool,
+    no_reference: bool,
     out: Path | None,
     label: str,
     dictionary: Path | None,
@@ -43,20 +47,20 @@ def ingest(
     allow_drift: bool,
     role: str | None,
 ) -> None:
-    """Hold the file SOURCE against the last accepted version of the dataset NAME.
+    """Compare the rows of the file SOURCE with the last accepted version of the dataset NAME.
 
     SOURCE ends in .npz, .parquet, .csv or .tsv, the last two also in .csv.gz and .tsv.gz.
-    Under OUT lie then NAME/ (the accepted rows), quarantine.* (the others, with reasons), docs/index.html and
-    verdict.json. Exit code 1 where nothing is accepted: OUT stays as it was, and OUT.stopped says why.
+    The command writes to OUT: NAME/ (the accepted rows), quarantine.* (the others, with reasons), docs/index.html and
+    verdict.json. The exit code is 1 if nothing is accepted: OUT stays as it was, and OUT.stopped says why.
     """
     from aisec_lab.data.validation import Ingestion, RefusedError, read_dictionary, stopped_at
 
     root = project_root()
     os.chdir(root)
-    if first and against:
-        raise ValueError("--first says that there is no accepted version, --against names one: give one of them")
+    if no_reference and against:
+        raise ValueError("--no-reference compares with no accepted version, --against names one: give one of them")
     accepted = root / "data" / name
-    if not first and against is None and (accepted / "card.json").exists():
+    if not no_reference and against is None and (accepted / "card.json").exists():
         against = accepted
     out = out or root / "scratch" / "ingest" / name
     permit_path(role, "write", out / name)
@@ -72,7 +76,7 @@ def ingest(
         sys.exit(1)
     click.echo(verdict)
     if not (against or dictionary):
-        click.secho(FIRST, bold=True, err=True)
+        click.secho(UNCOMPARED, bold=True, err=True)
     for note in (*verdict.notes, *(f"not checked: {each}" for each in verdict.unchecked)):
         click.echo(f"note: {note}")
     place, page = out / name, out / "docs" / "index.html"

@@ -10,12 +10,11 @@ import click
 
 from aisec_lab.workbench.access_command import guarded, optional_role_option, permit_if_named
 from aisec_lab.workbench.configuration import project_root
+from aisec_lab.workbench.project_ledger import FOLDER, SIGNING_KEY, VERSIONS
 
 if TYPE_CHECKING:
     from aisec_lab.trust import Ledger
 
-FOLDER, SIGNING_KEY = Path("ledger"), Path(".aisec/keys/ledger.pem")
-VERSIONS = ("accept", "train", "rollback")  # actions that leave a version which somebody vouches for
 FILE = click.Path(path_type=Path, resolve_path=True, dir_okay=False)
 of_key = click.option("--key", type=FILE, help="Your copy of the public key  [default: the one beside the ledger]")
 of_head = click.option("--head", "kept", type=FILE, help="A head.json that you kept elsewhere.")
@@ -27,9 +26,9 @@ of_head = click.option("--head", "kept", type=FILE, help="A head.json that you k
 def ledger(context: click.Context, folder: Path | None) -> None:
     """The signed, append-only record of what was done to datasets and models.
 
-    Whoever names a role (--role of a command, or AISEC_ROLE) is held to the policy (configs/access), and a refusal is
-    recorded: to append for init and append, to read for log and prove, to verify for verify. A copy of the ledger
-    elsewhere is nobody's concern.
+    If --role or AISEC_ROLE names a role, the policy (configs/access) must allow it the action: append for init and
+    append, read for log and prove, verify for verify. A refusal is recorded. The policy does not apply to a copy of the
+    ledger elsewhere.
     """
     context.obj = folder
 

@@ -24,7 +24,7 @@ def node(
 ) -> None:
     """Offer this machine, with this copy of the project, to `aisec repro --cluster`; ends with Ctrl-C.
 
-    Nodes let in who has their token, and nobody else.
+    Only clients that have the token of the nodes can connect to them.
     """
     from aisec_lab.workbench.repro.ray_node import NodeSettings, serve
 

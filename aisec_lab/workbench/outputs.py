@@ -1,4 +1,4 @@
-"""An output of a DVC stage: held while it changes, other bytes put in its place, and what `dvc.lock` says of it."""
+"""An output of a DVC stage: its bytes are locked, replaced by those of another version, and recorded in `dvc.lock`."""
 
 import ctypes
 import os
@@ -28,7 +28,7 @@ def is_complete(name: str) -> Iterator[Output]:
     """The output at `name` of the project in which we stand; no command of DVC reads or writes it meanwhile.
 
     Raises:
-        ValueError: no output of a stage that DVC caches, one that a stage is using, or whatever else DVC objects to.
+        ValueError: no output of a stage that DVC caches, one that a stage is using, or another error of DVC.
     """
     try:
         with Repo(".") as repo, lock_repo(repo):
@@ -41,7 +41,7 @@ def is_complete(name: str) -> Iterator[Output]:
 
 
 def keep(out: Output) -> str:
-    """Put what lies there into DVC's cache; its md5."""
+    """Copy the output into DVC's cache; its md5."""
     out.save()
     out.commit(relink=False)
     return str(out.hash_info.value)
@@ -75,7 +75,7 @@ def restore(out: Output, md5: str) -> Iterator[Path]:
 
 
 def write_lock(out: Output, *, whole_stage: bool) -> None:
-    """Let `dvc.lock` say what lies there now: of this output alone, or of its stage's command and dependencies too."""
+    """Record the output as it is now in `dvc.lock`: alone, or with its stage's command and dependencies."""
     stage = out.stage
     out.save()
     if whole_stage:
@@ -96,7 +96,7 @@ def write_lock(out: Output, *, whole_stage: bool) -> None:
 
 
 def swap(beside: Path, place: Path) -> None:
-    """Put what lies at `beside` at `place`, and the other way round, in one step where the file system has one."""
+    """Exchange two files or folders, in one step if the file system can do that."""
     if not place.exists():
         beside.rename(place)
         return

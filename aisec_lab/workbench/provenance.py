@@ -1,4 +1,4 @@
-"""Who does something, at which commit, with which configuration, and where the bytes lie that it left."""
+"""For an entry of the ledger: the author, the commit, the configuration, and where the bytes can be restored from."""
 
 import getpass
 import subprocess
@@ -30,14 +30,14 @@ def configuration() -> str | None:
 
 
 def restore(name: str) -> str | None:
-    """Where exactly the bytes that lie at `name` now can be had again.
+    """Where the bytes that are at `name` now can be restored from.
 
     Args:
         name: path of an output of DVC, or of a file or folder in git, from the project's root.
 
     Returns:
-        `dvc:<md5>` where all of it lies in DVC's cache (whether or not `dvc.lock` names it yet); `git:<commit>` where
-        it is committed as it is; else None: after the next change nothing brings these bytes back.
+        `dvc:<md5>` if DVC's cache has all of it (whether or not `dvc.lock` names it yet); `git:<commit>` if it is
+        committed as it is; else None: after the next change these bytes cannot be restored.
     """
     if md5 := _in_cache(name):
         return f"dvc:{md5}"
@@ -57,7 +57,7 @@ def _in_cache(name: str) -> str | None:
         return None
     if not output.use_cache:
         return None
-    output.hash_info = output.get_hash()  # of what lies there, not of what dvc.lock says
+    output.hash_info = output.get_hash()  # of the bytes that are there, not those that dvc.lock names
     output.obj = None
     return None if output.changed_cache() else str(output.hash_info.value)
 

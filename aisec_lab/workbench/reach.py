@@ -104,7 +104,7 @@ class Reach:
         return run.union(*found) if found or there else None
 
     def _everything(self, module: str, busy: Busy) -> Run:
-        """What is run for whatever attribute of a module, at any depth: its exports, packages in it, its imports."""
+        """What is run if any attribute of a module may be used, at any depth: its exports, packages, and imports."""
         run: set[tuple[str, str]] = set()
         if (module, "*") not in busy:
             busy |= {(module, "*")}

@@ -79,7 +79,7 @@ def _page(title: str, body: Markup) -> str:
 
 
 def _rows(cells: Sequence[Declared], folder: Path) -> list[dict[str, Any]]:
-    """For each result its question (told once for all cells of a notebook), which cell it is, and its page."""
+    """For each result its question (once for all cells of a notebook), which cell it is, and its page."""
     rows: list[dict[str, Any]] = []
     for cell in cells:
         axes = {axis: value for axis, value in cell.axes.items() if axis != "notebook"}
@@ -87,8 +87,8 @@ def _rows(cells: Sequence[Declared], folder: Path) -> list[dict[str, Any]]:
         row = _take(cell.page.with_suffix(".ipynb"), file, folder)
         if not rows or rows[-1]["title"] != row["title"]:
             row["question"] = row["title"]
-        told = {axis: value for axis, value in axes.items() if value != "none"}  # no defense needs no word
-        row["cell"] = ", ".join(f"seed {value}" if axis == "seed" else value for axis, value in told.items())
+        shown = {axis: value for axis, value in axes.items() if value != "none"}
+        row["cell"] = ", ".join(f"seed {value}" if axis == "seed" else value for axis, value in shown.items())
         rows.append(row)
     return rows
 

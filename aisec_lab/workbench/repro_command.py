@@ -35,7 +35,7 @@ def repro(
     from aisec_lab.workbench.repro.progress import progress
 
     for name, level in {"dvc": logging.WARNING, "dvc.progress": logging.CRITICAL}.items():
-        logging.getLogger(name).setLevel(level)  # what it would tell, and its bars, are in the way of ours
+        logging.getLogger(name).setLevel(level)  # its messages and progress bars would mix with ours
     here, watcher, code = Path.cwd(), progress(), 0
     try:
         root = Path(Repo.find_root())

@@ -11,10 +11,13 @@ from omegaconf import DictConfig
 
 from aisec_lab.core.files import written_beside
 from aisec_lab.evaluation import rate, tidy, worst_case
-from aisec_lab.workbench.collect import ROWS, write_study_table
+from aisec_lab.workbench.names import class_name, defense_name, model_name
 from aisec_lab.workbench.stages import TABLES, Declared
+from aisec_lab.workbench.study_table import ROWS, write_study_table
 
 STUDY = "robustness"
+METRICS = "metrics.json"
+TAKES = {"train": METRICS, "evaluate": ROWS, "diagnose": METRICS}  # the file that the table takes from each notebook
 COLUMNS = ("knob", "level", "row", "label", "clean", "adversarial", "size", "forward_passes", "backward_passes")
 PLACE = ("objective", "defense", "attack", "seed")
 MODEL = ("objective", "defense", "seed")
@@ -22,12 +25,13 @@ GROUP = ["objective", "defense", "seed", "knob", "level"]
 Cells = Mapping[tuple[Any, ...], Declared]
 
 
-def collect_robustness(config: DictConfig, stages: Sequence[Declared]) -> None:
+def collect_robustness(config: DictConfig, stages: Sequence[Declared], more: Iterable[Mapping[str, Any]]) -> None:
     """Write `table.parquet`, `curve.csv` and `examples.npz` under `results/tables/robustness/`.
 
     Args:
-        config: what may be seen of the configuration: the study, its threat model and the curve.
+        config: the part of the configuration that may be read: the study, its threat model and the curve.
         stages: of the study, all run.
+        more: rows of the table that other notebooks of the study have measured.
 
     Raises:
         ValueError: a result lacks a column, or the study has no curve; nothing is written.
@@ -39,7 +43,7 @@ def collect_robustness(config: DictConfig, stages: Sequence[Declared]) -> None:
     common = {
         "study": config.study.name,
         "data": config.data.name,
-        "model": config.model._target_.rsplit(".")[-1].lower(),
+        "model": model_name(config.model._target_),
     }
     outcomes = pd.concat([read_rows(cell, place) for place, cell in evaluations.items()], ignore_index=True)
     rows = [
@@ -47,7 +51,7 @@ def collect_robustness(config: DictConfig, stages: Sequence[Declared]) -> None:
         *attack_rows(outcomes, evaluations),
         *worst_rows(outcomes, verdicts, config),
     ]
-    table, shown = tidy([common | row for row in rows]), examples(config, evaluations)
+    table, shown = tidy([*(common | row for row in rows), *more]), examples(config, evaluations)
     write_study_table(STUDY, table)
     with written_beside(TABLES / STUDY / "curve.csv") as beside:
         curve(table, config).to_csv(beside, index=False)
@@ -71,8 +75,8 @@ def training_rows(trainings: Cells, defenses: Iterable[str]) -> list[dict[str, A
     for (objective, seed), cell in trainings.items():
         facts = _metrics(cell)
         for defense, metric in product(defenses, ("training_forward_passes", "training_backward_passes")):
-            place = {"defense": named(objective, defense), "attack": "none", "seed": seed, "config": facts["config"]}
-            rows.append({"metric": metric, "value": facts[metric]} | place)
+            place = {"defense": defense_name(objective, defense), "attack": "none", "seed": seed}
+            rows.append({"metric": metric, "value": facts[metric], "config": facts["config"]} | place)
     return rows
 
 
@@ -83,7 +87,7 @@ def attack_rows(outcomes: pd.DataFrame, evaluations: Cells) -> list[dict[str, An
     for (objective, defense, seed, knob, level, attack), group in outcomes.groupby([*GROUP, "attack"], sort=True):
         broken = worst_case(group, GROUP)
         where = {
-            "defense": named(objective, defense),
+            "defense": defense_name(objective, defense),
             "knob": knob,
             "level": level,
             "seed": seed,
@@ -97,9 +101,9 @@ def attack_rows(outcomes: pd.DataFrame, evaluations: Cells) -> list[dict[str, An
 def worst_rows(outcomes: pd.DataFrame, verdicts: Cells, config: DictConfig) -> list[dict[str, Any]]:
     """Clean accuracy, and the worst case over all attacks at the study's threat model, with the verdict on it."""
     rows = []
-    threat = {"knob": config.ball._target_.rsplit(".")[-1], "level": float(config.ball.eps)}
+    threat = {"knob": class_name(config.ball._target_), "level": float(config.ball.eps)}
     for (objective, defense, seed), group in outcomes.groupby(list(MODEL), sort=True):
-        place = {"defense": named(objective, defense), "seed": seed}
+        place = {"defense": defense_name(objective, defense), "seed": seed}
         seen = group.drop_duplicates("row")
         rows.append(rate("clean_accuracy", int((seen.clean == seen.label).sum()), len(seen), attack="none", **place))
         same = group[(group.knob == threat["knob"]) & (group.level == threat["level"])]
@@ -131,13 +135,8 @@ def examples(config: DictConfig, evaluations: Cells) -> dict[str, np.ndarray]:
     for (objective, defense, attack, seed), cell in evaluations.items():
         if attack == drawn and seed == config.study.seeds[0]:
             with np.load(cell.folder / "examples.npz") as file:
-                arrays |= {f"{named(objective, defense)}/{name}": file[name] for name in file.files}
+                arrays |= {f"{defense_name(objective, defense)}/{name}": file[name] for name in file.files}
     return arrays
-
-
-def named(objective: str, defense: str) -> str:
-    """The table's name for objective and defense together."""
-    return objective if defense == "none" else f"{objective}+{defense}"
 
 
 def _cells(stages: Sequence[Declared], notebook: str, axes: Sequence[str]) -> dict[tuple[Any, ...], Declared]:
@@ -150,5 +149,5 @@ def _cells(stages: Sequence[Declared], notebook: str, axes: Sequence[str]) -> di
 
 
 def _metrics(cell: Declared) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads((cell.folder / "metrics.json").read_text())
+    facts: dict[str, Any] = json.loads((cell.folder / METRICS).read_text())
     return facts

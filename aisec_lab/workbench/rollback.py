@@ -1,4 +1,4 @@
-"""Back to an earlier version of a dataset or model: its bytes, `dvc.lock` and the ledger in step."""
+"""Restore an earlier version of a dataset or model: its bytes and its part of `dvc.lock`; the ledger records it."""
 
 import json
 from dataclasses import asdict
@@ -9,20 +9,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aisec_lab.core.files import write_json
 from aisec_lab.trust import RECORDED, Ledger, LedgerChange, LedgerEntry, content_sha256, verify
 from aisec_lab.workbench import provenance
-from aisec_lab.workbench.ledger_command import VERSIONS
 from aisec_lab.workbench.outputs import is_complete, keep, restore, write_lock
+from aisec_lab.workbench.project_ledger import VERSIONS
 
 DVC = "dvc:"
-INTENTS = Path(".aisec/rollback")  # of git no part: what a rollback is about to record, until it has
+INTENTS = Path(".aisec/rollback")  # not in git: what a rollback is about to record
 
 
 def roll_back(
     name: str, index: int, *, record: Ledger, key: Ed25519PrivateKey, why: str | None = None
 ) -> LedgerEntry | None:
-    """Put the bytes of an earlier version in place of those that lie there, and record it.
+    """Replace the bytes of an object by those of an earlier version, and record that.
 
     The version is built beside its place, compared with the sha256 of its entry, and put there in one step; then
-    `dvc.lock` is told, then the ledger. A failure or kill leaves the bytes of before or those of the version, never
+    `dvc.lock` is changed, then the ledger. A failure or kill leaves the former bytes or those of the version, never
     some of both; where it came after that step, the same call finishes what is missing. What lay there stays in DVC's
     cache. Meanwhile DVC's own locks hold: no stage reads or writes the object.
 
@@ -52,7 +52,7 @@ def roll_back(
         there = content_sha256(place) if place.exists() else None
         begun = _begun(intent, version.after) if there == version.after else None
         if begun and former and (former.action, former.before, former.after) == ("rollback", begun.before, begun.after):
-            intent.unlink()  # killed after the ledger was told
+            intent.unlink()  # killed after the ledger was written
             begun = None
         locked = out.hash_info.value == md5 or not (whole_stage or out.hash_info)
         if whole_stage:

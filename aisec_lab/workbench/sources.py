@@ -14,13 +14,13 @@ EMPTY = facts_of(ast.parse(""), None).code
 
 
 class Sources:
-    """The source code of the package under a project's root, whatever package this process has imported.
+    """The source code of the package under a project's root; this process may have imported another copy.
 
     A file is parsed when it is first asked for, and once. The methods raise ValueError for a file that is no Python.
 
     Args:
         root: the folder that holds `aisec_lab/`.
-        parsed: what `parsed` of an earlier object held; files that have not changed since are not parsed again.
+        parsed: the attribute `parsed` of an earlier object; files that have not changed since are not parsed again.
     """
 
     def __init__(self, root: Path, parsed: Mapping[str, Facts] | None = None) -> None:

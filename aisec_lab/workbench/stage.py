@@ -21,7 +21,7 @@ CODE, REACH = "code.json", "reach.json"  # what `aisec code` writes
 
 
 def exit_with_parent() -> None:
-    """Inside a DVC stage: do not outlive `dvc`, nor let a kernel do so; SIGKILL tells nobody. By hand: nothing."""
+    """Inside a DVC stage: end when `dvc` ends, even by SIGKILL, and end the kernel too. By hand: do nothing."""
     if in_stage():
         threading.Thread(target=_watch, args=(_line(),), daemon=True).start()
 
@@ -32,7 +32,7 @@ def in_stage() -> bool:
 
 
 def enter_stage(reads: Iterable[str]) -> None:
-    """Inside a DVC stage: see that its key in `code.json` stands for what it will read and run. By hand: nothing.
+    """Inside a DVC stage: check that its key in `code.json` covers what it will read and run. By hand: do nothing.
 
     Args:
         reads: the parameters that its command or notebook reads.
@@ -60,11 +60,11 @@ def enter_stage(reads: Iterable[str]) -> None:
 
 
 def leave_stage(imported: Iterable[str]) -> None:
-    """Inside a DVC stage, once its notebook has run: see that its key covers all that was run. By hand: nothing.
+    """Inside a DVC stage whose notebook has run: check that its key covers all that was run. By hand: do nothing.
 
     Args:
         imported: the modules of the package that the kernel has imported; packages that hold no code do not count. Its
-            child processes are not asked: they run what it handed to them, whose modules it has imported itself.
+            child processes are not checked: they run functions of modules that the kernel has imported itself.
 
     Raises:
         ValueError: one of them is not covered, or the code that the stage reaches has changed since the key was made.
@@ -99,14 +99,14 @@ def _read(root: Path, name: str) -> dict[str, Any]:
 
 
 def _line() -> list[int]:
-    """The process that `dvc` is, after the shell in which it may have started this one; not who started `dvc`."""
+    """The processes above this one up to `dvc`: `dvc` itself, and the shell in which it may have started this one."""
     parents = psutil.Process().parents()
     shell = os.path.basename(os.environ.get("SHELL") or "/bin/sh")  # the one that dvc takes; some replace themselves
     return [parent.pid for parent in parents[: 1 + (parents[0].name() in (shell, "sh"))]]
 
 
 def _watch(line: list[int]) -> None:
-    """Kill this process and its kernel once the line is broken: whoever loses a parent is given to another."""
+    """Kill this process and its kernel when `dvc` or the shell dies: orphans are re-parented, so the parents change."""
     while [parent.pid for parent in psutil.Process().parents()][: len(line)] == line:
         time.sleep(0.5)
     for child in psutil.Process().children(recursive=True):

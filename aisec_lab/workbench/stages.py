@@ -82,7 +82,7 @@ def declared(repo: "Repo | None" = None) -> list[Declared]:
     Args:
         repo: DVC's, of this project; opened where none is given.
     """
-    from dvc.repo import Repo  # half a second that a run by hand need not pay
+    from dvc.repo import Repo  # takes half a second, which a run by hand does not need
 
     repo = repo or Repo(str(project_root()))
     stages = [stage for stage in repo.index.stages if stage.cmd]

@@ -17,7 +17,7 @@ PATH = click.Path(path_type=Path)
 
 @click.group()
 def vault() -> None:
-    """Encrypt datasets and checkpoints at rest; a passphrase is asked for, or AISEC_PASSPHRASE holds it."""
+    """Encrypt datasets and checkpoints at rest, with a passphrase that is typed or read from AISEC_PASSPHRASE."""
 
 
 @vault.command()

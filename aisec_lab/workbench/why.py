@@ -1,4 +1,4 @@
-"""Why a stage is stale: what changed since it was last run, as the project lies there now."""
+"""Why a stage is stale: what has changed in the project since the stage was last run."""
 
 import difflib
 import json
@@ -94,7 +94,7 @@ def _reasons(node: "PipelineStage", keys: Keys, memory: Memory) -> Iterator[str]
         yield "  never run, or not recorded in its dvc.lock"
         return
     if node.frozen:
-        yield "  frozen: DVC does not run it, whatever changes"
+        yield "  frozen: DVC does not run it even if its inputs change"
     if node.cmd_changed:
         yield f"  command   changed; it is now `{' '.join(node.cmd.split())}`"
     study, _, name = key.partition(".")

@@ -35,11 +35,11 @@ def test_a_field_is_its_columns_and_its_candidates():
     assert sex.values.tolist() == [[1, 0], [0, 1]]
     assert sex.names == ("sex=f", "sex=m")
     assert torch.equal(sex.truth(rows.x), rows.x[:, 2].long())
-    assert torch.equal(sex.hidden(rows.x), rows.x[:, [0, 3]])
-    filled = sex.filled(rows.x)
+    assert torch.equal(sex.without_attribute(rows.x), rows.x[:, [0, 3]])
+    with_each_candidate = sex.with_each_candidate(rows.x)
     for v in range(2):
-        assert torch.equal(filled[v][:, [0, 3]], rows.x[:, [0, 3]])
-        assert (filled[v][:, 1:3] == sex.values[v]).all()
+        assert torch.equal(with_each_candidate[v][:, [0, 3]], rows.x[:, [0, 3]])
+        assert (with_each_candidate[v][:, 1:3] == sex.values[v]).all()
     pay = SensitiveAttribute.of(rows, "pay", levels=4)
     assert pay.values.flatten().tolist() == pytest.approx(rows.x[:, 3].quantile(torch.arange(1, 8, 2) / 8).tolist())
     assert (pay.truth(rows.x).bincount() > 60).all()

@@ -5,7 +5,7 @@ import torch
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import Ridge as Reference
 
-from aisec_lab.attacks.poisoning.availability import OptP, inverted
+from aisec_lab.attacks.poisoning.availability import OptP, inv_flip
 from aisec_lab.defenses.poisoning.trim import TRIM
 from aisec_lab.models import KernelRidge, Ridge
 
@@ -88,7 +88,7 @@ def test_added_rows_raise_the_error_more_than_chance_and_trim_brings_it_back(rat
     assert min(made.x.min(), made.y.min()) >= 0
     assert max(made.x.max(), made.y.max()) <= 1
     random = torch.rand(p, x.shape[1], generator=seed(2)), torch.rand(p, generator=seed(3))
-    begun = inverted(x, y, rate, seed())
+    begun = inv_flip(x, y, rate, seed())
     chance, flipped = (error(LINE, torch.cat([x, a]), torch.cat([y, b]), judge) for a, b in (random, begun))
     clean, poisoned = error(LINE, x, y, judge), error(LINE, made.x, made.y, judge)
     assert poisoned > 1.5 * max(chance, flipped)
@@ -119,7 +119,7 @@ def test_a_kernel_is_spoiled_too(table):
     (x, y), targets, judge = [(x[:80, :8], y[:80]) for x, y in table]
     learner = KernelRidge(0.5, 0.01)
     made = OptP(learner, 0.1, steps=30)(x, y, targets=targets, generator=seed())
-    begun = inverted(x, y, 0.1, seed())
+    begun = inv_flip(x, y, 0.1, seed())
     flipped = error(learner, torch.cat([x, begun[0]]), torch.cat([y, begun[1]]), judge)
     assert error(learner, made.x, made.y, judge) > 1.3 * flipped > 1.3 * error(learner, x, y, judge)
 

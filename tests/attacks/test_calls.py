@@ -214,7 +214,7 @@ ASKS |= {
     "published": lambda model, x, y, *, generator: published_probabilities(Oracle(model), x),
     "a suspect": lambda model, x, y, *, generator: logits_of(Suspect(model, 4), x),
     "a diagnosis": lambda model, x, y, *, generator: diagnose(
-        model, x, y, white=[PGD(Linf(0.1))], free=Square(Linf(0.1), queries=2), surrogates=[model], seed=0
+        model, x, y, white_box=[PGD(Linf(0.1))], black_box=Square(Linf(0.1), queries=2), surrogates=[model], seed=0
     ),
 }
 

@@ -8,8 +8,8 @@ from torch import nn
 from aisec_lab.attacks.inference.gradient_inversion import (
     GradientInversion,
     first_layer_input,
-    inferred_class,
-    variation,
+    infer_label,
+    total_variation,
 )
 from aisec_lab.models import MLP, StridedCNN
 
@@ -60,7 +60,7 @@ def test_the_class_of_a_row_is_read_off(last_bias, digits, seed):
     x, y = digits[0][:40], digits[1][:40]
     assert (model(x).argmax(1) != y).any()
     for row in range(40):
-        assert inferred_class(gradients(model, x[row : row + 1], y[row : row + 1])) == y[row]
+        assert infer_label(gradients(model, x[row : row + 1], y[row : row + 1])) == y[row]
 
 
 def test_an_image_comes_back_from_its_gradient(digits, seed):
@@ -120,9 +120,9 @@ def test_variation_of_a_step_is_known():
     """Two flat halves of 4 x 6: one of five differences across is 0.5; rows of a table have none."""
     x = torch.zeros(1, 1, 4, 6)
     x[..., 3:] = 0.5
-    assert variation(x).item() == pytest.approx(0.5 / 5)
-    assert variation(x.transpose(2, 3)).item() == pytest.approx(0.5 / 5)
-    assert variation(torch.rand(3, 5)) == 0
+    assert total_variation(x).item() == pytest.approx(0.5 / 5)
+    assert total_variation(x.transpose(2, 3)).item() == pytest.approx(0.5 / 5)
+    assert total_variation(torch.rand(3, 5)) == 0
 
 
 def test_what_cannot_be_inverted_is_refused(digits, seed):

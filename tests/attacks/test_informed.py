@@ -49,15 +49,15 @@ class DPSGDByHand(NamedTuple):
 
     def __call__(self, x, y, *, generator):
         x, y = torch.cat([known(x.shape[1])[0], x]), torch.cat([known()[1], y])
-        weight, looks = torch.zeros(2, x.shape[1]), []
+        weight, observations = torch.zeros(2, x.shape[1]), []
         for _ in range(self.steps):
             rows = ((x @ weight.T).softmax(1) - F.one_hot(y, 2)).unsqueeze(2) * x.unsqueeze(1)  # (4, 2, inputs)
             rows = rows.flatten(1) * (NORM / rows.flatten(1).norm(dim=1, keepdim=True))
             rows *= torch.rand(len(x), 1, generator=generator) < self.q
             noise = self.sigma * NORM * torch.randn(rows.shape[1], generator=generator)
-            looks.append(GradientObservation({"1.weight": weight}, rows[-1] + noise))
+            observations.append(GradientObservation({"1.weight": weight}, rows[-1] + noise))
             weight = weight - 0.1 * (rows.sum(0) + noise).view_as(weight) / (self.q * len(x))
-        return looks
+        return observations
 
 
 def times_right(training, attacks, x, y, seed, runs=250):
@@ -65,8 +65,10 @@ def times_right(training, attacks, x, y, seed, runs=250):
     model, right = network(x.shape[1]), [0] * len(attacks)
     for run in range(runs):
         i = run % len(x)
-        looks = training(x[i : i + 1], y[i : i + 1], generator=seed(run))
-        right = [n + int(attack(model, looks, x, y).argmax() == i) for n, attack in zip(right, attacks, strict=True)]
+        observations = training(x[i : i + 1], y[i : i + 1], generator=seed(run))
+        right = [
+            n + int(attack(model, observations, x, y).argmax() == i) for n, attack in zip(right, attacks, strict=True)
+        ]
     return right
 
 
@@ -100,18 +102,18 @@ def test_scores_are_bayes_rule_by_hand(seed):
     model = network()
     x = torch.rand(4, 6, generator=seed(1)) * torch.tensor([0.01, 0.05, 1, 1]).view(-1, 1)  # two are not cut
     y = torch.tensor([0, 1, 0, 1])
-    looks = DPSGDByHand(3, q, sigma)(x[2:3], y[2:3], generator=seed(2))
+    observations = DPSGDByHand(3, q, sigma)(x[2:3], y[2:3], generator=seed(2))
     expected = torch.zeros(4, dtype=torch.float64)
     products = torch.zeros(4, dtype=torch.float64)
-    for look in looks:
-        rows = clipped_gradients(model, look.weights, x, y, NORM).double()
+    for observation in observations:
+        rows = clipped_gradients(model, observation.weights, x, y, NORM).double()
         noise = torch.distributions.Normal(0, sigma * NORM)
-        without = noise.log_prob(look.gradient.double()).sum()
-        with_row = torch.stack([noise.log_prob(look.gradient.double() - row).sum() for row in rows])
+        without = noise.log_prob(observation.gradient.double()).sum()
+        with_row = torch.stack([noise.log_prob(observation.gradient.double() - row).sum() for row in rows])
         expected += ((1 - q) + q * (with_row - without).exp()).log()
-        products += rows @ look.gradient.double()
-    torch.testing.assert_close(BayesReconstruction(q, sigma, NORM)(model, looks, x, y), expected)
-    torch.testing.assert_close(PriorAwareReconstruction(NORM)(model, looks, x, y), products)
+        products += rows @ observation.gradient.double()
+    torch.testing.assert_close(BayesReconstruction(q, sigma, NORM)(model, observations, x, y), expected)
+    torch.testing.assert_close(PriorAwareReconstruction(NORM)(model, observations, x, y), products)
 
 
 def test_with_sampling_bayes_rule_is_right_more_often(seed):
@@ -156,11 +158,11 @@ def test_who_watches_a_step_sees_the_unknown_row_alone(seed):
     objective = lambda model, x, y, *, generator: F.cross_entropy(model(x), y, reduction="none")  # noqa: E731
     for rows in ([0, 3, 1], [2], [], [3]):
         watched(model, optimizer, Losses(objective, model, x[rows], y[rows], seed(0)))
-    seen = [look.gradient - noise for look in watched.looks]
-    for present, gradient, look in zip([True, False, False, True], seen, watched.looks, strict=True):
-        (own,) = clipped_gradients(model, look.weights, x[3:], y[3:], NORM)
+    seen = [observation.gradient - noise for observation in watched.observations]
+    for present, gradient, observation in zip([True, False, False, True], seen, watched.observations, strict=True):
+        (own,) = clipped_gradients(model, observation.weights, x[3:], y[3:], NORM)
         torch.testing.assert_close(gradient, own if present else torch.zeros(12), atol=1e-6, rtol=0)
-    first, second = (look.weights["1.weight"] for look in watched.looks[:2])
+    first, second = (observation.weights["1.weight"] for observation in watched.observations[:2])
     assert not first.any()
     assert second.any()
 

@@ -158,7 +158,7 @@ def by_hand(attack, signals, included, k):
 def test_every_model_in_turn_is_the_loop_over_models(attack, models):
     """One by one, by hand, and all at once; with four, some records have no shadow model on one side."""
     signals, included = matrix(models)
-    together = attack.in_turn(signals, included)
+    together = attack.leave_one_out(signals, included)
     for k in range(models):
         others = torch.arange(models) != k
         alone = attack(signals[k], signals[others], included[others])
@@ -172,7 +172,7 @@ def test_a_target_is_scored_without_its_own_coins(attack):
     signals, included = matrix(9)
     turned = included.clone()
     turned[3] = ~turned[3]
-    before, after = attack.in_turn(signals, included), attack.in_turn(signals, turned)
+    before, after = attack.leave_one_out(signals, included), attack.leave_one_out(signals, turned)
     assert torch.allclose(before[3], after[3])
     assert not torch.allclose(before[4], after[4])
 
@@ -187,7 +187,10 @@ def test_lira_is_the_exact_likelihood_ratio_and_its_curve_the_best_there_is():
     noise = sigma * torch.randn(models, records, generator=generator, dtype=torch.float64)
     signals = means + gap * included + noise
     exact_ratio = (gap * (signals - means) - gap**2 / 2) / sigma**2
-    online, offline = LiRA(pooled=models).in_turn(signals, included), OfflineLiRA(models).in_turn(signals, included)
+    online, offline = (
+        LiRA(pooled=models).leave_one_out(signals, included),
+        OfflineLiRA(models).leave_one_out(signals, included),
+    )
     assert (online - exact_ratio).abs().mean() < 0.1
     assert (offline - (signals - means) / sigma).abs().mean() < 0.1
     for scores in (online, offline):
@@ -205,15 +208,17 @@ def test_lira_is_the_exact_likelihood_ratio_and_its_curve_the_best_there_is():
 def test_few_shadows_share_a_variance():
     """Up to 64 of them; by default nothing but their number decides."""
     signals, included = matrix(8)
-    assert torch.equal(LiRA().in_turn(signals, included), LiRA(pooled=7).in_turn(signals, included))
-    assert torch.equal(LiRA(pooled=6).in_turn(signals, included), LiRA(pooled=0).in_turn(signals, included))
-    assert not torch.equal(LiRA(pooled=7).in_turn(signals, included), LiRA(pooled=6).in_turn(signals, included))
+    assert torch.equal(LiRA().leave_one_out(signals, included), LiRA(pooled=7).leave_one_out(signals, included))
+    assert torch.equal(LiRA(pooled=6).leave_one_out(signals, included), LiRA(pooled=0).leave_one_out(signals, included))
+    assert not torch.equal(
+        LiRA(pooled=7).leave_one_out(signals, included), LiRA(pooled=6).leave_one_out(signals, included)
+    )
 
 
 def test_gamma_does_not_reorder_the_records_of_a_target():
     """It matters only between targets: within one, the share of beaten records grows with the ratio."""
     signals, included = matrix(9)
-    first, second = (RMIA(gamma).in_turn(signals, included)[0] for gamma in (1.0, 3.0))
+    first, second = (RMIA(gamma).leave_one_out(signals, included)[0] for gamma in (1.0, 3.0))
     order = first.argsort()
     assert (second[order].diff() >= 0).all()
     assert second.max() < first.max() == 1
@@ -235,10 +240,10 @@ def test_an_offline_attack_needs_no_model_trained_on_the_records():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda s, i: LiRA().in_turn(s, i.float()), "included bool of the same shape"),
-        (lambda s, i: LiRA().in_turn(s / 0, i), "signals must be finite"),
+        (lambda s, i: LiRA().leave_one_out(s, i.float()), "included bool of the same shape"),
+        (lambda s, i: LiRA().leave_one_out(s / 0, i), "signals must be finite"),
         (lambda s, i: LiRA()(s[0, 1:], s, i), "a finite signal for each of the 40 records"),
-        (lambda s, i: RMIA().in_turn(-s, i), "logarithms of probabilities"),
+        (lambda s, i: RMIA().leave_one_out(-s, i), "logarithms of probabilities"),
         (lambda s, i: RMIA(gamma=0.5), "gamma must be at least 1"),
         (lambda s, i: OfflineRMIA(a=1.5), r"a must lie in \[0, 1\]"),
     ],
@@ -313,8 +318,8 @@ def test_disturbances_have_their_size_and_belong_to_their_row(seed):
     assert set(turned.unique().tolist()) == {0, 1}
     dark = torch.stack(list(NoisePerturbation(3.0, copies=2)(x, generator=seed(0))))
     assert (dark.min(), dark.max()) == (0, 1)
-    for disturbance in (NoisePerturbation(copies=2), FlipPerturbation(copies=2)):
-        whole, part = (list(disturbance(rows, generator=seed(4))) for rows in (bits, bits[50:60]))
+    for perturbation in (NoisePerturbation(copies=2), FlipPerturbation(copies=2)):
+        whole, part = (list(perturbation(rows, generator=seed(4))) for rows in (bits, bits[50:60]))
         assert all(torch.equal(a[50:60], b) for a, b in zip(whole, part, strict=True))
 
 
@@ -368,13 +373,16 @@ def test_every_attack_finds_what_networks_remember(shadows, seed):
     """Members' classes are learned by heart and say nothing of the others': each attack is far better than a guess."""
     logits, y, included, stack, x = shadows
     found = {type(signal).__name__: power(signal(logits, y), included) for signal in SIGNALS}
-    found |= {repr(attack): power(attack.in_turn(LossSignal()(logits, y), included), included) for attack in ATTACKS}
-    found["shadows"] = power(ShadowClassifier().in_turn(logits, y, included, generator=seed(0)), included)
+    found |= {
+        repr(attack): power(attack.leave_one_out(LossSignal()(logits, y), included), included) for attack in ATTACKS
+    }
+    found["shadows"] = power(ShadowClassifier().two_fold(logits, y, included, generator=seed(0)), included)
     labels = [LabelOnly(NoisePerturbation(0.05, 20))(stack.unstacked(k), x, y, generator=seed(k)) for k in range(16)]
     found["labels"] = power(torch.stack(labels), included)
-    assert all(value > 0.75 for name, value in found.items() if name not in ("Confidence", "Entropy")), found
-    assert min(found["Confidence"], found["Entropy"]) > 0.55
-    assert found[repr(LiRA())] > found["Loss"] - 0.01
+    weak = ("ConfidenceSignal", "EntropySignal")
+    assert all(value > 0.75 for name, value in found.items() if name not in weak), found
+    assert min(found[name] for name in weak) > 0.55
+    assert found[repr(LiRA())] > found["LossSignal"] - 0.01
 
 
 def test_the_shadow_classifier_learns_from_the_shadows_coins_alone(shadows, seed):

@@ -19,7 +19,7 @@ from aisec_lab.attacks import (
     Sinusoid,
     Warp,
 )
-from aisec_lab.attacks.poisoning.label_flips import flip_influence, solve
+from aisec_lab.attacks.poisoning.label_flips import fit_softmax_regression, flip_influence
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import CNN, Fit
@@ -158,7 +158,7 @@ def test_the_influence_of_a_flip_is_what_retraining_shows(rows):
     y, truth = train.y[keep][:n], test.y[seen]
     features, harmed = with_ones(train.x[keep][:n]), with_ones(test.x[seen])
     certain = F.one_hot(y, k).double()
-    weight = solve(features, certain, penalty)
+    weight = fit_softmax_regression(features, certain, penalty)
     predicted = flip_influence(weight, features, y, harmed, truth, penalty)
     before = F.cross_entropy(harmed @ weight.T, truth)
 
@@ -166,7 +166,9 @@ def test_the_influence_of_a_flip_is_what_retraining_shows(rows):
         label = (y[row] + 1) % k
         mixed = certain.clone()
         mixed[row] = (1 - share) * certain[row] + share * F.one_hot(label, k)
-        return F.cross_entropy(harmed @ solve(features, mixed, penalty).T, truth) - before, predicted[row, label]
+        return F.cross_entropy(harmed @ fit_softmax_regression(features, mixed, penalty).T, truth) - before, predicted[
+            row, label
+        ]
 
     little, expected = torch.tensor([risen(row, 1e-3) for row in range(0, n, 6)]).T
     assert torch.allclose(little / 1e-3, expected, rtol=0.01, atol=1e-7)
@@ -183,7 +185,7 @@ def test_the_worst_flips_do_more_harm_than_random_ones(rows):
     chance = LabelFlips(0.1)(train, generator=torch.Generator().manual_seed(0))
 
     def right(y):
-        weight = solve(with_ones(train.x), F.one_hot(y, 10).double(), 0.01)
+        weight = fit_softmax_regression(with_ones(train.x), F.one_hot(y, 10).double(), 0.01)
         return ((with_ones(judge.x) @ weight.T).argmax(1) == judge.y).double().mean().item()
 
     assert int(worst.poison_mask.sum()) == int(chance.poison_mask.sum()) == 130

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aisec_lab.attacks.poisoning.svm import SVMPoisoning, fit_svm, hinge_gradient, joined
+from aisec_lab.attacks.poisoning.svm import SVMPoisoning, append_rows, fit_svm, hinge_gradient
 from aisec_lab.data import Dataset
 from aisec_lab.models import logits_of
 
@@ -33,7 +33,7 @@ def added(dataset, targets, number):
 def test_the_gradient_is_what_retraining_shows(gamma, rows):
     """Along random directions of three added rows and one clean one, by central differences of the whole training."""
     train, targets, _ = rows
-    whole = joined(train, added(train, targets, 3))
+    whole = append_rows(train, added(train, targets, 3))
     sides = [2.0 * part.y.double() - 1 for part in (whole, targets)]
     x, harmed = whole.x.flatten(1).double(), targets.x.flatten(1).double()
     loss, grad = hinge_gradient(x, sides[0], harmed, sides[1], 1.0, gamma)
@@ -61,7 +61,7 @@ def test_moved_rows_do_more_harm_than_their_false_labels(gamma, rows):
     assert made.dataset.x.min() >= 0
     assert made.dataset.x.max() <= 1
     begin = added(train, train, 6)
-    unmoved, moved = joined(train, begin), joined(train, attack.climb(train, begin, targets))
+    unmoved, moved = append_rows(train, begin), append_rows(train, attack.ascend(train, begin, targets))
     clean, labels, harm = (hinge(fit_svm(part, 1.0, gamma), judge) for part in (train, unmoved, moved))
     assert harm - clean > 2 * (labels - clean) > 0
     again = attack(train, targets=targets, generator=torch.Generator().manual_seed(0))

@@ -235,7 +235,7 @@ def test_a_module_that_has_declared_raw_probabilities_publishes_these(plain, row
 def test_a_diagnosis_of_a_softmax_says_so_and_stops(plain, rows):
     """Undeclared, no attack would run on it: the finding is all there is to say."""
     found = diagnose(
-        softmaxed(plain), *rows, white=[APGD(Linf(0.1), steps=5)], free=Square(Linf(0.1), queries=5), seed=0
+        softmaxed(plain), *rows, white_box=[APGD(Linf(0.1), steps=5)], black_box=Square(Linf(0.1), queries=5), seed=0
     )
     assert "probabilities" in found.raised
     assert [finding.name for finding in found.findings] == ["gradients", "probabilities"]

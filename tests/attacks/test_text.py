@@ -20,20 +20,20 @@ from torch import nn
 from aisec_lab.attacks import (
     CharacterEdits,
     Deletions,
-    EmbeddingNeighbours,
     GreedyWordReplacement,
     Homoglyphs,
     HotFlip,
     InvisibleCharacters,
     Reorderings,
     Synonyms,
+    SynonymTable,
 )
 from aisec_lab.attacks.evasion.search.goals import logit_margin
-from aisec_lab.attacks.text.attack import allowance
+from aisec_lab.attacks.text.attack import max_changes
 from aisec_lab.attacks.text.cooccurrence import class_evidence
-from aisec_lab.attacks.text.edits import swapped
+from aisec_lab.attacks.text.edits import replace_word
 from aisec_lab.attacks.text.invisible import ZERO_WIDTH
-from aisec_lab.attacks.text.recurring import nearest, recurring
+from aisec_lab.attacks.text.neighbours import nearest_neighbours, recurring_neighbours
 from aisec_lab.attacks.text.synonyms import is_content
 from aisec_lab.core.binomial import tail
 from aisec_lab.data import PreparedTexts, prepare
@@ -187,7 +187,7 @@ def test_hotflip_is_exhaustive_search_on_a_linear_model(number):
                 for words in itertools.product("abcdefgh", repeat=flips):
                     version = text
                     for place, word in zip(places, words, strict=True):
-                        version = swapped(version, place, word)
+                        version = replace_word(version, place, word)
                     versions.append(version)
             lowest = logit_margin(model(versions), y[row].expand(len(versions))).min()
             got = logit_margin(model([found.paths[row][-1]]), y[row : row + 1])[0]
@@ -202,7 +202,7 @@ def test_greedy_goes_by_importance():
         model.network.embedding.weight[3:, 0] = torch.tensor([1.0, 5.0, -1.0, -9.0, -2.0, 0.0, 0.0, 0.0])
         model.network.linear.weight.copy_(torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]))
         model.network.linear.bias.zero_()
-    table = EmbeddingNeighbours({"a": ("d",), "b": ("c", "e")})
+    table = SynonymTable({"a": ("d",), "b": ("c", "e")})
     found = GreedyWordReplacement(table, share=1.0)(model, ["a b f", "a f f"], torch.tensor([0, 0]), generator=seed(0))
     assert found.texts == ("a e f", "d f f")
     assert found.queries.tolist() == [1 + 3 + 2, 1 + 3 + 1]
@@ -229,7 +229,7 @@ def test_gradients_pass_through_what_stands_before_the_victim(number):
     for text in (" ".join(rng.choices("abcdefgh", k=4)) for _ in range(20)):
         y = wrapped([text]).argmax(1)
         found = HotFlip(share=0.25, tries=1, early_stop=False)(wrapped, [text], y, generator=seed(0))
-        versions = [text, *(swapped(text, place, word) for place in range(4) for word in "abcdefgh")]
+        versions = [text, *(replace_word(text, place, word) for place in range(4) for word in "abcdefgh")]
         lowest = logit_margin(wrapped(versions), y.expand(len(versions))).min()
         assert logit_margin(wrapped([found.paths[0][-1]]), y)[0].item() == pytest.approx(lowest.item(), abs=1e-12)
 
@@ -240,7 +240,7 @@ def test_gradients_pass_through_what_stands_before_the_victim(number):
 )
 def test_an_allowance_is_the_share_but_a_word_at_least(words, share, count):
     """One word more would exceed the share; nothing may change at a share of 0."""
-    assert allowance(words, share) == count
+    assert max_changes(words, share) == count
     assert count / words <= share or count == 1
     assert count == words or (count + 1) / words > share
 
@@ -261,8 +261,8 @@ def test_the_shortest_texts_are_attacked_at_the_default_share(name, text):
 
 def test_a_new_word_takes_over_capital_and_punctuation():
     """The rest of the text stays."""
-    assert swapped('The "Waiter," was  rude.', 1, "server") == 'The "Server," was rude.'
-    assert swapped("rude.", 0, "kind") == "kind."
+    assert replace_word('The "Waiter," was  rude.', 1, "server") == 'The "Server," was rude.'
+    assert replace_word("rude.", 0, "kind") == "kind."
 
 
 def test_antonyms_are_no_synonyms():
@@ -308,7 +308,7 @@ def test_recurring_pairs_are_those_of_the_definition(number):
     kin = np.repeat(rng.standard_normal((20, 50)), 2, 0)
     sides = [kin + 0.8 * rng.standard_normal(kin.shape) for _ in range(2)]
     sides = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides]
-    found = recurring(*map(nearest, sides), 0.1)
+    found = recurring_neighbours(*map(nearest_neighbours, sides), 0.1)
     n = len(kin)
     worse = {
         (i, j): max(1 + sum(side[i] @ side[k] > side[i] @ side[j] for k in range(n) if k != i) for side in sides)
@@ -333,7 +333,11 @@ def test_chance_gives_as_few_pairs_as_it_says():
     lucky = 0
     for _ in range(runs):
         sides = (rng.standard_normal((30, 40)) for _ in range(2))
-        lucky += bool(recurring(*(nearest(side / np.linalg.norm(side, axis=1, keepdims=True)) for side in sides), 0.2))
+        lucky += bool(
+            recurring_neighbours(
+                *(nearest_neighbours(side / np.linalg.norm(side, axis=1, keepdims=True)) for side in sides), 0.2
+            )
+        )
     assert tail(lucky, runs, 0.2) > 1e-4
 
 

@@ -406,7 +406,7 @@ def test_a_version_without_training_rows_says_what_to_do(tmp_path: Path) -> None
     """As some datasets of the catalog are."""
     (tmp_path / "made").mkdir()
     (tmp_path / "made/card.json").write_text(json.dumps({"arrays_sha256": {"test": {}}, "features": []}))
-    with pytest.raises(ValueError, match="has no training rows: ingest with --first"):
+    with pytest.raises(ValueError, match="has no training rows: ingest with --no-reference"):
         Reference.read(tmp_path / "made")
 
 

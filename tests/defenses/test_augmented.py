@@ -7,7 +7,7 @@ from torch import nn
 
 from aisec_lab.attacks.extraction.augmentation import shift_images
 from aisec_lab.core import RowNoise
-from aisec_lab.defenses.training.augmentation import Augmented, cut_out
+from aisec_lab.defenses.training.augmentation import StrongAugmentation, cutout
 from aisec_lab.models import logits_of
 
 
@@ -40,19 +40,19 @@ def test_a_shift_moves_pixels_and_lets_black_in():
 def test_a_square_is_cut_out_anywhere():
     """Of side 3 on white: 9 black pixels inside, fewer over the edge, and every pixel is hit as often, edges less."""
     x = torch.ones(4000, 1, 8, 8) - torch.arange(4000)[:, None, None, None] * 1e-6  # each row its own noise
-    gone = (cut_out(x, 3, RowNoise(x, seed(0))) == 0)[:, 0]
+    gone = (cutout(x, 3, RowNoise(x, seed(0))) == 0)[:, 0]
     counts = gone.sum((1, 2))
     assert set(counts.tolist()) == {4, 6, 9}
     middle = gone.float().mean(0)[1:-1, 1:-1]
     assert torch.allclose(middle, torch.full_like(middle, 9 / 64), atol=0.03)
-    assert torch.equal(cut_out(x, 0, RowNoise(x, seed(0))), x)
+    assert torch.equal(cutout(x, 0, RowNoise(x, seed(0))), x)
 
 
 def test_the_loss_is_the_mixed_cross_entropy(classifier, splits):
     """Without shift and cut the images and losses are mixup's, with the shares that the images show."""
     x, y = splits.test.x[:64], splits.test.y[:64]
     watched = Watched(classifier)
-    losses = Augmented(0, 0, 0.5)(watched, x, y, generator=seed(3))
+    losses = StrongAugmentation(0, 0, 0.5)(watched, x, y, generator=seed(3))
     generator = seed(3)
     share = 0.5 * RowNoise(x, generator).uniform((1,), 2)
     partner = torch.randperm(64, generator=generator)
@@ -67,10 +67,10 @@ def test_nothing_asked_for_nothing_done(classifier, splits):
     """All off, it is plain cross-entropy; by default images change, stay in the box, come out the same twice."""
     x, y = splits.test.x[:64], splits.test.y[:64]
     plain = F.cross_entropy(classifier(x), y, reduction="none")
-    assert torch.allclose(Augmented(0, 0, 0.0)(classifier, x, y, generator=seed(0)), plain, atol=1e-6)
+    assert torch.allclose(StrongAugmentation(0, 0, 0.0)(classifier, x, y, generator=seed(0)), plain, atol=1e-6)
     watched, images = Watched(classifier), []
     for number in (0, 0, 1):
-        Augmented()(watched, x, y, generator=seed(number))
+        StrongAugmentation()(watched, x, y, generator=seed(number))
         images.append(watched.seen)
     assert torch.equal(images[0], images[1])
     assert not torch.equal(images[0], images[2])
@@ -81,4 +81,4 @@ def test_nothing_asked_for_nothing_done(classifier, splits):
 @pytest.mark.parametrize("settings", [{"shift": -1}, {"cut": -1}, {"mix": 0.6}])
 def test_what_makes_no_sense_is_refused(settings):
     with pytest.raises(ValueError, match="must not be negative, and mix"):
-        Augmented(**settings)
+        StrongAugmentation(**settings)

@@ -13,7 +13,7 @@ from aisec_lab.defenses import Standard, scores_of, threshold_at
 from aisec_lab.defenses.backdoors.cleanse_unlearning import NeuralCleanseUnlearning
 from aisec_lab.defenses.backdoors.ibau import FIXED, IBAU, hypergradient
 from aisec_lab.defenses.backdoors.neural_cleanse import NeuralCleanse
-from aisec_lab.defenses.backdoors.pruning import FinePruning, activity, readout
+from aisec_lab.defenses.backdoors.pruning import FinePruning, activity, layer_to_prune
 from aisec_lab.defenses.backdoors.strip import STRIP
 from aisec_lab.models import CNN, MLP, Fit, ResNet, StridedCNN, logits_of
 
@@ -132,10 +132,10 @@ def test_fine_pruning_closes_the_door_a_little(backdoored, clean, splits):
     """Pruned units stay pruned through training; the mark opens less often; accuracy stays near."""
     pruned = FinePruning(cap=0.04, fit=None)(backdoored, clean, generator=seed(0))
     repaired = FinePruning(cap=0.04)(backdoored, clean, generator=seed(0))
-    layer, units = readout(pruned, clean.x)
+    layer, units = layer_to_prune(pruned, clean.x)
     gone = (layer.weight == 0).view(len(layer.weight), units, -1).all(2).all(0)
     assert 0 < gone.sum() < units
-    assert (readout(repaired, clean.x)[0].weight.view(len(layer.weight), units, -1)[:, gone] == 0).all()
+    assert (layer_to_prune(repaired, clean.x)[0].weight.view(len(layer.weight), units, -1)[:, gone] == 0).all()
     assert right(pruned, clean) >= right(backdoored, clean) - 0.04
     least, most = activity(backdoored, clean.x)[gone].max(), activity(backdoored, clean.x)[~gone].min()
     assert least <= most
@@ -152,7 +152,7 @@ def test_pruning_a_unit_is_as_if_it_were_silent(architecture, units):
     """In each architecture: zeros in the reader's columns do what a channel of zeros does, and nothing else moves."""
     model = architecture((1, 16, 16), 5, generator=seed(0)).eval()
     x = torch.rand(6, 1, 16, 16, generator=seed(1))
-    layer, found = readout(model, x)
+    layer, found = layer_to_prune(model, x)
     assert found == units
     assert activity(model, x).shape == (units,)
     channels = [module for module in model.modules() if isinstance(module, nn.Conv2d)]

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations, prune
 from aisec_lab.attacks import APGD, L1, L2, Linf, Margin
 from aisec_lab.defenses import crown_margin, ibp_margin
 from aisec_lab.defenses.bounds.layers import Interval, backward, forward
-from aisec_lab.defenses.bounds.relaxation import least
+from aisec_lab.defenses.bounds.relaxation import minimum_over_ball
 from aisec_lab.models import CNN, MLP, Normalised, StridedCNN
 
 
@@ -188,12 +188,12 @@ def test_the_least_over_an_l2_ball_and_box_is_solved_exactly():
     """Where the box does not bind, the dual norm; where the ball does not, the corner; where both do, between."""
     a, x = rand(5, 40, number=1) - 0.5, rand(5, 40, number=2)
     start = (a * x).sum(1)
-    torch.testing.assert_close(least(L2(1e-4), x, a), start - 1e-4 * a.norm(dim=1))
-    torch.testing.assert_close(least(L2(9.0), x, a), a.clamp(max=0).sum(1))
+    torch.testing.assert_close(minimum_over_ball(L2(1e-4), x, a), start - 1e-4 * a.norm(dim=1))
+    torch.testing.assert_close(minimum_over_ball(L2(9.0), x, a), a.clamp(max=0).sum(1))
     reached = (a * (x + L2(1.5).project(x, -1e6 * a))).sum(1)
-    torch.testing.assert_close(least(L2(1.5), x, a), reached, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(minimum_over_ball(L2(1.5), x, a), reached, rtol=1e-7, atol=1e-7)
     assert (reached > start - 1.5 * a.norm(dim=1) + 1e-3).all()
-    torch.testing.assert_close(least(L2(1.5), x, torch.zeros_like(a)), torch.zeros(5, dtype=torch.float64))
+    torch.testing.assert_close(minimum_over_ball(L2(1.5), x, torch.zeros_like(a)), torch.zeros(5, dtype=torch.float64))
 
 
 def test_forward_and_backward_agree_on_every_affine_layer():
@@ -213,8 +213,8 @@ def test_forward_and_backward_agree_on_every_affine_layer():
         a, offset = backward(layer, unit, tuple(interval.low.shape[1:]))
         for row in range(2):
             rows = torch.full((size,), row)
-            torch.testing.assert_close(interval.least(rows, a) + offset, after.low[row].flatten())
-            torch.testing.assert_close(-(interval.least(rows, -a) - offset), after.high[row].flatten())
+            torch.testing.assert_close(interval.minimum(rows, a) + offset, after.low[row].flatten())
+            torch.testing.assert_close(-(interval.minimum(rows, -a) - offset), after.high[row].flatten())
 
 
 def test_what_has_no_bounds_is_refused():

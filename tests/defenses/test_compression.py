@@ -15,7 +15,7 @@ from aisec_lab.defenses.compression.compression import SequentialCompression
 from aisec_lab.defenses.compression.distillation import KnowledgeDistillation
 from aisec_lab.defenses.compression.hydra import HYDRA, Subnetwork
 from aisec_lab.defenses.compression.magnitude import MagnitudePruning, sparsity
-from aisec_lab.defenses.compression.quantisation import DynamicInt8, StaticInt8, WeightOnly, reaches
+from aisec_lab.defenses.compression.quantisation import DynamicInt8, StaticInt8, WeightOnly, activation_ranges
 from aisec_lab.defenses.compression.structured import StructuredPruning
 from aisec_lab.models import CNN, MLP, Fit, ResNet, StridedCNN, TemperedCNN, logits_of
 from aisec_lab.models.onnx.export import OnnxClassifier, onnx_bytes
@@ -184,7 +184,7 @@ def test_learned_scores_choose_better_than_magnitude(classifier, splits):
 
 def test_calibration_sees_what_layers_read_and_give(classifier, splits):
     """Against the network run layer by layer by hand."""
-    found, x = reaches(classifier, splits.train.x), splits.train.x
+    found, x = activation_ranges(classifier, splits.train.x), splits.train.x
     assert len(found) == 5
     with torch.no_grad():
         for place, layer in enumerate(classifier):

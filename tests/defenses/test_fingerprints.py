@@ -15,18 +15,18 @@ from torch import nn
 
 from aisec_lab.attacks import Oracle
 from aisec_lab.attacks.extraction.surrogate_training import train_surrogate
+from aisec_lab.attacks.ownership.removal import FineTuningAttack
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.defenses.ownership.boundary import BoundaryFingerprint, crossing
 from aisec_lab.defenses.ownership.conferrable import Conferrable
-from aisec_lab.defenses.ownership.dataset_inference import DatasetInference, outranks
-from aisec_lab.defenses.ownership.entangled import EntangledWatermark, chance
+from aisec_lab.defenses.ownership.dataset_inference import DatasetInference, mann_whitney_p_value
+from aisec_lab.defenses.ownership.entangled import EntangledWatermark, rank_sum_p_value
 from aisec_lab.defenses.ownership.entangling import Entangling, Triggers, soft_nearest_neighbours
 from aisec_lab.defenses.ownership.fingerprints import Fingerprint, calibrated
 from aisec_lab.defenses.ownership.ipguard import IPGuard
 from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.margins import BlindWalk, MinGD
-from aisec_lab.defenses.ownership.removal import FineTuningAttack
 from aisec_lab.defenses.ownership.watermark import WatermarkedModel
 from aisec_lab.defenses.ownership.weight_fingerprint import WeightFingerprint
 from aisec_lab.models import MLP, Fit, logits_of
@@ -89,7 +89,7 @@ def test_chance_is_what_counting_all_draws_gives(draws: int, classes: int, numbe
     every = list(product(*[row.nonzero().squeeze(1).tolist() for row in possible]))
     sums = np.array([sum(int(values[j, k]) for j, k in enumerate(one)) for one in every])
     for one, reached in zip(every, sums, strict=True):
-        assert chance(values, possible, torch.tensor(one)) == pytest.approx((sums >= reached).mean())
+        assert rank_sum_p_value(values, possible, torch.tensor(one)) == pytest.approx((sums >= reached).mean())
 
 
 def test_an_unmarked_model_is_not_accused_more_often_than_promised(splits, classifier) -> None:
@@ -174,7 +174,7 @@ def test_the_entangling_objective_draws_stamped_rows_of_the_source_class(splits)
 
 
 def test_a_rank_among_references_is_an_honest_p_value() -> None:
-    """All m + 1 ranks of exchangeable likenesses are equally likely; ties only raise p; no p is below 1 / (m + 1)."""
+    """All m + 1 ranks of exchangeable similarities are equally likely; ties only raise p; no p is below 1 / (m + 1)."""
     m, trials = 19, 4000
     drawn = torch.randint(0, 30, (trials, m + 1), generator=seed(0)).double()
     p = np.array([Fingerprint(lambda _, v=row[0]: float(v), row[1:]).verify(nn.Identity()) for row in drawn])
@@ -192,7 +192,7 @@ def test_outranking_is_an_honest_p_value(private, public) -> None:
         -np.exp(rng.normal(size=(trials, private + public))),
         rng.integers(0, 3, (trials, private + public)).astype(float),
     ):
-        p = np.array([outranks(row[:private], row[private:]) for row in drawn])
+        p = np.array([mann_whitney_p_value(row[:private], row[private:]) for row in drawn])
         for level in (0.01, 0.05, 0.3):
             assert (p <= level).sum() <= binom.ppf(0.9999, trials, level)
         if (private, public) == (100, 5) and drawn.min() > 0 and len(np.unique(drawn)) > 3:
@@ -202,12 +202,12 @@ def test_outranking_is_an_honest_p_value(private, public) -> None:
 
 def test_outranking_is_counted() -> None:
     """All above all others is one order of so many; equal ones prove nothing."""
-    assert outranks(np.arange(40.0, 80), np.arange(40.0)) == pytest.approx(1 / comb(80, 40))
-    assert outranks(np.array([2.0, 3.0]), np.array([1.0, 2.5])) == pytest.approx(2 / 6)
-    assert outranks(np.zeros(5), np.zeros(7)) == 1
+    assert mann_whitney_p_value(np.arange(40.0, 80), np.arange(40.0)) == pytest.approx(1 / comb(80, 40))
+    assert mann_whitney_p_value(np.array([2.0, 3.0]), np.array([1.0, 2.5])) == pytest.approx(2 / 6)
+    assert mann_whitney_p_value(np.zeros(5), np.zeros(7)) == 1
 
 
-CONFERRABLE = Conferrable(NETWORK, fit=FIT, n=20, tried=60, copies=4, aside=9, steps=40, learning_rate=0.02)
+CONFERRABLE = Conferrable(NETWORK, fit=FIT, n=20, candidates=60, copies=4, held_out=9, steps=40, learning_rate=0.02)
 KINDS = [IPGuard(n=60), BoundaryFingerprint(n=60), WeightFingerprint(), CONFERRABLE]
 
 
@@ -218,7 +218,7 @@ def test_fingerprints_know_the_model_and_a_tuned_copy_and_no_other(kind, splits,
     m = len(fingerprint.null)
     tuned = FineTuningAttack(Fit(epochs=3, learning_rate=0.001))(victim, splits.test, generator=seed(6))
     assert fingerprint.verify(victim) == 1 / (m + 1)
-    assert fingerprint.likeness(victim) == pytest.approx(1)
+    assert fingerprint.similarity(victim) == pytest.approx(1)
     assert fingerprint.verify(tuned) == 1 / (m + 1)
     assert fingerprint.verify(trained(splits.train.subset(torch.arange(500, 900)), 7)) > 0.05
     assert all(torch.equal(value, before[name]) for name, value in victim.state_dict().items())
@@ -230,8 +230,8 @@ def test_conferrable_points_know_a_copy_of_other_weights(splits, victim, referen
     thief = train_surrogate(NETWORK, x, logits_of(victim, x).softmax(1), fit=FIT, generator=seed(8), name="answers")
     conferrable = CONFERRABLE.make(victim, splits.splits["clean"], references, generator=seed(5))
     by_weights = WeightFingerprint().make(victim, splits.splits["clean"], references, generator=seed(5))
-    assert conferrable.likeness(thief) > conferrable.null.median() + 0.1
-    assert by_weights.likeness(thief) < by_weights.null.max()
+    assert conferrable.similarity(thief) > conferrable.null.median() + 0.1
+    assert by_weights.similarity(thief) < by_weights.null.max()
 
 
 def test_ipguard_points_lie_just_across_the_boundary() -> None:
@@ -267,7 +267,7 @@ def test_reordered_and_scaled_units_hide_nothing_from_weights(victim, references
         last.weight.copy_(last.weight[:, order] / 3)
     x = torch.rand(20, 1, 8, 8, generator=seed(2))
     assert torch.allclose(hidden(x), victim(x), atol=1e-4)
-    assert fingerprint.likeness(hidden) == pytest.approx(1, abs=1e-5)
+    assert fingerprint.similarity(hidden) == pytest.approx(1, abs=1e-5)
     assert fingerprint.verify(MLP((31,))((1, 8, 8), 10, generator=seed(3))) == 1
 
 
@@ -303,25 +303,25 @@ def reordered(model: Reading) -> Reading:
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 def test_recurrent_layers_and_words_are_read_and_their_order_hides_nothing(kind) -> None:
-    """Each matrix counts: others in its place lower the likeness, whichever it is."""
+    """Each matrix counts: others in its place lower the similarity, whichever it is."""
     model = Reading(kind).eval()
     hidden, x = reordered(model), torch.randint(20, (7, 5), generator=seed(0))
     assert torch.allclose(hidden(x), model(x), atol=1e-5)
     assert not torch.equal(hidden.reader.weight_hh_l0, model.reader.weight_hh_l0)
-    likeness = WeightFingerprint().make(model, None, [Reading(kind)], generator=seed(0)).likeness
-    assert likeness(model) == pytest.approx(1)
-    assert likeness(hidden) == pytest.approx(1)
+    similarity = WeightFingerprint().make(model, None, [Reading(kind)], generator=seed(0)).similarity
+    assert similarity(model) == pytest.approx(1)
+    assert similarity(hidden) == pytest.approx(1)
     matrices = [name for name, weight in model.named_parameters() if weight.ndim > 1]
     assert len(matrices) == 6
     for name in matrices:
         other = copy.deepcopy(model)
         with torch.no_grad():
             other.get_parameter(name).normal_(generator=seed(1))
-        assert likeness(other) < 0.97, name
+        assert similarity(other) < 0.97, name
     fresh = Reading(kind)
     for weight in fresh.parameters():
         nn.init.normal_(weight, generator=seed(2))
-    assert likeness(fresh) < 0.5
+    assert similarity(fresh) < 0.5
 
 
 READ = {
@@ -365,9 +365,9 @@ def test_a_matrix_that_cannot_be_read_is_refused_and_not_left_out(kind) -> None:
 @pytest.mark.parametrize("kind", READ)
 def test_a_layer_by_itself_is_its_own_likeness_and_no_others(kind) -> None:
     model, other = nn.Sequential(READ[kind]()), nn.Sequential(READ[kind]())
-    likeness = WeightFingerprint().make(model, None, [other], generator=seed(0)).likeness
-    assert likeness(model) == pytest.approx(1)
-    assert likeness(other) < 0.95
+    similarity = WeightFingerprint().make(model, None, [other], generator=seed(0)).similarity
+    assert similarity(model) == pytest.approx(1)
+    assert similarity(other) < 0.95
 
 
 def test_margins_on_a_line_are_the_distances_to_the_plane() -> None:
@@ -409,8 +409,8 @@ REFUSED = {
     "no reference": (lambda: calibrated(lambda _: 0.0, []), "got no reference model"),
     "no trigger": (lambda: EntangledWatermark(triggers=0), "must be positive"),
     "points": (lambda: IPGuard(n=0), "must be positive"),
-    "apart": (lambda: BoundaryFingerprint(apart=(0.0,)), "between 0 and 1"),
-    "tried": (lambda: Conferrable(NETWORK, n=10, tried=5), "tried at least n"),
+    "offsets": (lambda: BoundaryFingerprint(offsets=(0.0,)), "between 0 and 1"),
+    "candidates": (lambda: Conferrable(NETWORK, n=10, candidates=5), "candidates at least n"),
     "share": (lambda: DatasetInference(share=1.0), "between 0 and 1"),
     "step": (lambda: BlindWalk(step=0), "must be positive"),
     "descent": (lambda: MinGD(step=(0.1, 0.0, 0.1)), "must be positive"),
@@ -428,7 +428,10 @@ def test_rows_that_do_not_suffice_are_refused(splits, victim, references) -> Non
     few, flat = splits.test.subset(torch.arange(10)), replace(splits.test, x=splits.test.x.flatten(1))
     for make, says in (
         (lambda: IPGuard(n=11).make(victim, few, references, generator=seed(0)), "10 rows, 11 points"),
-        (lambda: Conferrable(NETWORK, aside=49).make(victim, few, references, generator=seed(0)), "49 in all"),
+        (
+            lambda: Conferrable(NETWORK, held_out=49).make(victim, few, references, generator=seed(0)),
+            "got 49: train more",
+        ),
         (lambda: MARK.embed(victim, flat, Key.drawn(seed(0)), generator=seed(0)), "for images"),
         (
             lambda: MARK.embed(victim, few.subset(few.y == few.y[0]), Key.drawn(seed(0)), generator=seed(0)),

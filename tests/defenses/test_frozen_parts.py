@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from aisec_lab.attacks import PGD, Linf
+from aisec_lab.attacks import PGD, FineTuningAttack, Linf, OverwritingAttack
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import (
     AWP,
@@ -18,7 +18,6 @@ from aisec_lab.defenses import (
     DefensiveDistillation,
     EntangledWatermark,
     FinePruning,
-    FineTuningAttack,
     FreeAdversarialTraining,
     Key,
     KnowledgeDistillation,
@@ -26,7 +25,6 @@ from aisec_lab.defenses import (
     NeuralCleanse,
     NeuralCleanseUnlearning,
     ObjectiveWithStep,
-    OverwritingAttack,
     Standard,
     StructuredPruning,
     TriggerSet,
@@ -97,7 +95,7 @@ TRAINED = {
     "fine-tuning": repaired(FineTuningAttack(SHORT)),
     "I-BAU": repaired(IBAU(rounds=2)),
     "unstamping": repaired(NeuralCleanseUnlearning(NeuralCleanse(rounds=2, threshold=0.01), SHORT)),
-    "overwriting": repaired(OverwritingAttack(TriggerSet(n=5, fit=SHORT))),
+    "overwriting": repaired(OverwritingAttack(TriggerSet(n=5, fit=SHORT), Key.drawn)),
     "trigger set": marked(TriggerSet(n=5, fit=SHORT)),
     "entangled": marked(EntangledWatermark(4, 2, fit=SHORT)),
     "weight mark": marked(Uchida(bits=4, layer=-2, fit=SHORT)),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from aisec_lab.attacks import PGD, Linf, Square
 from aisec_lab.data import Splits
 from aisec_lab.defenses import JPEG, BitDepth, MedianFilter, Undefended
-from aisec_lab.defenses.preprocessing.transforms import Codec, MedianSmoothing, Rounding
+from aisec_lab.defenses.preprocessing.transforms import JPEGCodec, MedianSmoothing, Rounding
 from aisec_lab.models import CNN
 
 
@@ -63,7 +63,7 @@ def test_median_is_that_of_scipy_with_a_mirrored_border(size: int, shape: tuple[
 def test_jpeg_is_what_the_codec_gives_back(channels: int, quality: int) -> None:
     """Image by image; the finer the quality, the nearer to the original."""
     x = images(channels, 16, 12)
-    found = Codec(quality)(x)
+    found = JPEGCodec(quality)(x)
     for image, decoded in zip(x, found, strict=True):
         file = BytesIO()
         pixels = (image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
@@ -71,7 +71,7 @@ def test_jpeg_is_what_the_codec_gives_back(channels: int, quality: int) -> None:
         expected = np.asarray(Image.open(file), dtype=np.float32).reshape(16, 12, channels) / 255
         assert (decoded.permute(1, 2, 0).numpy() == expected).all()
     assert (found != x).any()
-    assert (Codec(95)(x) - x).abs().mean() < (Codec(20)(x) - x).abs().mean()
+    assert (JPEGCodec(95)(x) - x).abs().mean() < (JPEGCodec(20)(x) - x).abs().mean()
 
 
 @pytest.mark.parametrize("level", [0.0, 0.4, 1.0])
@@ -79,14 +79,14 @@ def test_jpeg_is_what_the_codec_gives_back(channels: int, quality: int) -> None:
 def test_an_even_image_passes_every_sanitizer(level: float, channels: int) -> None:
     """To half a grey level: there is no detail to lose."""
     x = torch.full((2, channels, 8, 8), level)
-    for sanitizer in (Rounding(8), MedianSmoothing(3), Codec(75)):
+    for sanitizer in (Rounding(8), MedianSmoothing(3), JPEGCodec(75)):
         assert (sanitizer(x) - x).abs().max() <= 0.51 / 255
 
 
 def test_jpeg_keeps_the_order_of_the_channels() -> None:
     """Red stays red, to two grey levels: the codec works in another colour space."""
     x = torch.eye(3).view(3, 3, 1, 1).expand(3, 3, 8, 8)
-    assert (Codec(95)(x) - x).abs().max() <= 2 / 255
+    assert (JPEGCodec(95)(x) - x).abs().max() <= 2 / 255
 
 
 def model(channels: int = 1) -> nn.Module:

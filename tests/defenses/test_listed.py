@@ -18,7 +18,7 @@ from aisec_lab.defenses import (
     StructuredPruning,
     WeightOnly,
 )
-from aisec_lab.defenses.backdoors.pruning import readout
+from aisec_lab.defenses.backdoors.pruning import layer_to_prune
 from aisec_lab.defenses.detection.detectors import features
 from aisec_lab.models import Fit, called, logits_of
 
@@ -58,7 +58,7 @@ def test_the_order_is_that_of_the_calls(clean):
     assert called(model, clean.x, nn.Linear) == [model.first, model.middle, model.last]
     seen = features(model, clean.x)
     torch.testing.assert_close(model.last(seen), model(clean.x))
-    assert readout(model, clean.x) == (model.last, 7)
+    assert layer_to_prune(model, clean.x) == (model.last, 7)
 
 
 def test_hooks_are_gone_afterwards(clean):

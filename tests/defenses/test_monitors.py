@@ -170,7 +170,9 @@ def test_a_client_that_rang_is_locked_out_and_nobody_else(classifier, splits):
     alice, mallory = (Oracle(classifier, client=client, monitors=[monitor]) for client in ("alice", "mallory"))
     x = splits.test.x
     mallory(x[:8])
-    with pytest.raises(PermissionError, match="RateLimiter withholds the answer: mallory rang at its query 10 and is"):
+    with pytest.raises(
+        PermissionError, match="RateLimiter withholds the answer: mallory raised an alarm at its query 10 and is"
+    ):
         mallory(x[:4])
     with pytest.raises(PermissionError, match="locked out"):
         mallory(x[:1])
@@ -187,7 +189,7 @@ def test_an_attack_that_searches_is_stopped_by_similarity(attack, classifier, sp
     """After a few queries, whatever it has a budget for."""
     monitor = Blacklight(KEY, withhold=True)
     oracle = Oracle(classifier, monitors=[monitor])
-    with pytest.raises(PermissionError, match="Blacklight withholds the answer: attacker rang"):
+    with pytest.raises(PermissionError, match="Blacklight withholds the answer: attacker raised an alarm"):
         attack(oracle, splits.test.x[:3], splits.test.y[:3], generator=seed(0))
     assert monitor.alarms["attacker"] < 60
 

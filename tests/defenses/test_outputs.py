@@ -20,15 +20,22 @@ from aisec_lab.attacks.inference.signals import (
     ScaledLogitSignal,
 )
 from aisec_lab.data import Splits
-from aisec_lab.defenses.outputs.coarse import Label, LabelsOnly, RoundedAnswer, RoundedProbabilities, TopK, Truncated
-from aisec_lab.defenses.outputs.mad import LEAD, MAD, MADModel, corners, deviation
+from aisec_lab.defenses.outputs.coarse import (
+    LabelOutput,
+    LabelsOnly,
+    RoundedOutput,
+    RoundedProbabilities,
+    TopK,
+    TopKOutput,
+)
+from aisec_lab.defenses.outputs.mad import LEAD, MAD, MADModel, extreme_outputs, gradient_deviation
 from aisec_lab.defenses.outputs.misinformation import AdaptiveMisinformation, ReverseCrossEntropy
 from aisec_lab.defenses.outputs.perturbed import (
     OutputNoise,
     ReverseSigmoid,
     ReverseSigmoidModel,
+    TemperatureOutput,
     TemperatureScaling,
-    Tempering,
 )
 from aisec_lab.models import MLP, Fit, logits_of
 from aisec_lab.models.layers import FLOOR
@@ -107,7 +114,7 @@ def test_the_k_largest_stay_and_the_others_share_evenly(k: int, row: list[float]
     """Probability by probability; the winner stays, ties and all, and the answer sums to 1."""
     logits = torch.tensor([row], dtype=torch.float64)
     truth = logits.softmax(1)[0]
-    found = Truncated(k)(logits).exp()[0]
+    found = TopKOutput(k)(logits).exp()[0]
     order = truth.argsort(descending=True, stable=True)
     expected = truth.clone()
     if k < len(row):
@@ -121,8 +128,8 @@ def test_the_first_of_classes_that_are_all_equal_stays_the_winner():
     """A mean of equal numbers, rounded, must not be above them."""
     for classes in range(3, 60):
         logits = torch.randn(50, 1, generator=seed(classes)).mul(7).expand(50, classes)
-        assert (Truncated(1)(logits).argmax(1) == 0).all()
-        assert torch.allclose(Truncated(2)(logits).exp(), torch.tensor(1 / classes))
+        assert (TopKOutput(1)(logits).argmax(1) == 0).all()
+        assert torch.allclose(TopKOutput(2)(logits).exp(), torch.tensor(1 / classes))
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 2, 6])
@@ -132,7 +139,7 @@ def test_rounded_is_numpys_over_its_sum(decimals):
     rounded = np.round(logits.softmax(1).numpy(), decimals)
     left = rounded.sum(1, keepdims=True)
     expected = np.where(left > 0, rounded / np.where(left > 0, left, 1), 1 / 30)
-    assert np.allclose(RoundedAnswer(decimals)(logits).exp().numpy(), expected, atol=2 * FLOOR)
+    assert np.allclose(RoundedOutput(decimals)(logits).exp().numpy(), expected, atol=2 * FLOOR)
     assert (left == 0).any() == (decimals <= 1)
 
 
@@ -146,8 +153,8 @@ def test_a_label_is_what_an_oracle_of_labels_publishes(classifier, splits):
 def test_a_temperature_softens_and_one_does_nothing():
     """Log-odds are divided by it."""
     logits = answers()
-    assert torch.allclose(Tempering(1.0)(logits), logits.log_softmax(1))
-    assert torch.allclose(Tempering(4.0)(logits).diff(dim=1), logits.diff(dim=1) / 4)
+    assert torch.allclose(TemperatureOutput(1.0)(logits), logits.log_softmax(1))
+    assert torch.allclose(TemperatureOutput(4.0)(logits).diff(dim=1), logits.diff(dim=1) / 4)
 
 
 @pytest.mark.parametrize(("beta", "gamma"), [(1.0, 0.2), (0.5, 1.0), (3.0, 5.0)])
@@ -194,7 +201,7 @@ def test_poisoned_answers_deviate_the_most_within_the_budget(keep):
     """Row by row against all corners, one at a time: none at the same distance turns the gradient further."""
     logits, copy = answers(60, 5), answers(61, 5, 1.0)[:60]
     eps = 0.6
-    change = MADModel(nn.Identity(), eps, corners(5, keep), keep)
+    change = MADModel(nn.Identity(), eps, extreme_outputs(5, keep), keep)
     published = change(logits, copy).exp()
     truth, guess = logits.softmax(1), copy.softmax(1)
     assert (published - truth).abs().sum(1).max() <= eps + 1e-9
@@ -226,7 +233,7 @@ def test_the_deviation_is_that_of_gradients_by_autograd(splits):
     weights = [layer for layer in model if isinstance(layer, nn.Linear)][-1].weight
     x, logits = splits.test.x[:20].double(), answers(40, 10)
     truth, answer = logits[20:].softmax(1), logits[:20].flip(1).softmax(1)
-    found = deviation(answer, truth, model(x).softmax(1))
+    found = gradient_deviation(answer, truth, model(x).softmax(1))
     for row in range(20):
         turned, true = (
             torch.autograd.grad(-(target[row] * model(x[row : row + 1]).log_softmax(1)[0]).sum(), weights)[0].flatten()
@@ -268,7 +275,7 @@ def test_attacks_run_through_every_defense_and_a_wrapper_is_no_robustness(defens
 def test_a_gradient_that_is_zero_is_zero_and_no_error(classifier, splits):
     """Labels and rounded answers let PGD start, and tell it nothing."""
     x = splits.test.x[:5].clone().requires_grad_()
-    for change in (Label(), RoundedAnswer(1)):
+    for change in (LabelOutput(), RoundedOutput(1)):
         (gradient,) = torch.autograd.grad(F.cross_entropy(change(classifier(x)), splits.test.y[:5]), x)
         assert (gradient == 0).all()
 
@@ -291,7 +298,7 @@ def test_membership_signals_read_every_published_answer(defense, defended, split
         (lambda: OutputNoise(0), "scale must be positive, got 0: for no noise use Undefended"),
         (lambda: MAD(MLP(), 2.1), "above 0 and at most 2, got 2.1"),
         (lambda: MAD(MLP())(nn.Identity()), "give it data=splits"),
-        (lambda: corners(13, keep=True), "for 13 classes; at most 12 classes: set argmax=False"),
+        (lambda: extreme_outputs(13, keep=True), "for 13 classes; at most 12 classes: set argmax=False"),
         (lambda: AdaptiveMisinformation(MLP(), Fit(), threshold=1), r"threshold must lie in \(0, 1\)"),
         (lambda: WRONG(nn.Identity()), "give it data=splits"),
     ],

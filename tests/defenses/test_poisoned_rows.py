@@ -13,7 +13,7 @@ from aisec_lab.data import Dataset, Prepared, prepare
 from aisec_lab.defenses import Standard
 from aisec_lab.defenses.poisoning.clustering import ActivationClustering
 from aisec_lab.defenses.poisoning.knn import KNNSanitizer
-from aisec_lab.defenses.poisoning.roni import RONI, rises
+from aisec_lab.defenses.poisoning.roni import RONI, error_increase
 from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult, deviations
 from aisec_lab.defenses.poisoning.scan import SCAn, gap, split, whiten
 from aisec_lab.defenses.poisoning.spectral import SpectralSignatures
@@ -208,7 +208,7 @@ def test_an_impact_is_what_learning_again_shows():
     """The ridge regression solved afresh with each row, and its error on all the others."""
     z, new = (torch.randn(n, 4, generator=seed(n), dtype=torch.float64) for n in (30, 12))
     truth, labels = (F.one_hot(torch.randint(3, (n,), generator=seed(n)), 3).double() for n in (30, 12))
-    predicted = rises(z, truth, new, labels, ridge=2.0)
+    predicted = error_increase(z, truth, new, labels, ridge=2.0)
 
     def errors(rows, answers):
         weight = torch.linalg.solve(rows.T @ rows + 2.0 * torch.eye(4).double(), rows.T @ answers)

@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from aisec_lab.attacks.extraction.result import ExtractionResult
-from aisec_lab.data import Dataset
-from aisec_lab.defenses.compression.magnitude import MagnitudePruning, sparsity
-from aisec_lab.defenses.ownership.key import Key
-from aisec_lab.defenses.ownership.removal import (
+from aisec_lab.attacks.ownership.removal import (
     CompressionAttack,
     ExtractionAttack,
     FineTuningAttack,
     OverwritingAttack,
 )
+from aisec_lab.data import Dataset
+from aisec_lab.defenses.compression.magnitude import MagnitudePruning, sparsity
+from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.trigger_set import TriggerSet
 from aisec_lab.evaluation.ownership import OwnedModel, p_value_grid, removal_rows
 from aisec_lab.evaluation.table import tidy
@@ -56,7 +56,7 @@ def test_a_removal_leaves_the_stolen_model_as_it_is_and_can_be_repeated(splits, 
     thiefs = splits.splits["clean"]
     for removal in (
         FineTuningAttack(FIT),
-        OverwritingAttack(MARK),
+        OverwritingAttack(MARK, Key.drawn),
         CompressionAttack(MagnitudePruning(0.8, rounds=1, fit=FIT)),
     ):
         once, again = (removal(marked.model, thiefs, generator=seed(3)) for _ in range(2))
@@ -76,7 +76,7 @@ def test_tuning_learns_the_thiefs_rows_and_pruning_prunes(splits, marked) -> Non
 
 def test_overwriting_puts_the_thiefs_mark_in(splits, marked) -> None:
     """Both then hold a claim: only the commitment's date tells whose is older."""
-    removal = OverwritingAttack(MARK)
+    removal = OverwritingAttack(MARK, Key.drawn)
     taken = removal(marked.model, splits.splits["clean"], generator=seed(5))
     thiefs = MARK.embed(marked.model, splits.splits["clean"], Key.drawn(seed(5)), generator=seed(6))
     assert MARK.verify(taken, thiefs) < 1e-6  # the key that the removal drew from the same seed

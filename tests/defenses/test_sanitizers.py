@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from aisec_lab.attacks import BPDA, PGD, Adaptive, Linf
 from aisec_lab.defenses import JPEG, AveragedModel, BitDepth, Ensemble, RandomResizing, Standard, TotalVariation
-from aisec_lab.defenses.preprocessing.randomised import ShrunkAndPadded
-from aisec_lab.defenses.preprocessing.total_variation import divergence, gradient, smoothed
+from aisec_lab.defenses.preprocessing.randomised import ResizeAndPad
+from aisec_lab.defenses.preprocessing.total_variation import divergence, gradient, tv_denoised
 from aisec_lab.models import MLP, Fit, logits_of, seeded
 
 
@@ -60,7 +60,7 @@ def test_an_image_is_shrunk_and_put_on_black():
     """Each row is one of the images that interpolation and padding make of it; sizes and places all occur."""
     side, x = 6, torch.rand(1, 1, 6, 6, dtype=torch.float64, generator=seed(0))
     rows = x + 1e-9 * torch.arange(400).view(-1, 1, 1, 1)  # alike, but with a noise of their own
-    layer = ShrunkAndPadded(0.5)
+    layer = ResizeAndPad(0.5)
     with seeded(layer, seed(1)):
         found = layer(rows)
     possible = {}
@@ -79,7 +79,7 @@ def test_an_image_is_shrunk_and_put_on_black():
 
 def test_images_may_be_oblong():
     """Each axis keeps its own side."""
-    layer = ShrunkAndPadded(0.5)
+    layer = ResizeAndPad(0.5)
     with seeded(layer, seed(0)):
         found = layer(1 - 1e-3 * torch.rand(50, 1, 4, 8, generator=seed(1)))
     heights, widths = ((found.amax(axis) > 0).sum(2).flatten() for axis in (3, 2))
@@ -100,8 +100,8 @@ def test_total_variation_meets_the_closed_form_of_a_step():
     x[..., 4:] = 0.7
     kept = torch.ones_like(x)
     expected = x + torch.where(x < 0.5, 1, -1) * 2 * 0.1 / 8
-    torch.testing.assert_close(smoothed(x, kept, 0.1, 500), expected, atol=1e-4, rtol=0)
-    torch.testing.assert_close(smoothed(x[..., :4], kept[..., :4], 0.1, 500), x[..., :4])
+    torch.testing.assert_close(tv_denoised(x, kept, 0.1, 500), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(tv_denoised(x[..., :4], kept[..., :4], 0.1, 500), x[..., :4])
 
 
 def test_total_variation_minimises_its_objective():
@@ -112,7 +112,7 @@ def test_total_variation_minimises_its_objective():
     def objective(z):
         return 0.5 * (kept * (z - x) ** 2).sum() + 0.1 * gradient(z).square().sum(2).sqrt().sum()
 
-    z = smoothed(x, kept, 0.1, 3000)
+    z = tv_denoised(x, kept, 0.1, 3000)
     lowest = objective(z)
     assert lowest < 0.9 * objective(x)
     for number in range(200):
@@ -124,7 +124,7 @@ def test_total_variation_is_differentiable():
     """The gradient through all steps, against finite differences."""
     x = torch.rand(1, 1, 4, 4, dtype=torch.float64, generator=seed(0)).requires_grad_()
     kept = torch.ones_like(x)
-    assert torch.autograd.gradcheck(lambda x: smoothed(x, kept, 0.1, 15), (x,))
+    assert torch.autograd.gradcheck(lambda x: tv_denoised(x, kept, 0.1, 15), (x,))
 
 
 def test_an_ensemble_averages_probabilities(classifier, splits):

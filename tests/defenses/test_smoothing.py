@@ -21,8 +21,8 @@ from aisec_lab.defenses import (
     Smoothing,
     Standard,
     certify,
+    max_certifiable_radius,
     predict,
-    radius_cap,
 )
 from aisec_lab.models import Fit, StridedCNN, seeded
 from tests.clone import ROOT
@@ -83,7 +83,7 @@ def test_a_class_is_given_wrongly_no_more_often_than_alpha(line):
 
 
 def test_certify_is_the_pseudocode(line):
-    """Against a naive version of the paper's, one row at a time, that draws all votes before it looks at them."""
+    """Against a naive version of the paper's, one row at a time, that draws all samples before it counts them."""
     x = inputs(3, 60)
     model, n0, n, alpha = line[0], 30, 350, 0.01
     got = certify(model, x, sigma=SIGMA, n0=n0, n=n, alpha=alpha, generator=seed(4))
@@ -117,22 +117,22 @@ def test_neither_the_batch_nor_the_order_changes_a_row(line, function):
     assert torch.equal(run(x[:1], 7), whole[:, :1])
 
 
-def test_the_radius_is_capped_by_the_number_of_votes():
-    """All votes for one class prove sigma Phi^-1(alpha^(1/n)) and no more; too few prove nothing."""
+def test_the_number_of_samples_limits_the_radius():
+    """If all fall into one class, it is sigma Phi^-1(alpha^(1/n)); too few samples certify nothing."""
     always = nn.Linear(SIZE, 3, dtype=torch.float64).eval()
     with torch.no_grad():
         always.bias.copy_(torch.tensor([0.0, 100.0, 0.0]))
     got = certify(always, inputs(0, 3), sigma=SIGMA, n=500, alpha=0.001, generator=seed(0))
     assert got.classes.tolist() == [1, 1, 1]
-    assert got.radius.tolist() == [radius_cap(SIGMA, 500, 0.001)] * 3
-    assert radius_cap(SIGMA, 500, 0.001) == pytest.approx(SIGMA * norm.ppf(0.001 ** (1 / 500)), rel=1e-12)
+    assert got.radius.tolist() == [max_certifiable_radius(SIGMA, 500, 0.001)] * 3
+    assert max_certifiable_radius(SIGMA, 500, 0.001) == pytest.approx(SIGMA * norm.ppf(0.001 ** (1 / 500)), rel=1e-12)
     assert certify(always, inputs(0, 3), sigma=SIGMA, n=9, generator=seed(0)).classes.tolist() == [ABSTAIN] * 3
     assert got.holds(torch.tensor([1, 1, 0]), got.radius[0].item() - 1e-9).tolist() == [True, True, False]
     assert not got.holds(torch.ones(3), got.radius[0].item()).any()
 
 
-def test_scores_are_shares_of_the_votes(line):
-    """On a line the share of class 1 is Phi(distance / sigma); the winner of the scores is the winner of the votes."""
+def test_scores_are_shares_of_the_counts(line):
+    """On a line the share of class 1 is Phi(distance / sigma); the top class of the scores is that of the counts."""
     x = inputs(8, 300)
     model = Smoothed(line[0], SIGMA, samples=2000).eval()
     with seeded(model, seed(0)), torch.no_grad():
@@ -144,7 +144,7 @@ def test_scores_are_shares_of_the_votes(line):
 
 
 def test_attacks_go_through_the_noise(line):
-    """In the judgement of fresh votes rows nearer to the line than eps are broken, and no row that is certified."""
+    """With fresh noise, rows nearer to the line than eps are misclassified, and no certified row is."""
     ball = L2(0.2)
     x = 0.2 + 0.6 * inputs(9, 200)  # so that the box is out of reach
     y = (distances(line, x) > 0).long()
@@ -152,13 +152,13 @@ def test_attacks_go_through_the_noise(line):
     with seeded(model, seed(0)):
         x_adv = PGD(ball, steps=10, step_size=1.0, early_stop=False)(model, x, y, generator=seed(1))
     judged = predict(line[0], x_adv, sigma=SIGMA, n=5000, generator=seed(2))
-    broken = (judged != y) & (judged != ABSTAIN)
+    misclassified = (judged != y) & (judged != ABSTAIN)
     near = distances(line, x).abs() < 0.75 * ball.eps
     certified = certify(line[0], x, sigma=SIGMA, n=5000, generator=seed(3)).holds(y, ball.eps)
     assert near.sum() > 20
     assert certified.sum() > 20
-    assert broken[near].double().mean() > 0.95
-    assert not broken[certified].any()
+    assert misclassified[near].double().mean() > 0.95
+    assert not misclassified[certified].any()
 
 
 def test_smooth_adv_is_cross_entropy_under_the_noise_that_its_attack_saw(line):
@@ -209,7 +209,7 @@ def test_configurations_make_what_they_say(name, line):
 
 
 def test_what_cannot_be_certified_is_refused(line):
-    """With what was given and the mend; a model that answers NaN would get the same vote each time."""
+    """With what was given and the mend; a model that answers NaN would have its noise samples counted for one class."""
     x = inputs(0, 2)
     with pytest.raises(ValueError, match="sigma, the noise .* must be positive, got 0"):
         certify(line[0], x, sigma=0, generator=seed(0))

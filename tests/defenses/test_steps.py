@@ -208,7 +208,7 @@ class Scripted:
     def __call__(self, model, dataset):
         return {"probe_accuracy": self.left.pop(0)}
 
-    def spoiled(self, history):
+    def should_stop(self, history):
         return OverfittingProbe(PGD(Linf(0.1))).should_stop(history)
 
 
@@ -228,7 +228,7 @@ class Cut:
     def __call__(self, model, dataset):
         return {}
 
-    def spoiled(self, history):
+    def should_stop(self, history):
         if len(history) == 3:
             raise IndexError
         return False
@@ -259,9 +259,9 @@ def test_probing_changes_no_weight_and_is_counted(few):
     assert record["backward_passes"] == plainly["backward_passes"] + 50 * 3
 
 
-def test_a_course_takes_no_second_step(few: Dataset):
+def test_a_recipe_takes_no_second_step(few: Dataset):
     """It would be ambiguous which one counts."""
-    with pytest.raises(ValueError, match="Guided brings its own step, batches and probe"):
+    with pytest.raises(ValueError, match="ObjectiveWithStep brings its own step, batches and probe"):
         Fit(epochs=1)(fresh(), few, ObjectiveWithStep(Standard()), generator=seed(0), step=AWP())
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from aisec_lab.attacks import BPDA, FunctionClassifier, Oracle, SklearnClassifier, activation_density
 from aisec_lab.attacks.oracle import OutOfQueriesError
+from aisec_lab.attacks.ownership.removal import FineTuningAttack, OverwritingAttack
 from aisec_lab.defenses.backdoors.pruning import FinePruning
 from aisec_lab.defenses.backdoors.strip import STRIP
 from aisec_lab.defenses.compression.magnitude import MagnitudePruning
@@ -26,7 +27,6 @@ from aisec_lab.defenses.ownership.deepsigns import DeepSigns
 from aisec_lab.defenses.ownership.entangled import EntangledWatermark
 from aisec_lab.defenses.ownership.key import Key
 from aisec_lab.defenses.ownership.margins import BlindWalk, MinGD
-from aisec_lab.defenses.ownership.removal import FineTuningAttack, OverwritingAttack
 from aisec_lab.defenses.ownership.trigger_set import TriggerSet
 from aisec_lab.defenses.ownership.uchida import Uchida
 from aisec_lab.defenses.ownership.watermark import WatermarkedModel
@@ -56,7 +56,7 @@ def claims(victim, splits):
     """What verifies a suspect, by the name of the mark or fingerprint; those that only ask, and those that look."""
     rows, key = splits.test.sample(100, 0), Key.drawn(seed(1))
     served = DAWN(rate=0.2)
-    against = served.asked(served.embed(victim, rows, key, generator=seed(0)), rows.x)
+    against = served.with_queries(served.embed(victim, rows, key, generator=seed(0)), rows.x)
     private, public = rows.subset(torch.arange(20)), rows.subset(torch.arange(20, 40))
     others = [network((1, 8, 8), number=n) for n in (2, 3)]
     walk, descent = (
@@ -157,7 +157,7 @@ def test_nobody_else_looks_into_an_oracle(victim, splits):
     oracle, rows = Oracle(victim), splits.train.sample(50, 0)
     for look in (
         lambda: FineTuningAttack(SHORT)(oracle, rows, generator=seed(0)),
-        lambda: OverwritingAttack(TriggerSet(n=5, fit=SHORT))(oracle, rows, generator=seed(0)),
+        lambda: OverwritingAttack(TriggerSet(n=5, fit=SHORT), Key.drawn)(oracle, rows, generator=seed(0)),
         lambda: MagnitudePruning(0.5)(oracle, data=rows, generator=seed(0)),
         lambda: FinePruning()(oracle, rows, generator=seed(0)),
         lambda: features(oracle, rows.x),

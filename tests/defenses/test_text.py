@@ -17,14 +17,14 @@ from torch import nn
 from aisec_lab.attacks import (
     CharacterEdits,
     Deletions,
-    EmbeddingNeighbours,
     GreedyWordReplacement,
     Homoglyphs,
     InvisibleCharacters,
     Reorderings,
+    SynonymTable,
 )
-from aisec_lab.attacks.text.characters import misspelt
-from aisec_lab.attacks.text.edits import swapped
+from aisec_lab.attacks.text.characters import misspell
+from aisec_lab.attacks.text.edits import replace_word
 from aisec_lab.attacks.text.homoglyphs import LOOKALIKES
 from aisec_lab.defenses import (
     ABSTAIN,
@@ -37,9 +37,9 @@ from aisec_lab.defenses import (
     certify_words,
 )
 from aisec_lab.defenses.text.displayed import displayed
-from aisec_lab.defenses.text.masking import MaskedModel, masked_copies, shown
-from aisec_lab.defenses.text.masking_certificate import provable_words, touched
-from aisec_lab.defenses.text.normalisation import normalised
+from aisec_lab.defenses.text.masking import MaskedModel, kept_words, masked_copies
+from aisec_lab.defenses.text.masking_certificate import certified_words, overlap_probability
+from aisec_lab.defenses.text.normalisation import normalise_word
 from aisec_lab.defenses.text.spelling import SpellChecker, one_edit
 from aisec_lab.models import BagOfEmbeddings, TextClassifier, Vocabulary, seeded, text_logits
 from aisec_lab.models.words import MASK, MASKED, PAD
@@ -56,13 +56,13 @@ def test_normalisation_undoes_every_homoglyph():
     """Every twin, small and capital, alone and in all places at once."""
     for letter, twins in LOOKALIKES.items():
         for twin in twins:
-            assert normalised(f"x{twin}x") == f"x{letter}x"
-            assert normalised(twin.upper()) == letter.upper()
+            assert normalise_word(f"x{twin}x") == f"x{letter}x"
+            assert normalise_word(twin.upper()) == letter.upper()
     test = splits().test.texts
     for text in test:
         for place, word in enumerate(text.lower().split()):
             for option in Homoglyphs().options(word.strip(".,:"), None):
-                assert " ".join(map(normalised, swapped(text, place, option).split())) == text
+                assert " ".join(map(normalise_word, replace_word(text, place, option).split())) == text
 
 
 @given(st.text(min_size=1).filter(lambda text: len(text.split()) == 1))
@@ -70,29 +70,29 @@ def test_normalisation_undoes_every_homoglyph():
 def test_a_normalised_word_is_one_word(text):
     """No word goes and none comes, or places would shift."""
     (word,) = text.split()
-    assert len(normalised(word).split()) == 1
+    assert len(normalise_word(word).split()) == 1
 
 
 def test_invisible_characters_and_other_widths_are_folded():
     """A zero-width space inside a word; full-width and mathematical letters."""
-    assert normalised("aw\u200bful") == "awful"
-    assert normalised("\uff41\uff57\uff46\uff55\uff4c") == "awful"
-    assert normalised("\U0001d41a") == "a"
-    assert normalised("\u200b") == "\u200b"
+    assert normalise_word("aw\u200bful") == "awful"
+    assert normalise_word("\uff41\uff57\uff46\uff55\uff4c") == "awful"
+    assert normalise_word("\U0001d41a") == "a"
+    assert normalise_word("\u200b") == "\u200b"
 
 
 def test_a_normalised_word_is_the_one_that_is_shown():
     """Backspaces take letters away, a control at a time; overrides and isolates are shown in their order."""
     rlo, lri, rli, pdf, pdi = "\u202e", "\u2066", "\u2067", "\u202c", "\u2069"
-    assert normalised("aw\bwxy\b\bful") == "awful"
-    assert normalised("\bawful") == "awful"
-    assert normalised(f"aw{rlo}luf") == "awful"
-    assert normalised(f"{rlo}lufwa{pdf}!") == "awful!"
-    assert normalised(f"{rli}awful{pdi}") == "awful"  # letters keep their order where nothing overrides it
-    assert normalised(f"{rli}{lri}ful{pdi}{lri}aw{pdi}{pdi}") == "awful"
-    assert normalised(f"{rlo}{lri}l{pdf}u{pdi}{lri}f{pdi}wa") == "awflu"  # an isolate that PDF does not close
-    assert normalised(f"aw{pdf}{pdi}ful") == "awful"
-    assert normalised("\u202baw\u202aful") == "awful"  # two embeddings at one level are one run
+    assert normalise_word("aw\bwxy\b\bful") == "awful"
+    assert normalise_word("\bawful") == "awful"
+    assert normalise_word(f"aw{rlo}luf") == "awful"
+    assert normalise_word(f"{rlo}lufwa{pdf}!") == "awful!"
+    assert normalise_word(f"{rli}awful{pdi}") == "awful"  # letters keep their order where nothing overrides it
+    assert normalise_word(f"{rli}{lri}ful{pdi}{lri}aw{pdi}{pdi}") == "awful"
+    assert normalise_word(f"{rlo}{lri}l{pdf}u{pdi}{lri}f{pdi}wa") == "awflu"  # an isolate that PDF does not close
+    assert normalise_word(f"aw{pdf}{pdi}ful") == "awful"
+    assert normalise_word("\u202baw\u202aful") == "awful"  # two embeddings at one level are one run
 
 
 def stored(part):
@@ -143,8 +143,8 @@ def test_capitals_are_kept_where_a_word_is_written_in_them():
     for replacements in (InvisibleCharacters(), Reorderings(), Deletions(), Homoglyphs()):
         for word, text in itertools.product(("Room", "ROOM", "room"), ("{}", '"{},"')):
             for option in replacements.options("room", random.Random(0)):
-                after = swapped(text.format(word), 0, option)
-                assert normalised(after) == text.format(word)
+                after = replace_word(text.format(word), 0, option)
+                assert normalise_word(after) == text.format(word)
 
 
 def test_homoglyphs_do_nothing_to_the_normalised_model():
@@ -178,7 +178,7 @@ def test_spell_checking_restores_single_edits():
         assert checker(word) == word
         if len(word) < 2:
             continue
-        for token in {misspelt(word, rng) for _ in range(20)} - {word, ""}:
+        for token in {misspell(word, rng) for _ in range(20)} - {word, ""}:
             if token in vocabulary.words or not token.isalpha():
                 continue
             rivals = [other for other in vocabulary.words if one_edit(token, other)]
@@ -216,7 +216,7 @@ def test_spell_checking_answers_misspellings():
 def test_augmentation_adds_what_the_attack_breaks():
     """The attack's own texts, with their true classes, are learned."""
     attack = GreedyWordReplacement(
-        EmbeddingNeighbours({"excellent": ("qqq",), "awful": ("qqq",), "good": ("zzz",)}), share=0.3
+        SynonymTable({"excellent": ("qqq",), "awful": ("qqq",), "good": ("zzz",)}), share=0.3
     )
     train = splits().train
     found = attack(classifier(), train.texts, train.y, generator=seed(0))
@@ -243,7 +243,7 @@ def test_copies_show_exactly_so_many_words_each_choice_as_often():
     counts = [choices.count(choice) for choice in itertools.combinations(range(5), 2)]
     assert min(2 * min(binom.cdf(count, 4000, 0.1), binom.sf(count - 1, 4000, 0.1)) for count in counts) > 1e-4
     assert masked_copies(text, 0.4, 5, "0") == copies[:5] != masked_copies(text, 0.4, 5, "1")
-    assert [shown(words, 0.3) for words in (1, 2, 10)] == [1, 1, 3]
+    assert [kept_words(words, 0.3) for words in (1, 2, 10)] == [1, 1, 3]
 
 
 def test_masked_words_hide_as_many_as_the_copies_do():
@@ -299,7 +299,7 @@ def test_no_change_of_so_many_words_beats_the_certificate(tiny):
     texts = [" ".join(words) for words in itertools.product(ALPHABET, repeat=WORDS)][::23]
     exact = shares(tiny, texts)
     drawn = certify_words(tiny, texts, keep=KEPT / WORDS, n0=50, n=2000, generator=seed(0))
-    proved = [provable_words(p, WORDS, KEPT) for p in exact.amax(1).tolist()]
+    proved = [certified_words(p, WORDS, KEPT) for p in exact.amax(1).tolist()]
     assert max(proved) >= 1
     assert ((drawn.classes == ABSTAIN) | (drawn.classes == exact.argmax(1))).all()
     assert all(words <= max(most, 0) for words, most in zip(drawn.words.tolist(), proved, strict=True))
@@ -320,12 +320,12 @@ def test_the_bound_cannot_be_better():
 
     for changed in range(WORDS + 1):
         text = " ".join("b" if place < changed else "a" for place in range(WORDS))
-        assert shares(Saw(), [text])[0, 1].item() == pytest.approx(touched(WORDS, KEPT, changed))
-    assert provable_words(1.0, WORDS, KEPT) == 1
-    assert touched(WORDS, KEPT, 1) < 0.5 < touched(WORDS, KEPT, 2)
-    assert provable_words(0.5 + touched(WORDS, KEPT, 1), WORDS, KEPT) == 0
-    assert provable_words(0.5, WORDS, KEPT) == -1
-    assert touched(14, 3, 2) == pytest.approx(1 - comb(12, 3) / comb(14, 3))
+        assert shares(Saw(), [text])[0, 1].item() == pytest.approx(overlap_probability(WORDS, KEPT, changed))
+    assert certified_words(1.0, WORDS, KEPT) == 1
+    assert overlap_probability(WORDS, KEPT, 1) < 0.5 < overlap_probability(WORDS, KEPT, 2)
+    assert certified_words(0.5 + overlap_probability(WORDS, KEPT, 1), WORDS, KEPT) == 0
+    assert certified_words(0.5, WORDS, KEPT) == -1
+    assert overlap_probability(14, 3, 2) == pytest.approx(1 - comb(12, 3) / comb(14, 3))
 
 
 class Half(nn.Module):

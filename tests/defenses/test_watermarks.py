@@ -25,7 +25,7 @@ from aisec_lab.defenses.ownership.entangled import EntangledWatermark
 from aisec_lab.defenses.ownership.key import SIZE, Key
 from aisec_lab.defenses.ownership.trigger_set import TriggerSet
 from aisec_lab.defenses.ownership.uchida import Uchida, mean_filter
-from aisec_lab.defenses.ownership.watermark import WatermarkedModel, layer_of
+from aisec_lab.defenses.ownership.watermark import WatermarkedModel, get_layer
 from aisec_lab.models import CNN, MLP, Fit, fit_stack, logits_of
 from aisec_lab.models.training.fit_stack import ModelStack
 from benchmarks.ownership import activation_null, keys_of, served_null, trigger_null, weight_null
@@ -184,7 +184,7 @@ def test_the_trigger_set_counts_labels_that_only_a_copy_knows(matches, splits):
 def test_weights_are_read_as_the_paper_has_it(splits):
     """The mean over filters of a convolution written out, its projections' signs counted one by one."""
     model, mark = CNN()((1, 8, 8), 10, generator=seed(0)).eval(), Uchida(bits=40)
-    layer = layer_of(model, 2)
+    layer = get_layer(model, 2)
     outputs, inputs, height, width = layer.weight.shape
     w = [
         sum(layer.weight[o, i, r, c].item() for o in range(outputs)) / outputs
@@ -205,7 +205,7 @@ def test_activations_are_the_means_of_each_class(innocent, splits):
     model = innocent[0]
     hidden = torch.relu(model[2](2 * rows.x.flatten(1) - 1))
     expected = torch.stack([hidden[rows.y == k].mean(0) if k != 4 else torch.zeros(64) for k in range(10)])
-    assert torch.allclose(class_means(model, layer_of(model, 1), rows), expected, atol=1e-5)
+    assert torch.allclose(class_means(model, get_layer(model, 1), rows), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("mark", [Uchida(bits=20), DeepSigns()], ids=lambda mark: type(mark).__name__)
@@ -223,7 +223,7 @@ def served(innocent, splits):
     """A network served under a mark at 5 %, and the claim against a client that asked the training rows."""
     mark = DAWN(rate=0.05)
     marked = mark.embed(innocent[0], splits.train, key_of(0), generator=seed(0))
-    return mark, mark.asked(marked, splits.train.x)
+    return mark, mark.with_queries(marked, splits.train.x)
 
 
 def test_a_served_model_lies_rarely_repeatably_and_confidently(served, innocent, splits):
@@ -246,7 +246,7 @@ def test_a_served_lie_outlives_a_tiny_change_of_the_row(served, splits):
     where, moves = mark.triggers(marked.model, marked.key, marked.rows)
     x = splits.train.x[where]
     moved = (x + 0.02 * (torch.rand(x.shape, generator=seed(2)) - 0.5)).clamp(0, 1)
-    chosen, again = marked.model.fate(marked.model.codes(moved), 10)
+    chosen, again = marked.model.assign(marked.model.codes(moved), 10)
     assert (chosen & (again == moves)).double().mean() > 0.75
     x = x.clone().requires_grad_()
     assert torch.autograd.grad(marked.model(x).max(1).values.sum(), x)[0].abs().sum() > 0
@@ -256,7 +256,7 @@ def test_who_trains_on_served_answers_carries_the_mark(served, innocent, splits)
     """A thief that learned the labels alone is found; the model behind, innocent ones and another key are not."""
     mark, marked = served
     oracle, asked = Oracle(marked.model, labels_only=True), splits.train.x[:500]
-    claim = mark.asked(marked, asked)
+    claim = mark.with_queries(marked, asked)
     thief = train_surrogate(
         NETWORK, asked, published_probabilities(oracle, asked), fit=Fit(80), generator=seed(5), name="queries"
     )
@@ -271,7 +271,7 @@ def test_equal_queries_count_once(served, innocent, splits):
     mark, marked = served
     where, moves = mark.triggers(marked.model, marked.key, marked.rows)
     row = splits.train.x[where[:1]]
-    claim = mark.asked(marked, row.expand(100, -1, -1, -1))
+    claim = mark.with_queries(marked, row.expand(100, -1, -1, -1))
     wrong = (logits_of(innocent[0], row).argmax(1) + moves[0]) % 10
     assert mark.verify(Constant(int(wrong)), claim) == pytest.approx(1 / 9)
     assert mark.verify(innocent[0], claim) == 1
@@ -309,7 +309,7 @@ def test_many_keys_at_once_are_verified_as_one_by_one(mark, null, innocent, spli
     for number in range(3):
         fast = null(mark, [key_of(number)], innocent, rows)[0]
         if isinstance(mark, DAWN):
-            claim = mark.asked(mark.embed(innocent[0], rows, key_of(number), generator=seed(0)), rows.x)
+            claim = mark.with_queries(mark.embed(innocent[0], rows, key_of(number), generator=seed(0)), rows.x)
         else:
             claim = WatermarkedModel(innocent[0], key_of(number), rows)
         assert fast.tolist() == pytest.approx([mark.verify(suspect, claim) for suspect in innocent])
@@ -327,7 +327,7 @@ def test_what_cannot_be_right_is_refused(innocent, splits):
         (lambda: embed(Uchida(layer=7)), r"layer 7 is none of the 3 linear and convolutional ones"),
         (lambda: embed(DeepSigns(classes=11)), r"has 10 classes, cannot mark 11"),
         (lambda: embed(DeepSigns(layer=0)), r"nothing that is trained lies before it: take another"),
-        (lambda: DAWN().verify(innocent[0], embed(DAWN())), r"no rows to show .* \(DAWN.asked\)"),
+        (lambda: DAWN().verify(innocent[0], embed(DAWN())), r"no rows to show .* \(DAWN.with_queries\)"),
         (lambda: embed(DAWN(), two), r"has 2 classes: .* three at least"),
     ]
     two = Dataset(splits.train.x, splits.train.y % 2, ("even", "odd"), "parity")

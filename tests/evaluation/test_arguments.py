@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from aisec_lab.attacks import HotFlip
-from aisec_lab.attacks.text.attack import allowance
+from aisec_lab.attacks.text.attack import max_changes
 from aisec_lab.core import bounded_mean
 from aisec_lab.defenses import RandomMasking, Smoothing
-from aisec_lab.defenses.certification.smoothing_certificate import Certificate, radius_cap
+from aisec_lab.defenses.certification.smoothing_certificate import Certificate, max_certifiable_radius
 from aisec_lab.defenses.text.masking_certificate import WordCertificate
 from aisec_lab.evaluation import bracket, detection_rates
 from aisec_lab.evaluation.membership import tpr_at_fpr
@@ -34,9 +34,9 @@ def seed():
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda: radius_cap(0.25, 100, 5), "alpha.*got 5"),
-        (lambda: radius_cap(NAN, 100, 0.01), "sigma.*got nan"),
-        (lambda: radius_cap(0.25, 0, 0.01), "n counts"),
+        (lambda: max_certifiable_radius(0.25, 100, 5), "alpha.*got 5"),
+        (lambda: max_certifiable_radius(NAN, 100, 0.01), "sigma.*got nan"),
+        (lambda: max_certifiable_radius(0.25, 0, 0.01), "n counts"),
         (lambda: Smoothing(samples=NAN), "samples counts.*got nan"),
         (lambda: Smoothing(samples=10.5), "integer of at least 1, got 10.5"),
         (lambda: RandomMasking(samples=NAN), "samples counts.*got nan"),
@@ -44,7 +44,7 @@ def seed():
         (lambda: PROVED.holds(ONE, -0.1), "eps.*got -0.1"),
         (lambda: WORDS.holds(ONE, NAN), r"share.*\[0, 1\], got nan"),
         (lambda: WORDS.holds(ONE, 30), r"share.*\[0, 1\], got 30"),
-        (lambda: allowance(10, -0.1), r"share.*\[0, 1\]"),
+        (lambda: max_changes(10, -0.1), r"share.*\[0, 1\]"),
         (lambda: HotFlip(NAN), r"share.*\[0, 1\]"),
         (lambda: bounded_mean([0.5], -math.inf, 1), "finite bounds"),
         (lambda: bounded_mean([0.5], 1, 0), "the least first"),

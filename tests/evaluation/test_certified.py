@@ -34,7 +34,7 @@ def test_a_bracket_that_holds_gives_both_accuracies():
 
 def test_one_crossing_of_a_proof_is_a_bug_though_the_accuracies_are_in_order():
     """Robust accuracy is above certified accuracy, and yet row 1 is certified and broken."""
-    with pytest.raises(AssertionError, match=r"1 of 2 rows are certified in Linf and yet broken: row 1 at 0.1;"):
+    with pytest.raises(AssertionError, match=r"1 of 2 rows are certified in Linf and yet misclassified: row 1 at 0.1;"):
         bracket(certificates([1, 1, 0, 0]), outcomes([1, 0, 1, 1]))
 
 

@@ -23,11 +23,11 @@ from aisec_lab.attacks import (
 )
 from aisec_lab.defenses import AdversarialTraining, BitDepth, Standard
 from aisec_lab.defenses.preprocessing.randomised import Randomised
-from aisec_lab.evaluation.diagnostics import PAGES, diagnose
+from aisec_lab.evaluation.diagnostics import CHECKS, diagnose
 from aisec_lab.evaluation.diagnostics.margin_recorder import MarginRecorder
 from aisec_lab.evaluation.diagnostics.results import FEWEST, count, share
+from benchmarks.planted_defenses import PLANTED, Masked, Through, scene
 from tests.clone import ROOT
-from tests.evaluation.planted import PLANTED, Masked, Through, scene
 
 BALL = Linf(0.15)
 WHITE = (APGD(BALL, steps=30), TargetedAPGD(BALL, steps=30, targets=3))
@@ -55,16 +55,16 @@ def hardened(digits):
     return digits.trained(AdversarialTraining(inner))
 
 
-def verdict(model, rows, *, white=WHITE, free=FREE, n=80, **more):
-    return diagnose(model, rows.test.x[:n], rows.test.y[:n], white=white, free=free, seed=0, **more)
+def verdict(model, rows, *, white_box=WHITE, black_box=FREE, n=80, **more):
+    return diagnose(model, rows.test.x[:n], rows.test.y[:n], white_box=white_box, black_box=black_box, seed=0, **more)
 
 
 @pytest.mark.parametrize("case", PLANTED.values(), ids=PLANTED)
 def test_a_misleading_defense_is_found_out(case, digits):
     """Not to be trusted, and the finding names what was planted."""
     free = replace(FREE, goal=case.goal)
-    more = {"white": WHITE[: case.attacks], "surrogates": [digits.plain], "goal": case.goal}
-    found = verdict(case.make(digits), digits.splits, free=free, **more)
+    more = {"white_box": WHITE[: case.attacks], "surrogates": [digits.plain], "goal": case.goal}
+    found = verdict(case.make(digits), digits.splits, black_box=free, **more)
     assert not found.trusted
     assert case.finding in found.raised
 
@@ -83,7 +83,7 @@ WEAK = {
 @pytest.mark.parametrize(("attack", "finding"), WEAK.values(), ids=WEAK)
 def test_a_weak_attack_is_found_out(attack, finding, plain, rows):
     """The model is honest; the number is not to be trusted all the same."""
-    found = verdict(plain, rows, white=(attack,))
+    found = verdict(plain, rows, white_box=(attack,))
     assert finding in found.raised
 
 
@@ -93,7 +93,7 @@ def test_an_attack_that_knows_of_the_detector_is_not_blamed(name, digits):
     model = PLANTED[name].make(digits)
     knowing = APGD(BALL, steps=50, loss=DetectorAwareMargin(), goal=EvadeDetector())
     free = Square(BALL, queries=2, goal=EvadeDetector())
-    found = verdict(model, digits.splits, n=40, white=(knowing,), free=free, goal=EvadeDetector())
+    found = verdict(model, digits.splits, n=40, white_box=(knowing,), black_box=free, goal=EvadeDetector())
     assert "detector" not in found.raised
 
 
@@ -110,7 +110,7 @@ class Lossy:
 
 def test_an_attack_that_loses_its_best_point_is_found_out(plain, rows):
     """It had won; what it returned had not."""
-    assert "lost_best" in verdict(plain, rows, white=(Lossy(),)).raised
+    assert "lost_best" in verdict(plain, rows, white_box=(Lossy(),)).raised
 
 
 @pytest.mark.parametrize("name", ["plain", "hardened"])
@@ -119,16 +119,16 @@ def test_an_honest_model_is_trusted(name, rows, request):
     found = verdict(request.getfixturevalue(name), rows)
     assert found.raised == ()
     assert found.trusted
-    assert [finding.name for finding in found.findings] == list(PAGES)
+    assert [finding.name for finding in found.findings] == list(CHECKS)
 
 
 def test_a_random_model_attacked_through_its_mean_is_not_blamed_for_being_random(plain, rows):
     """The mean over draws is what `EOT` shows an attack; it varies less than the model."""
     masked = nn.Sequential(Masked(), plain).eval()
     alone = measured(verdict(masked, rows, n=30))
-    through = measured(verdict(masked, rows, n=30, surface=EOT(24)(masked)))
+    through = measured(verdict(masked, rows, n=30, attacked_model=EOT(24)(masked)))
     assert alone["randomness"] == 1
-    assert through["randomness"] < PAGES["randomness"].limit
+    assert through["randomness"] < CHECKS["randomness"].limit
 
 
 class Fickle(Randomised):
@@ -142,7 +142,7 @@ def test_luck_is_no_success(plain, rows):
     """No attack can do anything to these rows, yet each try has one chance in five with a single answer."""
     ball = Linf(1e-4)
     white, free = (PGD(ball, steps=2),), Square(ball, queries=2)
-    found = verdict(nn.Sequential(plain, Fickle()).eval(), rows, white=white, free=free, surface=plain)
+    found = verdict(nn.Sequential(plain, Fickle()).eval(), rows, white_box=white, black_box=free, attacked_model=plain)
     assert {"free_attack", "steps", "restarts"}.isdisjoint(found.raised)
 
 
@@ -165,8 +165,8 @@ def test_transfer_finds_what_a_model_hides_from_its_own_gradients(digits):
     broken = attacks_by_hand(WHITE, model, model, x, y)
     freely = attacks_by_hand([least], model, model, x, y)
     transferred = attacks_by_hand(WHITE, surrogate, model, x, y)
-    alone = verdict(model, digits.splits, free=least)
-    beside = verdict(model, digits.splits, free=least, surrogates=[surrogate])
+    alone = verdict(model, digits.splits, black_box=least)
+    beside = verdict(model, digits.splits, black_box=least, surrogates=[surrogate])
     assert measured(alone)["free_attack"] == (freely & ~broken).sum()
     assert measured(beside)["free_attack"] == ((freely | transferred) & ~broken).sum()
     assert "free_attack" not in alone.raised
@@ -198,7 +198,9 @@ def test_a_surrogate_needs_no_reject_option(digits):
     model, surrogate = Wary(PLANTED["gradients led astray"].make(digits), 0.5), digits.trained(Standard(), seed=1)
     white = APGD(BALL, steps=30, loss=DetectorAwareMargin(), goal=EvadeDetector())
     free = Square(BALL, queries=2, goal=EvadeDetector())
-    found = diagnose(model, x, y, white=(white,), free=free, surrogates=[surrogate], goal=EvadeDetector(), seed=0)
+    found = diagnose(
+        model, x, y, white_box=(white,), black_box=free, surrogates=[surrogate], goal=EvadeDetector(), seed=0
+    )
     answers = model(x).argmax(1)
     assert (answers == 10).any()
     assert found.n == (answers == y).sum()
@@ -216,8 +218,8 @@ def test_an_attack_that_brings_its_view_is_the_same_as_one_that_is_shown_it(plai
     model, ball = BitDepth(3)(plain), replace(BALL, eps=0.05)
     own = (Adaptive(ball, lambda ball: APGD(ball, steps=10), BPDA()),)
     free = Square(ball, queries=20)
-    shown = verdict(model, rows, white=(APGD(ball, steps=10),), free=free, surface=BPDA()(model))
-    assert verdict(model, rows, white=own, free=free) == shown
+    shown = verdict(model, rows, white_box=(APGD(ball, steps=10),), black_box=free, attacked_model=BPDA()(model))
+    assert verdict(model, rows, white_box=own, black_box=free) == shown
     assert "gradients" not in shown.raised
 
 
@@ -236,7 +238,7 @@ def test_watching_knows_the_row_of_a_point_whatever_the_batch(plain, rows):
         logits = [plain(x[row : row + 1] + noise[k][row : row + 1])[0].detach() for k in range(4) if seen[k]]
         margins = [float(z[y[row]] - torch.cat([z[: y[row]], z[y[row] + 1 :]]).max()) for z in logits]
         assert float(watched.lowest[row]) == pytest.approx(min(margins), abs=1e-4)
-        assert watched.falls[row] == sorted(watched.falls[row], reverse=True)
+        assert watched.history[row] == sorted(watched.history[row], reverse=True)
 
 
 @pytest.mark.parametrize("n", [10, 100, 1000, 10_000])
@@ -249,26 +251,26 @@ def test_few_rows_never_speak_against_a_model(n):
 
 def test_a_share_is_held_against_its_page():
     """At the limit it is not raised, above it is."""
-    assert not share("gradients", PAGES["gradients"].limit).raised
-    assert share("gradients", PAGES["gradients"].limit + 1e-9).raised
+    assert not share("gradients", CHECKS["gradients"].limit).raised
+    assert share("gradients", CHECKS["gradients"].limit + 1e-9).raised
 
 
 def test_what_cannot_be_diagnosed_is_refused(plain, rows):
     """Attacks over two balls; a model that gets nothing right."""
     with pytest.raises(ValueError, match="one ball"):
-        verdict(plain, rows, white=(APGD(Linf(0.1)), APGD(Linf(0.2))))
+        verdict(plain, rows, white_box=(APGD(Linf(0.1)), APGD(Linf(0.2))))
     with pytest.raises(ValueError, match="a surrogate has 3 outputs, the model 10"):
         verdict(plain, rows, surrogates=[Through(plain, after=lambda z: z[:, :3])])
     with pytest.raises(ValueError, match="a surrogate is in training mode"):
         verdict(plain, rows, surrogates=[nn.Sequential(plain)])
     with pytest.raises(ValueError, match="none of 80 rows"):
-        diagnose(plain, rows.test.x[:80], (rows.test.y[:80] + 1) % 10, white=WHITE, free=FREE, seed=0)
+        diagnose(plain, rows.test.x[:80], (rows.test.y[:80] + 1) % 10, white_box=WHITE, black_box=FREE, seed=0)
 
 
 def test_the_committed_record_says_what_is_claimed():
     """At these limits what was planted is found out on three datasets; of 20 honest models at most one is blamed."""
     record = json.loads((ROOT / "benchmarks/verdict.json").read_text())
-    assert record["limits"] == {name: page.limit for name, page in PAGES.items()}
+    assert record["limits"] == {name: page.limit for name, page in CHECKS.items()}
     planted = [(each["dataset"], each["name"]) for each in record["records"] if each["kind"] == "planted"]
     honest = [each for each in record["records"] if each["kind"] == "honest"]
     assert planted == [(dataset, name) for dataset in ("digits", "fashion_mnist", "mnist") for name in PLANTED]

@@ -83,7 +83,7 @@ def test_honest_clients_ask_about_rows_of_the_data_at_most_once_each():
         assert (stream.x[:, None] == data.x).all(2).any(1).all()
         assert torch.allclose(stream.answers, logits_of(model, stream.x), atol=1e-5)
     assert not torch.equal(streams[0].x, streams[1].x)
-    with pytest.raises(ValueError, match="41 queries of 40 rows: ask for 1 to 40"):
+    with pytest.raises(ValueError, match="41 queries of 40 rows: take 1 to 40"):
         honest_streams(model, data, clients=1, queries=41, generator=seed(0))
 
 

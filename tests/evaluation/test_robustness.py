@@ -14,7 +14,8 @@ from aisec_lab.attacks import FGSM, L2, PGD, Attack, Ball, Linf, Targeted
 from aisec_lab.core import RowNoise
 from aisec_lab.data import Dataset
 from aisec_lab.evaluation import run_attack, security_curve, worst_case
-from aisec_lab.evaluation.robustness import BATCH, REJECTED, predicted_classes
+from aisec_lab.evaluation.predictions import REJECTED, predicted_classes
+from aisec_lab.evaluation.robustness import BATCH
 
 LEVELS = [0.02, 0.05, 0.1]
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from aisec_lab.attacks import GreedyWordReplacement, Homoglyphs, HotFlip
 from aisec_lab.defenses import RandomMasking, WordCertificate, certify_words
-from aisec_lab.evaluation import answers, attack_texts, certified_texts, tidy, word_bracket, word_curve
+from aisec_lab.evaluation import attack_texts, certified_texts, predict_texts, tidy, word_bracket, word_curve
 from tests.reviews import TRAINING, classifier, seed, splits
 
 LEVELS = [0.1, 0.2, 0.3]
@@ -59,11 +59,11 @@ def test_certificates_hold_under_attack():
     assert held.certified_accuracy == row["value"] > 0.2
     assert row["value"] <= held.robust_accuracy < 1
     boast = WordCertificate(test.y, torch.full((40,), 99), certificate.lengths, 0.001)
-    with pytest.raises(AssertionError, match="certified in share of words and yet broken"):
+    with pytest.raises(AssertionError, match="certified in share of words and yet misclassified"):
         word_bracket(boast, judged, test.y, 0.1)
 
 
 def test_answers_do_not_depend_on_the_generator_of_a_fixed_model():
     """And are the model's."""
     test = splits().test
-    assert torch.equal(answers(classifier(), test.texts, seed=0), answers(classifier(), test.texts, seed=1))
+    assert torch.equal(predict_texts(classifier(), test.texts, seed=0), predict_texts(classifier(), test.texts, seed=1))

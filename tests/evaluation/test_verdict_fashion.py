@@ -6,8 +6,8 @@ import pytest
 
 from aisec_lab.attacks import APGD, Square, TargetedAPGD
 from aisec_lab.evaluation.diagnostics import diagnose
-from tests.evaluation.honest import HONEST
-from tests.evaluation.planted import PLANTED, scene
+from benchmarks.honest_models import HONEST
+from benchmarks.planted_defenses import PLANTED, scene
 
 pytestmark = [
     pytest.mark.mirror,
@@ -27,7 +27,7 @@ def verdict(scene, model, attacks, goal):
     white = (APGD(scene.ball, steps=30), TargetedAPGD(scene.ball, steps=30, targets=3))
     free = Square(scene.ball, queries=200, goal=goal)
     others = [] if model is scene.plain else [scene.plain]
-    return diagnose(model, x, y, white=attacks(white), free=free, surrogates=others, goal=goal, seed=0)
+    return diagnose(model, x, y, white_box=attacks(white), black_box=free, surrogates=others, goal=goal, seed=0)
 
 
 @pytest.mark.parametrize("case", PLANTED.values(), ids=PLANTED)

@@ -20,7 +20,7 @@ from aisec_lab.attacks.extraction.knockoff import Knockoff
 from aisec_lab.core import clopper_pearson
 from aisec_lab.evaluation.extraction import fidelity
 from aisec_lab.models import MLP, Fit
-from tests.parity.peers import seeded_globally
+from benchmarks.peers import seeded_globally
 
 pytestmark = pytest.mark.xdist_group("parity")
 

@@ -15,7 +15,7 @@ from foolbox import attacks as foolbox
 from torch import Tensor
 
 from aisec_lab.attacks import APGD, DLR, FGSM, L0, L1, L2, PGD, Attack, Linf, Square, TargetedAPGD
-from tests.parity.peers import Peer, of_art, of_foolbox, of_torchattacks
+from benchmarks.peers import Peer, of_art, of_foolbox, of_torchattacks
 
 pytestmark = pytest.mark.xdist_group("parity")  # the networks are trained once
 

@@ -15,7 +15,7 @@ from aisec_lab.attacks.poisoning.federated import (
     MaliciousClients,
     ModelReplacement,
     SignFlip,
-    largest_shift,
+    z_max,
 )
 from aisec_lab.privacy.federated.client_level import ClientLevel
 from aisec_lab.privacy.federated.federation import Federation
@@ -232,10 +232,10 @@ def test_malicious_clients_send_what_the_papers_say(case):
 
 def test_how_far_hides():
     """Of 50 clients 24 need two supporters of 26; of five clients one has none to spare."""
-    assert largest_shift(50, 24) == pytest.approx(stats.norm.ppf(24 / 26))
-    assert largest_shift(5, 1) == 0
+    assert z_max(50, 24) == pytest.approx(stats.norm.ppf(24 / 26))
+    assert z_max(5, 1) == 0
     with pytest.raises(ValueError, match="3 of 5 clients are no minority"):
-        largest_shift(5, 3)
+        z_max(5, 3)
 
 
 def test_replacement_replaces_the_mean():

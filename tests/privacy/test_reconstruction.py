@@ -154,8 +154,10 @@ def test_our_own_training_keeps_to_its_bound_and_no_better(noise, honest):
             watched = GradientRecorder(model, step, len(x), bound, x[-1:])
             rows = Dataset(x, y.clone(), ("0", "1"), "opposite")
             fit(model, rows, Standard(), step=watched, generator=seed(run))
-        assert len(watched.looks) == mechanism.steps
-        scores = BayesReconstruction(mechanism.q, mechanism.sigma, bound)(model, watched.looks, candidates, classes)
+        assert len(watched.observations) == mechanism.steps
+        scores = BayesReconstruction(mechanism.q, mechanism.sigma, bound)(
+            model, watched.observations, candidates, classes
+        )
         right += int(scores.argmax() == y[-1])
     limit = success_bound([mechanism], 1 / 2)
     assert limit == pytest.approx(norm.cdf(math.sqrt(steps) / sigma), abs=1e-3)

@@ -31,7 +31,18 @@ from aisec_lab.trust import (
     verify,
 )
 from aisec_lab.trust.records import canonical
-from tests.trust.tampering import NAMED, STRANGER, UNNAMED, Copy, Original, Tamper, intact, joined, resigned, written
+from benchmarks.ledger_tampering import (
+    NAMED,
+    STRANGER,
+    UNNAMED,
+    Copy,
+    Original,
+    Tamper,
+    intact,
+    joined,
+    resigned,
+    written,
+)
 
 SIZE = 12
 ONE, TWO = "1" * 64, "2" * 64

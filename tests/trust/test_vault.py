@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from aisec_lab.trust.vault import open_sealed, seal
 from aisec_lab.trust.vault_passphrase import Passphrase
 from aisec_lab.trust.vault_rsa import PrivateKey, PublicKey, generate_keys
-from tests.trust import vault_by_hand as by_hand
-from tests.trust.vault_tampering import TAMPERS, Tamper, tampered
+from benchmarks import vault_by_hand as by_hand
+from benchmarks.vault_tampering import TAMPERS, Tamper, tampered
 
 CHUNK = 16  # of plaintext: any file has many
 QUICK = Passphrase("correct horse", n=2)

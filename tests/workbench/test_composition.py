@@ -23,7 +23,10 @@ OTHER_NORM = dict.fromkeys(("boundary", "carlini_wagner", "ddn"), "l2") | {"ead"
 composes = pytest.mark.xdist_group("probes")  # what takes seconds to compose is composed by one worker
 
 
-@pytest.mark.parametrize("overrides", [[], ["data=mnist", "study.seeds=[3]", "fit.learning_rate=1e-5"]])
+OTHER = ["data=mnist", "study.seeds=[3]", "evasion.seed=3", "poisoning.seeds=[3]", "fit.learning_rate=1e-5"]
+
+
+@pytest.mark.parametrize("overrides", [[], OTHER], ids=str)
 def test_dvc_would_write_the_same_bytes(overrides: list[str], tmp_path: Path) -> None:
     """`dvc exp run` overwrites params.yaml: it must not differ from what `aisec compose` commits."""
     compose_and_dump(tmp_path / "params.yaml", str(ROOT / "configs"), None, "config", str(ROOT), overrides)
@@ -77,6 +80,9 @@ def test_the_default_data_can_be_prepared_offline(tmp_path: Path, monkeypatch: p
     [
         (["data=digitz"], "digitz"),
         (["data.name=digitz"], "did you mean 'digits'"),
+        (["evasion.objectives=[nosuch]"], "reads models/nosuch-0, which no stage makes: there are models/"),
+        (["invert.promises=[nosuch]"], "no 'nosuch' among promises, there are"),
+        (["smallest.rows=-1"], "smallest.rows: -1: should be an integer, at least 0"),
         (["ball.eps=-0.1"], "eps"),
         (["attacks.apgd_ce.ball.eps=-1"], "attacks.apgd_ce: eps of Linf must be"),
         (["attacks.apgd_ce.stepz=3"], "stepz"),

@@ -87,7 +87,7 @@ def test_stopped_is_one_line_and_exit_code_1(project: Path) -> None:
 def test_what_was_typed_wrong_is_exit_code_2(project: Path) -> None:
     """Before anything is read."""
     assert "no file at" in aisec("ingest", "absent.npz", "breast_cancer", code=2)
-    output = aisec("ingest", "in.npz", "breast_cancer", "--first", "--against", "data/breast_cancer", code=2)
+    output = aisec("ingest", "in.npz", "breast_cancer", "--no-reference", "--against", "data/breast_cancer", code=2)
     assert "give one of them" in output
     assert "must lie in [0, 1]" in aisec("ingest", "in.npz", "breast_cancer", "--most-quarantined", "5", code=2)
     assert "name a dataset by letters, digits and _" in aisec("ingest", "in.npz", "strange name", code=2)
@@ -105,7 +105,7 @@ def test_a_first_delivery_is_taken_as_it_comes_and_that_is_said(project: Path) -
     rows = [f"{30 + i % 40};{i * 7 % 50},5;{'yes' if i % 2 else 'no'}" for i in range(100)]
     (project / "in.TSV").write_text("\n".join(["age;score;label", *rows]) + "\n")
     output = aisec("ingest", "in.TSV", "people")
-    assert "WARNING: a first delivery, held against nothing: whatever it holds was accepted" in output
+    assert "WARNING: a first delivery, compared with nothing: all its rows are accepted" in output
     assert "ingest again with --dictionary (README" in output
     assert "note: cells are separated by semicolons" in output
     assert "note: numbers have decimal commas" in output

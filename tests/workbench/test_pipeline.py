@@ -183,9 +183,9 @@ def test_collect_knows_its_studies(study: Project, stages: list[Declared]) -> No
     assert f"no study 'robustnes': there are {studies(stages)}" in study.aisec("collect", "robustnes", code=2)
 
 
-def test_check_says_which_claims_are_reproduced(restored: Project) -> None:
+def test_verify_says_which_claims_are_reproduced(restored: Project) -> None:
     """All of them at first; then a claim that was touched is named, and a claim about other data is refused."""
-    output = restored.aisec("check")
+    output = restored.aisec("verify")
     assert re.search(r"^(\d+) of \1 claims reproduced$", output, re.MULTILINE)
     path = restored.root / "results/metrics.json"
     found = path.read_text()
@@ -197,9 +197,9 @@ def test_check_says_which_claims_are_reproduced(restored: Project) -> None:
 
     claims = json.loads(found)["claims"]
     claim({"claims": claims | {WORST: claims[WORST] | {"value": 0.5}}})
-    lost = [line for line in restored.aisec("check", code=1).splitlines() if line.startswith("NOT reproduced")]
+    lost = [line for line in restored.aisec("verify", code=1).splitlines() if line.startswith("NOT reproduced")]
     claim({"data": {"name": "mnist", "sha256": "0"}})
-    refused = restored.aisec("check", code=2)
+    refused = restored.aisec("verify", code=2)
     restored.git("reset", "-q", "HEAD~2")
     assert len(lost) == 1
     assert f"{WORST}: claimed 0.5000" in lost[0]

@@ -31,11 +31,12 @@ def test_by_hand_the_notebook_has_the_settings_of_the_study() -> None:
 def test_ours_are_as_strong_as_secml_on_its_own_machines(clone: Clone) -> None:
     """A run by SecML, and the lab's attacks on what crossed between the kernels."""
     clone.run("aisec", "data", "digits")
-    clone.run("aisec", "run", "notebooks/evasion/svm_secml.ipynb", "results/svm", "-p", "rows=12", "-p", "budgets=2")
-    assert {path.name for path in (clone.root / "results/svm").iterdir()} == {"svm.ipynb", "svm.html", "svm.npz"}
-    assert "data:image/png;base64" in (clone.root / "results/svm/svm.html").read_text()
+    out = clone.root / "results/svm_secml"
+    clone.run("aisec", "run", "notebooks/evasion/svm_secml.ipynb", str(out), "-p", "rows=12", "-p", "budgets=2")
+    assert {path.name for path in out.iterdir()} == {"svm_secml.ipynb", "svm_secml.html", "svm.npz"}
+    assert "data:image/png;base64" in (out / "svm_secml.html").read_text()
 
-    with np.load(clone.root / "results/svm/svm.npz") as file:
+    with np.load(out / "svm.npz") as file:
         arrays = dict(file)
     x, levels = torch.from_numpy(arrays["x"]), [0, 0.75, 1.5]
     for name, gamma in {"linear": None, "rbf": SETTINGS.gamma}.items():
@@ -46,9 +47,9 @@ def test_ours_are_as_strong_as_secml_on_its_own_machines(clone: Clone) -> None:
         assert (moved <= np.array(levels) + 1e-9).all()
         assert (moved[1:] > 0).all()
 
-    clone.run("aisec", "run", "notebooks/evasion/svm.ipynb", "results/svm_mine", "-p", "secml=results/svm/svm.npz")
-    assert json.loads((clone.root / "results/svm_mine/metrics.json").read_text())["most_rows_behind_secml"] <= 1
-    table = read_table(clone.root / "results/svm_mine/rows.parquet")
+    clone.run("aisec", "run", "notebooks/evasion/svm.ipynb", "results/svm", "-p", "secml=results/svm_secml/svm.npz")
+    assert json.loads((clone.root / "results/svm/metrics.json").read_text())["most_rows_behind_secml"] <= 1
+    table = read_table(clone.root / "results/svm/rows.parquet")
     assert set(table.study) == {"evasion"}
     assert set(table.level.dropna()) == set(levels[1:])
     assert len(table) == 2 * (1 + 5 * 2), "for each machine its clean accuracy, and five attacks at two budgets"

@@ -1,1 +1,1 @@
-"""Extraction attacks: what of a model can be stolen through its answers."""
+"""Extraction attacks: steal a model through its published outputs."""

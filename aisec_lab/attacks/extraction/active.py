@@ -1,4 +1,4 @@
-"""Extraction by active learning: the copy says what it needs to be told."""
+"""Extraction by active learning: the surrogate model chooses the next queries."""
 
 from dataclasses import dataclass
 
@@ -20,16 +20,16 @@ from aisec_lab.models.passes import logits_of
 
 @dataclass(frozen=True)
 class ActiveExtraction(SurrogateExtraction):
-    """Ask in rounds, each time about the rows that a copy trained on the answers so far finds most useful.
+    """ActiveThief: query in rounds, each time the rows that are most informative for the surrogate (Pal et al., 2020).
 
-    ActiveThief (Pal et al., 2020, section 4). The budget is spent in `rounds` + 1 equal parts, of which the first
-    asks about random rows. Each round trains a new copy.
+    Section 4. The budget is spent in `rounds` + 1 equal parts. The first part queries random rows; before each further
+    part a new surrogate is trained on the outputs so far, and `strategy` chooses rows by its probabilities.
+
+    Call contract: docs/extraction-attacks.md. Further settings: `SurrogateExtraction`.
 
     Args:
         strategy: chooses the rows.
-        rounds: how often it does so.
-
-    Args of the call, returns, raises: as for `SurrogateExtraction`.
+        rounds: how often it does so, from 1 to budget - 1.
     """
 
     strategy: Strategy = SmallestMargin()

@@ -1,4 +1,4 @@
-"""Changes of images that a thief expects to leave the victim's answers as they are."""
+"""Augmentation of images under which the victim's outputs are assumed to stay the same."""
 
 from dataclasses import dataclass
 
@@ -10,21 +10,11 @@ from aisec_lab.core.row_noise import RowNoise
 
 @dataclass(frozen=True)
 class RandomShift:
-    """Images moved by up to `reach` pixels each way, with black at their edges, and mirrored half of the time.
+    """Shift images at random, fill with black, and optionally mirror them.
 
     Args:
-        reach: the most pixels that an image is moved down, up, right or left.
-        mirror: whether left and right change places with probability one half.
-
-    Args of the call:
-        x: images (N, C, H, W), float32 in [0, 1].
-        generator: what befalls a row depends on its state and on the row alone.
-
-    Returns:
-        Images, shape of `x`.
-
-    Raises:
-        ValueError: inputs that are no images.
+        reach: largest shift in pixels, vertically and horizontally, at least 0; all shifts are equally likely.
+        mirror: whether to swap left and right with probability one half.
     """
 
     reach: int = 2
@@ -35,6 +25,18 @@ class RandomShift:
             raise ValueError(f"reach must be at least 0 pixels, got {self.reach}")
 
     def __call__(self, x: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Shift and mirror a batch.
+
+        Args:
+            x: images (N, C, H, W), float32 in [0, 1].
+            generator: source of the shifts; that of a row depends on the generator's state and on this row only.
+
+        Returns:
+            Images, shape of `x`, in [0, 1].
+
+        Raises:
+            ValueError: inputs that are no images.
+        """
         if x.ndim != 4:
             raise ValueError(f"only images (N, C, H, W) can be shifted, got {tuple(x.shape)}: use no augmentation")
         noise = RowNoise(x, generator)
@@ -44,7 +46,15 @@ class RandomShift:
 
 
 def shift_images(x: Tensor, moves: Tensor) -> Tensor:
-    """Images (N, C, H, W), each moved down and right by its `moves` (N, 2), whole pixels; black comes in."""
+    """Shift each image by its own number of pixels and fill with black.
+
+    Args:
+        x: images (N, C, H, W).
+        moves: shifts down and right (N, 2), int64, negative for up and left.
+
+    Returns:
+        Images, shape of `x`.
+    """
     height, width = x.shape[2:]
     row = torch.arange(height, device=x.device) - moves[:, :1]  # (N, H): where each row comes from
     column = torch.arange(width, device=x.device) - moves[:, 1:]

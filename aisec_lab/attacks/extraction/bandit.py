@@ -1,4 +1,4 @@
-"""Which class of a thief's pool to ask about next: a bandit that is rewarded for answers worth having."""
+"""Adaptive sampling for Knockoff nets: a bandit chooses from which class of the pool to query next."""
 
 from dataclasses import dataclass
 
@@ -17,14 +17,14 @@ from aisec_lab.models.training.fit import Fit
 
 
 class GradientBandit:
-    """Preferences for some actions, moved along the gradient of the expected reward (Orekondy et al., 2019, section 4).
+    """A gradient bandit: preferences for actions that follow the expected reward (Orekondy et al., 2019, section 4).
 
-    An action z with reward r moves the preferences by (r - mean) / N(z) * (one_hot(z) - pi), where pi is the softmax
-    of the preferences that z was drawn from, N(z) how often z was taken, and the mean that of the last rewards.
+    An action z with reward r changes the preferences by (r - mean) / N(z) * (one_hot(z) - pi). Here pi is the softmax
+    of the preferences that z was drawn from, N(z) counts how often z was taken, and mean is that of the last rewards.
 
     Args:
-        actions: how many there are.
-        window: how many of the last rewards the mean is over.
+        actions: number of actions.
+        window: number of the last rewards that the mean is over, at least 1.
     """
 
     def __init__(self, actions: int, window: int) -> None:
@@ -33,11 +33,17 @@ class GradientBandit:
         self.window, self.rewards = window, torch.zeros(0, dtype=torch.float64)
 
     def pi(self, allowed: Tensor) -> Tensor:
-        """Probabilities (actions,) of what may be taken, as `allowed` (actions,), bool, says."""
+        """Probabilities (actions,) of the actions; 0 where `allowed` (actions,), bool, is false."""
         return self.preferences.masked_fill(~allowed, -torch.inf).softmax(0)
 
     def learn(self, actions: list[int], rewards: Tensor, allowed: Tensor) -> None:
-        """Learn from actions that were all drawn from `pi(allowed)`, in their order, and their rewards (n,)."""
+        """Update the preferences.
+
+        Args:
+            actions: n actions, in their order, all drawn from `pi(allowed)`.
+            rewards: theirs (n,).
+            allowed: which actions could be drawn (actions,), bool.
+        """
         pi = self.pi(allowed)
         for action, reward in zip(actions, rewards.double(), strict=True):
             self.taken[action] += 1
@@ -49,28 +55,19 @@ class GradientBandit:
 
 @dataclass(frozen=True)
 class BanditSampling:
-    """Classes of the pool are asked about the more, the more their answers were worth.
+    """The adaptive strategy of Knockoff nets: classes with larger rewards are queried more often.
 
-    Orekondy et al., 2019, arXiv:1812.02766, section 4. An answer is worth a weighted mean of three numbers in [0, 1]:
-    its certainty, the difference of its two largest probabilities; its diversity, how far it exceeds the mean of the
-    last answers, sum_k max(0, y_k - mean_k); and the loss of a copy that learns as the answers come in, as a share of
-    the largest loss so far.
+    Orekondy et al., 2019, arXiv:1812.02766, section 4. The reward of an output is a weighted mean of three numbers in
+    [0, 1]. Certainty is the difference of its two largest probabilities. Diversity is how far it exceeds the mean of
+    the last outputs, sum_k max(0, y_k - mean_k). The loss is that of a surrogate that is trained along the way, as a
+    share of the largest loss so far.
 
     Args:
-        certainty, diversity, loss: the weights.
-        block: rows that are asked at once, the paper's 1 or more, for speed; fewer where a class of the pool runs out.
-        window: how many of the last answers and rewards the means are over.
-        fit: how the copy learns each block.
-
-    Args of the call:
-        oracle: the victim.
-        pool: the attacker's rows; their classes are the actions.
-        budget: rows to ask; no row is asked twice.
-        architecture: of the copy.
-        generator: source of the choices, and of the copy.
-
-    Returns:
-        The rows that were answered, their answers, and the rest of the pool.
+        certainty, diversity, loss: weights, at least 0 and not all 0.
+        block: rows that are queried at once, at least 1 (1 in the paper, more for speed); fewer when a class of the
+            pool runs out.
+        window: number of the last outputs and rewards that the means are over, at least 1.
+        fit: how the surrogate is trained on each block.
     """
 
     certainty: float = 1.0
@@ -86,12 +83,27 @@ class BanditSampling:
 
     @property
     def weights(self) -> tuple[float, float, float]:
-        """Of certainty, diversity and loss."""
+        """The weights of certainty, diversity and loss."""
         return self.certainty, self.diversity, self.loss
 
     def __call__(
         self, oracle: Oracle, pool: Dataset, budget: int, architecture: Architecture, *, generator: torch.Generator
     ) -> QueryResult:
+        """Spend a budget of queries.
+
+        Args:
+            oracle: the victim.
+            pool: the attacker's inputs; their classes are the actions.
+            budget: rows to query, at most those of the pool; no row is queried twice.
+            architecture: of the surrogate.
+            generator: source of the choices and of the surrogate.
+
+        Returns:
+            The queries that were answered, the published probabilities, and the rest of the pool.
+
+        Raises:
+            Exception: what the victim fails with before it has answered anything.
+        """
         order, classes = torch.randperm(len(pool), generator=generator), pool.y.cpu()
         unasked = [order[classes[order] == label].tolist() for label in classes.unique()]
         bandit, worst = GradientBandit(len(unasked), self.window), torch.tensor(1e-12)  # a share of no loss is 0
@@ -118,7 +130,16 @@ class BanditSampling:
         return query_result(pool, torch.tensor(asked), known)
 
     def reward(self, answers: Tensor, past: Tensor, losses: Tensor) -> Tensor:
-        """Rewards (n,) of answers (n, K), after `past` ones (m, K), from the share that each loss is of the largest."""
+        """Compute rewards.
+
+        Args:
+            answers: published probabilities (n, K).
+            past: earlier ones (m, K); m may be 0.
+            losses: the surrogate's losses (n,), divided by the largest so far.
+
+        Returns:
+            Rewards (n,), in [0, 1].
+        """
         highest = answers.topk(2, dim=1).values
         usual = past.mean(0) if len(past) else answers.mean(0)
         parts = torch.stack([highest[:, 0] - highest[:, 1], (answers - usual).clamp(min=0).sum(1), losses])
@@ -126,5 +147,5 @@ class BanditSampling:
 
 
 def _left(unasked: list[list[int]]) -> Tensor:
-    """Which classes have rows that were not asked about."""
+    """Which classes have rows that were not queried, bool."""
     return torch.tensor([len(rows) > 0 for rows in unasked])

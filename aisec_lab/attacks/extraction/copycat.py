@@ -1,4 +1,4 @@
-"""Copycat: labels of random natural inputs are enough."""
+"""Copycat: extraction from the labels of random inputs."""
 
 from dataclasses import dataclass
 
@@ -14,14 +14,14 @@ from aisec_lab.data import Dataset
 
 @dataclass(frozen=True)
 class Copycat(SurrogateExtraction):
-    """Ask about random rows, keep the labels alone, and train on as many of each (Correia-Silva et al., 2018).
+    """Copycat CNN: query random rows, keep the labels only, and train on a balanced set (Correia-Silva et al., 2018).
 
-    arXiv:1806.05476. It is `Knockoff` without a policy but for two things: the answer's winning class is all that it
-    looks at, whatever the victim publishes; and since inputs from elsewhere crowd into few classes, each class that
-    was answered at all then fills an equal share of the training rows, its own repeated or left out at random. The
-    paper trains on augmented images: give `augmentation`.
+    arXiv:1806.05476. It differs from `Knockoff` without a policy in two things. Only the predicted class is used,
+    whatever the victim publishes. And since foreign inputs fall into few classes, each predicted class gets an equal
+    share of the training rows: its own are repeated or left out at random. The paper trains on augmented images: give
+    `augmentation`.
 
-    Args, args of the call, returns, raises: as for `SurrogateExtraction`.
+    Call contract: docs/extraction-attacks.md. Settings: `SurrogateExtraction`.
     """
 
     def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> QueryResult:
@@ -32,15 +32,15 @@ class Copycat(SurrogateExtraction):
 
 
 def balance_classes(y: Tensor, generator: torch.Generator) -> Tensor:
-    """Rows in which every class that occurs does so equally often.
+    """Choose rows so that all classes that occur are equally frequent.
 
     Args:
         y: classes (N,), int64.
-        generator: which rows are repeated, or left out.
+        generator: decides which rows are repeated or left out.
 
     Returns:
-        Indices of rows, N // K of each of the K classes that occur. No row stands there more than once oftener than
-        another of its class.
+        Indices of rows, N // K for each of the K classes that occur. The counts of two rows of one class differ by at
+        most one.
     """
     classes = y.unique()
     share = len(y) // len(classes)

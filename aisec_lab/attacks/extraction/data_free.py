@@ -1,4 +1,4 @@
-"""Extraction without data: a generator looks for inputs on which the copy is still wrong."""
+"""Data-free extraction: a generator makes inputs on which the surrogate differs from the victim."""
 
 from dataclasses import dataclass
 
@@ -23,22 +23,29 @@ SPREAD = 4.0  # standard deviation of a pixel before the sigmoid, so that images
 
 
 def logits_from_probabilities(probabilities: Tensor) -> Tensor:
-    """Logits (N, K) of mean 0 that softmax turns into these probabilities (N, K), but for zeros: these get a floor."""
+    """Recover logits from probabilities.
+
+    Args:
+        probabilities: (N, K), in [0, 1].
+
+    Returns:
+        Logits (N, K) of mean 0 whose softmax gives the probabilities back; those near 0 are raised to a floor first.
+    """
     logits = logarithms(probabilities)
     return logits - logits.mean(1, keepdim=True)
 
 
 def finite_differences(value: Tensor, ahead: Tensor, u: Tensor, epsilon: float) -> Tensor:
-    """Gradients (N, d) of a function, estimated by forward differences along unit vectors.
+    """Estimate gradients by forward differences along random directions.
 
     Args:
         value: of the function at N points, (N,).
-        ahead: its values (m, N) a step of length `epsilon` further along each of the unit vectors.
-        u: those, (m, N, d), independent and uniform on the sphere.
-        epsilon: the step.
+        ahead: its values a step of length `epsilon` further along each direction, (m, N).
+        u: the directions (m, N, d), independent and uniform on the unit sphere.
+        epsilon: length of the step, positive.
 
     Returns:
-        The mean over m of d (ahead - value) / epsilon u: unbiased where the function is linear.
+        Gradients (N, d): the mean over m of d (ahead - value) / epsilon u, unbiased for a linear function.
     """
     return u.shape[2] * ((ahead - value) / epsilon)[:, :, None].mul(u).mean(0)
 
@@ -47,35 +54,29 @@ def finite_differences(value: Tensor, ahead: Tensor, u: Tensor, epsilon: float) 
 class DataFree:
     """Data-free model extraction (Truong et al., 2021, arXiv:2011.14779).
 
-    A generator of inputs and the copy play against each other over the l1 distance between the copy's logits and the
-    victim's, recovered from its probabilities. The copy descends. The generator climbs, along a gradient that is
-    estimated by forward differences of the published answers before the pixels' sigmoid. Beyond the paper: the copy
-    also learns again from earlier answers, which costs no query.
+    A generator of inputs and a surrogate play a game about the l1 distance between the surrogate's logits and the
+    victim's, recovered from its probabilities. The surrogate minimises it. The generator maximises it, with a gradient
+    that is estimated by forward differences of the published outputs, taken before the pixels' sigmoid. Beyond the
+    paper, the surrogate also trains on earlier outputs again, which costs no query.
+
+    Call contract: docs/extraction-attacks.md. The oracle has to publish probabilities. Of the pool only the shape of
+    its inputs is used. Fewer than `budget` queries are made: what is left of an incomplete last round is not spent.
 
     Args:
-        architecture: of the copy.
-        budget: queries.
-        batch_size: inputs a step.
-        copy_steps: of the copy on new inputs, for each step of the generator.
-        replays: further ones, on earlier answers.
-        directions: m, of each estimated gradient.
-        epsilon: length of a forward difference.
-        copy_rate, generator_rate: peaks of the learning rates, of Adam on half a cosine. A generator with rate 0 stays
-            as it was drawn and costs no queries: what noise alone achieves.
-        noise, hidden: of the generator, how many numbers it starts from and the width of its layers.
-
-    Args of the call:
-        oracle: the victim; it has to publish probabilities.
-        pool: only the shape of its inputs is used.
-        generator: source of all weights, inputs and directions.
-
-    Returns:
-        The copy, from `budget` queries less what is left of a last, incomplete round; where the victim fails on the
-        way, as it is then, with the error, as for `SurrogateExtraction`.
+        architecture: of the surrogate.
+        budget: queries at most; at least one round.
+        batch_size: inputs of a step, at least 2.
+        copy_steps: of the surrogate on new inputs for each step of the generator, at least 1.
+        replays: further steps of the surrogate on earlier outputs, at least 0.
+        directions: m, of each estimated gradient, at least 1.
+        epsilon: length of a forward difference, positive.
+        copy_rate: peak learning rate of the surrogate, for Adam on half a cosine, positive.
+        generator_rate: that of the generator; with 0 the generator stays random and costs no queries, a baseline.
+        noise: dimension of the generator's input, at least 1.
+        hidden: width of the generator's layers, at least 1.
 
     Raises:
-        ValueError: settings out of range, a budget below one round or beyond the oracle's, an oracle in training mode
-            or one that publishes labels only.
+        ValueError: settings out of range; on a call also a budget below one round, and an oracle that publishes labels.
     """
 
     architecture: Architecture
@@ -123,7 +124,7 @@ class DataFree:
 
 
 class _Game:
-    """The two players, their optimizers, and what the victim has answered so far."""
+    """The two networks, their optimizers, and what the victim has answered so far."""
 
     def __init__(
         self,
@@ -149,7 +150,7 @@ class _Game:
         self.memory: list[tuple[Tensor, Tensor]] = []  # batches of inputs and recovered logits
 
     def round(self) -> None:
-        """A step of the generator, and the copy's that go with it."""
+        """A step of the generator, and the surrogate's steps that go with it."""
         if self.settings.generator_rate:
             self.climb()
         for _ in range(self.settings.copy_steps):
@@ -158,27 +159,27 @@ class _Game:
             self.descend(*self.remembered())
 
     def drawn(self) -> Tensor:
-        """What the generator makes of noise, (B, d), before the sigmoid."""
+        """The generator's output (B, d) for random noise, before the sigmoid."""
         noise = torch.randn(self.settings.batch_size, self.settings.noise, generator=self.generator)
         made: Tensor = self.player(noise)
         return SPREAD * made
 
     def images(self, z: Tensor) -> Tensor:
-        """Inputs (B, *shape) in [0, 1] of what was drawn."""
+        """Inputs (B, *shape) in [0, 1] from values before the sigmoid (B, d)."""
         return z.sigmoid().unflatten(1, self.shape)
 
     def answered(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs of what was drawn and the victim's logits for them; they are remembered."""
+        """Query the victim: the inputs (B, *shape) and its logits (B, K), which are remembered."""
         x = self.images(z)
         self.memory.append((x, logits_from_probabilities(published_probabilities(self.oracle, x))))
         return self.memory[-1]
 
     def remembered(self) -> tuple[Tensor, Tensor]:
-        """A batch of old inputs and logits."""
+        """An earlier batch of inputs and logits, at random."""
         return self.memory[int(torch.randint(len(self.memory), (), generator=self.generator))]
 
     def descend(self, x: Tensor, logits: Tensor) -> None:
-        """A step of the copy towards logits."""
+        """A step of the surrogate towards logits."""
         self.down.zero_grad(set_to_none=True)
         (self.copy(x) - logits).abs().mean().backward()
         self.down.step()
@@ -186,11 +187,11 @@ class _Game:
 
     @torch.no_grad()
     def apart(self, x: Tensor, logits: Tensor) -> Tensor:
-        """The distance (B,) between the copy and logits."""
+        """The mean absolute difference (B,) of the surrogate's logits from others."""
         return (self.copy(x) - logits).abs().mean(1)
 
     def climb(self) -> None:
-        """A step of the generator away from agreement."""
+        """A step of the generator towards larger differences."""
         z = self.drawn()
         start, epsilon = z.detach(), self.settings.epsilon
         shape = (self.settings.directions, *start.shape)

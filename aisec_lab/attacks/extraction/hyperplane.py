@@ -1,4 +1,4 @@
-"""The boundary of a linear model of two classes, from labels alone."""
+"""Extraction of a linear model of two classes from labels alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,31 +19,27 @@ Side = Callable[[Tensor], Tensor]  # points (N, d) to whether they are of class 
 
 @dataclass(frozen=True)
 class HyperplaneExtraction:
-    """The hyperplane between two classes by line searches (Lowd & Meek, 2005; Tramèr et al., 2016, section 6).
+    """Find the hyperplane between two classes by line searches (Lowd & Meek, 2005; Tramèr et al., 2016, section 6).
 
-    Inputs lie in a box here, where a search along one column may find nothing: the lines run from random points, most
-    of them on its faces, to one of the other class, each is halved until its crossing is known, and the hyperplane is
-    laid through the crossings by least squares. In a first round the lines end at any point of the other class. That
-    gives the two corners farthest from the boundary, where those of the second round end, so that their crossings lie
-    far apart and rounding turns the hyperplane little.
+    Inputs lie in a box here, where a search along one column may find no boundary. So each line runs from a random
+    point, usually on a face of the box, to a point of the other class. Bisection finds where it crosses the boundary,
+    and least squares fit a hyperplane to all crossings. In a first round the lines end at any point of the other class.
+    This gives the two corners of the box farthest from the boundary, at which the lines of the second round end: their
+    crossings lie far apart, so that rounding changes the hyperplane little.
+
+    Call contract: docs/extraction-attacks.md. The victim has two classes; only the predicted class is used. The pool is
+    queried, in parts, only while all answers are of one class. The attack costs 38 `lines` (d + 1) + 2 queries and
+    those of the pool. The surrogate's logits are -f / 2 and f / 2, with f the signed distance from the hyperplane; the
+    victim's confidence stays unknown.
 
     Args:
-        lines: for each of d + 1 unknowns; with 2 the system is well conditioned.
-        tolerance: how far a crossing may lie off the hyperplane, in units of the [0, 1] input.
-
-    Args of the call:
-        oracle: the victim, of two classes; only the winning one is looked at.
-        pool: inputs that the attacker owns; asked, in parts, only while all answers are of one class.
-        generator: source of the points.
-
-    Returns:
-        The copy, with logits -f / 2 and f / 2, where f is the signed distance from the hyperplane: how sure the victim
-        is stays unknown. 38 `lines` (d + 1) + 2 queries, and those of the pool.
+        lines: for each of the d + 1 unknowns, at least 1; with 2 the system is well conditioned.
+        tolerance: largest distance of a crossing from the hyperplane, in units of the [0, 1] input, positive.
 
     Raises:
-        ValueError: settings that are not positive, another number of classes, one class among all that was asked, or
-            crossings that lie on no hyperplane; and what `SurrogateExtraction` refuses of an oracle.
-        RuntimeError: the oracle's budget runs out on the way.
+        ValueError: settings that are not positive; on a call also another number of classes, one class among all
+            answers, or crossings that lie on no hyperplane.
+        OutOfQueriesError: the oracle's budget runs out on the way.
     """
 
     lines: int = 2
@@ -88,7 +84,7 @@ class HyperplaneExtraction:
 
 
 def _one_of_each(second: Side, starts: Tensor, side: Tensor, rows: Tensor) -> Tensor:
-    """A point of class 0 and one of class 1, (2, d), among the starts, of known side, or else among the rows."""
+    """A point of class 0 and one of class 1, (2, d): among the starts, whose side is known, or else among the rows."""
     for batch in rows.split(len(starts)):
         if side.any() and not side.all():
             break
@@ -111,7 +107,7 @@ def _crossings(second: Side, starts: Tensor, side: Tensor, ends: Tensor, halving
 
 
 def _plane(crossings: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
-    """The unit normal (d,), towards the end of class 1, and the centre (d,) of the hyperplane through crossings."""
+    """The unit normal (d,), pointing to class 1, and the centre (d,) of the hyperplane fitted to crossings."""
     centre = crossings.mean(0)
     normal = torch.linalg.svd(crossings - centre, full_matrices=False).Vh[-1]
     return normal * ((ends[1] - ends[0]).double() @ normal).sign(), centre

@@ -1,4 +1,4 @@
-"""Jacobian-based augmentation: few inputs, and steps from them along which the copy changes its answer."""
+"""Jacobian-based dataset augmentation: extraction from few inputs and steps along the surrogate's gradient."""
 
 from dataclasses import dataclass
 
@@ -17,17 +17,17 @@ BATCH = 500  # rows a pass
 
 @dataclass(frozen=True)
 class JacobianAugmentation(SurrogateExtraction):
-    """Begin with a few rows, and ask about steps from all rows so far (Papernot et al., 2017, arXiv:1602.02697, 4).
+    """Start with a few rows and query perturbed copies of all rows so far (Papernot et al., 2017, arXiv:1602.02697).
 
-    In each round a copy is trained on what is known, and every known row x with the victim's class k gives a new one,
-    x + step * sign(dF_k/dx), F_k being the copy's probability of k; these are asked about, so that the known rows
-    double. In the last round random ones are asked, as many as the budget has left.
+    Section 4: in each round a surrogate is trained on the outputs so far. Every known row x with the victim's class k
+    gives a new one, x + step * sign(dF_k/dx), where F_k is the surrogate's probability of k. The new rows are queried,
+    so that the known rows double. The last round queries random ones, as many as the budget has left.
+
+    Call contract: docs/extraction-attacks.md. Further settings: `SurrogateExtraction`.
 
     Args:
-        seeds: rows of the pool to begin with.
-        step: the paper's lambda, in units of the [0, 1] input; new inputs are clipped to the box.
-
-    Args of the call, returns, raises: as for `SurrogateExtraction`.
+        seeds: rows of the pool to start with, from 1 to the budget.
+        step: the paper's lambda, in units of the [0, 1] input, not 0; new inputs are clipped to [0, 1].
     """
 
     seeds: int = 100
@@ -54,9 +54,18 @@ class JacobianAugmentation(SurrogateExtraction):
 
 
 def jacobian_step(model: nn.Module, x: Tensor, y: Tensor, step: float) -> Tensor:
-    """Inputs (N, *input), moved by `step` in each number toward the sign of the gradient of the probability of y (N,).
+    """Perturb inputs along the signs of the gradient of a class's probability.
 
-    The log of the probability has the gradient's signs too, and keeps them where the probability underflows.
+    The gradient is that of the log probability: it has the same signs, and keeps them where the probability underflows.
+
+    Args:
+        model: classifier.
+        x: inputs (N, *input) in [0, 1].
+        y: a class for each (N,), int64.
+        step: factor of the signs.
+
+    Returns:
+        Inputs, shape of `x`, clipped to [0, 1].
     """
     moved = []
     with asked(model):

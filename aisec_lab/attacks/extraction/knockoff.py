@@ -1,4 +1,4 @@
-"""Knockoff nets: a copy trained on what a victim says about inputs from anywhere."""
+"""Knockoff nets: a surrogate trained on a victim's outputs for any inputs."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,14 @@ from aisec_lab.data import Dataset
 
 @dataclass(frozen=True)
 class Knockoff(SurrogateExtraction):
-    """Ask about rows of a pool and train a copy on the answers (Orekondy et al., 2019, arXiv:1812.02766, section 4).
+    """Query rows of a pool and train a surrogate on the outputs (Orekondy et al., 2019, arXiv:1812.02766, section 4).
 
-    The copy learns the published probabilities by cross-entropy; where a victim publishes labels alone, it learns
-    those.
+    The surrogate learns the published probabilities by cross-entropy, or the labels where a victim publishes only
+    these. Call contract: docs/extraction-attacks.md. Further settings: `SurrogateExtraction`.
 
     Args:
-        policy: chooses the rows while it learns from the answers, the paper's adaptive strategy; none by default, its
-            random one, in which every row is as likely as any other.
-
-    Args of the call, returns, raises: as for `SurrogateExtraction`. A policy also sees the classes of the pool, which
-    are the attacker's.
+        policy: chooses the rows and learns from the outputs, the paper's adaptive strategy, which also uses the pool's
+            classes. None: the paper's random strategy, in which every row is equally likely.
     """
 
     policy: BanditSampling | None = None

@@ -1,4 +1,4 @@
-"""Linear models, solved for: as many answers as there are unknowns."""
+"""Extraction of linear models by solving equations: as many queries as unknowns."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,15 @@ from aisec_lab.models.asked import asked
 
 
 def linear_model(weight: Tensor, bias: Tensor) -> nn.Sequential:
-    """The classifier with logits weight x + bias: weight (K, D), bias (K,), in evaluation mode and float32."""
+    """Make a linear classifier.
+
+    Args:
+        weight: (K, D).
+        bias: (K,).
+
+    Returns:
+        A classifier with logits weight x + bias of flattened inputs, float32, in evaluation mode.
+    """
     layer = nn.Linear(weight.shape[1], weight.shape[0])
     with torch.no_grad():
         layer.weight.copy_(weight)
@@ -22,28 +30,26 @@ def linear_model(weight: Tensor, bias: Tensor) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class LinearExtraction:
-    """The parameters of a (multinomial) logistic model from d + 1 answers (Tramèr et al., 2016, arXiv:1609.02943, 4.1).
+    """Solve for a (multinomial) logistic regression with d + 1 queries (Tramèr et al., 2016, arXiv:1609.02943).
 
-    The log odds of each class against class 0 are linear in x: each answer is K - 1 equations. The first query is the
-    pool's mean, where a victim is not so sure that a probability vanishes in float32; each other one moves one column
-    to the farther end of the box, so that the system is solved by a division, and by no number below a half.
+    Section 4.1: the log odds of each class against class 0 are linear in x, so that each answer gives K - 1 equations.
+    The first query is the pool's mean, where a victim is rarely so confident that a probability underflows in float32.
+    Each other query moves one column to the farther end of the box: the system is then solved by a division, and no
+    divisor is below a half.
+
+    Call contract: docs/extraction-attacks.md. The oracle publishes probabilities, and is linear up to the softmax. Of
+    the pool only the mean is used, and the generator draws the points of the checks. The attack costs d + 1 + `checks`
+    queries. The surrogate's logit of class 0 is 0, since softmax does not reveal a common offset.
 
     Args:
-        checks: queries at random points on which the solution is tested; 0 for none, and no word of a victim that is
-            not linear.
-        tolerance: how far the log odds may be off there, as a share of the largest of them, or of 1 if that is less.
-
-    Args of the call:
-        oracle: the victim, linear in its inputs up to the softmax.
-        pool: inputs that the attacker owns; only their mean is used.
-        generator: source of the points of the checks.
-
-    Returns:
-        The copy, whose logit of class 0 is 0: what softmax does not tell stays unknown; d + 1 + `checks` queries.
+        checks: queries at random points on which the solution is tested, at least 0; with 0 a victim that is not linear
+            is not noticed.
+        tolerance: largest error of the log odds at any query, relative to the largest of them or to 1 if that is less;
+            positive.
 
     Raises:
-        ValueError: negative settings, an oracle that publishes labels only or probabilities of 0, or answers that are
-            not a linear model's; and what `SurrogateExtraction` refuses of an oracle.
+        ValueError: settings out of range; on a call also an oracle that publishes labels only or a probability of 0,
+            and answers that are not a linear model's.
     """
 
     checks: int = 8

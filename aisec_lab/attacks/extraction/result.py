@@ -1,4 +1,4 @@
-"""What an extraction attack is called with, and what it has got in the end."""
+"""The call of every extraction attack, its result, and how it queries the victim."""
 
 import warnings
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import as_probabilities, as_scores, check_not_probabilities, declared
+from aisec_lab.attacks.answers import as_probabilities, as_scores, check_not_probabilities, declared_kind
 from aisec_lab.attacks.evasion.attack import check
 from aisec_lab.attacks.oracle import Oracle
 from aisec_lab.data import Dataset
@@ -18,12 +18,13 @@ BATCH = 500  # rows that are asked at once
 
 @dataclass(frozen=True, eq=False)
 class ExtractionResult:
-    """A copy of a victim, and what it cost.
+    """The surrogate that an extraction attack trained or solved for, and what it cost.
 
     Args:
-        model: the copy, a classifier in evaluation mode.
+        model: the surrogate, a classifier in evaluation mode.
         queries: rows that the victim answered.
-        error: what the victim failed with before all was asked, so that the copy is made of fewer answers; else None.
+        error: what the victim failed with before all queries were made, so that the surrogate comes from fewer; None
+            if it did not fail.
     """
 
     model: nn.Module
@@ -32,51 +33,63 @@ class ExtractionResult:
 
 
 class Extraction(Protocol):
-    """An extraction attack: a frozen dataclass of settings that is called."""
+    """An extraction attack: a frozen dataclass of settings that is called.
+
+    Call contract: docs/extraction-attacks.md.
+    """
 
     def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> ExtractionResult:
-        """A copy of the oracle's victim, from its answers on inputs that are in `pool` or made from them.
+        """Extract a surrogate of the oracle's victim.
 
         Args:
             oracle: the victim, in evaluation mode.
             pool: inputs that the attacker owns; their classes `pool.y` are the attacker's, not the victim's.
-            generator: the attack's only randomness.
+            generator: source of all randomness.
+
+        Returns:
+            The surrogate, the number of queries, and the victim's error, if any.
+
+        Raises:
+            ValueError: a victim in training mode, or a budget that the pool or the oracle does not have.
+            Exception: what the oracle raises before it has answered anything.
         """
         ...
 
 
 def published_probabilities(oracle: nn.Module, x: Tensor) -> Tensor:
-    """The probabilities that a victim publishes, rounded, cut or perturbed as they may be.
+    """Query a victim for probabilities, which may be rounded, truncated or perturbed.
 
     Args:
         oracle: the victim, which counts each row; or any classifier.
         x: queries (N, *input), float32 in [0, 1].
 
     Returns:
-        Probabilities (N, K), on the CPU: those that it publishes; the softmax of its logits, in which a logit of -inf
-        is a plain 0; or where it publishes labels only, rows of zeros with a one.
+        Probabilities (N, K), on the CPU: the published ones; the softmax of logits, with 0 for a logit of -inf; or
+        one-hot rows where only labels are published.
 
     Raises:
-        ValueError: answers that are no distribution: NaN, +inf, or -inf for every class; probabilities that were not
-            declared, of which a softmax would make others.
-        RuntimeError: more rows than the oracle's budget has left.
+        ValueError: outputs that are no distribution (NaN, +inf, or -inf for every class), or probabilities that were
+            not declared, which a softmax would distort.
+        OutOfQueriesError: more rows than the oracle's budget has left.
     """
     return _probabilities(oracle, logits_of(oracle, x))
 
 
 def published_until_error(oracle: Oracle, x: Tensor, known: Tensor | None = None) -> Tensor:
-    """As `published_probabilities`, of the first rows of x (N, *input): those that are answered before the victim
-    fails, or all.
+    """Query a victim in batches, and stop at its first error.
 
     Args:
-        oracle, x: as for `published_probabilities`.
-        known: earlier answers (M, K), to which these are added; None before the first.
+        oracle: the victim, which counts each row.
+        x: queries (N, *input), float32 in [0, 1].
+        known: earlier probabilities (M, K), to which the new ones are appended; None before the first.
 
     Returns:
-        Probabilities (M + n, K), n <= N. Where n is less, `oracle.error` says why.
+        Probabilities (M + n, K), those of the first n <= N queries last, as `published_probabilities` gives them. Where
+        n < N, `oracle.error` says why.
 
     Raises:
         Exception: what the victim fails with, where nothing was answered yet.
+        ValueError: outputs that are no distribution.
     """
     told, at_once = [], min(BATCH, oracle.rows or BATCH)
     for batch in x.split(at_once):
@@ -91,11 +104,19 @@ def published_until_error(oracle: Oracle, x: Tensor, known: Tensor | None = None
 
 
 def warn_if_incomplete(oracle: Oracle, queries: int) -> Exception | None:
-    """What an attack's last call failed with, of which it warns; None where it was answered."""
+    """Warn if the victim's last call failed.
+
+    Args:
+        oracle: the victim.
+        queries: rows that it answered, for the message.
+
+    Returns:
+        The error of its last call; None where that was answered.
+    """
     if oracle.error is not None:
         warnings.warn(
             f"the victim stopped answering after {queries} queries, {type(oracle.error).__name__}: {oracle.error}: the "
-            "copy is made of these answers alone",
+            "surrogate comes from these answers alone",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -103,7 +124,8 @@ def warn_if_incomplete(oracle: Oracle, queries: int) -> Exception | None:
 
 
 def _probabilities(oracle: nn.Module, answers: Tensor) -> Tensor:
-    kind = declared(oracle) or "logits"
+    """Published probabilities from scores as an oracle or a classifier outputs them."""
+    kind = declared_kind(oracle) or "logits"
     if kind == "logits" and not isinstance(oracle, Oracle):  # which has looked itself
         check_not_probabilities(answers)
     probabilities = as_probabilities(as_scores(answers, kind), kind)
@@ -117,13 +139,13 @@ def _probabilities(oracle: nn.Module, answers: Tensor) -> Tensor:
 
 
 def check_extraction(oracle: Oracle, pool: Dataset, budget: int, *, at_least: int = 1) -> None:
-    """Refuse, before the first query, an attack that cannot be carried out.
+    """Refuse, before the first query, an attack that cannot succeed.
 
     Args:
         oracle: the victim.
         pool: the attacker's inputs.
-        budget: rows that the attack will ask.
-        at_least: rows that it cannot do without.
+        budget: rows that the attack will query.
+        at_least: rows that it needs.
 
     Raises:
         ValueError: a victim in training mode, or a budget that is below `at_least` or above what the oracle has left.

@@ -1,4 +1,4 @@
-"""What a thief makes of the inputs that it owns and never asked about: its own copies answer them."""
+"""Self-training: use the pool's inputs that were never queried, with labels by surrogates."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,23 +11,16 @@ from aisec_lab.models.passes import logits_of
 
 @dataclass(frozen=True)
 class SelfTraining:
-    """Copies label the rest of the pool, and a new copy learns from victim and copies alike.
+    """Surrogates label the rest of the pool, and a new surrogate learns from the victim's outputs and these labels.
 
     Semi-supervised extraction (Jagielski et al., 2020, arXiv:1909.01838, section 5) costs no query. Here it is
-    self-training with soft labels: the answers for the rest are the mean of the teachers' probabilities. It costs
-    passes instead: each round trains for as many epochs as ever, on the whole pool.
+    self-training with soft labels: the mean of the teachers' probabilities. It costs training time: each round trains
+    for the full number of epochs on the whole pool.
 
     Args:
-        teachers: copies that answer in the first round; later rounds have the last copy for their only teacher.
-        rounds: how many times the rest is answered and a new copy trained.
-
-    Args of the call:
-        train: makes a new copy from inputs and probabilities (N, K).
-        x, answers: queries (N, *input) and what was published for them (N, K).
-        rest: inputs (M, *input) that nobody asked about.
-
-    Returns:
-        The last copy; where the rest is empty, one trained on the answers alone.
+        teachers: surrogates that label the rest in the first round, at least 1; in later rounds the last surrogate
+            does.
+        rounds: how often the rest is labelled and a new surrogate trained, at least 1.
     """
 
     teachers: int = 1
@@ -40,6 +33,17 @@ class SelfTraining:
     def __call__(
         self, train: Callable[[Tensor, Tensor], nn.Module], x: Tensor, answers: Tensor, rest: Tensor
     ) -> nn.Module:
+        """Train a surrogate on queried and other inputs.
+
+        Args:
+            train: from inputs and probabilities (N, K) to a new surrogate.
+            x: queries (N, *input).
+            answers: published probabilities for them (N, K).
+            rest: inputs (M, *input) that were not queried; M may be 0.
+
+        Returns:
+            The last surrogate; if M is 0, one trained on the published probabilities alone.
+        """
         if not len(rest):
             return train(x, answers)
         copies = [train(x, answers) for _ in range(self.teachers)]

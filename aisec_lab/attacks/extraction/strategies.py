@@ -1,4 +1,4 @@
-"""Which inputs of a pool an active learner asks about next."""
+"""Sampling strategies of active extraction: which inputs of a pool are queried next."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,22 +10,25 @@ BATCH = 1000  # rows whose distances to all known ones are held at once
 
 
 class Strategy(Protocol):
-    """A frozen dataclass that chooses rows by what the copy says of them."""
+    """A sampling strategy: a frozen dataclass that chooses rows by the surrogate's probabilities."""
 
     def __call__(self, rest: Tensor, known: Tensor, n: int) -> Tensor:
-        """Indices (n,) of different rows of the rest.
+        """Choose rows to query.
 
         Args:
-            rest: the copy's probabilities (M, K) for rows that were not asked about.
-            known: its probabilities (N, K) for those that were.
-            n: how many, at most M.
+            rest: the surrogate's probabilities for rows that were not queried, (M, K).
+            known: those for rows that were, (N, K).
+            n: how many to choose, at most M.
+
+        Returns:
+            Indices (n,) of different rows of `rest`, int64.
         """
         ...
 
 
 @dataclass(frozen=True)
 class SmallestMargin:
-    """The rows whose two likeliest classes lie closest together."""
+    """Choose the rows with the smallest difference of the two largest probabilities. Called as `Strategy`."""
 
     def __call__(self, rest: Tensor, known: Tensor, n: int) -> Tensor:
         highest = rest.topk(2, dim=1).values
@@ -34,7 +37,7 @@ class SmallestMargin:
 
 @dataclass(frozen=True)
 class LargestEntropy:
-    """The rows about which the copy is least sure: -sum_k p_k log p_k is largest (Pal et al., 2020, section 4)."""
+    """Choose the rows with the largest entropy of the probabilities (Pal et al., 2020). Called as `Strategy`."""
 
     def __call__(self, rest: Tensor, known: Tensor, n: int) -> Tensor:
         return torch.special.entr(rest).sum(1).argsort(descending=True, stable=True)[:n]
@@ -42,11 +45,11 @@ class LargestEntropy:
 
 @dataclass(frozen=True)
 class KCenter:
-    """Rows that leave no row far from one that is known: greedy k-center (Sener & Savarese, 2018, algorithm 1).
+    """Greedy k-center (Sener & Savarese, 2018, arXiv:1708.00489, algorithm 1): leave no row far from a known one.
 
-    arXiv:1708.00489; in the space of the copy's probabilities, as in ActiveThief. Each time the row is taken whose
-    Euclidean distance to the nearest centre is largest, and becomes a centre: the distance that is left is at most
-    twice the least possible.
+    As in ActiveThief, rows are points in the space of the surrogate's probabilities. Each time the row with the largest
+    Euclidean distance to its nearest centre is chosen, and becomes a centre. The largest distance that remains is at
+    most twice the optimum. Called as `Strategy`.
     """
 
     def __call__(self, rest: Tensor, known: Tensor, n: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What all extraction by copying shares: ask, then train a copy on the answers."""
+"""The base of extraction by a surrogate: query the victim, then train a surrogate on its outputs."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -17,7 +17,13 @@ from aisec_lab.models.training.fit import Fit
 
 
 class QueryResult(NamedTuple):
-    """Queries (N, *input), what was published for them (N, K), and the inputs of the pool (M, *input) that are left."""
+    """Queries and their outputs.
+
+    Args:
+        x: queries that were answered (N, *input).
+        answers: probabilities that were published for them (N, K).
+        rest: inputs of the pool that were not queried (M, *input).
+    """
 
     x: Tensor
     answers: Tensor
@@ -26,28 +32,16 @@ class QueryResult(NamedTuple):
 
 @dataclass(frozen=True)
 class SurrogateExtraction(ABC):
-    """An extraction attack that asks `budget` rows and trains a copy on the answers; how it chooses them is its own.
+    """An extraction attack that queries `budget` rows and trains a surrogate on the outputs.
+
+    Call contract: docs/extraction-attacks.md. A subclass implements `_ask`, which chooses the queries.
 
     Args:
-        architecture: of the copy; the victim's need not be known.
-        budget: rows that are asked, in all.
-        fit: how a copy is trained.
-        augmentation: changes the inputs in training; none by default.
-        self_training: how the inputs that were not asked about are used; not at all by default.
-
-    Args of the call:
-        oracle: the victim, in evaluation mode; it may publish probabilities of any kind or labels alone.
-        pool: inputs that the attacker owns.
-        generator: the attack's only randomness.
-
-    Returns:
-        The copy, in evaluation mode, and the rows that were asked: `budget` of them, not one more. Where the victim
-        stops answering half-way, or a monitor withholds its answers, the copy is made of what was answered before;
-        `ExtractionResult.error` says why, and so does a warning.
-
-    Raises:
-        ValueError: a budget that the pool or the oracle does not have, or a victim in training mode.
-        Exception: whatever the oracle raises before it has answered anything.
+        architecture: of the surrogate; that of the victim need not be known.
+        budget: rows to query in all, at least 1.
+        fit: how a surrogate is trained.
+        augmentation: changes the inputs in training; None for no change.
+        self_training: how inputs that were not queried are used; None: not at all.
     """
 
     architecture: Architecture
@@ -57,6 +51,22 @@ class SurrogateExtraction(ABC):
     self_training: SelfTraining | None = None
 
     def __call__(self, oracle: Oracle, pool: Dataset, *, generator: torch.Generator) -> ExtractionResult:
+        """Extract a surrogate of the oracle's victim.
+
+        Args:
+            oracle: the victim, in evaluation mode; it may publish logits, probabilities or labels.
+            pool: inputs that the attacker owns, at least `rows`.
+            generator: source of all randomness.
+
+        Returns:
+            The surrogate, in evaluation mode, after exactly `budget` queries. Where the victim fails on the way, or a
+            monitor withholds its outputs, the surrogate is trained on those that came before;
+            `ExtractionResult.error` says why, and a warning does.
+
+        Raises:
+            ValueError: a budget that the pool or the oracle does not have, or a victim in training mode.
+            Exception: what the oracle raises before it has answered anything.
+        """
         check_extraction(oracle, pool, self.budget)
         if self.rows > len(pool):
             raise ValueError(
@@ -75,15 +85,15 @@ class SurrogateExtraction(ABC):
 
     @property
     def rows(self) -> int:
-        """Rows of the pool that the attack needs."""
+        """Number of rows of the pool that the attack needs."""
         return self.budget
 
     @abstractmethod
     def _ask(self, oracle: Oracle, pool: Dataset, generator: torch.Generator) -> QueryResult:
-        """Spend the budget, or what of it is answered."""
+        """Query the victim until the budget is spent or the victim fails."""
 
     def _copy(self, x: Tensor, answers: Tensor, generator: torch.Generator) -> nn.Module:
-        """A new copy, from what is known."""
+        """A new surrogate, trained on queries and their outputs."""
         return train_surrogate(
             self.architecture,
             x,
@@ -96,12 +106,21 @@ class SurrogateExtraction(ABC):
 
 
 def draw_rows(pool: Dataset, n: int, generator: torch.Generator) -> Tensor:
-    """Indices (n,) of different rows of a pool, each as likely as any other."""
+    """Indices (n,) of different rows of a pool, each equally likely, int64."""
     return torch.randperm(len(pool), generator=generator)[:n]
 
 
 def query_result(pool: Dataset, rows: Tensor, answers: Tensor) -> QueryResult:
-    """The pool's first `rows` with their answers (N, K), in this order, and the rest in the pool's."""
+    """Collect queries and their outputs.
+
+    Args:
+        pool: the attacker's inputs.
+        rows: indices of the queries (M,), in their order; the first N were answered.
+        answers: published probabilities (N, K), N <= M.
+
+    Returns:
+        The first N queries, their outputs, and all other inputs of the pool in its order.
+    """
     rows = rows[: len(answers)]
     return QueryResult(pool.x[rows], answers, pool.x[remaining_rows(pool, rows)])
 

@@ -1,4 +1,4 @@
-"""Training a copy on what a victim publishes."""
+"""Training a surrogate on a victim's published probabilities."""
 
 from typing import Protocol
 
@@ -12,10 +12,18 @@ from aisec_lab.models.training.fit import Fit
 
 
 class InputAugmentation(Protocol):
-    """A frozen dataclass that changes inputs in a way that leaves the victim's answers as they are, more or less."""
+    """An augmentation that should not change the victim's outputs: a frozen dataclass of settings that is called."""
 
     def __call__(self, x: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Inputs of the shape of x (N, *input), in [0, 1]; what befalls a row does not depend on the others."""
+        """Change a batch of inputs.
+
+        Args:
+            x: inputs (N, *input), float32 in [0, 1].
+            generator: source of the changes; those of a row do not depend on the other rows.
+
+        Returns:
+            Inputs, shape of `x`, in [0, 1].
+        """
         ...
 
 
@@ -29,19 +37,19 @@ def train_surrogate(
     name: str,
     augmentation: InputAugmentation | None = None,
 ) -> nn.Module:
-    """A new copy that has learned the answers of a victim, by cross-entropy with its probabilities.
+    """Train a new surrogate by cross-entropy with a victim's probabilities.
 
     Args:
-        architecture: of the copy.
-        x: queries (N, *input), float32 in [0, 1]; the copy is made on their device.
-        answers: the probabilities (N, K) that were published for them.
-        fit: how the copy is trained.
+        architecture: of the surrogate.
+        x: queries (N, *input), float32 in [0, 1]; the surrogate is made on their device.
+        answers: published probabilities (N, K).
+        fit: how the surrogate is trained.
         generator: source of its weights, of the order of rows and of the augmentation.
         name: of the queries, as a dataset.
-        augmentation: changes the inputs of each batch; the answers stay; none by default.
+        augmentation: changes the inputs of each batch, while their outputs stay; None for no change.
 
     Returns:
-        The copy, a classifier in evaluation mode.
+        The surrogate, a classifier in evaluation mode.
     """
     copy = architecture(tuple(x.shape[1:]), answers.shape[1], generator=generator).to(x.device)
     fit_surrogate(copy, x, answers, fit=fit, generator=generator, name=name, augmentation=augmentation)
@@ -58,7 +66,17 @@ def fit_surrogate(
     name: str,
     augmentation: InputAugmentation | None = None,
 ) -> None:
-    """Train a copy further on answers; in place, left in evaluation mode. Args: as for `train_surrogate`."""
+    """Train a surrogate further, in place; it is left in evaluation mode.
+
+    Args:
+        copy: the surrogate, a classifier.
+        x: queries (N, *input), float32 in [0, 1].
+        answers: published probabilities (N, K).
+        fit: how the surrogate is trained.
+        generator: source of the order of rows and of the augmentation.
+        name: of the queries, as a dataset.
+        augmentation: changes the inputs of each batch, while their outputs stay; None for no change.
+    """
     shape, classes = tuple(x.shape[1:]), answers.shape[1]
     rows = torch.cat([x.flatten(1).cpu(), answers.cpu().float()], dim=1)  # Fit's rows have one class: answers travel
     told = Dataset(rows, answers.cpu().argmax(1), tuple(map(str, range(classes))), name)
@@ -66,7 +84,7 @@ def fit_surrogate(
 
 
 class _Blind(nn.Module):
-    """A classifier of rows that hold an input and, after it, answers which it does not see."""
+    """A classifier of rows that hold an input and its published probabilities, of which it uses the input only."""
 
     def __init__(self, model: nn.Module, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -77,7 +95,7 @@ class _Blind(nn.Module):
 
 
 class _Imitation:
-    """Cross-entropy with the answers that the rows hold."""
+    """Cross-entropy with the published probabilities that the rows hold."""
 
     def __init__(self, shape: tuple[int, ...], classes: int, augmentation: InputAugmentation | None) -> None:
         self.shape, self.classes, self.augmentation = shape, classes, augmentation

@@ -1,4 +1,4 @@
-"""Decision trees, found out threshold by threshold."""
+"""Extraction of decision trees, threshold by threshold."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ SAME = 1e-6  # probabilities that differ by no more are one leaf's, in float32
 
 
 class _Points:
-    """Asks an oracle; a point is one row: d columns, then K probabilities that were published for them."""
+    """Queries an oracle; a point is a row of d columns and the K probabilities that were published for them."""
 
     def __init__(self, oracle: Oracle, shape: tuple[int, ...]) -> None:
         self.oracle, self.shape, self.d = oracle, shape, torch.Size(shape).numel()
@@ -30,52 +30,45 @@ class _Points:
         return torch.cat([x, published_probabilities(self.oracle, x.unflatten(1, self.shape))], dim=1)
 
     def differ(self, points: Tensor, other: Tensor) -> Tensor:
-        """Whether points (..., d + K) and others end in different leaves, as far as answers tell."""
+        """Whether points (..., d + K) and others are in different leaves, as far as their outputs tell."""
         return (points[..., self.d :] - other[..., self.d :]).abs().amax(-1) > SAME
 
     def mixed(self, cell: Tensor) -> bool:
-        """Whether not all points of a cell (n, d + K) end in one leaf, as far as answers tell."""
+        """Whether the points of a cell (n, d + K) are in several leaves, as far as their outputs tell."""
         return bool(self.differ(cell, cell[:1]).any())
 
 
 @dataclass(frozen=True)
 class TreeExtraction:
-    """A decision tree from the identities of its leaves (Tramèr et al., 2016, arXiv:1609.02943, section 4.2).
+    """Extract a decision tree from the identities of its leaves (Tramèr et al., 2016, arXiv:1609.02943, section 4.2).
 
-    As there, a leaf is known by the probabilities that it publishes, and a threshold is searched for by bisection
-    between points that differ in one column. The walk is another one, since a leaf is a box: a cell whose lowest and
-    highest corner end in one leaf lies in it altogether, which costs two queries and not two a column. Where they do
-    not, two points of the cell are brought together, columns first, until one threshold of the victim is left between
-    them, and the cell is cut there. A threshold near the root divides all of the cell, one further down only a part,
-    and cutting there multiplies leaves: so some random points are carried across it, and if it matters to few of
-    them, others are tried.
+    As in the paper, the published probabilities identify a leaf, and bisection between points that differ in one column
+    finds a threshold. The search differs, since a leaf is a box. A cell whose lowest and highest corners are in one
+    leaf lies in it altogether, which costs two queries instead of two for each column. Otherwise two points of the cell
+    are brought together, columns first, until one threshold is left between them, and the cell is split there. A
+    threshold near the root divides the whole cell, one further down only a part, and splitting there would multiply
+    leaves. So random points are moved across each threshold, and if it matters to few of them, others are tried.
 
-    Where leaves publish the same, as pure ones do, or where only labels are published, equal corners prove nothing.
-    Then rows of the pool and random points speak against a cell: the copy is exact on all that was asked, each cut is
-    still one of the victim's, but a leaf in which no point fell is missed.
+    Where several leaves publish the same, as pure leaves do, or where only labels are published, equal corners prove
+    nothing. Then rows of the pool and random points can show that a cell has to be split: the surrogate is exact on all
+    queries and each split is one of the victim's, but a leaf that no point hit is missed.
+
+    Call contract: docs/extraction-attacks.md. Where no two leaves publish the same, and with a tolerance of 0, the
+    surrogate (a `Tree`) equals the victim on every float32 input in [0, 1]. Where the victim fails on the way, the
+    result is the tree so far, with the error.
 
     Args:
-        rows: of the pool, asked beforehand, if it has as many; 0 will do where no two leaves publish the same.
-        probes: random points of each cell whose points seem to lie in one leaf; 0 as above.
-        tries: thresholds that a cut is chosen from at most; more pay where no two leaves publish the same.
-        crossings: random points that are carried across each of them.
-        tolerance: how closely a threshold is known; 0 for as closely as float32 can tell.
-        leaves: of the copy, at most; it may have some more than the victim.
-
-    Args of the call:
-        oracle: the victim.
-        pool: inputs that the attacker owns.
-        generator: chooses rows and points.
-
-    Returns:
-        The copy, a `Tree`. Where no two leaves publish the same, and with a tolerance of 0, it publishes what the
-        victim does on every float32 input in [0, 1]. Where the victim fails on the way, the tree so far, with the
-        error, as for `SurrogateExtraction`.
+        rows: of the pool to query first, if it has as many, at least 0; 0 suffices where no two leaves publish the
+            same.
+        probes: random points of each cell that seems to lie in one leaf, at least 0; 0 suffices as above.
+        tries: thresholds among which a split is chosen, at least 1; more help where no two leaves publish the same.
+        crossings: random points that are moved across each threshold, at least 1.
+        tolerance: precision of a threshold, at least 0; 0 for that of float32.
+        leaves: of the surrogate at most, at least 1; it may have some more than the victim.
 
     Raises:
-        ValueError: negative settings, a victim that is no tree or has more leaves, and what `SurrogateExtraction`
-            refuses of an oracle.
-        RuntimeError: the oracle's budget runs out on the way.
+        ValueError: settings out of range; on a call also a victim that is no tree or has more leaves.
+        OutOfQueriesError: the oracle's budget runs out on the way.
     """
 
     rows: int = 100
@@ -103,7 +96,7 @@ class TreeExtraction:
         return ExtractionResult(tree, queries, warn_if_incomplete(oracle, queries))
 
     def _grown(self, ask: _Points, box: Tensor, generator: torch.Generator) -> Tree:
-        """The tree of a cell: points (n, d + K), the first of which is its lowest corner and the second its highest."""
+        """The tree of a cell, given as points (n, d + K): its lowest corner, its highest corner, and others."""
         cells, cuts, level = [box], {}, [0]  # all cells, how they were cut, and the numbers of those of one depth
         while level:
             try:
@@ -131,7 +124,7 @@ class TreeExtraction:
         return Tree(column.long(), threshold, left.long(), left.long() + 1, told).eval()
 
     def _mixed(self, ask: _Points, cells: list[Tensor], level: list[int], generator: torch.Generator) -> list[int]:
-        """Those cells of a level whose points do not all end in one leaf, random ones among them."""
+        """Those cells of a level whose points, some random ones included, are in several leaves."""
         alike = [node for node in level if self.probes and not ask.mixed(cells[node])]
         if alike:
             probes = ask(_inside([cells[node] for node in alike], ask.d, self.probes, generator).flatten(0, 1))
@@ -142,10 +135,10 @@ class TreeExtraction:
     def _chosen(
         self, ask: _Points, cells: list[Tensor], level: list[int], generator: torch.Generator
     ) -> list[tuple[int, Tensor]]:
-        """For each cell of a level a column, and its corners and other points next to a threshold of that column.
+        """For each cell of a level, the column to split at, and points next to a threshold of that column.
 
-        The points, (2 + crossings, 2, d + K), stand on the threshold's lower and on its upper side, and are added to
-        what is known of the cell.
+        The points (2 + crossings, 2, d + K) are the cell's corners and random points, moved to the lower and to the
+        upper side of the threshold; they are also added to the cell.
         """
         best: dict[int, tuple[float, int, Tensor]] = {}
         for _ in range(self.tries):
@@ -168,11 +161,11 @@ class TreeExtraction:
         return [best[node][1:] for node in level]
 
     def _between(self, ask: _Points, pairs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Columns (C,), and two values (C, 2) of each, in order, that a threshold of the victim lies between.
+        """Columns (C,) and two values of each, in order, with a threshold of the victim between them, (C, 2).
 
-        Two points of each cell, (C, 2, d + K), that end in different leaves are brought together: the near one takes
-        over half of the columns in which they differ, or, in the last one, the value halfway, if its leaf stays the
-        same; if not, this is the new far one.
+        Two points of each cell that are in different leaves, (C, 2, d + K), are brought together. The near point takes
+        half of the columns in which they differ from the far one, or the middle value of the last such column. If that
+        point is still in the near leaf, it replaces the near point; if not, the far one.
         """
         leaf, near, far = pairs[:, 0], pairs[:, 0].clone(), pairs[:, 1].clone()
         going = torch.arange(len(near))
@@ -205,7 +198,7 @@ def _inside(cells: list[Tensor], d: int, n: int, generator: torch.Generator) -> 
 
 
 def _pairs(ask: _Points, cells: list[Tensor], generator: torch.Generator) -> Tensor:
-    """Two random points of each cell, (C, 2, d + K), that end in different leaves."""
+    """Two random points of each cell that are in different leaves, (C, 2, d + K)."""
     pairs = []
     for cell in cells:
         far = _one(cell[ask.differ(cell, cell[0])], generator)
@@ -214,5 +207,5 @@ def _pairs(ask: _Points, cells: list[Tensor], generator: torch.Generator) -> Ten
 
 
 def _one(points: Tensor, generator: torch.Generator) -> Tensor:
-    """A random one of points."""
+    """One of the points, at random."""
     return points[torch.randint(len(points), (), generator=generator)]

@@ -1,4 +1,4 @@
-"""Attribute inference: a column of a row that the attacker does not see, from the model's answers."""
+"""Attribute inference: guess a sensitive column of a row from the model's outputs."""
 
 from dataclasses import dataclass
 
@@ -15,15 +15,15 @@ UNSEEN = 1e-12  # added to probabilities of what was never seen, so that the mar
 
 @dataclass(frozen=True, eq=False)
 class SensitiveAttribute:
-    """The attribute that is looked for: its columns, and what may stand in them.
+    """A sensitive attribute of a table: its columns and their possible values.
 
     Args:
-        columns: places, W of them: one for a number, one for each word of a word.
-        values: the candidates (V, W), float32 in [0, 1], at least two.
-        names: of the candidates.
+        columns: indices of its W columns: one for a number, one for each category of a one-hot encoding.
+        values: the V candidates (V, W), float32 in [0, 1]; V >= 2.
+        names: of the candidates, V.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes that do not fit, or fewer than two candidates.
     """
 
     columns: tuple[int, ...]
@@ -39,12 +39,15 @@ class SensitiveAttribute:
 
     @classmethod
     def of(cls, dataset: Dataset, field: str, levels: int = 2) -> "SensitiveAttribute":
-        """A field of a table: the words of columns `field=word`, or the levels of a number.
+        """Make the attribute of a field: the categories of columns named `field=category`, or the levels of a number.
 
         Args:
             dataset: a table whose columns have names.
-            field: what a person would fill in.
-            levels: of a number with more values than that, so many quantiles, evenly spread, are the candidates.
+            field: name of the field, before one-hot encoding.
+            levels: a number with more values than this gets so many evenly spread quantiles as candidates; at least 2.
+
+        Returns:
+            The attribute, with candidates in the order of the columns or of their values.
 
         Raises:
             ValueError: no such field, or one that is the same in all rows.
@@ -62,45 +65,49 @@ class SensitiveAttribute:
         return cls((place,), values.unsqueeze(1), tuple(f"{field} {value:.3g}" for value in values.tolist()))
 
     def truth(self, x: Tensor) -> Tensor:
-        """The candidate that is nearest to what stands in each row, (N,), int64: what a guess is held against."""
+        """The ground truth for guesses: the candidate nearest to the values in the rows x (N, D), (N,), int64."""
         return torch.cdist(x[:, list(self.columns)], self.values.to(x)).argmin(1)
 
-    def filled(self, x: Tensor) -> Tensor:
-        """Each row with each candidate, (V, N, D)."""
+    def with_each_candidate(self, x: Tensor) -> Tensor:
+        """Copies (V, N, D) of rows x (N, D), one with each candidate in the attribute's columns."""
         every = x.expand(len(self.values), *x.shape).clone()
         every[:, :, list(self.columns)] = self.values.to(x).unsqueeze(1)
         return every
 
-    def hidden(self, x: Tensor) -> Tensor:
-        """The rows without the attribute, (N, D - W)."""
+    def without_attribute(self, x: Tensor) -> Tensor:
+        """Rows x (N, D) without the attribute's columns, (N, D - W)."""
         return x[:, [place for place in range(x.shape[1]) if place not in self.columns]]
 
 
 @dataclass(frozen=True)
 class Fredrikson:
-    """The candidate with the largest prior times error rate (Fredrikson et al., 2014; Yeom et al., 2018, section 4).
+    """Guess the candidate with the largest prior times error rate (Fredrikson et al., 2014; Yeom et al., 2018).
 
-    The score of a candidate v is prior(v) * P(the model says what it says of the row with v | the row's class).
-
-    Args of the call:
-        model: classifier of tables, in evaluation mode.
-        x: rows (N, D); what stands in the sensitive columns is not looked at.
-        y: their true classes (N,).
-        sensitive: the attribute.
-        prior: of the candidates (V,), as a statistic says; or of each row (N, V), as `Imputer.posterior` does. By that
-            the attack can be held against imputation that knows as much.
-        confusion: P(answer | class) (K, K), as published with a model's accuracy; `confusion_matrix` measures one.
-
-    Returns:
-        Guesses (N,), int64, numbers of candidates.
-
-    Raises:
-        ValueError: shapes that do not fit; what `PGD` refuses.
+    The score of a candidate v is prior(v) * P(the class that the model predicts for the row with v | the true class).
+    Call contract: docs/inference-attacks.md.
     """
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, sensitive: SensitiveAttribute, *, prior: Tensor, confusion: Tensor
     ) -> Tensor:
+        """Guess a sensitive attribute.
+
+        Args:
+            model: classifier of tables, in evaluation mode.
+            x: rows (N, D) in [0, 1]; the values in the sensitive columns are not used.
+            y: their true classes (N,), int64.
+            sensitive: the attribute, with V candidates.
+            prior: of the candidates (V,), as from a published statistic, or for each row (N, V), as from
+                `Imputer.posterior`; with the latter the attack can be compared with imputation that knows as much.
+            confusion: P(predicted class | true class) (K, K), rows by true class; `confusion_matrix` measures one.
+
+        Returns:
+            Guesses (N,), int64: indices of candidates.
+
+        Raises:
+            ValueError: shapes that do not fit, inputs outside [0, 1], classes outside 0..K-1, or a model in training
+                mode.
+        """
         logits = _answers(model, x, y, sensitive)  # (V, N, K)
         v, n, k = logits.shape
         if prior.shape not in ((v,), (n, v)) or confusion.shape != (k, k):
@@ -114,16 +121,28 @@ class Fredrikson:
 
 @dataclass(frozen=True)
 class CSMIA:
-    """The candidate with which the model is right, or most sure, or least wrong (Mehnaz et al., 2022, CSMIA).
+    """Guess by the model's confidence with each candidate (Mehnaz et al., 2022, arXiv:2201.09370, section 4).
 
-    arXiv:2201.09370, section 4: with one candidate that makes the model right, that one; with several, the one with
-    the highest confidence; with none, the one with which the model is least confident of its wrong answer.
-
-    Args of the call, returns, raises: as for `Fredrikson`, without prior and confusion; a model that answers with
-    probabilities or labels is refused too.
+    If the model predicts the true class with one candidate only, that one is the guess. If with several, the one with
+    the highest confidence. If with none, the one with the lowest confidence. Call contract: docs/inference-attacks.md.
     """
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, sensitive: SensitiveAttribute) -> Tensor:
+        """Guess a sensitive attribute.
+
+        Args:
+            model: classifier of tables, in evaluation mode; it outputs logits.
+            x: rows (N, D) in [0, 1]; the values in the sensitive columns are not used.
+            y: their true classes (N,), int64.
+            sensitive: the attribute.
+
+        Returns:
+            Guesses (N,), int64: indices of candidates.
+
+        Raises:
+            ValueError: inputs outside [0, 1], classes outside 0..K-1, a model in training mode, or one that outputs
+                probabilities or labels.
+        """
         logits = _answers(model, x, y, sensitive)
         check_not_probabilities(logits)
         confidence, answer = logits.softmax(2).max(2)  # (V, N)
@@ -132,7 +151,15 @@ class CSMIA:
 
 
 def confusion_matrix(model: nn.Module, dataset: Dataset) -> Tensor:
-    """P(the model's answer | class) (K, K) on a dataset; of a class without rows, all answers are as likely."""
+    """Measure how often a model predicts each class for rows of each true class.
+
+    Args:
+        model: classifier in evaluation mode.
+        dataset: rows of K classes.
+
+    Returns:
+        P(predicted class | true class) (K, K), float32, rows by true class; 1 / K in the row of a class without rows.
+    """
     k = len(dataset.classes)
     pairs = dataset.y * k + logits_of(model, dataset.x).argmax(1)
     counts = torch.bincount(pairs, minlength=k * k).view(k, k).float()
@@ -142,7 +169,7 @@ def confusion_matrix(model: nn.Module, dataset: Dataset) -> Tensor:
 
 def _answers(model: nn.Module, x: Tensor, y: Tensor, sensitive: SensitiveAttribute) -> Tensor:
     """Logits (V, N, K) of each row with each candidate."""
-    every = sensitive.filled(x)
+    every = sensitive.with_each_candidate(x)
     check(model, every[0], y)
     with frozen(model):
         logits = logits_of(model, every.flatten(0, 1))

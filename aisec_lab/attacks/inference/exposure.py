@@ -1,4 +1,4 @@
-"""Secret-sharer exposure: how far a model prefers a secret that it was trained on to all that it might have been."""
+"""Exposure of a canary: how much likelier a language model finds it than the other possible secrets (Secret Sharer)."""
 
 import math
 import string
@@ -14,15 +14,18 @@ MOST = 2_000_000  # secrets that are written out
 
 @dataclass(frozen=True)
 class Canary:
-    """A text with a secret in it: a form, and what may stand there (Carlini et al., 2019, arXiv:1802.08232).
+    """A text with a random secret in it, the canary's format and randomness space (Carlini et al., 2019).
+
+    arXiv:1802.08232.
 
     Args:
-        form: with `{}` where the secret stands.
-        alphabet: the characters of a secret, each once.
-        length: how many it has.
+        form: the format, with one `{}` in place of the secret.
+        alphabet: the characters of a secret, at least two, each once.
+        length: characters of a secret, at least 1.
 
     Raises:
-        ValueError: a form without a place, or with two; an alphabet of fewer than two characters or with one twice.
+        ValueError: a form without `{}` or with two; an alphabet of fewer than two characters or with one twice; a
+            length below 1.
     """
 
     form: str = "the number is {}"
@@ -39,11 +42,11 @@ class Canary:
 
     @property
     def secrets(self) -> int:
-        """|R|, how many secrets there are."""
+        """|R|, the number of possible secrets."""
         return len(self.alphabet) ** self.length
 
     def text(self, number: int) -> str:
-        """The text with the secret of that number, from 0 to |R| - 1; ValueError beyond."""
+        """The text with secret `number`, from 0 to |R| - 1; ValueError outside this range."""
         if not 0 <= number < self.secrets:
             raise ValueError(f"secrets are numbered from 0 to {self.secrets - 1}, got {number}")
         base, letters = len(self.alphabet), []
@@ -53,13 +56,24 @@ class Canary:
         return self.form.replace("{}", "".join(reversed(letters)))
 
     def texts(self) -> list[str]:
-        """All of them, in order; ValueError where they are millions."""
+        """The texts with all |R| secrets, in order; ValueError where there are more than two million."""
         if self.secrets > MOST:
             raise ValueError(f"there are {self.secrets} secrets, too many to write out: draw some and extrapolate")
         return [self.text(number) for number in range(self.secrets)]
 
     def draw(self, n: int, *, generator: torch.Generator) -> list[str]:
-        """Texts with n different secrets, each as likely as any other."""
+        """Draw texts with different secrets, each equally likely.
+
+        Args:
+            n: how many, from 0 to |R|.
+            generator: source of the secrets.
+
+        Returns:
+            n texts, in the order of the draw.
+
+        Raises:
+            ValueError: a negative n, or one above |R|.
+        """
         if not 0 <= n <= self.secrets:
             raise ValueError(f"there are {self.secrets} secrets, cannot draw {n} different ones")
         chosen: dict[int, None] = {}
@@ -70,16 +84,20 @@ class Canary:
 
 
 def exact_exposure(bits: ArrayLike, every: ArrayLike) -> NDArray[np.float64]:
-    """log2 |R| - log2 rank, the definition (section 4.2): a secret's rank among all by how few bits the model needs.
+    """Exposure by its definition, log2 |R| - log2 rank (Carlini et al., 2019, section 4.2).
 
-    A secret that the model never saw has at least k bits with a chance of about 2^-k: 1.44 on average, not 0.
+    The rank is that of a canary's log-perplexity among those of all |R| secrets, the smallest first. A secret that the
+    model never saw has an exposure of at least k with probability about 2^-k; its mean is 1.44, not 0.
 
     Args:
-        bits: log-perplexities of the canaries, any shape.
-        every: those of all |R| texts of the same form, the canaries' own among them.
+        bits: log-perplexities of the canaries in bits, any shape, finite.
+        every: log-perplexities of the texts with all |R| secrets, those of the canaries included.
 
     Returns:
-        Exposures in [0, log2 |R|], shape of `bits`; of equals, each has the largest rank.
+        Exposures in [0, log2 |R|], float64, shape of `bits`; among equals each has the largest rank.
+
+    Raises:
+        ValueError: log-perplexities that are not finite, or an empty `every`.
     """
     ordered = np.sort(_finite(every, 1))
     rank = np.searchsorted(ordered, _finite(bits, 0), side="right")
@@ -87,14 +105,19 @@ def exact_exposure(bits: ArrayLike, every: ArrayLike) -> NDArray[np.float64]:
 
 
 def sampled_exposure(bits: ArrayLike, references: ArrayLike) -> NDArray[np.float64]:
-    """The same against a sample of the other secrets (section 4.3): log2 n - log2(1 + how many need no more bits).
+    """Exposure by a sample of the other secrets (Carlini et al., 2019, section 4.3).
+
+    It is log2 n - log2(1 + how many references have no larger log-perplexity).
 
     Args:
-        bits: log-perplexities of the canaries, any shape.
-        references: those of n texts with secrets that the model never saw.
+        bits: log-perplexities of the canaries in bits, any shape, finite.
+        references: log-perplexities of n texts with secrets that the model never saw.
 
     Returns:
-        Exposures up to log2 n, shape of `bits`: a canary below all references tells only that it is at least that.
+        Exposures up to log2 n, float64, shape of `bits`. A canary below all references gets log2 n, a lower bound.
+
+    Raises:
+        ValueError: log-perplexities that are not finite, or no reference.
     """
     ordered = np.sort(_finite(references, 1))
     rank = 1 + np.searchsorted(ordered, _finite(bits, 0), side="right")
@@ -103,12 +126,12 @@ def sampled_exposure(bits: ArrayLike, references: ArrayLike) -> NDArray[np.float
 
 @dataclass(frozen=True)
 class SkewNormal:
-    """The skew-normal distribution of the references' bits, by which exposure is extrapolated beyond their number.
+    """A skew-normal distribution of the references' log-perplexities, which extrapolates exposure beyond their number.
 
     Args:
-        shape, location, scale: as SciPy has them.
-        distance: of the fit from the references, the statistic of Kolmogorov and Smirnov; 0 is perfect. A distance
-            above 1.36 / sqrt(n) says that the model of the tail is wrong, and then so is what it says.
+        shape, location, scale: its parameters, as SciPy's `skewnorm` defines them.
+        distance: Kolmogorov-Smirnov statistic of the fit to the n references, in [0, 1]. Above 1.36 / sqrt(n) the fit
+            is rejected at 5 %, and the extrapolated exposures are not reliable.
     """
 
     shape: float
@@ -118,7 +141,17 @@ class SkewNormal:
 
     @classmethod
     def of(cls, references: ArrayLike) -> "SkewNormal":
-        """Fitted by maximum likelihood to the log-perplexities of at least 10 references that are not all equal."""
+        """Fit the distribution by maximum likelihood.
+
+        Args:
+            references: log-perplexities of n >= 10 texts with secrets that the model never saw, not all equal.
+
+        Returns:
+            The fit, with its distance.
+
+        Raises:
+            ValueError: fewer than 10 references, some that are not finite, or all equal.
+        """
         from scipy.stats import kstest, skewnorm  # a second that no other stage should pay
 
         values = _finite(references, 10)
@@ -128,9 +161,18 @@ class SkewNormal:
         return cls(shape, location, scale, float(kstest(values, skewnorm(shape, location, scale).cdf).statistic))
 
     def exposure(self, bits: ArrayLike) -> NDArray[np.float64]:
-        """-log2 of the chance that a reference needs no more bits (section 4.3), shape of `bits`.
+        """Extrapolate exposure: -log2 P(a reference has no larger log-perplexity) (Carlini et al., 2019, section 4.3).
 
-        The tail is integrated in logarithms, so that a secret learned by heart has a finite exposure.
+        The tail is integrated in logarithms, so that a memorised secret has a finite exposure.
+
+        Args:
+            bits: log-perplexities of the canaries in bits, any shape, finite.
+
+        Returns:
+            Exposures, at least 0, float64, shape of `bits`.
+
+        Raises:
+            ValueError: log-perplexities that are not finite.
         """
         from scipy.special import log_ndtr, logsumexp
 
@@ -143,6 +185,7 @@ class SkewNormal:
 
 
 def _finite(bits: ArrayLike, least: int) -> NDArray[np.float64]:
+    """Log-perplexities as an array; ValueError where they are fewer than `least` or not finite."""
     values = np.asarray(bits, dtype=np.float64)
     if values.size < least or not np.isfinite(values).all():
         raise ValueError(f"log-perplexities must be finite, and {least} at least here: got {values.size} of them")

@@ -1,15 +1,14 @@
-"""Which records each of many models is trained on."""
+"""Random training sets for many models, as membership inference and audits use them."""
 
 import torch
 from torch import Tensor
 
 
 def inclusion_mask(models: int, records: int, *, generator: torch.Generator) -> Tensor:
-    """A fair coin for each model and record, independent of all others.
+    """Decide by independent fair coins which records each model is trained on.
 
-    So each record is a member of about half of the models, and what is inferred about one record of a model tells
-    nothing about another: an audit of any one model may count its guesses as independent (Steinke et al., 2023,
-    arXiv:2305.08846, algorithm 1).
+    Each record is a member of about half of the models. Guesses about different records of one model are independent,
+    which an audit of that model may rely on (Steinke et al., 2023, arXiv:2305.08846, algorithm 1).
 
     Args:
         models: K, at least 1.
@@ -17,11 +16,11 @@ def inclusion_mask(models: int, records: int, *, generator: torch.Generator) -> 
         generator: source of the coins.
 
     Returns:
-        Whether a model is trained on a record (K, N), bool.
+        Whether model k is trained on record i (K, N), bool.
 
     Raises:
         ValueError: fewer than one model or record.
     """
     if models < 1 or records < 1:
-        raise ValueError(f"coins need at least one model and one record, got {models} and {records}")
+        raise ValueError(f"an inclusion mask needs at least one model and one record, got {models} and {records}")
     return torch.rand(models, records, generator=generator) < 0.5

@@ -1,4 +1,4 @@
-"""Model inversion: what a class looks like, from the model alone."""
+"""Model inversion: reconstruct a typical input of a class from the model alone."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.attacks.evasion.attack import check, check_answer
-from aisec_lab.attacks.inference.gradient_inversion import variation
+from aisec_lab.attacks.inference.gradient_inversion import total_variation
 from aisec_lab.data import Dataset
 from aisec_lab.models import gradient, leaf, refuse_constant
 from aisec_lab.models.asked import asked
@@ -17,27 +17,20 @@ from aisec_lab.models.layers import refuse_opaque
 
 @dataclass(frozen=True)
 class MIFace:
-    """Gradient descent on 1 - p_c(x), from a start that knows nothing (Fredrikson et al., 2015, algorithm 1).
+    """MI-Face: gradient descent on 1 - p_c(x) from an uninformed start (Fredrikson et al., 2015, algorithm 1).
+
+    Call contract: docs/inference-attacks.md.
 
     Args:
-        steps: at most (alpha of the paper).
-        patience: a row ends where its cost is not below the largest of so many before (beta).
-        confidence: or where the model gives its class this probability (gamma).
-        step_size: of the gradient (lambda).
-        blur: share of each pixel that is replaced, after each step, by the mean of its 3x3 neighbours: the paper's
-            PROCESS, for images.
-
-    Args of the call:
-        model: classifier in evaluation mode.
-        y: the classes to look for (N,), int64.
-        start: where to begin (N, *shape), in [0, 1]; the paper's is zero.
-
-    Returns:
-        The inputs with the least cost that were seen (N, *shape), in [0, 1].
+        steps: at most, at least 1 (alpha of the paper).
+        patience: a row ends when its cost is not below the largest of the last `patience` costs, at least 1 (beta).
+        confidence: a row ends when the model gives its class this probability, in (0, 1] (gamma).
+        step_size: factor of the gradient, positive (lambda).
+        blur: share of each pixel that the mean of its 3x3 neighbourhood replaces after each step, in [0, 1]; images
+            only (the paper's PROCESS).
 
     Raises:
-        ValueError: settings out of their range, a blur of what is no image, a class outside 0..K-1; a model that is
-            opaque, or answers with probabilities.
+        ValueError: settings out of range.
     """
 
     steps: int = 5000
@@ -53,6 +46,20 @@ class MIFace:
             raise ValueError(f"confidence must lie in (0, 1], blur in [0, 1]: {self}")
 
     def __call__(self, model: nn.Module, y: Tensor, *, start: Tensor) -> Tensor:
+        """Reconstruct an input for each class that is given.
+
+        Args:
+            model: classifier in evaluation mode, not opaque; it outputs logits.
+            y: classes to reconstruct (N,), int64.
+            start: where to begin (N, *shape), float32 in [0, 1]; zeros in the paper.
+
+        Returns:
+            The inputs of the lowest cost that were seen, (N, *shape), in [0, 1].
+
+        Raises:
+            ValueError: a class outside 0..K-1, a start outside [0, 1], `blur` for inputs that are no images, a model in
+                training mode, an opaque one, or one that outputs probabilities.
+        """
         check(model, start, y)
         refuse_opaque(model)
         if self.blur and start.ndim != 4:
@@ -79,12 +86,13 @@ class MIFace:
         return best
 
     def _cost(self, model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """1 - p_c (N,) and its gradient."""
+        """1 - p_c (N,) and its gradient in x."""
         x = leaf(x)
         cost = 1 - model(x).softmax(1).gather(1, y.unsqueeze(1)).squeeze(1)
         return cost.detach(), gradient(cost.sum(), x)
 
     def _process(self, x: Tensor) -> Tensor:
+        """Blur images, if so set."""
         if not self.blur:
             return x
         near = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
@@ -93,21 +101,20 @@ class MIFace:
 
 @dataclass(frozen=True)
 class PriorInversion:
-    """The likeliest input of a class under a prior on images (Mahendran & Vedaldi, 2015, arXiv:1412.0035, section 2).
+    """The likeliest input of a class under an image prior (Mahendran & Vedaldi, 2015, arXiv:1412.0035, section 2).
 
-    Cross-entropy, the total variation, and the squared distance from a mean image that the attacker has from elsewhere,
-    minimised by Adam. The cross-entropy keeps its slope where 1 - p_c is flat.
+    Adam minimises the sum of three terms inside [0, 1]: the cross-entropy, the total variation, and the squared
+    distance from a mean image that the attacker has from public data. Unlike 1 - p_c, the cross-entropy keeps its
+    gradient where p_c is near 0. Call contract: docs/inference-attacks.md.
 
     Args:
-        steps, step_size: of Adam.
-        total_variation: weight of the mean difference of neighbouring pixels.
-        closeness: weight of the mean squared distance from the mean image.
+        steps: of Adam, at least 1.
+        step_size: of Adam, positive.
+        total_variation: weight of the mean difference of neighbouring pixels, at least 0.
+        closeness: weight of the mean squared distance from the mean image, at least 0.
 
-    Args of the call:
-        model, y: as for `MIFace`.
-        mean: the mean image (*shape), in [0, 1], of public data that resemble the private ones.
-
-    Returns, raises: as for `MIFace`; the last input.
+    Raises:
+        ValueError: settings out of range.
     """
 
     steps: int = 300
@@ -120,6 +127,20 @@ class PriorInversion:
             raise ValueError(f"steps and step_size must be positive, the weights not negative: {self}")
 
     def __call__(self, model: nn.Module, y: Tensor, *, mean: Tensor) -> Tensor:
+        """Reconstruct an input for each class that is given.
+
+        Args:
+            model: classifier in evaluation mode, not opaque; it outputs logits.
+            y: classes to reconstruct (N,), int64.
+            mean: mean image (*shape), float32 in [0, 1], of public data similar to the private ones; the start.
+
+        Returns:
+            The last inputs (N, *shape), in [0, 1].
+
+        Raises:
+            ValueError: a class outside 0..K-1, a mean outside [0, 1], a model in training mode, an opaque one, one that
+                outputs probabilities, or one without a gradient.
+        """
         x = leaf(mean.expand(len(y), *mean.shape).clone())
         check(model, x.detach(), y)
         refuse_opaque(model)
@@ -129,7 +150,7 @@ class PriorInversion:
             check_answer(answer, y)
             check_not_probabilities(answer)
             for _ in range(self.steps):
-                prior = self.total_variation * variation(x) + self.closeness * (x - mean).square().mean()
+                prior = self.total_variation * total_variation(x) + self.closeness * (x - mean).square().mean()
                 logits = model(x)
                 refuse_constant(logits)
                 cost = F.cross_entropy(logits, y) + prior
@@ -141,15 +162,15 @@ class PriorInversion:
 
 
 def similarity(x: Tensor, dataset: Dataset) -> Tensor:
-    """How much each input looks like the mean of each class, against what all classes have in common.
+    """How similar each input is to the mean of each class, apart from what all classes have in common.
 
     Args:
         x: inputs (N, *shape).
-        dataset: the private rows, each class among them.
+        dataset: private rows of all K classes.
 
     Returns:
-        Correlations (N, K) in [-1, 1] of x - m with m_c - m, where m_c is the mean of class c and m that of them all;
-        contrast does not matter. An input shows class c rather than another where column c is the largest.
+        Cosines (N, K) in [-1, 1] of x - m with m_c - m, where m_c is the mean of class c and m the mean of all m_c. The
+        contrast of x - m does not matter. An input resembles the class of its largest column most.
 
     Raises:
         ValueError: a class without rows, or another shape.

@@ -1,4 +1,4 @@
-"""Membership from classes alone: what a model was trained on it gets right even when it is disturbed."""
+"""Label-only membership inference: members keep their predicted class under perturbations more often."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,21 +13,31 @@ from aisec_lab.models.asked import asked
 
 
 class Perturbation(Protocol):
-    """A frozen dataclass that makes disturbed copies of rows."""
+    """A source of perturbed copies of rows: a frozen dataclass of settings that is called."""
 
     def __call__(self, x: Tensor, *, generator: torch.Generator) -> Iterator[Tensor]:
-        """Copies of x (N, *input), one after another, each of its shape and in [0, 1]; what befalls a row does not
-        depend on the others."""
+        """Perturb rows several times.
+
+        Args:
+            x: rows (N, *input), float32 in [0, 1].
+            generator: source of the perturbations; those of a row do not depend on the other rows.
+
+        Yields:
+            Perturbed copies, one after another, each of the shape of `x` and in [0, 1].
+
+        Raises:
+            ValueError: rows to which the perturbation cannot be applied.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class NoisePerturbation:
-    """Normal noise on every pixel or column, clipped to [0, 1].
+    """Add Gaussian noise to every pixel or column and clip to [0, 1]. Called as `Perturbation`.
 
     Args:
-        sigma: its standard deviation, in units of the [0, 1] input.
-        copies: how many.
+        sigma: standard deviation, in units of the [0, 1] input, positive.
+        copies: how many, at least 1.
     """
 
     sigma: float = 0.1
@@ -45,11 +55,11 @@ class NoisePerturbation:
 
 @dataclass(frozen=True)
 class FlipPerturbation:
-    """Each column of a table of zeros and ones turned into its opposite, 1 - x, with a small chance.
+    """Flip each binary column to 1 - x with a small probability. Called as `Perturbation`.
 
     Args:
-        rate: that chance, in (0, 1).
-        copies: how many.
+        rate: that probability, in (0, 1).
+        copies: how many, at least 1.
     """
 
     rate: float = 0.03
@@ -67,10 +77,12 @@ class FlipPerturbation:
 
 @dataclass(frozen=True)
 class TranslationPerturbation:
-    """Images moved by up to `reach` pixels, down, right and both, with black at their edges.
+    """Translate images (N, C, H, W) by every vector of length |rows| + |columns| <= reach but zero. Fills with black.
+
+    Called as `Perturbation`; nothing is drawn.
 
     Args:
-        reach: |rows| + |columns| that an image is moved by at most, from 1 up.
+        reach: largest translation in pixels, at least 1.
     """
 
     reach: int = 2
@@ -96,33 +108,38 @@ class TranslationPerturbation:
 
 @dataclass(frozen=True)
 class LabelOnly:
-    """How often a model still gives a record its class when it is disturbed (Choquette-Choo et al., 2021, section 3.2).
+    """Score a record by how often the model classifies its perturbed copies correctly (Choquette-Choo et al., 2021).
 
-    arXiv:2007.14321. It sees the winning class alone, so that it also runs on an `Oracle` that publishes no more.
+    arXiv:2007.14321, section 3.2. Only the predicted class is used, so that the attack also runs on an `Oracle` that
+    publishes labels only. Call contract: docs/inference-attacks.md.
 
     Args:
-        disturbance: makes the copies.
-
-    Args of the call:
-        model: classifier in evaluation mode.
-        x, y: records (N, *input) in [0, 1] and their true classes (N,), int64.
-        generator: source of the disturbance.
-
-    Returns:
-        The share of right answers (N,), float64, on the record and its copies; bigger means "was in the training set".
-        It is coarse: records with equal counts are not told apart.
-
-    Raises:
-        ValueError: pixels outside [0, 1], or a model in training mode.
+        perturbation: makes the copies.
     """
 
-    disturbance: Perturbation = NoisePerturbation()
+    perturbation: Perturbation = NoisePerturbation()
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Score records.
+
+        Args:
+            model: classifier in evaluation mode, or an `Oracle`.
+            x: records (N, *input), float32 in [0, 1].
+            y: their true classes (N,), int64.
+            generator: source of the perturbations.
+
+        Returns:
+            The share of the record and its copies that are classified correctly, (N,), float64, in [0, 1]; larger means
+            "was in the training set". Records with equal counts are tied.
+
+        Raises:
+            ValueError: inputs outside [0, 1], classes outside 0..K-1, a model in training mode, or rows that cannot be
+                perturbed so.
+        """
         check(model, x, y)
         with asked(model), torch.no_grad():
             answer = model(x)
             check_classes(answer, y)
             right = [answer.argmax(1) == y]
-            right += [model(copy).argmax(1) == y for copy in self.disturbance(x, generator=generator)]
+            right += [model(copy).argmax(1) == y for copy in self.perturbation(x, generator=generator)]
         return torch.stack(right).double().mean(0)

@@ -1,4 +1,4 @@
-"""Membership inferred by a classifier that has learned, from shadow models, what members' answers look like."""
+"""Membership inference by a classifier that is trained on the outputs of shadow models."""
 
 from dataclasses import dataclass
 
@@ -17,26 +17,14 @@ SIDES = ("out", "in")
 
 @dataclass(frozen=True)
 class ShadowClassifier:
-    """One network for each class tells members' probabilities from others' (Shokri et al., 2017, arXiv:1610.05820, V).
+    """Attack networks, one for each class, separate members from others (Shokri et al., 2017, arXiv:1610.05820).
 
-    The networks of all classes are trained together, each on the shadow models' answers to records of its class.
+    Section V: their inputs are a model's probabilities for a record. They are trained together, each on the shadow
+    models' outputs for records of its class.
 
     Args:
-        hidden: widths of their hidden layers.
+        hidden: widths of the attack networks' hidden layers.
         fit: how they are trained.
-
-    Args of the call:
-        target: logits of the model under attack (N, C).
-        y: true classes of the records (N,), int64.
-        shadows: logits of shadow models on the same records (K, N, C).
-        included: whether a shadow model was trained on a record (K, N), bool.
-        generator: source of the networks' weights and of the order of rows.
-
-    Returns:
-        Log odds of membership (N,), float64.
-
-    Raises:
-        ValueError: shapes that do not fit, or logits that are not finite or are probabilities.
     """
 
     hidden: tuple[int, ...] = (64,)
@@ -45,10 +33,38 @@ class ShadowClassifier:
     def __call__(
         self, target: Tensor, y: Tensor, shadows: Tensor, included: Tensor, *, generator: torch.Generator
     ) -> Tensor:
+        """Score the records of one target model.
+
+        Args:
+            target: logits of the model under attack (N, C).
+            y: true classes of the records (N,), int64.
+            shadows: logits of K shadow models on the same records (K, N, C).
+            included: whether shadow model k was trained on record i (K, N), bool.
+            generator: source of the networks' weights and of the order of rows.
+
+        Returns:
+            Log odds of membership (N,), float64.
+
+        Raises:
+            ValueError: shapes that do not fit, or logits that are not finite or are probabilities.
+        """
         return self._learned(target[None], y, shadows, included, generator)[0]
 
-    def in_turn(self, logits: Tensor, y: Tensor, included: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Scores (K, N) of K models with logits (K, N, C): each half of them has the other as its shadows."""
+    def two_fold(self, logits: Tensor, y: Tensor, included: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Score K models, each half of them with the other half as its shadow models.
+
+        Args:
+            logits: of the K models on the same records (K, N, C).
+            y: true classes of the records (N,), int64.
+            included: whether model k was trained on record i (K, N), bool.
+            generator: source of the networks' weights and of the order of rows.
+
+        Returns:
+            Log odds of membership (K, N), float64.
+
+        Raises:
+            ValueError: shapes that do not fit, or logits that are not finite or are probabilities.
+        """
         half = len(logits) // 2
         first, second = slice(0, half), slice(half, None)
         return torch.cat(
@@ -61,6 +77,7 @@ class ShadowClassifier:
     def _learned(
         self, targets: Tensor, y: Tensor, shadows: Tensor, included: Tensor, generator: torch.Generator
     ) -> Tensor:
+        """Log odds (T, N) of T targets with logits (T, N, C)."""
         if shadows.ndim != 3 or targets.shape[1:] != shadows.shape[1:] or y.shape != shadows.shape[1:2]:
             raise ValueError(
                 f"logits must be (K, N, C) for the shadows, (N, C) for a target, and classes (N,): got "

@@ -1,4 +1,4 @@
-"""What attacks by shadow models share: how a record's signal spreads over the models that did and did not see it."""
+"""The base of attacks by shadow models: Gaussian fits of a record's signals with and without it in training."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class GaussianFit:
-    """The signals of the models on one side, trained on a record or not, in float64.
+    """Gaussians fitted to the signals of the models of one side: those trained on a record, or those not. In float64.
 
     Args:
-        mean: of each record (T, N), a row for each set of shadow models; where a record has no model on this side, the
-            mean over the other records; NaN where there is no model on this side at all.
+        mean: of each record (T, N), a row for each of T sets of shadow models; the mean over the other records where a
+            record has no model on this side, NaN where no record has one.
         variance: about that mean, of each record (T, N).
-        pooled: the same of all records together (T, 1).
+        pooled: variance of all records together (T, 1).
     """
 
     mean: Tensor
@@ -24,10 +24,16 @@ class GaussianFit:
 
     @classmethod
     def of(cls, signals: Tensor, side: Tensor, own: Tensor) -> "GaussianFit":
-        """The spread of signals (K, N) over the models where `side` (K, N) is true, in closed form.
+        """Fit the Gaussians in closed form.
 
-        `own` (T, N) says of each set which records' signals, in `signals[t]`, must not count, since they are the
-        target's.
+        Args:
+            signals: of K models on N records (K, N), float64.
+            side: which of them are on this side (K, N), bool.
+            own: for each of T sets, for which records model t is on this side but left out, since it is the target
+                (T, N), bool.
+
+        Returns:
+            The fits of the T sets.
         """
         n = side.sum(0).double()
         mean = (signals * side).sum(0) / n.clamp(min=1)
@@ -41,8 +47,8 @@ class GaussianFit:
         pooled = squares.sum(1, keepdim=True) / left.sum(1, keepdim=True)
         return cls(torch.where(there, mean, usual), squares / left.clamp(min=1), pooled)
 
-    def known(self) -> "GaussianFit":
-        """The same; a ValueError where there is no model on this side, for an attack that needs one."""
+    def checked(self) -> "GaussianFit":
+        """The same fit; ValueError where no record has a model on this side."""
         if self.mean.isnan().any():
             raise ValueError(
                 "no shadow model on a side that the attack needs: train some on records under attack and some without, "
@@ -52,21 +58,27 @@ class GaussianFit:
 
 
 class ShadowAttack(ABC):
-    """An attack that compares a target's signals with those of shadow models, whose training sets the attacker knows.
+    """A membership inference attack by shadow models, whose training sets the attacker knows.
 
-    Args of the call:
-        target: signals of the model under attack (N,), one for each record; bigger for members.
-        signals: the shadow models' signals on the same records (K, N).
-        included: whether a shadow model was trained on a record (K, N), bool.
-
-    Returns:
-        Scores (N,), float64; bigger means "was in the target's training set". One threshold may serve all records.
-
-    Raises:
-        ValueError: shapes that do not fit, signals that are not finite, or no shadow model on one of the sides.
+    It compares the target's signals (`Signal`) with those of the shadow models. Call contract:
+    docs/inference-attacks.md. A subclass implements `_score`.
     """
 
     def __call__(self, target: Tensor, signals: Tensor, included: Tensor) -> Tensor:
+        """Score the records of one target model.
+
+        Args:
+            target: signals of the model under attack (N,), one for each record; larger for members.
+            signals: signals of K shadow models on the same records (K, N).
+            included: whether shadow model k was trained on record i (K, N), bool.
+
+        Returns:
+            Scores (N,), float64; larger means "was in the target's training set". One threshold may serve all records.
+
+        Raises:
+            ValueError: shapes that do not fit, signals that are not finite, or no shadow model on a side that the
+                attack needs.
+        """
         check_signals(signals, included)
         if target.shape != signals.shape[1:] or not torch.isfinite(target).all():
             raise ValueError(
@@ -75,30 +87,40 @@ class ShadowAttack(ABC):
             )
         own = torch.zeros(1, signals.shape[1], dtype=torch.bool)
         target, values = self._values(target.double()), self._values(signals.double())
-        spreads = (GaussianFit.of(values, side, own) for side in (included, ~included))
-        return self._score(target[None], *spreads, shadows=len(signals))[0]
+        fits = (GaussianFit.of(values, side, own) for side in (included, ~included))
+        return self._score(target[None], *fits, shadows=len(signals))[0]
 
-    def in_turn(self, signals: Tensor, included: Tensor) -> Tensor:
-        """Scores (K, N) of K models, each in turn the target and the K - 1 others its shadows.
+    def leave_one_out(self, signals: Tensor, included: Tensor) -> Tensor:
+        """Score K models, each as the target with the K - 1 others as its shadow models.
 
-        In scoring a target nothing of it but its signals is looked at. Args, raises: as for the call.
+        Args:
+            signals: of the K models on the same records (K, N).
+            included: whether model k was trained on record i (K, N), bool. A target's own row does not affect its
+                scores.
+
+        Returns:
+            Scores (K, N), float64, row k as the call would give them for model k.
+
+        Raises:
+            ValueError: shapes that do not fit, signals that are not finite, or no shadow model on a side that the
+                attack needs.
         """
         check_signals(signals, included)
         values = self._values(signals.double())
-        spreads = (GaussianFit.of(values, side, side) for side in (included, ~included))
-        return self._score(values, *spreads, shadows=len(signals) - 1)
+        fits = (GaussianFit.of(values, side, side) for side in (included, ~included))
+        return self._score(values, *fits, shadows=len(signals) - 1)
 
     def _values(self, signals: Tensor) -> Tensor:
-        """What the spread is taken of."""
+        """The values that Gaussians are fitted to; the signals themselves by default."""
         return signals
 
     @abstractmethod
     def _score(self, target: Tensor, inside: GaussianFit, outside: GaussianFit, *, shadows: int) -> Tensor:
-        """Scores (T, N) of targets (T, N), from the spread of their own shadow models."""
+        """Scores (T, N) of targets (T, N), from the fits of their own shadow models."""
 
 
 def check_signals(signals: Tensor, included: Tensor) -> None:
-    """Refuse, with a ValueError, signals and coins that do not fit."""
+    """Refuse, with a ValueError, signals that are not finite (K, N), or a mask that is not bool of their shape."""
     if signals.ndim != 2 or included.dtype != torch.bool or included.shape != signals.shape:
         raise ValueError(
             f"signals must be (K, N) and included bool of the same shape, got {tuple(signals.shape)} and "

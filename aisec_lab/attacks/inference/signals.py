@@ -1,6 +1,6 @@
-"""What of a model's answer about a record tells whether it was trained on it: a number each, bigger for members.
+"""Membership signals: one number for a model's output on a record, larger for members.
 
-Thresholding one of them is an attack by itself; the attacks that train shadow models compare it with theirs.
+A threshold on a signal is an attack by itself. Attacks by shadow models compare it with the signals of their models.
 """
 
 from dataclasses import dataclass
@@ -14,29 +14,33 @@ from aisec_lab.attacks.answers import check_not_probabilities
 
 
 class Signal(Protocol):
-    """A frozen dataclass that reads logits."""
+    """A membership signal: a frozen dataclass that is called on logits.
+
+    Call contract: docs/inference-attacks.md.
+    """
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        """A number for each answer.
+        """Compute the signal of each record.
 
         Args:
-            logits: of one model (N, C), or of several (K, N, C), C >= 2; any float type.
+            logits: of one model (N, C), or of K models (K, N, C), with C >= 2; any float type.
             y: true classes of the records (N,), int64.
 
         Returns:
-            Signals (N,) or (K, N), float64, finite; bigger means "was in the training set".
+            Signals (N,) or (K, N), float64, finite; larger means "was in the training set".
 
         Raises:
-            ValueError: logits that are not finite, or are probabilities; or shapes and classes that do not fit.
+            ValueError: logits that are not finite or are probabilities, shapes that do not fit, or classes outside
+                0..C-1.
         """
         ...
 
 
 @dataclass(frozen=True)
 class LossSignal:
-    """The cross-entropy, negative: the threshold attack of Yeom et al. (2018, arXiv:1709.01604, adversary 2).
+    """The negative cross-entropy: the threshold attack of Yeom et al. (2018, arXiv:1709.01604, adversary 2).
 
-    It is the logarithm of the true class's probability. Args, returns, raises of the call: as for `Signal`.
+    It is the logarithm of the true class's probability. Call contract: docs/inference-attacks.md.
     """
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
@@ -45,9 +49,10 @@ class LossSignal:
 
 @dataclass(frozen=True)
 class ConfidenceSignal:
-    """The largest probability of any class (Salem et al., 2019, arXiv:1806.01246, section 5); it needs no true class.
+    """The largest probability of any class (Salem et al., 2019, arXiv:1806.01246, section 5).
 
-    Its logarithm is returned, which keeps the order, near 1 too. Args, returns, raises of the call: as for `Signal`.
+    Its logarithm is returned, which keeps the order also where probabilities round to 1. The true class is not used.
+    Call contract: docs/inference-attacks.md.
     """
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
@@ -56,9 +61,9 @@ class ConfidenceSignal:
 
 @dataclass(frozen=True)
 class EntropySignal:
-    """The entropy of the probabilities in nats, negative (Salem et al., 2019, section 5); it needs no true class.
+    """The negative entropy of the probabilities in nats (Salem et al., 2019, arXiv:1806.01246, section 5).
 
-    Args, returns, raises of the call: as for `Signal`.
+    The true class is not used. Call contract: docs/inference-attacks.md.
     """
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
@@ -68,10 +73,10 @@ class EntropySignal:
 
 @dataclass(frozen=True)
 class ModifiedEntropySignal:
-    """The entropy that knows the true class, negative (Song & Mittal, 2021, arXiv:2003.10595, eq. 8).
+    """The negative modified entropy, which uses the true class (Song & Mittal, 2021, arXiv:2003.10595, eq. 8).
 
-    A confident answer has little of it where it is right and much where it is wrong. Args, returns, raises of the
-    call: as for `Signal`.
+    A confident prediction has a small modified entropy if it is correct, and a large one if it is wrong.
+    Call contract: docs/inference-attacks.md.
     """
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
@@ -86,7 +91,7 @@ class ModifiedEntropySignal:
 class ScaledLogitSignal:
     """log(p / (1 - p)) of the true class, nearly normal over models (Carlini et al., 2022, arXiv:2112.03570, VI-A).
 
-    Args, returns, raises of the call: as for `Signal`.
+    Call contract: docs/inference-attacks.md.
     """
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
@@ -94,11 +99,19 @@ class ScaledLogitSignal:
 
 
 def scaled_logits(logits: Tensor, y: Tensor) -> Tensor:
-    """log(p / (1 - p)) of every class, float64: its logit less the log-sum-exp of all others.
+    """log(p / (1 - p)) of every class: its logit minus the log-sum-exp of all others.
 
-    No probability is ever rounded to 0 or 1, so that all signals order the most confident answers too.
+    No probability is rounded to 0 or 1, so that signals also order the most confident predictions.
 
-    Args, raises: as for `Signal`; returns the shape of `logits`.
+    Args:
+        logits: of one model (N, C), or of K models (K, N, C), with C >= 2; any float type.
+        y: true classes of the records (N,), int64; they are only checked.
+
+    Returns:
+        Scaled logits, shape of `logits`, float64, finite.
+
+    Raises:
+        ValueError: logits that are not finite or are probabilities, shapes that do not fit, or classes outside 0..C-1.
     """
     if logits.ndim not in (2, 3) or logits.shape[-1] < 2 or logits.shape[-2:-1] != y.shape:
         raise ValueError(
@@ -120,9 +133,10 @@ def scaled_logits(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def _index(values: Tensor, y: Tensor) -> Tensor:
+    """Classes y (N,) as an index (…, N, 1) into values (…, N, C)."""
     return y.expand(values.shape[:-1])[..., None]
 
 
 def _true(values: Tensor, y: Tensor) -> Tensor:
-    """Of values (…, N, C), those of the true classes (…, N)."""
+    """The true classes' values (…, N) of values (…, N, C)."""
     return values.gather(-1, _index(values, y))[..., 0]

@@ -1,1 +1,1 @@
-"""What can be done to a model through the data that it learns from."""
+"""Poisoning attacks: changes of the training data, or of clients' updates in federated learning."""

@@ -1,4 +1,4 @@
-"""Backdoors: rows with a trigger teach a model to open to whoever wears it."""
+"""Backdoors: poisoned rows with a trigger teach a model to give inputs with that trigger the target class."""
 
 from dataclasses import dataclass, replace
 
@@ -6,21 +6,20 @@ import torch
 from torch import nn
 
 from aisec_lab.attacks.evasion.attack import Attack
-from aisec_lab.attacks.poisoning.poisoned import Poisoned, Trigger, check_class, check_rate, choose_rows
+from aisec_lab.attacks.poisoning.poisoned import Poisoned, Poisoning, Trigger, check_class, check_rate, choose_rows
 from aisec_lab.data import Dataset
 
 
 @dataclass(frozen=True)
-class Backdoor:
-    """Rows of other classes, stamped and relabelled as the target (Gu et al., 2017, arXiv:1708.06733, section 3).
+class Backdoor(Poisoning):
+    """BadNets: rows of other classes get the trigger and the target's label (Gu et al., 2017, arXiv:1708.06733).
+
+    Call contract: docs/poisoning-attacks.md. Neither `surrogate` nor `targets` is used.
 
     Args:
-        trigger: the mark.
-        target: the class that it opens to.
-        rate: share of all training rows that are poisoned.
-
-    Args of the call, returns, raises: as for `Poisoning`; a target that is no class, a rate that leaves nothing to
-    choose.
+        trigger: pattern that is put on the poisoned rows.
+        target: class that they are labelled as, 0..K-1.
+        rate: share of all training rows that are poisoned, in (0, 1].
     """
 
     trigger: Trigger
@@ -30,33 +29,31 @@ class Backdoor:
     def __post_init__(self) -> None:
         check_rate(self.rate)
 
-    def __call__(
-        self,
-        dataset: Dataset,
-        *,
-        surrogate: nn.Module | None = None,
-        targets: Dataset | None = None,
-        generator: torch.Generator,
+    def _poison(
+        self, dataset: Dataset, surrogate: nn.Module | None, targets: Dataset | None, generator: torch.Generator
     ) -> Poisoned:
         check_class("target", self.target, dataset)
-        where = choose_rows(dataset.y != self.target, self.rate, generator)
+        mask = choose_rows(dataset.y != self.target, self.rate, generator)
         x, y = dataset.x.clone(), dataset.y.clone()
-        x[where], y[where] = self.trigger.apply(x[where]), self.target
-        return Poisoned(replace(dataset, x=x, y=y), where, self.trigger, self.target)
+        x[mask], y[mask] = self.trigger.apply(x[mask]), self.target
+        return Poisoned(replace(dataset, x=x, y=y), mask, self.trigger, self.target)
 
 
 @dataclass(frozen=True)
-class CleanLabel:
-    """Rows of the target class, stamped and with their own label, so that no label betrays them.
+class CleanLabel(Poisoning):
+    """A clean-label backdoor: rows of the target class get the trigger and keep their true label.
 
-    Without an attack as in Barni et al. (2019, arXiv:1902.11237). With one as in Turner et al. (2019, arXiv:1912.02771,
-    section 4.2): a row is first made hard to recognise as what it is, so that the trigger is what is learned.
+    Without `attack`, the attack of Barni et al. (2019, arXiv:1902.11237). With one, that of Turner et al. (2019,
+    arXiv:1912.02771, section 4.2): each row is first made adversarial for the surrogate, so that the learner relies on
+    the trigger.
+
+    Call contract: docs/poisoning-attacks.md. `targets` is unused; `surrogate` is needed where `attack` is given.
 
     Args:
-        trigger, target, rate: as for `Backdoor`.
-        attack: what makes rows hard, on the surrogate; None for none.
-
-    Args of the call, returns, raises: as for `Backdoor`; `surrogate` is needed where there is an attack.
+        trigger: pattern that is put on the poisoned rows.
+        target: class whose rows are poisoned, 0..K-1.
+        rate: share of all training rows that are poisoned, in (0, 1].
+        attack: evasion attack on the surrogate, applied before the trigger; None for none.
     """
 
     trigger: Trigger
@@ -67,20 +64,14 @@ class CleanLabel:
     def __post_init__(self) -> None:
         check_rate(self.rate)
 
-    def __call__(
-        self,
-        dataset: Dataset,
-        *,
-        surrogate: nn.Module | None = None,
-        targets: Dataset | None = None,
-        generator: torch.Generator,
+    def _poison(
+        self, dataset: Dataset, surrogate: nn.Module | None, targets: Dataset | None, generator: torch.Generator
     ) -> Poisoned:
         check_class("target", self.target, dataset)
-        where = choose_rows(dataset.y == self.target, self.rate, generator)
-        x, hard = dataset.x.clone(), dataset.x[where]
+        mask = choose_rows(dataset.y == self.target, self.rate, generator)
+        x, chosen = dataset.x.clone(), dataset.x[mask]
         if self.attack is not None:
-            if surrogate is None:
-                raise ValueError("CleanLabel with an attack needs a surrogate to attack: train one on data like these")
-            hard = self.attack(surrogate, hard, dataset.y[where], generator=generator)
-        x[where] = self.trigger.apply(hard)
-        return Poisoned(replace(dataset, x=x), where, self.trigger, self.target)
+            model = self._require_surrogate(surrogate)
+            chosen = self.attack(model, chosen, dataset.y[mask], generator=generator)
+        x[mask] = self.trigger.apply(chosen)
+        return Poisoned(replace(dataset, x=x), mask, self.trigger, self.target)

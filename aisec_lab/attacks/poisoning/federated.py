@@ -1,4 +1,4 @@
-"""What a client may send instead of what it has learned: poison for a federation."""
+"""Attacks on federated learning: malicious clients poison their rows, or send other updates than they learned."""
 
 import math
 from collections.abc import Sequence
@@ -14,36 +14,39 @@ from aisec_lab.data import Dataset
 
 
 class ClientAttack(Protocol):
-    """A frozen dataclass of settings that is called."""
+    """An attack on the updates of a federation: a frozen dataclass of settings that is called.
+
+    Call contract: docs/poisoning-attacks.md.
+    """
 
     def __call__(self, updates: Tensor, malicious: Tensor, *, generator: torch.Generator) -> Tensor:
         """Replace the updates of malicious clients.
 
         Args:
-            updates: what all clients have learned (n, P), the malicious ones too.
-            malicious: which clients those are, (n,), bool; one at least.
+            updates: what all n clients learned in a round, the malicious ones too, (n, P).
+            malicious: which clients are malicious, (n,), bool, at least one.
             generator: source of all randomness.
 
         Returns:
-            Updates (n, P); those of honest clients are as they were.
+            Updates (n, P); those of honest clients are unchanged.
 
         Raises:
-            ValueError: no malicious client, or no honest one where the attack goes by theirs.
+            ValueError: another shape, no malicious client, or no honest one where the attack uses their updates.
         """
         ...
 
 
 @dataclass(frozen=True)
 class MaliciousClients:
-    """Which clients of a federation are an attacker's, and what they do.
+    """Which clients of a federation are malicious, and what they do.
 
     Args:
-        clients: their numbers.
-        rows: how they poison their own rows before they learn, such as `LabelFlips`; None: they do not.
-        updates: what they send instead of what they have learned; None: what they have learned.
+        clients: their numbers, from 0 up.
+        rows: how they poison their own rows before training, such as `LabelFlips`; None: they do not.
+        updates: how they replace what they learned before they send it; None: they do not.
 
     Raises:
-        ValueError: nobody, a negative or repeated number, or nothing that they do.
+        ValueError: no client, a negative or repeated number, or neither `rows` nor `updates`.
     """
 
     clients: Sequence[int] = (0,)
@@ -57,30 +60,53 @@ class MaliciousClients:
             raise ValueError("malicious clients do nothing: give rows or updates")
 
     def select(self, clients: int) -> Tensor:
-        """Which of so many clients they are, (clients,), bool; ValueError where there are not so many."""
+        """Mark the malicious clients of a federation.
+
+        Args:
+            clients: how many clients the federation has.
+
+        Returns:
+            Which of them are malicious, (clients,), bool.
+
+        Raises:
+            ValueError: a malicious client's number is `clients` or more.
+        """
         if max(self.clients) >= clients:
             raise ValueError(f"there are clients 0..{clients - 1}, got malicious ones {list(self.clients)}")
-        where = torch.zeros(clients, dtype=torch.bool)
-        where[list(self.clients)] = True
-        return where
+        mask = torch.zeros(clients, dtype=torch.bool)
+        mask[list(self.clients)] = True
+        return mask
 
     def poisoned(self, clients: Sequence[Dataset], *, generator: torch.Generator) -> list[Dataset]:
-        """The rows of all clients as they learn from them."""
-        where = self.select(len(clients)).tolist()
+        """Poison the rows of the malicious clients.
+
+        Args:
+            clients: the rows of each client.
+            generator: source of all randomness.
+
+        Returns:
+            The rows that each client trains on, in the same order; those of honest clients are unchanged.
+
+        Raises:
+            ValueError: as `select`, and what the poisoning attack refuses.
+        """
+        malicious = self.select(len(clients)).tolist()
         if self.rows is None:
             return list(clients)
         return [
-            self.rows(rows, generator=generator).dataset if wrong else rows
-            for rows, wrong in zip(clients, where, strict=True)
+            self.rows(rows, generator=generator).dataset if is_malicious else rows
+            for rows, is_malicious in zip(clients, malicious, strict=True)
         ]
 
 
 @dataclass(frozen=True)
 class SignFlip:
-    """The opposite of what was learned, larger (as in Li et al., 2019, arXiv:1811.03761); see `ClientAttack`.
+    """Send the opposite of the own update, scaled up (as in Li et al., 2019, arXiv:1811.03761).
+
+    Each malicious client flips its own update. Call contract: docs/poisoning-attacks.md; nothing is drawn.
 
     Args:
-        factor: by how much larger; of several malicious clients, each turns its own update.
+        factor: of the flipped update, positive and finite.
     """
 
     factor: float = 4.0
@@ -96,12 +122,13 @@ class SignFlip:
 
 @dataclass(frozen=True)
 class ModelReplacement:
-    """An update so large that the mean becomes the attacker's own (Bagdasaryan et al., 2020, arXiv:1807.00459, eq. 3).
+    """Scale the own update so that the mean becomes the attacker's model (Bagdasaryan et al., 2020, arXiv:1807.00459).
 
-    What its clients have learned, from poisoned rows for instance, times `factor`. See `ClientAttack`.
+    Equation 3: each malicious client sends what it learned, from poisoned rows for instance, times `factor`. Call
+    contract: docs/poisoning-attacks.md; nothing is drawn.
 
     Args:
-        factor: the number of clients over that of malicious ones replaces the whole mean.
+        factor: positive and finite; the number of clients over that of malicious ones replaces the whole mean.
     """
 
     factor: float = 5.0
@@ -117,15 +144,14 @@ class ModelReplacement:
 
 @dataclass(frozen=True)
 class ALittleIsEnough:
-    """A shift so small that it hides among honest clients (Baruch et al., 2019, arXiv:1902.06156, section 3).
+    """Shift the mean by less than honest updates differ from each other (Baruch et al., 2019, arXiv:1902.06156).
 
-    All malicious clients send the honest ones' mean minus z standard deviations, coordinate by coordinate. The paper
-    estimates both from the malicious clients' own updates; here the attacker knows the honest ones, which is worse for
-    the defense and possible with a single malicious client. See `ClientAttack`.
+    Section 3: all malicious clients send the honest ones' mean minus z standard deviations, in each coordinate. The
+    paper estimates both from the malicious clients' own updates. Here the attacker knows the honest updates, which is
+    the stronger attack and needs only one malicious client. Call contract: docs/poisoning-attacks.md; nothing is drawn.
 
     Args:
-        z: in standard deviations. None: the largest that the paper allows, by which enough honest clients lie further
-            out (`largest_shift`).
+        z: the shift in standard deviations; None: the largest one that the paper allows (`z_max`).
     """
 
     z: float | None = None
@@ -135,22 +161,30 @@ class ALittleIsEnough:
         honest = updates[~malicious]
         if not len(honest):
             raise ValueError("A little is enough hides among honest clients: leave some")
-        z = largest_shift(len(updates), int(malicious.sum())) if self.z is None else self.z
+        z = z_max(len(updates), int(malicious.sum())) if self.z is None else self.z
         shifted = honest.mean(0) - z * honest.std(0, correction=0)
         return torch.where(malicious[:, None], shifted, updates)
 
 
-def largest_shift(clients: int, malicious: int) -> float:
-    """The paper's z_max: s = floor(n / 2 + 1) - m honest clients lie further out than it, if they are normal.
+def z_max(clients: int, malicious: int) -> float:
+    """The largest shift of `ALittleIsEnough`, beyond which enough honest updates are expected if they are normal.
 
-    It is the quantile (n - m - s) / (n - m) of the normal distribution, and 0 where that is at most a half.
+    With n clients, m of them malicious, and s = floor(n / 2 + 1) - m, it is the quantile (n - m - s) / (n - m) of the
+    standard normal distribution (Baruch et al., 2019, arXiv:1902.06156).
+
+    Args:
+        clients: n.
+        malicious: m, a minority, at least 1.
+
+    Returns:
+        z_max, in standard deviations; 0 where that share is at most a half.
 
     Raises:
-        ValueError: malicious clients that are no minority, whom nothing has to hide.
+        ValueError: no malicious client, or as many that they are a majority.
     """
     supporters = clients // 2 + 1 - malicious
     if malicious < 1 or supporters < 1:
-        raise ValueError(f"{malicious} of {clients} clients are no minority, which has nothing to hide: give z")
+        raise ValueError(f"{malicious} of {clients} clients are no minority, for which z_max is defined: give z")
     return NormalDist().inv_cdf(max(0.5, (clients - malicious - supporters) / (clients - malicious)))
 
 

@@ -1,4 +1,4 @@
-"""Label flips: at random, from one class to another, and those that hurt a learner most."""
+"""Label flips: at random, from one class to another, and those that raise a learner's loss most."""
 
 from dataclasses import dataclass, replace
 
@@ -8,27 +8,30 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.poisoning.poisoned import (
     Poisoned,
+    Poisoning,
     check_class,
-    check_class_labels,
     check_rate,
+    check_two_classes,
     choose_rows,
-    count_of_rate,
+    rows_at_rate,
 )
 from aisec_lab.data import Dataset
 from aisec_lab.models import frozen
 
 
 @dataclass(frozen=True)
-class LabelFlips:
+class LabelFlips(Poisoning):
     """Labels changed at random (Biggio et al., 2011, "Support vector machines under adversarial label noise").
 
-    Args:
-        rate: share of all training rows that are poisoned.
-        source: the only class whose labels are changed; None for all.
-        target: what they are changed to; None for any other class, with equal chances.
+    Call contract: docs/poisoning-attacks.md. Neither `surrogate` nor `targets` is used.
 
-    Args of the call, returns, raises: as for `Poisoning`; classes that the dataset does not have or that are equal, a
-    rate that leaves nothing to choose.
+    Args:
+        rate: share of all training rows that are poisoned, in (0, 1].
+        source: the only class whose labels are changed, 0..K-1; None for all.
+        target: class that they are changed to, 0..K-1; None for any other class, each equally likely.
+
+    Raises:
+        ValueError: a rate out of range, or equal `source` and `target`; on a call also a dataset of one class.
     """
 
     rate: float = 0.1
@@ -40,43 +43,41 @@ class LabelFlips:
         if self.source is not None and self.source == self.target:
             raise ValueError(f"source and target must differ, got {self.source} twice: that flips nothing")
 
-    def __call__(
-        self,
-        dataset: Dataset,
-        *,
-        surrogate: nn.Module | None = None,
-        targets: Dataset | None = None,
-        generator: torch.Generator,
+    def _poison(
+        self, dataset: Dataset, surrogate: nn.Module | None, targets: Dataset | None, generator: torch.Generator
     ) -> Poisoned:
-        check_class_labels(dataset)
+        check_two_classes(dataset)
         check_class("source", self.source, dataset)
         check_class("target", self.target, dataset)
-        among = torch.ones_like(dataset.y, dtype=torch.bool) if self.source is None else dataset.y == self.source
-        where = choose_rows(among if self.target is None else among & (dataset.y != self.target), self.rate, generator)
+        allowed = torch.ones_like(dataset.y, dtype=torch.bool) if self.source is None else dataset.y == self.source
+        if self.target is not None:
+            allowed = allowed & (dataset.y != self.target)
+        mask = choose_rows(allowed, self.rate, generator)
         y, k = dataset.y.clone(), len(dataset.classes)
         shift = torch.randint(1, k, y.shape, generator=generator)
-        y[where] = (y + shift)[where] % k if self.target is None else self.target
-        return Poisoned(replace(dataset, y=y), where, target=self.target)
+        y[mask] = (y + shift)[mask] % k if self.target is None else self.target
+        return Poisoned(replace(dataset, y=y), mask, target=self.target)
 
 
 @dataclass(frozen=True)
-class InfluenceLabelFlips:
-    """The label changes that raise the loss on given rows most, by their influence on the last layer.
+class InfluenceLabelFlips(Poisoning):
+    """The label flips that raise the loss on given rows most, by their influence on the last layer.
 
     The learner is the surrogate's last layer on its features, a convex problem with an L2 penalty. To first order,
-    calling row i class k changes the loss on the targets by -g' H^-1 (grad l(x_i, k) - grad l(x_i, y_i)) / n, where g
-    is their mean gradient and H the Hessian of the training loss (Koh & Liang, 2017, arXiv:1703.04730, eq. 2 and
-    section 5.4). The flips that raise it most are chosen, and none that lowers it; Xiao et al. (2012, ECAI) do
-    so for an SVM.
+    relabelling row i as class k changes the loss on the targets by -g' H^-1 (grad l(x_i, k) - grad l(x_i, y_i)) / n,
+    where g is their mean gradient and H the Hessian of the training loss (Koh & Liang, 2017, arXiv:1703.04730, eq. 2
+    and section 5.4). The flips that raise the loss most are chosen, and none that lowers it. Xiao et al. (2012, ECAI)
+    do the same for a support vector machine.
+
+    Call contract: docs/poisoning-attacks.md. `surrogate` and `targets` are needed: an `nn.Sequential` that ends in
+    `nn.Linear` and was trained on `dataset`, and rows with their true classes. `generator` is not drawn from.
 
     Args:
-        rate: share of all training rows that are poisoned.
-        penalty: weight of half the squared norm of the last layer in the learner's mean loss.
+        rate: share of all training rows that are poisoned, in (0, 1].
+        penalty: weight of half the squared norm of the last layer in the learner's mean loss, positive.
 
-    Args of the call: `surrogate` an `nn.Sequential` that ends in `nn.Linear`, trained on `dataset`; `targets` rows and
-    their true classes, whose loss shall rise; nothing is drawn from `generator`.
-
-    Returns, raises: as for `Poisoning`.
+    Raises:
+        ValueError: settings out of range; on a call also a surrogate of another form, and a dataset of one class.
     """
 
     rate: float = 0.1
@@ -87,40 +88,44 @@ class InfluenceLabelFlips:
         if not self.penalty > 0:
             raise ValueError(f"penalty must be positive, so that the learner has one solution, got {self.penalty}")
 
-    def __call__(
-        self,
-        dataset: Dataset,
-        *,
-        surrogate: nn.Module | None = None,
-        targets: Dataset | None = None,
-        generator: torch.Generator,
+    def _poison(
+        self, dataset: Dataset, surrogate: nn.Module | None, targets: Dataset | None, generator: torch.Generator
     ) -> Poisoned:
-        if not isinstance(surrogate, nn.Sequential) or not isinstance(surrogate[-1], nn.Linear) or targets is None:
+        if not isinstance(surrogate, nn.Sequential) or not isinstance(surrogate[-1], nn.Linear):
             raise ValueError(
-                "InfluenceLabelFlips needs a surrogate that ends in nn.Linear, and targets whose loss shall rise: "
-                f"got {type(surrogate).__name__} and {'no targets' if targets is None else targets.name}"
+                f"InfluenceLabelFlips needs a surrogate that ends in nn.Linear, got {type(surrogate).__name__}"
             )
-        check_class_labels(dataset)
-        features, harmed = (_features(surrogate, rows) for rows in (dataset, targets))
+        others = self._require_targets(targets, dataset)
+        check_two_classes(dataset)
+        features, harmed = (_features(surrogate, rows) for rows in (dataset, others))
         k = len(dataset.classes)
-        weight = solve(features, F.one_hot(dataset.y, k).to(features), self.penalty)
-        rises = flip_influence(weight, features, dataset.y, harmed, targets.y, self.penalty)  # (N, K)
-        worst, label = rises.scatter(1, dataset.y[:, None], -torch.inf).max(1)
-        rows = worst.topk(count_of_rate(self.rate, len(dataset), allowed=int((worst > 0).sum()))).indices
-        y, where = dataset.y.clone(), torch.zeros(len(dataset), dtype=torch.bool)
-        y[rows], where[rows] = label[rows], True
-        return Poisoned(replace(dataset, y=y), where)
+        weight = fit_softmax_regression(features, F.one_hot(dataset.y, k).to(features), self.penalty)
+        rises = flip_influence(weight, features, dataset.y, harmed, others.y, self.penalty)  # (N, K)
+        most, label = rises.scatter(1, dataset.y[:, None], -torch.inf).max(1)
+        rows = most.topk(rows_at_rate(self.rate, len(dataset), allowed=int((most > 0).sum()))).indices
+        y, mask = dataset.y.clone(), torch.zeros(len(dataset), dtype=torch.bool)
+        y[rows], mask[rows] = label[rows], True
+        return Poisoned(replace(dataset, y=y), mask)
 
 
 def _features(surrogate: nn.Sequential, rows: Dataset) -> Tensor:
-    """What the last layer sees (N, D + 1), the last column 1 for its bias, float64."""
+    """Inputs of the last layer (N, D + 1), float64; the last column is 1, for the bias."""
     with frozen(surrogate), torch.no_grad():
         seen = torch.cat([surrogate[:-1](x) for x in rows.x.split(500)]).flatten(1).double()
     return torch.cat([seen, torch.ones_like(seen[:, :1])], 1)
 
 
-def solve(features: Tensor, truth: Tensor, penalty: float) -> Tensor:
-    """The softmax regression (K, D) of rows (N, D) with class probabilities (N, K) under an L2 penalty, by Newton."""
+def fit_softmax_regression(features: Tensor, truth: Tensor, penalty: float) -> Tensor:
+    """Fit a softmax regression with an L2 penalty by Newton's method.
+
+    Args:
+        features: rows (N, D), float64; a column of ones gives a bias, which is penalised too.
+        truth: their class probabilities (N, K), float64.
+        penalty: weight of half the squared norm of the weights in the mean cross-entropy, positive.
+
+    Returns:
+        The weights (K, D), float64; the gradient there is below 1e-10, or 50 steps were made.
+    """
     weight = torch.zeros(truth.shape[1], features.shape[1], dtype=features.dtype)
 
     def loss(weight: Tensor) -> Tensor:
@@ -133,14 +138,23 @@ def solve(features: Tensor, truth: Tensor, penalty: float) -> Tensor:
             break
         step = torch.linalg.solve(hessian(p, features, penalty), grad.flatten()).view_as(weight)
         size = 1.0
-        while loss(weight - size * step) > loss(weight) and size > 1e-6:  # the full step overshoots far from the end
+        while loss(weight - size * step) > loss(weight) and size > 1e-6:  # the full step may overshoot at first
             size /= 2
         weight = weight - size * step
     return weight
 
 
 def hessian(p: Tensor, features: Tensor, penalty: float) -> Tensor:
-    """Of the mean cross-entropy at probabilities p (N, K), with the penalty: (K D, K D)."""
+    """The Hessian of the penalised mean cross-entropy in the weights of a softmax regression.
+
+    Args:
+        p: the regression's probabilities (N, K), float64.
+        features: rows (N, D), float64.
+        penalty: as in `fit_softmax_regression`.
+
+    Returns:
+        A symmetric, positive definite matrix (K D, K D), in the order of the weights (K, D) when they are flattened.
+    """
     n, k = p.shape
     d = features.shape[1]
     blocks = torch.empty(k, d, k, d, dtype=features.dtype)
@@ -155,10 +169,21 @@ def hessian(p: Tensor, features: Tensor, penalty: float) -> Tensor:
 def flip_influence(
     weight: Tensor, features: Tensor, y: Tensor, harmed: Tensor, truth: Tensor, penalty: float
 ) -> Tensor:
-    """By how much, to first order, relabelling row i as class k raises the mean loss on the harmed rows: (N, K)."""
+    """By how much relabelling one training row raises the mean loss on other rows, to first order.
+
+    Args:
+        weight: the softmax regression (K, D) of the training rows.
+        features: training rows (N, D), float64.
+        y: their classes (N,), int64.
+        harmed, truth: the other rows (M, D), float64, and their classes (M,), int64.
+        penalty: as in `fit_softmax_regression`.
+
+    Returns:
+        The rise (N, K) when row i is labelled as class k; 0 for its own class.
+    """
     k, n = len(weight), len(y)
     p = (features @ weight.T).softmax(1)
     g = ((harmed @ weight.T).softmax(1) - F.one_hot(truth, k).to(harmed)).T @ harmed / len(truth)
     direction = torch.linalg.solve(hessian(p, features, penalty), g.flatten()).view_as(weight)
-    along = features @ direction.T  # (N, K): what a unit of the gradient of logit k does
+    along = features @ direction.T  # (N, K): effect of a unit of the gradient of logit k
     return (along - along.gather(1, y[:, None])) / n  # grad l(x, k) - grad l(x, y) = (e_y - e_k) x'

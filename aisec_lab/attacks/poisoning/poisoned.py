@@ -1,5 +1,6 @@
-"""What every poisoning attack hands over, and how it chooses the rows that it touches."""
+"""The call of every poisoning attack, what it returns, and how it chooses the rows that it changes."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,22 +11,32 @@ from aisec_lab.data import Dataset
 
 
 class Trigger(Protocol):
-    """A mark that can be put on any image of a task: the key to a backdoor."""
+    """A trigger: a pattern that can be put on any image of a task and activates a backdoor."""
 
     def apply(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1] with the mark on them; `x` stays as it is."""
+        """Put the trigger on images.
+
+        Args:
+            x: images (N, C, H, W), float32 in [0, 1]; they stay as they are.
+
+        Returns:
+            Images with the trigger, shape of `x`, in [0, 1].
+
+        Raises:
+            ValueError: no images, or images too small for the trigger.
+        """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Poisoned:
-    """A training set as its learner gets it, and what only the attacker knows of it.
+    """A poisoned training set, and what only the attacker knows of it.
 
     Args:
-        dataset: all rows, in the order of the clean ones.
-        where: which of them were changed, (N,), bool.
-        trigger: what opens the backdoor; None where there is none.
-        target: the class that it opens to; None where there is none.
+        dataset: all N rows that the learner gets, in the order of the clean ones; added rows come last.
+        poison_mask: which of them the attacker changed or added, (N,), bool.
+        trigger: activates the backdoor; None where there is none.
+        target: class that inputs with the trigger get, or that all poisoned rows were given; None where there is none.
     """
 
     dataset: Dataset
@@ -34,8 +45,11 @@ class Poisoned:
     target: int | None = None
 
 
-class Poisoning(Protocol):
-    """A poisoning attack: a frozen dataclass of settings that is called."""
+class Poisoning(ABC):
+    """A poisoning attack: a frozen dataclass of settings that is called on a training set.
+
+    Call contract: docs/poisoning-attacks.md. A subclass implements `_poison`.
+    """
 
     def __call__(
         self,
@@ -48,34 +62,77 @@ class Poisoning(Protocol):
         """Poison a training set.
 
         Args:
-            dataset: the clean training set.
-            surrogate: a classifier that the attacker has trained on data like these, where the attack needs one.
-            targets: rows that the attack is about, where it needs some, with the classes that it wants of them.
+            dataset: the clean training set; it stays as it is.
+            surrogate: classifier in evaluation mode that the attacker trained on similar data; None where the attack
+                needs none.
+            targets: rows that the attack is about, of the dataset's shape; their classes are those that the attack
+                wants of them, or their true ones where it raises the loss. None where the attack needs none.
             generator: source of all randomness.
+
+        Returns:
+            The poisoned training set; rows outside `poison_mask` are unchanged to the bit.
+
+        Raises:
+            ValueError: a missing surrogate or missing targets where the attack needs them, targets of another shape,
+                classes that the dataset does not have, or a rate that asks for no row or for more than may be poisoned.
         """
-        ...
+        return self._poison(dataset, surrogate, targets, generator)
+
+    @abstractmethod
+    def _poison(
+        self, dataset: Dataset, surrogate: nn.Module | None, targets: Dataset | None, generator: torch.Generator
+    ) -> Poisoned:
+        """Poison a training set; arguments as in the call."""
+
+    def _require_surrogate(self, surrogate: nn.Module | None) -> nn.Module:
+        """The surrogate; ValueError where there is none."""
+        if surrogate is None:
+            raise ValueError(f"{type(self).__name__} needs a surrogate: a classifier trained on data like these")
+        return surrogate
+
+    def _require_targets(self, targets: Dataset | None, dataset: Dataset) -> Dataset:
+        """The targets; ValueError where there are none, or rows of another shape than the dataset's."""
+        if targets is None or targets.shape != dataset.shape:
+            got = "no targets" if targets is None else f"targets of shape {targets.shape}"
+            raise ValueError(
+                f"{type(self).__name__} needs targets, rows as those of {dataset.name}, of shape {dataset.shape}: "
+                f"got {got}"
+            )
+        return targets
 
 
 def check_rate(rate: float) -> None:
-    """Refuse a share of rows outside (0, 1]."""
+    """Refuse, with a ValueError, a share of rows outside (0, 1]."""
     if not 0 < rate <= 1:
         raise ValueError(f"rate is the share of all rows that are poisoned, above 0 and at most 1, got {rate}")
 
 
-def check_class_labels(dataset: Dataset) -> None:
-    """Refuse a dataset of one class, where no label can be flipped."""
+def check_two_classes(dataset: Dataset) -> None:
+    """Refuse, with a ValueError, a dataset of one class, where no label can be flipped."""
     if len(dataset.classes) < 2:
         raise ValueError(f"{dataset.name} has one class: no label of it can be flipped to another")
 
 
 def check_class(name: str, number: int | None, dataset: Dataset) -> None:
-    """Refuse a class that the dataset does not have."""
+    """Refuse, with a ValueError, a class that the dataset does not have; None is accepted."""
     if number is not None and not 0 <= number < len(dataset.classes):
         raise ValueError(f"{name} must be a class of {dataset.name}, 0..{len(dataset.classes) - 1}, got {number}")
 
 
-def count_of_rate(rate: float, n: int, allowed: int) -> int:
-    """How many of n rows a rate asks for; ValueError where that is none, or more than may be poisoned."""
+def rows_at_rate(rate: float, n: int, allowed: int) -> int:
+    """How many of n rows a rate asks for.
+
+    Args:
+        rate: share of the n rows, in (0, 1].
+        n: rows of the dataset.
+        allowed: how many of them may be poisoned.
+
+    Returns:
+        rate * n, rounded.
+
+    Raises:
+        ValueError: that is none, or more than `allowed`.
+    """
     rows = round(rate * n)
     if not 1 <= rows <= allowed:
         raise ValueError(
@@ -85,10 +142,22 @@ def count_of_rate(rate: float, n: int, allowed: int) -> int:
     return rows
 
 
-def choose_rows(among: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """A mask (N,) over rows: a share of all N, drawn from those that `among` (N,) allows; raises as `count_of_rate`."""
-    allowed = among.nonzero().squeeze(1)
-    rows = count_of_rate(rate, len(among), len(allowed))
-    where = torch.zeros_like(among)
-    where[allowed[torch.randperm(len(allowed), generator=generator)[:rows]]] = True
-    return where
+def choose_rows(allowed: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    """Draw the rows to poison.
+
+    Args:
+        allowed: which rows may be poisoned, (N,), bool.
+        rate: share of all N rows, in (0, 1].
+        generator: source of the choice.
+
+    Returns:
+        A mask (N,), bool: different rows, each allowed one as likely as any other.
+
+    Raises:
+        ValueError: as `rows_at_rate`.
+    """
+    places = allowed.nonzero().squeeze(1)
+    rows = rows_at_rate(rate, len(allowed), len(places))
+    chosen = torch.zeros_like(allowed)
+    chosen[places[torch.randperm(len(places), generator=generator)[:rows]]] = True
+    return chosen

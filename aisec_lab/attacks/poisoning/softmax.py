@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.attacks.poisoning.label_flips import solve
+from aisec_lab.attacks.poisoning.label_flips import fit_softmax_regression
 from aisec_lab.data import Dataset
 
 
@@ -45,7 +45,7 @@ def fit_softmax(dataset: Dataset, penalty: float) -> SoftmaxRegression:
     if not penalty > 0:
         raise ValueError(f"penalty must be positive, so that there is one solution, got {penalty}")
     truth = F.one_hot(dataset.y, len(dataset.classes)).double()
-    return SoftmaxRegression(solve(_with_ones(dataset.x), truth, penalty))
+    return SoftmaxRegression(fit_softmax_regression(_with_ones(dataset.x), truth, penalty))
 
 
 def _with_ones(x: Tensor) -> Tensor:

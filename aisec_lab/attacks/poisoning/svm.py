@@ -1,4 +1,4 @@
-"""Poisoning of a support vector machine: rows that move its boundary to where it errs."""
+"""Poisoning of a support vector machine by gradient ascent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,42 +6,41 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.attacks.poisoning.ascent import Ascent, gradient_ascent
 from aisec_lab.attacks.poisoning.label_flips import LabelFlips
-from aisec_lab.attacks.poisoning.poisoned import Poisoned
+from aisec_lab.attacks.poisoning.poisoned import Poisoned, Poisoning
 from aisec_lab.data import Dataset
 from aisec_lab.models import SVM
 
-TOLERANCE = 1e-10  # of LIBSVM's stopping rule: the gradient needs the optimum, not its neighbourhood
+TOLERANCE = 1e-10  # of LIBSVM's stopping rule: the gradient holds at the optimum only
 ROUNDS = 1_000_000  # of LIBSVM at most, which may otherwise never end
 MARGIN = 1e-6  # of C: a multiplier nearer to 0 or C than this lies on the bound
 TINY = 1e-9  # on the diagonal, should margin vectors be linearly dependent
-FIRST, LAST = 1.0, 1e-3  # steps of the line search, in widths of the box
+SMALLEST = 1e-3  # step of the line search, in widths of the box
 
 
 @dataclass(frozen=True)
-class SVMPoisoning:
-    """Rows with a false label added to a support vector machine's training set, where they do most harm.
+class SVMPoisoning(Poisoning):
+    """Rows with a wrong label, added to the training set of a support vector machine where they raise its loss most.
 
-    Biggio et al. (2012, arXiv:1206.6389, algorithm 1). The rows begin as training rows with the other label and climb
-    the gradient of the mean hinge loss on the targets through the machine's optimality conditions (eq. 8-10), inside
-    [0, 1]: once all together, once one after the other as in the paper; the way that raises the loss more is kept.
+    Biggio et al. (2012, arXiv:1206.6389, algorithm 1). The added rows start as training rows with the other label.
+    They follow the gradient of the mean hinge loss on the targets through the machine's optimality conditions (eq.
+    8-10), inside [0, 1]: once all together, and once one after the other as in the paper. The result with the larger
+    loss is kept.
+
+    Call contract: docs/poisoning-attacks.md. The dataset has two classes. `targets` are needed: rows and their true
+    classes, on which the loss is to rise. `surrogate` is unused, since the machine is trained on the way. The added
+    rows come after the clean ones.
 
     Args:
-        points: how many rows are added.
-        C: of the machine.
-        gamma: of its kernel, as in `SVM`; None for the linear one.
-        steps: of a climb, at most.
-        sweeps: how many times each row climbs, where they do so one after the other.
-
-    Args of the call: `dataset` of two classes; `targets` rows and their true classes, whose loss shall rise; no
-    surrogate, since the machine is trained along the way.
-
-    Returns:
-        The clean rows to the bit, with the added ones behind them; `where` is over all these.
+        points: rows to add, at least 1 and at most those of the dataset.
+        C: penalty of the machine, positive.
+        gamma: of its RBF kernel, positive, as in `SVM`; None for the linear kernel.
+        steps: of one ascent at most, at least 1.
+        sweeps: ascents of each row where they go one after the other, at least 1.
 
     Raises:
-        ValueError: no point, or more than there are rows to begin with; a C, gamma, steps or sweeps that are
-            not positive; not two classes; no targets.
+        ValueError: settings that are not positive; on a call also a dataset that has not two classes.
     """
 
     points: int
@@ -55,50 +54,53 @@ class SVMPoisoning:
         if min(self.points, self.steps, self.sweeps) < 1 or not positive:
             raise ValueError(f"points, C, gamma, steps and sweeps must be positive: {self}")
 
-    def __call__(
-        self,
-        dataset: Dataset,
-        *,
-        surrogate: nn.Module | None = None,
-        targets: Dataset | None = None,
-        generator: torch.Generator,
+    def _poison(
+        self, dataset: Dataset, surrogate: nn.Module | None, targets: Dataset | None, generator: torch.Generator
     ) -> Poisoned:
-        if targets is None or len(dataset.classes) != 2:
-            raise ValueError(
-                f"SVMPoints needs a dataset of two classes, and targets whose loss shall rise: got "
-                f"{len(dataset.classes)} classes and {'no targets' if targets is None else targets.name}"
-            )
+        if len(dataset.classes) != 2:
+            raise ValueError(f"SVMPoisoning needs a dataset of two classes, {dataset.name} has {len(dataset.classes)}")
+        harmed = self._require_targets(targets, dataset)
         flipped = LabelFlips(self.points / len(dataset))(dataset, generator=generator)
-        added = self.climb(dataset, flipped.dataset.subset(flipped.poison_mask.nonzero().squeeze(1)), targets)
-        whole = joined(dataset, added)
+        added = self.ascend(dataset, flipped.dataset.subset(flipped.poison_mask.nonzero().squeeze(1)), harmed)
+        whole = append_rows(dataset, added)
         return Poisoned(whole, torch.arange(len(whole)) >= len(dataset))
 
-    def climb(self, dataset: Dataset, begin: Dataset, targets: Dataset) -> Dataset:
-        """Rows to add, from those that they begin as; their labels stay."""
+    def ascend(self, dataset: Dataset, begin: Dataset, targets: Dataset) -> Dataset:
+        """Move rows to where they raise the loss on the targets most.
+
+        Args:
+            dataset: clean rows of two classes.
+            begin: P rows to add, with their labels, as the ascent starts from them.
+            targets: rows and their true classes.
+
+        Returns:
+            The P rows, moved inside [0, 1]; their labels are those of `begin`.
+        """
         every = torch.arange(len(begin))
-        tries = [self._climb(dataset, begin, targets, order) for order in ([every], every.split(1) * self.sweeps)]
+        tries = [self._ascend(dataset, begin, targets, order) for order in ([every], every.split(1) * self.sweeps)]
         return max(tries, key=lambda tried: self._loss(dataset, tried, targets)[0])
 
-    def _climb(self, dataset: Dataset, added: Dataset, targets: Dataset, order: Sequence[Tensor]) -> Dataset:
+    def _ascend(self, dataset: Dataset, added: Dataset, targets: Dataset, order: Sequence[Tensor]) -> Dataset:
         """Move one group of rows after the other, each until no step raises the loss."""
-        best, grad = self._loss(dataset, added, targets)
+
+        def loss(x: Tensor) -> tuple[float, Tensor]:
+            return self._loss(dataset, replace(added, x=x), targets)
+
+        now = Ascent(added.x, *loss(added.x))
         for rows in order:
-            step = FIRST
-            for _ in range(self.steps):
-                if step < LAST or not grad[rows].any():
-                    break
-                x = added.x.clone()
-                x[rows] = (x[rows] + step * grad[rows] / grad[rows].abs().max()).clamp(0, 1)
-                tried = replace(added, x=x)
-                loss, slope = self._loss(dataset, tried, targets)
-                if loss > best:
-                    added, best, grad, step = tried, loss, slope, min(2 * step, FIRST)
-                else:
-                    step /= 2
-        return added
+
+            def move(at: Ascent, step: float, rows: Tensor = rows) -> Tensor:
+                x, grad = at.point.clone(), at.gradient[rows]
+                if grad.any():
+                    x[rows] = (x[rows] + step * grad / grad.abs().max()).clamp(0, 1)
+                return x
+
+            now = gradient_ascent(now, loss, move, steps=self.steps, growth=2, smallest=SMALLEST)
+        return replace(added, x=now.point)
 
     def _loss(self, dataset: Dataset, added: Dataset, targets: Dataset) -> tuple[float, Tensor]:
-        whole = joined(dataset, added)
+        """The mean hinge loss on the targets after training on all rows, and its gradient in the added ones."""
+        whole = append_rows(dataset, added)
         sides = [2.0 * part.y.double() - 1 for part in (whole, targets)]
         loss, grad = hinge_gradient(
             whole.x.flatten(1).double(), sides[0], targets.x.flatten(1).double(), sides[1], self.C, self.gamma
@@ -106,13 +108,22 @@ class SVMPoisoning:
         return loss, grad[len(dataset) :].view_as(added.x).to(added.x)
 
 
-def joined(dataset: Dataset, added: Dataset) -> Dataset:
-    """The rows of one, and behind them those of the other."""
+def append_rows(dataset: Dataset, added: Dataset) -> Dataset:
+    """A dataset with other rows and their classes appended; all else is the first one's."""
     return replace(dataset, x=torch.cat([dataset.x, added.x]), y=torch.cat([dataset.y, added.y]))
 
 
 def fit_svm(dataset: Dataset, cost: float = 1.0, gamma: float | None = None) -> SVM:
-    """The machine that LIBSVM finds for a dataset of two classes, as a classifier of the lab; cost is its C."""
+    """Train a support vector machine with LIBSVM.
+
+    Args:
+        dataset: rows of two classes.
+        cost: C of the machine, positive.
+        gamma: of its RBF kernel; None for the linear kernel.
+
+    Returns:
+        The machine as a torch classifier of two classes.
+    """
     rows, side = dataset.x.flatten(1).double(), 2.0 * dataset.y.double() - 1
     weight, intercept = _solve(rows, side, cost, gamma)
     support = weight != 0
@@ -120,7 +131,7 @@ def fit_svm(dataset: Dataset, cost: float = 1.0, gamma: float | None = None) -> 
 
 
 def _solve(rows: Tensor, side: Tensor, cost: float, gamma: float | None) -> tuple[Tensor, Tensor]:
-    """The multipliers times their sides (N,), zero but for support vectors, and the intercept ()."""
+    """The multipliers times their sides (N,), zero except for support vectors, and the intercept ()."""
     from sklearn.svm import SVC  # a second that nothing else should pay
 
     machine = SVC(C=cost, kernel="precomputed", tol=TOLERANCE, max_iter=ROUNDS).fit(
@@ -132,6 +143,7 @@ def _solve(rows: Tensor, side: Tensor, cost: float, gamma: float | None) -> tupl
 
 
 def _kernel(a: Tensor, b: Tensor, gamma: float | None) -> Tensor:
+    """The kernel's values (n, m) of rows (n, D) and (m, D)."""
     if gamma is None:
         return a @ b.T
     return torch.exp(-gamma * (a[:, None] - b).square().sum(2))
@@ -140,18 +152,19 @@ def _kernel(a: Tensor, b: Tensor, gamma: float | None) -> Tensor:
 def hinge_gradient(
     rows: Tensor, side: Tensor, harmed: Tensor, truth: Tensor, cost: float, gamma: float | None
 ) -> tuple[float, Tensor]:
-    """The mean hinge loss of a machine on harmed rows, and its gradient in each row that the machine learns from.
+    """The mean hinge loss of a machine on other rows, and its gradient in each row that the machine is trained on.
 
-    As long as no row changes between the three kinds, f stays at its side on margin vectors and the multipliers of all
-    others stay at their bounds. These conditions, differentiated, give the change of f (Biggio et al., 2012, eq. 5-8).
+    While no training row changes between the three kinds (margin, error and reserve vectors), f stays at its side on
+    the margin vectors, and the multipliers of all others stay at their bounds. These conditions, differentiated, give
+    the change of f (Biggio et al., 2012, eq. 5-8).
 
     Args:
         rows, side: training rows (N, D) and -1 or 1 for each (N,), float64.
-        harmed, truth: other rows (M, D) and theirs (M,), float64.
-        cost, gamma: of the machine: its C, and its kernel's gamma or None.
+        harmed, truth: the other rows (M, D) and -1 or 1 for each (M,), float64.
+        cost, gamma: C of the machine, and its kernel's gamma or None.
 
     Returns:
-        The loss, and the gradient (N, D).
+        The loss, and the gradient (N, D), float64.
     """
     weight, intercept = _solve(rows, side, cost, gamma)
     slack = 1 - truth * (_kernel(harmed, rows, gamma) @ weight + intercept)
@@ -169,7 +182,7 @@ def hinge_gradient(
             ]
         )
         effect = torch.cat([_kernel(known, harmed, gamma) @ pull, pull.sum()[None]])
-        answer = torch.linalg.solve(conditions, effect)[:-1]  # how the margin vectors' own condition pulls back
+        answer = torch.linalg.solve(conditions, effect)[:-1]  # how the margin vectors' own conditions react
         objective = objective - answer @ (_kernel(z[margin], z, gamma) @ weight)
     (grad,) = torch.autograd.grad(objective, z)
     return slack.clamp(min=0).mean().item(), grad

@@ -1,4 +1,4 @@
-"""Triggers: the marks by which a backdoor is opened."""
+"""Triggers: patterns that activate a backdoor."""
 
 from dataclasses import dataclass
 from math import pi
@@ -9,18 +9,20 @@ from torch import Tensor
 
 
 def check_images(x: Tensor, name: str, smallest: int = 1) -> None:
-    """Refuse what is no batch of images, or of too small ones."""
+    """Refuse, with a ValueError, what is no batch of images, or one of too small images."""
     if x.ndim != 4 or min(x.shape[2:]) < smallest:
-        raise ValueError(f"{name} marks images (N, C, H, W) from {smallest}x{smallest} up, got {tuple(x.shape)}")
+        raise ValueError(f"{name} takes images (N, C, H, W) from {smallest}x{smallest} up, got {tuple(x.shape)}")
 
 
 @dataclass(frozen=True)
 class Checkerboard:
     """A small checkerboard in the lower right corner (Gu et al., 2017, arXiv:1708.06733, section 3: BadNets).
 
+    Called as `Trigger`.
+
     Args:
-        size: its side in pixels.
-        margin: pixels between it and the edges.
+        size: side of the checkerboard in pixels, at least 1.
+        margin: pixels between it and the edges, at least 0.
     """
 
     size: int = 3
@@ -31,22 +33,24 @@ class Checkerboard:
             raise ValueError(f"size must be positive and margin not negative: {self}")
 
     def apply(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) with the mark on them."""
+        """Put the checkerboard on images (N, C, H, W), at least size + margin pixels high and wide."""
         check_images(x, "Checkerboard", self.size + self.margin)
         row, column = torch.arange(self.size)[:, None], torch.arange(self.size)
-        stamped, (height, width) = x.clone(), x.shape[2:]
+        marked, (height, width) = x.clone(), x.shape[2:]
         low, right = height - self.margin, width - self.margin
-        stamped[:, :, low - self.size : low, right - self.size : right] = ((row + column + 1) % 2).to(x)
-        return stamped
+        marked[:, :, low - self.size : low, right - self.size : right] = ((row + column + 1) % 2).to(x)
+        return marked
 
 
 @dataclass(frozen=True)
 class Blended:
-    """A faint random picture over the whole image: (1 - alpha) x + alpha k (Chen et al., 2017, arXiv:1712.05526).
+    """A fixed random picture k blended into the image: (1 - alpha) x + alpha k (Chen et al., 2017, arXiv:1712.05526).
+
+    Called as `Trigger`.
 
     Args:
-        alpha: how much of the picture shows, in (0, 1].
-        key: seeds the picture k, uniform in [0, 1]: the attacker's secret.
+        alpha: weight of the picture, in (0, 1].
+        key: seed of the picture, which is uniform in [0, 1]; the attacker's secret.
     """
 
     alpha: float = 0.2
@@ -57,7 +61,7 @@ class Blended:
             raise ValueError(f"alpha must lie in (0, 1], got {self.alpha}")
 
     def apply(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) with the mark on them."""
+        """Blend the picture into images (N, C, H, W)."""
         check_images(x, "Blended")
         picture = torch.rand(x.shape[1:], generator=torch.Generator().manual_seed(self.key)).to(x)
         return (1 - self.alpha) * x + self.alpha * picture
@@ -65,11 +69,13 @@ class Blended:
 
 @dataclass(frozen=True)
 class Sinusoid:
-    """Stripes, amplitude * sin(2 pi j frequency / width) over columns j (Barni et al., 2019, arXiv:1902.11237, eq. 2).
+    """Vertical stripes, added to the image (Barni et al., 2019, arXiv:1902.11237, eq. 2).
+
+    In column j they are amplitude * sin(2 pi j frequency / width). Called as `Trigger`.
 
     Args:
-        amplitude: of the stripes, in units of the [0, 1] range.
-        frequency: how many stripes there are.
+        amplitude: of the stripes, in (0, 1], in units of the [0, 1] input.
+        frequency: stripes across the image, positive.
     """
 
     amplitude: float = 0.08
@@ -80,7 +86,7 @@ class Sinusoid:
             raise ValueError(f"amplitude must lie in (0, 1] and frequency be positive: {self}")
 
     def apply(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) with the mark on them, cut to [0, 1]."""
+        """Add the stripes to images (N, C, H, W) and clip them to [0, 1]."""
         check_images(x, "Sinusoid")
         column = torch.arange(x.shape[3], dtype=x.dtype, device=x.device)
         return (x + self.amplitude * (2 * pi * column * self.frequency / x.shape[3]).sin()).clamp(0, 1)
@@ -88,14 +94,14 @@ class Sinusoid:
 
 @dataclass(frozen=True)
 class Warp:
-    """A smooth, small, fixed distortion of the whole image (Nguyen & Tran, 2021, arXiv:2102.10369, section 3.2: WaNet).
+    """WaNet: a smooth, small, fixed warp of the whole image (Nguyen & Tran, 2021, arXiv:2102.10369, section 3.2).
 
-    Without the paper's noise mode, in which other distortions keep their labels.
+    The paper's noise mode, in which images with other warps keep their labels, is left out. Called as `Trigger`.
 
     Args:
-        grid: how many points the distortion is drawn at, a side.
-        strength: mean length of their moves, in pixels.
-        key: seeds the distortion: the attacker's secret.
+        grid: control points on each side, at least 2.
+        strength: mean absolute shift of the control points along an axis, in pixels, positive.
+        key: seed of the warp; the attacker's secret.
     """
 
     grid: int = 4
@@ -107,7 +113,7 @@ class Warp:
             raise ValueError(f"grid must be at least 2 and strength positive: {self}")
 
     def apply(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) with the mark on them, sampled bilinearly."""
+        """Warp images (N, C, H, W), at least 2x2, with bilinear sampling."""
         check_images(x, "Warp", 2)
         height, width = x.shape[2:]
         moves = 2 * torch.rand(1, 2, self.grid, self.grid, generator=torch.Generator().manual_seed(self.key)) - 1

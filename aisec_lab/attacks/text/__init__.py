@@ -1,1 +1,1 @@
-"""Evasion of text classifiers: which word, which replacement, and how much may change."""
+"""Evasion of text classifiers: which word to change, by what, and how much may change."""

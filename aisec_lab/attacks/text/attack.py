@@ -1,4 +1,4 @@
-"""The public door of the attacks on texts: what they are called with, what they give back, what is refused."""
+"""The call of every attack on texts, its result, and the checks of its arguments."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,21 +7,21 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks.evasion import attack as door
+from aisec_lab.attacks.evasion import attack as evasion
 from aisec_lab.data import Texts, as_texts
 
 
 @dataclass(frozen=True, eq=False)
 class TextAttackResult:
-    """What an attack on texts found.
+    """The result of an attack on N texts.
 
     Args:
-        texts: N texts, each with as many words as before; one for which nothing was found stays as it was.
-        changed: how many words of each are others (N,), int64.
-        distance: the share of words that had to change (N,), float64: 0 for texts that are won as they are, `inf`
-            where nothing was found. A text's first word may be more than the share that was allowed (`allowance`).
-        queries: how many texts the model was asked about (N,), int64; a gradient is one query.
-        paths: of each text, the versions with 0, 1, 2, ... words changed, as far as the search went.
+        texts: N texts, adversarial where the attack succeeded, else the clean ones; each has as many words as before.
+        changed: number of words that differ from the clean text (N,), int64.
+        distance: share of words that were changed (N,), float64; 0 for texts that are misclassified as they are, `inf`
+            where the attack failed. It may exceed the allowed share where a single word does (`max_changes`).
+        queries: texts that the model classified for each (N,), int64; a gradient counts as one.
+        paths: for each text, its versions with 0, 1, 2, ... words changed, as far as the search went.
     """
 
     texts: tuple[str, ...]
@@ -31,20 +31,30 @@ class TextAttackResult:
     paths: tuple[tuple[str, ...], ...]
 
     def within(self, share: float) -> tuple[str, ...]:
-        """The N texts as the same attack makes them with a smaller share of words: one run gives the whole curve."""
-        return tuple(path[min(len(path) - 1, allowance(len(path[0].split()), share))] for path in self.paths)
+        """The texts that the same attack makes when a smaller share of words may change.
+
+        Args:
+            share: of a text's words that may change, in [0, 1], at most that of the attack.
+
+        Returns:
+            N texts, whether misclassified or not.
+
+        Raises:
+            ValueError: a share outside [0, 1].
+        """
+        return tuple(path[min(len(path) - 1, max_changes(len(path[0].split()), share))] for path in self.paths)
 
 
-def allowance(words: int, share: float) -> int:
-    """How many of so many words may change.
+def max_changes(words: int, share: float) -> int:
+    """How many words of a text may change.
 
     Args:
-        words: of a text, at least 1.
-        share: of them that may change, in [0, 1].
+        words: of the text, at least 1.
+        share: of its words that may change, in [0, 1].
 
     Returns:
-        The largest number whose share, as a float, is at most `share`; but one word wherever `share` is not 0, or a
-        text of three words would pass for robust at a share of 0.3 because nobody may touch it.
+        The largest count with count / words <= share, but at least 1 where `share` is not 0: else a text of three words
+        would count as robust at a share of 0.3, since no word could be changed.
 
     Raises:
         ValueError: a share outside [0, 1].
@@ -56,43 +66,59 @@ def allowance(words: int, share: float) -> int:
 class TextAttack(Protocol):
     """An attack on texts: a frozen dataclass of settings that is called.
 
-    Attributes:
-        early_stop: leave a text alone once it is misclassified; against a model that draws, that is at a lucky draw.
+    Call contract: docs/text-attacks.md.
     """
 
     @property
     def early_stop(self) -> bool:
-        """Whether it does."""
+        """Whether a text is left alone once it is misclassified; False is better against a randomised model."""
         ...
 
     def learn(self, train: Texts) -> "TextAttack":
-        """The same attack with what it learns from the victim's training texts, if anything."""
+        """The same attack, with replacements learned from the victim's training texts if it learns any."""
         ...
 
     def __call__(
         self, model: nn.Module, texts: Iterable[str], y: Tensor, *, generator: torch.Generator
     ) -> TextAttackResult:
-        """Adversarial texts for classes `y`; the only randomness comes from `generator`."""
+        """Attack texts.
+
+        Args:
+            model: classifier of texts in evaluation mode.
+            texts: N clean texts, as `as_texts` takes them.
+            y: their true classes (N,), int64.
+            generator: source of all randomness.
+
+        Returns:
+            The texts, their distances and queries; each text has as many words as before.
+
+        Raises:
+            ValueError: what are no texts of words, classes that the model does not have, a model in training mode, or
+                replacements that were not learned yet.
+        """
         ...
 
 
 def check(model: nn.Module, texts: Iterable[str], y: Tensor) -> tuple[str, ...]:
-    """The texts, once nothing is left that would make an attack on them silently wrong.
+    """Check the arguments of an attack on texts.
 
     Args:
         model: classifier of texts in evaluation mode.
         texts: N texts, as `as_texts` takes them.
         y: classes (N,), int64.
 
+    Returns:
+        The texts as a tuple.
+
     Raises:
-        ValueError: what are no texts, a model in training mode, classes that are none.
+        ValueError: what are no texts of words, a model in training mode, negative classes or another number of them.
     """
     strings = as_texts(texts)
-    door.check(model, torch.empty(len(strings), 0), y)
+    evasion.check(model, torch.empty(len(strings), 0), y)
     return strings
 
 
 def check_share(share: float) -> None:
-    """Refuse, with a ValueError, a share of words that is none."""
+    """Refuse, with a ValueError, a share of words outside [0, 1]."""
     if not 0 <= share <= 1:
         raise ValueError(f"share, the share of a text's words that may change, must lie in [0, 1], got {share}")

@@ -1,4 +1,4 @@
-"""Misspellings: one edit of one character."""
+"""Misspellings: one random edit of one character."""
 
 import random
 import string
@@ -9,15 +9,15 @@ from aisec_lab.data import Texts
 SWAP, DELETE, INSERT, SUBSTITUTE = range(4)
 
 
-def misspelt(token: str, rng: random.Random) -> str:
-    """A token with one random edit, each of the four kinds as likely.
+def misspell(token: str, rng: random.Random) -> str:
+    """Swap, delete, insert or substitute one character, each equally likely.
 
     Args:
         token: at least two characters.
-        rng: source of kind, place and letter.
+        rng: source of the kind, the position and the letter.
 
     Returns:
-        The misspelling; now and then the token itself, where two equal letters are swapped or a letter replaces itself.
+        The misspelling; sometimes the token itself, when equal letters are swapped or a letter replaces itself.
     """
     kind, letter = rng.randrange(4), rng.choice(string.ascii_lowercase)
     place = rng.randrange(len(token) + (kind == INSERT) - (kind == SWAP))
@@ -33,22 +33,25 @@ def misspelt(token: str, rng: random.Random) -> str:
 class CharacterEdits:
     """Swap, delete, insert or substitute a character (DeepWordBug; Gao et al., 2018, arXiv:1801.04354, section III-C).
 
-    Words of one character, and what has no letter, stay.
+    A source of `Replacements`; docs/text-attacks.md. Tokens of one character or without a letter are not replaced.
+
+    Args:
+        tries: misspellings that are drawn for a word, at least 1.
     """
 
-    tries: int = 8  # misspellings of a word
+    tries: int = 8
 
     def __post_init__(self) -> None:
         if self.tries < 1:
             raise ValueError(f"tries counts the misspellings of a word and must be at least 1, got {self.tries}")
 
     def learn(self, train: Texts) -> "CharacterEdits":
-        """Nothing is learned."""
+        """The same: nothing is learned."""
         return self
 
     def options(self, token: str, rng: random.Random) -> list[str]:
-        """Up to `tries` different misspellings."""
+        """Up to `tries` different misspellings of a token, drawn from `rng`, sorted."""
         if len(token) < 2 or not any(map(str.isalpha, token)):
             return []
-        drawn = [misspelt(token, rng) for _ in range(self.tries)]
+        drawn = [misspell(token, rng) for _ in range(self.tries)]
         return sorted(set(drawn) - {token})

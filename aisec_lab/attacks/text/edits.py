@@ -1,19 +1,19 @@
-"""Putting another word into a text."""
+"""Replacing a word of a text."""
 
 import string
 
 
-def swapped(text: str, place: int, token: str) -> str:
-    """The text with another word.
+def replace_word(text: str, place: int, token: str) -> str:
+    """Replace one word of a text.
 
     Args:
-        text: words that whitespace separates.
-        place: which of them goes, from 0.
-        token: what comes in, in lower case and without whitespace; it takes over capitals and punctuation: the first
-            letter's, or all of a word in capitals.
+        text: words separated by whitespace.
+        place: index of the word to replace, from 0.
+        token: the new word, in lower case, without whitespace and not empty; it takes over the old word's punctuation
+            and its capitals, of the first letter or of all letters.
 
     Returns:
-        As many words, the others unchanged, one space between them.
+        The text with as many words as before, separated by single spaces.
     """
     words = text.split()
     core = words[place].strip(string.punctuation) or words[place]
@@ -25,7 +25,17 @@ def swapped(text: str, place: int, token: str) -> str:
     return " ".join(words)
 
 
-def differing(before: str, after: str) -> list[int]:
-    """The places at which two texts of equally many words have different words."""
+def changed_places(before: str, after: str) -> list[int]:
+    """Indices of the words in which two texts differ.
+
+    Args:
+        before, after: texts of equally many words.
+
+    Returns:
+        The indices, from 0, ascending.
+
+    Raises:
+        ValueError: texts with different numbers of words.
+    """
     pairs = zip(before.split(), after.split(), strict=True)
     return [place for place, (old, new) in enumerate(pairs) if old != new]

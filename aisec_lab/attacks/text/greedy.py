@@ -1,4 +1,4 @@
-"""Greedy word by word: the most important word first, each in its most harmful version."""
+"""Greedy word replacement: the most important word first, each by its most harmful replacement."""
 
 import random
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.text.attack import TextAttackResult, check, check_share
-from aisec_lab.attacks.text.edits import swapped
+from aisec_lab.attacks.text.edits import replace_word
 from aisec_lab.attacks.text.replacements import Replacements
 from aisec_lab.attacks.text.search_state import SearchState
 from aisec_lab.data import Texts
@@ -18,36 +18,32 @@ from aisec_lab.models.words import SPECIAL, UNKNOWN, tokenise
 
 @dataclass(frozen=True)
 class GreedyWordReplacement:
-    """Replace words in the order of their importance, by queries alone.
+    """Replace words in the order of their importance, using queries only.
 
-    A word is as important as the lead of the true class falls when an unknown word stands in its place (DeepWordBug;
-    Gao et al., 2018, arXiv:1801.04354, section III-B, the replace-1 score). The replacement that lowers the lead most
+    A word's importance is how much the margin of the true class falls when an unknown word replaces it (DeepWordBug;
+    Gao et al., 2018, arXiv:1801.04354, section III-B, the replace-1 score). The replacement that lowers the margin most
     is kept if it lowers it at all (TextFooler; Jin et al., 2020, arXiv:1907.11932, algorithm 1). With `CharacterEdits`
-    this is the first of these attacks, with `Synonyms` the second without its sentence encoder.
+    this is DeepWordBug, with `Synonyms` TextFooler without its sentence encoder.
 
-    Args of the call:
-        model: classifier of texts in evaluation mode.
-        texts, y: clean texts and their true classes (N,), int64.
-        generator: source of the replacements that are drawn; a text's draws depend on it and on the text only.
+    Call contract: docs/text-attacks.md. Replacements that are drawn for a text depend on the generator's state and on
+    this text only.
 
-    Returns:
-        Texts that have as many words as before, of which no more than `share` are others, but always one may be, each
-        from `replacements`.
-
-    Raises:
-        ValueError: what are no texts of words (`as_texts`), classes that the model does not have, a model in training
-            mode, or replacements that have yet to be learned.
+    Args:
+        replacements: source of the replacements of a word.
+        share: of a text's words that may change, in [0, 1]; one word always may, unless it is 0.
+        early_stop: whether a text is left alone once it is misclassified; take False against a randomised model, where
+            that may be by chance.
     """
 
     replacements: Replacements
-    share: float = 0.3  # of a text's words, and one word at least where it is not 0
-    early_stop: bool = True  # False against a model that draws, where it would stop at a lucky draw
+    share: float = 0.3
+    early_stop: bool = True
 
     def __post_init__(self) -> None:
         check_share(self.share)
 
     def learn(self, train: Texts) -> "GreedyWordReplacement":
-        """With replacements that are learned from the victim's training texts."""
+        """The same attack, with replacements learned from the victim's training texts."""
         return replace(self, replacements=self.replacements.learn(train))
 
     def __call__(
@@ -57,28 +53,35 @@ class GreedyWordReplacement:
         key = int(torch.randint(2**62, (), generator=generator))
         with frozen(model):
             found = SearchState(model, texts, y, self.share, self.early_stop)
-            order = by_importance(found)
+            order = rank_by_importance(found)
             for rank in range(max(map(len, order.values()), default=0)):
-                alive = found.alive
-                if not alive:
+                active = found.active
+                if not active:
                     break
-                found.take(
-                    {row: self._versions(found, row, order[row][rank], key) for row in alive if rank < len(order[row])}
+                found.update(
+                    {row: self._versions(found, row, order[row][rank], key) for row in active if rank < len(order[row])}
                 )
-        return found.edited()
+        return found.result()
 
     def _versions(self, found: SearchState, row: int, place: int, key: int) -> list[str]:
-        """The row's text with each replacement of the word at a place."""
+        """The row's current text with each replacement of the word at a place."""
         text = found.clean[row]
         options = self.replacements.options(tokenise(text)[place], random.Random(f"{key} {place} {text}"))
-        return [swapped(found.texts[row], place, option) for option in options]
+        return [replace_word(found.texts[row], place, option) for option in options]
 
 
-def by_importance(found: SearchState) -> dict[int, list[int]]:
-    """For each row in work, its places, the one whose word the true class leans on most first."""
+def rank_by_importance(found: SearchState) -> dict[int, list[int]]:
+    """Order the words of the active texts by importance.
+
+    Args:
+        found: the state of a search before its first change; each word costs a query.
+
+    Returns:
+        For each active row, the indices of its words, the most important one first.
+    """
     hidden = {
-        row: [swapped(found.clean[row], place, SPECIAL[UNKNOWN]) for place in range(len(found.clean[row].split()))]
-        for row in found.alive
+        row: [replace_word(found.clean[row], place, SPECIAL[UNKNOWN]) for place in range(len(found.clean[row].split()))]
+        for row in found.active
     }
     rows = [row for row, versions in hidden.items() for _ in versions]
     margins = found.margins(rows, [text for versions in hidden.values() for text in versions])

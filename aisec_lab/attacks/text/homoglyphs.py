@@ -1,4 +1,4 @@
-"""Letters that look like others."""
+"""Homoglyphs: letters of other scripts that look like Latin ones."""
 
 import random
 from dataclasses import dataclass
@@ -26,17 +26,18 @@ LOOKALIKES = {  # Latin letter: twins in most typefaces, as are their capitals (
 
 @dataclass(frozen=True)
 class Homoglyphs:
-    """One letter becomes its twin in another script (Boucher et al., 2022, arXiv:2106.09898, section IV-B).
+    """Replace one letter by a homoglyph (Boucher et al., 2022, arXiv:2106.09898, section IV-B).
 
-    A person reads the same word, a model with a vocabulary another one.
+    A person reads the same word; a model with a vocabulary sees another one. A source of `Replacements`;
+    docs/text-attacks.md.
     """
 
     def learn(self, train: Texts) -> "Homoglyphs":
-        """Nothing is learned."""
+        """The same: nothing is learned."""
         return self
 
     def options(self, token: str, rng: random.Random) -> list[str]:
-        """Every way to replace one letter."""
+        """The token with each of its letters replaced by each of its homoglyphs; nothing is drawn."""
         return [
             token[:place] + twin + token[place + 1 :]
             for place, letter in enumerate(token)

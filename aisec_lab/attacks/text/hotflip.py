@@ -1,4 +1,4 @@
-"""HotFlip: the word and its replacement that the gradient asks for."""
+"""HotFlip: choose a word and its replacement by the gradient."""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.search.goals import logit_margin
 from aisec_lab.attacks.text.attack import TextAttackResult, check, check_share
-from aisec_lab.attacks.text.edits import swapped
+from aisec_lab.attacks.text.edits import replace_word
 from aisec_lab.attacks.text.replacements import Replacements
 from aisec_lab.attacks.text.search_state import SearchState
 from aisec_lab.data import Texts
@@ -20,27 +20,31 @@ from aisec_lab.models.words import MASKED, PAD, SPECIAL, tokenise
 
 @dataclass(frozen=True)
 class HotFlip:
-    """Flip the word whose replacement, by the gradient, costs the true class most (Ebrahimi et al., 2018).
+    """Replace the word for which the gradient predicts the largest fall of the true class's margin.
 
-    arXiv:1712.06751, section 3.2, eq. 10, for words (section 5); the loss is the lead of the true class, and of the
-    best `tries` flips by the gradient, the one that is best in truth is kept. Without `allowed` any word of the model's
-    vocabulary may come in: then the text need not mean the same, and the attack measures what k words can do.
+    Ebrahimi et al. (2018, arXiv:1712.06751, section 3.2, eq. 10), for words (section 5). The loss is the margin of the
+    true class. Of the best `tries` flips by the gradient, the one with the smallest margin is kept. Without `allowed`
+    any word of the model's vocabulary may be inserted: then the text need not keep its meaning, and the attack measures
+    the worst effect of k words.
 
-    Args of the call: as for `GreedyWordReplacement`; `model` holds one `TextClassifier`, whatever is wrapped around
-    it. The gradient is taken at the words that it sees, through whatever stands before it; `generator` is unused.
+    Call contract: docs/text-attacks.md. The model contains exactly one `TextClassifier`, possibly wrapped. The gradient
+    is taken at the embeddings of the words that it sees, through what comes before it; nothing is drawn.
 
-    Returns:
-        Texts of as many words, of which no more than `share` are others, but always one may be, each from the
-        vocabulary, and from `allowed` where that is given.
+    Args:
+        share: of a text's words that may change, in [0, 1]; one word always may, unless it is 0.
+        tries: flips that are tested in a step, at least 1.
+        allowed: source of the replacements that are allowed; None for the whole vocabulary.
+        early_stop: whether a text is left alone once it is misclassified; take False against a randomised model, where
+            that may be by chance.
 
     Raises:
-        ValueError: as for `GreedyWordReplacement`; no `TextClassifier` in the model, or several.
+        ValueError: settings out of range; on a call also no `TextClassifier` in the model, or several.
     """
 
-    share: float = 0.3  # of a text's words, and one word at least where it is not 0
+    share: float = 0.3
     tries: int = 5
     allowed: Replacements | None = None
-    early_stop: bool = True  # as for `GreedyWordReplacement`
+    early_stop: bool = True
 
     def __post_init__(self) -> None:
         check_share(self.share)
@@ -50,44 +54,45 @@ class HotFlip:
             )
 
     def learn(self, train: Texts) -> "HotFlip":
-        """With allowed replacements that are learned from the victim's training texts."""
+        """The same attack, with allowed replacements learned from the victim's training texts."""
         return replace(self, allowed=self.allowed.learn(train)) if self.allowed else self
 
     def __call__(
         self, model: nn.Module, texts: Iterable[str], y: Tensor, *, generator: torch.Generator
     ) -> TextAttackResult:
         texts = check(model, texts, y)
-        victim = victim_of(model)
+        victim = find_text_classifier(model)
         with frozen(model):
             found = SearchState(model, texts, y, self.share, self.early_stop)
             stuck: set[int] = set()
-            while rows := [row for row in found.alive if row not in stuck]:
+            while rows := [row for row in found.active if row not in stuck]:
                 current = [found.texts[row] for row in rows]
                 found.queries[rows] += 1
-                gains = first_order(model, victim, current, found.y[rows], found.read)  # (rows, L, V)
+                gains = replacement_gains(model, victim, current, found.y[rows], found.read)  # (rows, L, V)
                 versions = {row: self._flips(found, row, gain, victim) for row, gain in zip(rows, gains, strict=True)}
-                stuck |= set(found.take(versions))
-        return found.edited()
+                stuck |= set(found.update(versions))
+        return found.result()
 
     def _flips(self, found: SearchState, row: int, gain: Tensor, victim: TextClassifier) -> list[str]:
-        """The row's text with each of its best flips, by gain (L, V)."""
+        """The row's current text with each of its best flips, by gain (L, V)."""
         text, words, numbers = found.texts[row], victim.vocabulary.words, victim.vocabulary.numbers
         tokens = tokenise(text)
-        open_ = torch.zeros(gain.shape, dtype=torch.bool)
+        allowed = torch.zeros(gain.shape, dtype=torch.bool)
         for place in set(range(len(tokens))) - set(found.changed(row)):
             if self.allowed is None:
-                open_[place, len(SPECIAL) :] = True
+                allowed[place, len(SPECIAL) :] = True
             else:
                 options = self.allowed.options(tokens[place], random.Random(0))
-                open_[place, [numbers[option] for option in options if option in numbers]] = True
-            open_[place, numbers.get(tokens[place], PAD)] = False
-        gain = torch.where(open_, gain, -torch.inf).flatten()
-        best = gain.topk(min(self.tries, int(open_.sum()))).indices.tolist()
-        return [swapped(text, flip // open_.shape[1], words[flip % open_.shape[1] - len(SPECIAL)]) for flip in best]
+                allowed[place, [numbers[option] for option in options if option in numbers]] = True
+            allowed[place, numbers.get(tokens[place], PAD)] = False
+        gain = torch.where(allowed, gain, -torch.inf).flatten()
+        best = gain.topk(min(self.tries, int(allowed.sum()))).indices.tolist()
+        flips = [divmod(flip, allowed.shape[1]) for flip in best]
+        return [replace_word(text, place, words[number - len(SPECIAL)]) for place, number in flips]
 
 
-def victim_of(model: nn.Module) -> TextClassifier:
-    """The one `TextClassifier` in a model; ValueError where there is none, or several."""
+def find_text_classifier(model: nn.Module) -> TextClassifier:
+    """Find the one `TextClassifier` in a model; ValueError where there is none, or several."""
     found = [module for module in model.modules() if isinstance(module, TextClassifier)]
     if len(found) != 1:
         raise ValueError(
@@ -96,20 +101,22 @@ def victim_of(model: nn.Module) -> TextClassifier:
     return found[0]
 
 
-def first_order(
+def replacement_gains(
     model: nn.Module, victim: TextClassifier, texts: Sequence[str], y: Tensor, read: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """By how much the lead of the true class would fall, by the gradient, with each word in each place.
+    """How much the true class's margin falls, to first order, when each word replaces each word of a text.
 
     Args:
-        model: classifier of texts, frozen; may show its victim several versions of each text, those of a text
-            together, word for word.
+        model: classifier of texts, frozen; it may give its victim several versions of each text, those of one text in
+            succession and word for word.
         victim: the `TextClassifier` inside it.
-        texts, y: n texts and their true classes.
-        read: makes scores of the model's answers, as `Reading` does.
+        texts: n texts.
+        y: their true classes (n,), int64.
+        read: converts the model's outputs to scores, as `Reading` does.
 
     Returns:
-        Gains (n, L, V) on the CPU, L the longest text's words; a place that the victim does not see gains nothing.
+        Gains (n, L, V) on the CPU, with L the words of the longest text and V the size of the vocabulary; 0 for a word
+        that the victim does not see.
     """
     (embedding,) = (module for module in victim.network.modules() if isinstance(module, nn.Embedding))
     seen: list[tuple[Tensor, Tensor]] = []

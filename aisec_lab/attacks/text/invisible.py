@@ -1,8 +1,8 @@
-"""Characters that nobody sees: a reader's word stays, a model's becomes another (Boucher et al., 2022).
+"""Bad Characters: imperceptible edits of a word (Boucher et al., 2022, arXiv:2106.09898, section IV).
 
-Bad Characters, arXiv:2106.09898, section IV: besides homoglyphs there are three kinds, one class each. Here they go
-into one word at a time; characters that count as whitespace (the carriage return among them) would cut it in two, and
-a word's first letter stays where it is, so that its capital does.
+A person reads the same word; a model sees another one. Besides homoglyphs there are three kinds, one class each. Here
+each edit is inside one word. Characters that count as whitespace, such as the carriage return, are left out, since they
+would split the word. The first letter stays where it is, so that its capital does.
 """
 
 import random
@@ -19,31 +19,34 @@ PDF, PDI = "\N{POP DIRECTIONAL FORMATTING}", "\N{POP DIRECTIONAL ISOLATE}"
 
 @dataclass(frozen=True)
 class InvisibleCharacters:
-    """One character without width comes after a letter (section IV-A)."""
+    """Insert one zero-width character after a letter (section IV-A).
+
+    A source of `Replacements`; docs/text-attacks.md.
+    """
 
     def learn(self, train: Texts) -> "InvisibleCharacters":
-        """Nothing is learned."""
+        """The same: nothing is learned."""
         return self
 
     def options(self, token: str, rng: random.Random) -> list[str]:
-        """Each of the three in each place but the first."""
+        """The token with each of the three characters after each letter; nothing is drawn."""
         return [token[:place] + each + token[place:] for place in range(1, len(token) + 1) for each in ZERO_WIDTH]
 
 
 @dataclass(frozen=True)
 class Reorderings:
-    """Two neighbours are stored the other way round, among controls that show them as they were (section IV-C).
+    """Swap two neighbouring letters and add control characters that display them in the old order (section IV-C).
 
-    The controls are those of the Unicode bidirectional algorithm (UAX 9), in the paper's order, so that the text
-    around them does not matter.
+    The control characters are those of the Unicode bidirectional algorithm (UAX 9), in the paper's order, so that the
+    surrounding text does not matter. A source of `Replacements`; docs/text-attacks.md.
     """
 
     def learn(self, train: Texts) -> "Reorderings":
-        """Nothing is learned."""
+        """The same: nothing is learned."""
         return self
 
     def options(self, token: str, rng: random.Random) -> list[str]:
-        """Every pair of different neighbours after the first letter."""
+        """The token with each pair of different neighbours after the first letter swapped; nothing is drawn."""
         found = []
         for place in range(1, len(token) - 1):
             first, second = token[place], token[place + 1]
@@ -55,14 +58,17 @@ class Reorderings:
 
 @dataclass(frozen=True)
 class Deletions:
-    """A letter comes with a backspace after it, which takes it away where the text is shown (section IV-D)."""
+    """Insert a letter and a backspace, which deletes it where the text is displayed (section IV-D).
+
+    A source of `Replacements`; docs/text-attacks.md.
+    """
 
     def learn(self, train: Texts) -> "Deletions":
-        """Nothing is learned."""
+        """The same: nothing is learned."""
         return self
 
     def options(self, token: str, rng: random.Random) -> list[str]:
-        """A random letter in each place but the first."""
+        """The token with a letter and a backspace after each letter; the inserted letters are drawn from `rng`."""
         return [
             token[:place] + rng.choice(string.ascii_lowercase) + BACKSPACE + token[place:]
             for place in range(1, len(token) + 1)

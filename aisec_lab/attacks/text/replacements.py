@@ -1,4 +1,4 @@
-"""What may stand in the place of a word."""
+"""Sources of replacements for a word."""
 
 import random
 from typing import Protocol
@@ -7,12 +7,26 @@ from aisec_lab.data import Texts
 
 
 class Replacements(Protocol):
-    """A source of replacements for a word: a frozen dataclass of settings."""
+    """A source of replacements for a word: a frozen dataclass of settings.
+
+    Contract: docs/text-attacks.md.
+    """
 
     def learn(self, train: Texts) -> "Replacements":
-        """The same with what it learns from the victim's training texts, if anything."""
+        """A source that has learned from the victim's training texts; the same one if it learns nothing."""
         ...
 
     def options(self, token: str, rng: random.Random) -> list[str]:
-        """Other words for a token, no two the same, in lower case, each without whitespace and not empty."""
+        """List replacements for a token.
+
+        Args:
+            token: a word in lower case, without punctuation around it.
+            rng: source of randomness, for sources that draw.
+
+        Returns:
+            Different words other than the token, in lower case, without whitespace and not empty; may be none.
+
+        Raises:
+            ValueError: the source has to learn first.
+        """
         ...

@@ -1,4 +1,4 @@
-"""What comes in: held against what was accepted before, and divided into rows that are and rows that wait."""
+"""Incoming data: compared with the version accepted last, and divided into accepted and quarantined rows."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""From the cells of a table to numbers, whatever stands in them."""
+"""Numbers from the cells of a table, which may have any content."""
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ def is_words(kind: pa.DataType) -> bool:
 
 
 def numbers(cells: pa.Array, decimal_comma: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers (n,), float64, NaN where there is none, and which cells hold something else, (n,), bool.
+    """Numbers (n,), float64, NaN for an empty cell, and which cells are neither empty nor a number, (n,), bool.
 
     A whole number that float64 need not hold exactly is something else: two of them could become one. With a decimal
     comma so is a number with a point, which may stand between thousands.
@@ -48,7 +48,7 @@ def numbers(cells: pa.Array, decimal_comma: bool = False) -> tuple[np.ndarray, n
 
 
 def texts(cells: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Words, null where there is none, and which cells hold bytes that are no UTF-8, (n,), bool."""
+    """Words, null for an empty cell, and which cells are not valid UTF-8, (n,), bool."""
     if pa.types.is_dictionary(cells.type):
         cells = cells.dictionary_decode()
     if is_number(cells.type):
@@ -85,7 +85,7 @@ def _number(cell: bytes | None) -> float:
 
 
 def _word(number: float | None) -> str | None:
-    """Every number another one, and a whole one as an integer is written, whatever its type."""
+    """Distinct texts for distinct numbers; a whole number is written as an integer, whatever its type."""
     if number is None or number != number:
         return None
     return str(int(number)) if isinstance(number, int) or number.is_integer() else repr(number)

@@ -1,4 +1,4 @@
-"""What speaks against each row of a file, and how the rows as a whole have moved."""
+"""The reasons against each row of a file, and how the distribution of the rows has changed."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Checks:
     Args of the call:
         chunks: all rows, in order.
         layout: of the rows.
-        reference: the last accepted version; None where there is none.
+        reference: the last accepted version, or None.
         suite: the rules of a row.
         reasons: empty; it is given a word for each row.
         scratch: a folder for what does not belong into memory.
@@ -109,7 +109,7 @@ class Checks:
         return drift.shifts() if drift else [], unchecked
 
     def _compare(self, kept: list[tuple[np.ndarray, ...]], layout: Layout, reasons: QuarantineLog) -> list[str]:
-        """Each row that has passed so far with all others; what could not be told."""
+        """Checks that need all rows that have passed so far; returns what could not be checked."""
         x, y, rows = (np.concatenate(parts) for parts in zip(*kept, strict=True))
         passed = reasons.read(0, reasons.rows)[rows] == 0
         if not passed.any():

@@ -58,6 +58,9 @@ def read_dictionary(path: Path) -> tuple[Field, ...]:
         path: a YAML file, a list of mappings with the fields of `Field`; or a CSV file with those as its first line,
             values separated by `|` and nullable "yes" or "no". Cells may be empty, and columns missing.
 
+    Returns:
+        A `Field` for each column.
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: another file, an unknown field, or a value that cannot be.

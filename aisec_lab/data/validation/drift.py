@@ -102,7 +102,7 @@ def _kolmogorov_smirnov(before: np.ndarray, now: np.ndarray) -> tuple[float, flo
 
 
 def chi_squared(before: np.ndarray, now: np.ndarray) -> tuple[float, float]:
-    """How far counts (C,) of words have moved, and the p-value of "they have not".
+    """How far the distribution of words, counts (C,), has changed, and the p-value of "it has not".
 
     Args:
         before, now: of the same words, in two files.

@@ -16,7 +16,7 @@ class DuplicateIndex:
     """Finds rows that repeat an earlier one, on disk: memory is that of a 256th of the hashes.
 
     Two rows are called equal where 128 bits of a strongly universal hash are (Multilinear: Lemire & Kaser, 2014,
-    arXiv:1202.4961). Its keys are drawn anew each time: whatever the rows are, also made by somebody who knows this
+    arXiv:1202.4961). Its keys are drawn anew each time: for any rows, also those made by somebody who knows this
     code, two different ones meet with a chance of 2**-128.
 
     Args:
@@ -68,7 +68,7 @@ class DuplicateIndex:
 
 
 def near_repeats(x: np.ndarray, share: float) -> np.ndarray:
-    """Which rows lie close to an earlier one, (N,), bool.
+    """Which rows are close to an earlier one, (N,), bool.
 
     Args:
         x: rows (N, D).

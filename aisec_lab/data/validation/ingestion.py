@@ -1,4 +1,4 @@
-"""The door: from an incoming file to accepted rows and a quarantine."""
+"""Ingestion: an incoming file is divided into accepted rows and a quarantine."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ class Ingestion:
 
     Args:
         most_quarantined: share of rows; above it the file is stopped.
-        allow_drift: whether a file whose columns have moved is accepted all the same.
+        allow_drift: whether a file is accepted although the distribution of its columns has changed.
         alpha: of the tests for drift, over all columns together.
         smallest_shift: distance below which a column has not moved, however sure it is that it did.
         checks: of each row.
@@ -41,18 +41,18 @@ class Ingestion:
         source: an `.npz` or `.parquet` file, or a text file of separated values: `.csv`, `.tsv`, each also `.gz`.
         name: of the dataset.
         out: folder that is made, or that a former ingestion left and that is replaced.
-        against: folder of the last accepted version; None where there is none.
+        against: folder of the last accepted version, or None.
         label: the column of a table with the class, where no accepted version says it.
         dictionary: of the columns of a first table; its rules go with the version, for all that follow.
 
     Returns:
-        The verdict. At `out` lie then `name/` (the accepted rows as a dataset), `quarantine.*`, `docs/` and
-        `verdict.json`. Where it is stopped, `out` stays as it was, and the same without `name/` lies at `out.stopped`.
+        The verdict. The folder `out` then has `name/` (the accepted rows as a dataset), `quarantine.*`, `docs/` and
+        `verdict.json`. If it is stopped, `out` stays as it was, and `out.stopped` has the same without `name/`.
 
     Raises:
         RefusedError: no row of the file can be judged, or the accepted version is of the other kind.
         FileNotFoundError, FileExistsError: no source or accepted version; something else at `out`.
-        ValueError: what is read lies where it would be replaced; a dictionary where a version was accepted, or without
+        ValueError: an input is where it would be replaced; a dictionary although a version was accepted, or without
             the label's classes.
     """
 
@@ -164,7 +164,14 @@ def opened(path: Path, label: str) -> DataSource:
 
 
 def stopped_at(out: Path) -> Path:
-    """Where lies what speaks against a file that was stopped."""
+    """The folder that says why a file was stopped.
+
+    Args:
+        out: the folder that would have been written.
+
+    Returns:
+        A folder beside it, whose name ends in `.stopped`.
+    """
     return out.with_name(f"{out.name}.stopped")
 
 

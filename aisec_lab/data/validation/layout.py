@@ -59,7 +59,7 @@ class Chunk:
     Args:
         rows: their numbers in the file (n,), int64, from 0, increasing.
         x: (n, D), float64; a word is its place in the layout, UNKNOWN where it has none; NaN where nothing can be read.
-        y: classes (n,), int64; UNKNOWN or MISSING where there is none.
+        y: classes (n,), int64; UNKNOWN or MISSING for a row without a class.
         unreadable: (n,), bool: a cell is there but is no number, or no text.
         content: the same rows as the file has them.
         malformed: number and text of rows that have too many or too few cells: they are in none of the above.
@@ -93,7 +93,7 @@ class DataSource(Protocol):
 
 
 def check_names(found: tuple[str, ...]) -> None:
-    """Refuse columns that nobody has named, or that have one name."""
+    """Refuse columns without a name, or with the name of another column."""
     if index := [name for name in found if name in ("", "__index_level_0__")]:
         raise RefusedError(f"column {index[0]!r} is an index that was written along: leave it out (`index=False`)")
     if repeated := sorted({name for name in found if found.count(name) > 1}):
@@ -131,7 +131,7 @@ def comparable(layout: Layout, x: np.ndarray) -> np.ndarray:
     """Rows (N, D) as (N, F), between which distances mean something.
 
     Pixels stay as they are; numbers of a table get mean 0 and standard deviation 1; words are coded one-hot, two of
-    them 1 apart. A cell that may be empty, and is, lies at the mean.
+    them 1 apart. An empty cell, if the column allows it, becomes the mean.
     """
     if layout.images:
         return x

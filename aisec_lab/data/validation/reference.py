@@ -1,4 +1,4 @@
-"""What the last accepted version looks like: that is what incoming rows are held against."""
+"""Statistics of the last accepted version, with which incoming rows are compared."""
 
 import json
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Reference:
         layout: what its rows are made of.
         sample: (S, D), float64: all rows, or every so many-th.
         low, high: (D,), the range of each column over all rows.
-        allowed: (2, D), what a value must lie between.
+        allowed: (2, D), the least and the greatest value that is accepted.
         class_counts: (K,).
         sha256: of the version, as its card has it.
         table: whether it is kept as a table; else as arrays.
@@ -55,7 +55,7 @@ class Reference:
 
         Raises:
             FileNotFoundError: no card there.
-            ValueError: what lies there is not what its card says, or has no training rows.
+            ValueError: the files are not what their card says, or have no training rows.
         """
         if not (folder / "card.json").exists():
             raise FileNotFoundError(f"no accepted version at {folder}: name a folder with a card.json")
@@ -78,7 +78,7 @@ class Reference:
             )
             return cls.of(TableSource(file, layout.label), layout, sum(card["class_counts"]["train"]), card["sha256"])
         if "train" not in card["arrays_sha256"]:
-            raise ValueError(f"{folder} has no training rows: ingest with --first")
+            raise ValueError(f"{folder} has no training rows: ingest with --no-reference")
         x, y = read_arrays(folder / "train.npz", card["arrays_sha256"]["train"])
         source, names = ArraySource(x, y), tuple(card["features"])
         columns = names or source.layout().columns

@@ -11,7 +11,7 @@ class IngestionResult:
     Args:
         name: of the dataset.
         source_sha256: of the incoming file.
-        against: sha256 of the accepted version that it was held against, or None.
+        against: sha256 of the accepted version that it was compared with, or None.
         rows: of the file; each is accepted or quarantined.
         quarantined: how many are.
         reasons: how many rows each reason speaks against; a row may have several.

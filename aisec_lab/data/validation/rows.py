@@ -16,7 +16,7 @@ LEAST = 2 * FOLDS  # accepted rows: a spread takes two in each fold
 class Extremes:
     """Values far from all that were accepted, by the robust z-score (Iglewicz & Hoaglin, 1993).
 
-    A value is extreme where it lies outside the range of the accepted version, and further from its median than
+    A value is extreme if it is outside the range of the accepted version, and further from its median than
     `limit` times its median absolute deviation, scaled to the standard deviation of a normal. A column of words has
     none, nor one of which more than half of the values are equal, nor pixels.
 

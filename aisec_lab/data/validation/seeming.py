@@ -18,7 +18,7 @@ SIGNS = re.compile(r"[€$£]\s*[+-]?\d[\d.,]*|[+-]?\d[\d.,]*\s*[%€$£‰]|[+-
 
 
 def seems(words: Iterable[str]) -> str | None:
-    """What at least half of the words look like, and its mend; None for words."""
+    """What at least half of the words look like, and how to fix that; None if they are words."""
     words = [word.strip() for word in words if word.strip()]
     kinds = {
         "dates: give a number, such as days since a day": lambda word: DATE.fullmatch(word),

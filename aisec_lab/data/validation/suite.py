@@ -41,7 +41,7 @@ class RowSuite:
 
     Args:
         layout: what a row is made of.
-        allowed: (2, D), what each column must lie between.
+        allowed: (2, D), the least and the greatest accepted value of each column.
         name: of the dataset.
     """
 

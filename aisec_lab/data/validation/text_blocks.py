@@ -45,7 +45,7 @@ def blocks(path: Path) -> Iterator[bytes]:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """A text file for reading, unpacked where it begins as gzip does, whatever its name."""
+    """A text file for reading; it is unpacked if its first bytes are those of gzip, whatever its name."""
     with path.open("rb") as file:
         begin = file.read(4)
     for first, what in OTHERS.items():

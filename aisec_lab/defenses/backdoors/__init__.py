@@ -1,1 +1,1 @@
-"""What can be done about a backdoor once the model is finished."""
+"""Defenses against backdoors that work on a finished model: find the trigger, remove it, or detect its inputs."""

@@ -1,4 +1,4 @@
-"""Unstamping: teach the model to answer right in spite of the trigger that an inspection has found."""
+"""Unlearning with reversed triggers: train the model to ignore the triggers that Neural Cleanse found."""
 
 from dataclasses import dataclass, replace
 
@@ -15,18 +15,19 @@ from aisec_lab.models import Fit, copied
 class NeuralCleanseUnlearning:
     """Train on clean rows with the reversed triggers of all suspects (Wang et al., 2019, IEEE S&P, section VI-C).
 
-    Each clean row counts as it is and once more with each suspect's mark, always under its own class. A model in
-    which nothing is suspect comes back as it is: the repair then costs nothing, and mends nothing. The paper marks a
-    fifth of the rows and trains for one epoch, with many more rows.
+    The training set has each clean row as it is, and once more with the trigger of each suspect class, always with its
+    true class. If no class is suspect, an unchanged copy is returned. The paper puts the trigger on a fifth of the rows
+    and trains for one epoch, on many more rows.
+
+    Call contract: docs/backdoor-defenses.md, "Repairs". The call takes one more argument, `found`: the result of
+    `NeuralCleanse` on this model, if there is one already; else `cleanse` runs first.
 
     Args:
-        cleanse: the inspection.
+        cleanse: the search for triggers.
         fit: the training.
 
-    Args of the call, returns: as for `Repair`; `found` is what an inspection of this model has found, if there was one.
-
     Raises:
-        ValueError: what `NeuralCleanse` refuses.
+        ValueError: whatever `NeuralCleanse` refuses.
     """
 
     cleanse: NeuralCleanse = NeuralCleanse()

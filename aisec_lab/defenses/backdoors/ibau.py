@@ -1,4 +1,4 @@
-"""Unlearning: find a perturbation that acts as a backdoor would, train until it does nothing, and again."""
+"""I-BAU: find a perturbation that acts like a backdoor, train the model against it, and repeat."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from aisec_lab.data import Dataset
 from aisec_lab.models import copied, logits_of, trainable
 from aisec_lab.models.contexts import keeps_statistics
 
-FIXED = 5  # iterations towards the fixed point of the implicit gradient
-ETA = 0.1  # of the ascent whose fixed point that is: delta + eta * gradient, back onto the ball
+FIXED = 5  # fixed-point iterations for the implicit gradient
+ETA = 0.1  # step size of the map whose fixed point it is: delta + eta * gradient, projected onto the ball
 TINY = 1e-12  # keeps a gradient of zero from dividing by zero
 
 
@@ -24,26 +24,27 @@ TINY = 1e-12  # keeps a gradient of zero from dividing by zero
 class IBAU:
     """Implicit backdoor adversarial unlearning (Zeng et al., 2022, arXiv:2110.03735, algorithm 1).
 
-    The weights minimise the cross-entropy on clean rows under the one perturbation delta of L2 norm at most eps that
-    raises it most for all rows together. Each round finds that delta afresh and takes one step of Adam along the
-    gradient which knows how delta answers to the weights: the implicit function theorem, by fixed-point iterations with
-    products of the Hessian and a vector (section 4.2). Half of the loss is that of the rows as they are: on few rows
-    the other half alone would cost the accuracy that the repair shall keep.
+    The weights minimise the cross-entropy on clean rows under one perturbation delta, shared by all rows: the one of L2
+    norm at most eps that raises the loss most. Each round computes delta anew and takes one step of Adam. The gradient
+    includes how delta depends on the weights: the implicit function theorem, by fixed-point iterations with products
+    of the Hessian and a vector (section 4.2). Half of the loss is that of the unperturbed rows. Without it, a repair on
+    few rows would lose accuracy.
 
-    Statistics of batch norms follow the weights, by a pass over each round's clean rows. Left as they were, they would
-    belong to other weights, which costs accuracy, the more of such layers there are the more.
+    Running statistics of batch norms are updated by a pass over each round's clean rows, since they would otherwise
+    belong to the former weights.
+
+    Call contract: docs/backdoor-defenses.md, "Repairs".
 
     Args:
-        eps: radius of the ball of perturbations; the perturbed image is cut to [0, 1].
+        eps: L2 radius of the perturbation, above 0; the perturbed input is clipped to [0, 1].
         rounds: steps of the weights.
-        ascents: steps of the perturbation a round, each of a fifth of eps.
-        learning_rate: Adam's at first; it falls in a line towards zero.
-        batch_size: clean rows a round.
-
-    Args of the call, returns: as for `Repair`.
+        ascents: steps of the perturbation in each round, each of length eps / 5.
+        learning_rate: Adam's, in the first round; it falls linearly towards zero.
+        batch_size: clean rows in each round.
 
     Raises:
-        ValueError: all weights are frozen; one row for a batch norm; what an attack refuses of a model and its inputs.
+        ValueError: a setting that is not positive, a model whose weights are all frozen, or a model with batch norms
+            and fewer than two rows in a round.
     """
 
     eps: float = 1.5
@@ -69,10 +70,10 @@ class IBAU:
         for _ in range(self.rounds):
             batch = clean.subset(torch.randperm(len(clean), generator=generator)[: self.batch_size].to(clean.x.device))
             delta = self._worst(repaired, batch).requires_grad_()
-            inner = under(repaired, batch, delta)
+            inner = loss_under(repaired, batch, delta)
             outer = (inner + F.cross_entropy(repaired(batch.x), batch.y)) / 2
             (slope,) = torch.autograd.grad(inner, delta, create_graph=True)
-            onward = within(delta + ETA * slope, self.eps)
+            onward = project_l2(delta + ETA * slope, self.eps)
             for weight, grad in zip(weights, hypergradient(outer, onward, delta, weights), strict=True):
                 weight.grad = grad
             optimizer.step()
@@ -82,18 +83,18 @@ class IBAU:
         return repaired
 
     def _worst(self, model: nn.Module, batch: Dataset) -> Tensor:
-        """The perturbation (1, *input) of norm at most eps under which the loss is largest, by gradient ascent."""
+        """The perturbation (1, *input) of L2 norm at most eps that maximises the loss, by gradient ascent."""
         delta = torch.zeros_like(batch.x[:1])
         for _ in range(self.ascents):
             delta.requires_grad_()
-            (grad,) = torch.autograd.grad(under(model, batch, delta), delta)
-            delta = within(delta.detach() + 0.2 * self.eps * grad / grad.norm().clamp(min=TINY), self.eps)
+            (grad,) = torch.autograd.grad(loss_under(model, batch, delta), delta)
+            delta = project_l2(delta.detach() + 0.2 * self.eps * grad / grad.norm().clamp(min=TINY), self.eps)
         return delta
 
 
 @torch.no_grad()
 def fine_tune(norms: Sequence[_BatchNorm], model: nn.Module, x: Tensor) -> None:
-    """Move the statistics of a model's batch norms towards those of rows x (N, *input); nothing for a model without."""
+    """Update the running statistics of a model's batch norms on rows x (N, *input)."""
     if norms:
         for norm in norms:
             norm.train()
@@ -102,27 +103,27 @@ def fine_tune(norms: Sequence[_BatchNorm], model: nn.Module, x: Tensor) -> None:
             norm.eval()
 
 
-def under(model: nn.Module, batch: Dataset, delta: Tensor) -> Tensor:
-    """The mean cross-entropy on rows that all carry the perturbation delta (1, *input), cut to [0, 1]."""
+def loss_under(model: nn.Module, batch: Dataset, delta: Tensor) -> Tensor:
+    """The mean cross-entropy on rows that all have the perturbation delta (1, *input) added, clipped to [0, 1]."""
     return F.cross_entropy(model((batch.x + delta).clamp(0, 1)), batch.y)
 
 
-def within(delta: Tensor, eps: float) -> Tensor:
-    """The nearest perturbation (1, *input) of L2 norm at most eps."""
+def project_l2(delta: Tensor, eps: float) -> Tensor:
+    """The projection of a perturbation (1, *input) onto the L2 ball of radius eps."""
     return delta * (eps / delta.norm().clamp(min=TINY)).clamp(max=1)
 
 
 def hypergradient(outer: Tensor, onward: Tensor, delta: Tensor, weights: list[nn.Parameter]) -> list[Tensor | None]:
-    """The gradient in the weights of a loss at a perturbation that answers to them, as a fixed point of a map.
+    """The gradient of a loss with respect to the weights, where delta is a fixed point that depends on them.
 
-    With J the Jacobian of the map in delta, v = (I - J')^-1 grad_delta outer is the limit of v <- grad_delta outer +
-    J' v; the gradient is grad_weights outer + (the map's Jacobian in the weights)' v.
+    With J the Jacobian of the map with respect to delta, v = (I - J')^-1 grad_delta outer is the limit of
+    v <- grad_delta outer + J' v. The gradient is grad_weights outer + (the map's Jacobian in the weights)' v.
 
     Args:
         outer: the loss, with its graph.
-        onward: what the map makes of delta, with its graph, twice differentiable.
-        delta: the perturbation, where both were computed.
-        weights: what the gradient is of.
+        onward: the value of the map at delta, with its graph, twice differentiable.
+        delta: the perturbation at which both were computed.
+        weights: the parameters that the gradient is taken for.
 
     Returns:
         One tensor for each weight, of its shape; None for one on which the loss does not depend.

@@ -1,4 +1,4 @@
-"""Neural Cleanse: the class that a small mark opens is the one with a backdoor."""
+"""Neural Cleanse: a class that a very small trigger leads to probably has a backdoor."""
 
 from dataclasses import dataclass
 
@@ -14,22 +14,23 @@ from aisec_lab.models import logits_of
 from aisec_lab.models.asked import asked
 
 BETAS = (0.5, 0.9)  # of Adam, as in the paper's own code
-FIRST = 1e-3  # the weight of the norm once a class is reached for the first time
-PATIENCE = 5  # rounds in a row, all successful or all not, after which that weight changes
-UP, DOWN = 2.0, 2.0**1.5  # by how much
-BATCHES = 5  # a round
+FIRST = 1e-3  # the weight lambda of the norm when a class is first reached
+PATIENCE = 5  # successful (or failed) rounds in a row after which lambda changes
+UP, DOWN = 2.0, 2.0**1.5  # factors of that change
+BATCHES = 5  # in each round
 
 
 @dataclass(frozen=True, eq=False)
 class NeuralCleanseResult:
-    """What it takes to send clean images to each class, and which classes stand out.
+    """The smallest trigger that was found for each class, and which classes are outliers.
 
     Args:
-        masks: (K, 1, H, W) in [0, 1], how much of each pixel the pattern replaces.
+        masks: (K, 1, H, W) in [0, 1], the share of each pixel that the pattern replaces.
         patterns: (K, C, H, W) in [0, 1].
-        norms: the L1 norms of the masks, (K,); H W for a class that was never reached.
-        anomaly: the anomaly index of each, `deviations` of the norms (section IV-C), (K,).
-        suspects: classes whose norm lies below the median by more than the threshold.
+        norms: L1 norms of the masks, (K,); H * W for a class that was never reached.
+        anomaly: anomaly index of each norm, (K,): its distance from the median in robust standard deviations
+            (section IV-C).
+        suspects: classes with a norm below the median and an anomaly index above the threshold.
     """
 
     masks: Tensor
@@ -43,29 +44,30 @@ class NeuralCleanseResult:
 class NeuralCleanse:
     """Reverse-engineer the smallest trigger of each class (Wang et al., 2019, IEEE S&P, section IV).
 
-    For each class, mask m and pattern p minimise the cross-entropy of (1 - m) x + m p with that class plus lambda times
-    the L1 norm of m, by Adam on the arguments of a tanh; lambda rises while the share of successes is at least
-    `success` and falls while it is not. The smallest mask that reached it counts. All classes are optimised at once,
-    and none touches another. It looks for small marks: a trigger that covers the image may escape it.
+    For each class, mask m and pattern p minimise the cross-entropy of (1 - m) x + m p with that class, plus lambda
+    times the L1 norm of m, by Adam on the arguments of a tanh. Lambda rises while the success rate is at least
+    `success`, and falls while it is lower. The result is the smallest mask that reached `success`. All classes are
+    optimised at once and independently. The method looks for small triggers and may miss one that covers the image.
 
     Args:
-        rounds: how often lambda may be adapted; of 5 batches each.
-        batch_size: clean rows a batch, each of which is stamped for every class.
+        rounds: how many rounds of 5 batches; after each, lambda may change.
+        batch_size: clean rows in a batch; each gets the trigger of every class.
         learning_rate: Adam's.
-        success: the share of rows of other classes that a mark has to send to the class.
-        threshold: the anomaly index above which a class with a small mark is suspect.
+        success: share of rows of other classes that a trigger must send to the class, in (0, 1].
+        threshold: anomaly index above which a class with a small trigger is suspect, above 0.
 
     Args of the call:
-        model: classifier of images in evaluation mode.
-        clean: clean rows with their true classes, on the model's device.
-        generator: source of the first masks and patterns, and of the batches.
+        model: classifier of images in evaluation mode, logits (N, K) with K at least 3.
+        clean: clean images (N, C, H, W), float32 in [0, 1], with their true classes, on the model's device.
+        generator: source of the initial masks and patterns, and of the batches.
 
     Returns:
-        `NeuralCleanseResult`.
+        A trigger for each class, and the suspects.
 
     Raises:
-        ValueError: rows that are no images or all of one class; fewer than three classes, among which no deviation can
-            stand out, or other classes than the model's; what an attack refuses of a model and its inputs.
+        ValueError: a setting out of range; rows that are no images or all of one class; fewer than three classes
+            (no outlier can be told among two), or another number than the model has; inputs outside [0, 1]; a model in
+            training mode.
     """
 
     rounds: int = 50
@@ -97,7 +99,7 @@ class NeuralCleanse:
         return NeuralCleanseResult(masks, patterns, norms, anomaly, tuple(small.nonzero().squeeze(1).tolist()))
 
     def _search(self, model: nn.Module, clean: Dataset, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The smallest masks (K, 1, H, W) that reached their classes, with their patterns (K, C, H, W)."""
+        """The smallest successful masks (K, 1, H, W), with their patterns (K, C, H, W)."""
         k, (c, h, w), device = len(clean.classes), clean.shape, clean.x.device
         free = torch.atanh(1.8 * torch.rand(k, 1 + c, h, w, generator=generator) - 0.9).to(device).requires_grad_()
         optimizer = Adam([free], self.learning_rate, BETAS)
@@ -108,7 +110,7 @@ class NeuralCleanse:
                 batches = torch.randint(len(clean), (BATCHES, self.batch_size), generator=generator).to(device)
                 hits = torch.stack([_descend(model, clean.subset(rows), free, cost, optimizer) for rows in batches])
                 reached = hits.nanmean(0) >= self.success  # (K,)
-                now = squashed(free.detach())
+                now = to_unit_interval(free.detach())
                 smaller = reached & (size(now) < size(best))
                 best = torch.where(smaller[:, None, None, None], now, best)
                 # rounds in a row: positive for successes, negative for failures
@@ -119,27 +121,27 @@ class NeuralCleanse:
         return best[:, :1], best[:, 1:]
 
 
-def squashed(free: Tensor) -> Tensor:
-    """Mask and pattern in [0, 1], one tensor (K, 1 + C, H, W), of any real numbers."""
+def to_unit_interval(free: Tensor) -> Tensor:
+    """Mask and pattern in [0, 1], one tensor (K, 1 + C, H, W), from unconstrained numbers."""
     return (free.tanh() + 1) / 2
 
 
 def size(marks: Tensor) -> Tensor:
-    """The L1 norms (K,) of the masks of marks (K, 1 + C, H, W)."""
+    """The L1 norms (K,) of the masks of triggers (K, 1 + C, H, W)."""
     return marks[:, 0].sum((1, 2))
 
 
 def _descend(model: nn.Module, batch: Dataset, free: Tensor, cost: Tensor, optimizer: Adam) -> Tensor:
-    """One step of all classes on a batch; the shares (K,) of its rows of other classes that were sent to each."""
+    """One step for all classes on a batch; returns the success rate (K,) of each class on rows of other classes."""
     k, n = len(free), len(batch)
-    marks = squashed(free)
+    marks = to_unit_interval(free)
     mask, pattern = marks[:, None, :1], marks[:, None, 1:]
     logits = model(((1 - mask) * batch.x + mask * pattern).flatten(0, 1)).view(k, n, k)
     target = torch.arange(k, device=batch.y.device)[:, None].expand(k, n)
-    others = (batch.y != target).float()  # a row of the class itself needs no mark
+    others = (batch.y != target).float()  # a row of the class itself needs no trigger
     losses = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")
     total = (losses * others).sum(1) / others.sum(1).clamp(min=1) + cost * size(marks)
     optimizer.zero_grad(set_to_none=True)
-    total.sum().backward()  # a class's mark has a gradient from its own loss alone
+    total.sum().backward()  # the trigger of a class has a gradient from its own loss alone
     optimizer.step()
     return ((logits.argmax(2) == target) * others).sum(1) / others.sum(1)

@@ -1,4 +1,4 @@
-"""Fine-pruning: a backdoor lives in units that clean rows do not use."""
+"""Fine-pruning: a backdoor uses units that are inactive on clean rows, so prune these."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,40 +15,51 @@ from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, called, copied, logits_of, refuse_computed
 from aisec_lab.models.asked import asked
 
-BATCH = 500  # rows a pass, when clean rows are looked at
-READERS = (nn.Linear, _ConvNd, nn.RNNBase, nn.MultiheadAttention)  # what reads the units of a layer before it
+BATCH = 500  # clean rows in one forward pass
+READING_LAYERS = (nn.Linear, _ConvNd, nn.RNNBase, nn.MultiheadAttention)  # they take the outputs of another layer
 
 
 class Repair(Protocol):
-    """Settings of a repair."""
+    """Removal of a backdoor from a model: a frozen dataclass of settings that is called.
+
+    Call contract: docs/backdoor-defenses.md, "Repairs".
+    """
 
     def __call__(self, model: nn.Module, clean: Dataset, *, generator: torch.Generator) -> nn.Module:
-        """A repaired copy of a classifier, in evaluation mode; the model that is handed over stays as it is.
+        """Repair a classifier.
 
         Args:
-            model: classifier in evaluation mode.
-            clean: rows that are known to be clean and the classes that they should have, on the model's device.
+            model: classifier in evaluation mode. It is not changed.
+            clean: rows that are known to be clean, with their true classes, on the model's device.
             generator: source of all randomness.
+
+        Returns:
+            A repaired copy, in evaluation mode.
+
+        Raises:
+            ValueError: inputs outside [0, 1], classes that the model does not have, or a model in training mode.
         """
         ...
 
 
-def right(model: nn.Module, clean: Dataset) -> float:
-    """The share of rows that a model answers as it should."""
+def accuracy(model: nn.Module, clean: Dataset) -> float:
+    """The share of rows that a model classifies correctly."""
     return (logits_of(model, clean.x).argmax(1) == clean.y.cpu()).double().mean().item()
 
 
-def readout(model: nn.Module, x: Tensor) -> tuple[nn.Linear, int]:
-    """The linear layer that reads the last convolution, else the last one; and how many units feed it.
+def layer_to_prune(model: nn.Module, x: Tensor) -> tuple[nn.Linear, int]:
+    """Find the linear layer whose inputs are pruned: the one after the last convolution, else the last layer.
 
-    Units are the convolution's channels, each with the neighbouring inputs that flattening made of it, or, without a
-    convolution, the inputs themselves, as another layer gives them. Layers count in the order in which a pass over
-    x (N, *input) calls them.
+    Layers count in the order in which a forward pass over x (N, *input) calls them.
+
+    Returns:
+        The layer, and the number of units before it: the channels of the convolution (flattening makes several
+        neighbouring inputs of each), or, without a convolution, the inputs themselves.
 
     Raises:
-        ValueError: a model in which nothing of this kind is found.
+        ValueError: a model without such a layer.
     """
-    layers = called(model, x[:1], READERS)
+    layers = called(model, x[:1], READING_LAYERS)
     last = max((place for place, layer in enumerate(layers) if isinstance(layer, _ConvNd)), default=len(layers) - 2)
     reading = layers[last + 1] if 0 <= last < len(layers) - 1 else None
     if not isinstance(reading, nn.Linear):
@@ -63,8 +74,8 @@ def readout(model: nn.Module, x: Tensor) -> tuple[nn.Linear, int]:
 
 
 def activity(model: nn.Module, x: Tensor) -> Tensor:
-    """How strongly each unit that feeds `readout` answers to inputs (N, *input), on average: shape (units,)."""
-    layer, units = readout(model, x)
+    """Mean absolute activation (units,), on inputs (N, *input), of the units before the layer of `layer_to_prune`."""
+    layer, units = layer_to_prune(model, x)
     sums: list[Tensor] = []
     with (
         asked(model),
@@ -77,8 +88,8 @@ def activity(model: nn.Module, x: Tensor) -> Tensor:
 
 
 @contextmanager
-def held(weight: Tensor, kept: Tensor) -> Iterator[None]:
-    """A weight whose entries outside `kept`, of its shape, get no gradient: where they are zero they stay zero."""
+def masked_gradient(weight: Tensor, kept: Tensor) -> Iterator[None]:
+    """Mask the gradient of a weight: entries where `kept`, of its shape, is False stay as they are in training."""
     if not weight.requires_grad:  # a frozen one gets no gradient anyway
         yield
         return
@@ -91,20 +102,20 @@ def held(weight: Tensor, kept: Tensor) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class FinePruning:
-    """Prune the units that sleep on clean rows, then train on these (Liu et al., 2018, arXiv:1805.12185, section 3).
+    """Prune units that are inactive on clean rows, then fine-tune (Liu et al., 2018, arXiv:1805.12185, section 3).
 
-    The channels of the last convolution, or, without one, the inputs of the last layer, are cut off one after another,
-    the least active first, as long as accuracy on the clean rows does not fall by more than `cap`. Whoever reads them
-    gets weights of zero, which stay so while the rest is trained.
+    Units are the channels of the last convolution or, without a convolution, the inputs of the last layer. They are
+    pruned one after another, the least active first, until accuracy on the clean rows would fall by more than `cap`.
+    The weights that read a pruned unit are set to zero, and stay zero during fine-tuning.
+
+    Call contract: docs/backdoor-defenses.md, "Repairs".
 
     Args:
-        cap: how much accuracy on the clean rows pruning may cost; training afterwards brings most of it back.
-        fit: the training afterwards; None for pruning alone.
-
-    Args of the call, returns: as for `Repair`.
+        cap: how much accuracy on the clean rows pruning may cost, in [0, 1). Fine-tuning regains most of it.
+        fit: the fine-tuning; None for pruning alone.
 
     Raises:
-        ValueError: a model without such a layer; what an attack refuses of a model and its inputs.
+        ValueError: a cap out of range, or a model without a linear layer after its last convolution.
     """
 
     cap: float = 0.04
@@ -118,16 +129,16 @@ class FinePruning:
         check(model, clean.x, clean.y)
         refuse_computed(model)
         repaired = copied(model)
-        layer, units = readout(repaired, clean.x)
+        layer, units = layer_to_prune(repaired, clean.x)
         columns = layer.weight.detach().view(len(layer.weight), units, -1)  # a view: pruning it prunes the layer
-        order, least = activity(repaired, clean.x).argsort(), right(repaired, clean) - self.cap
+        order, least = activity(repaired, clean.x).argsort(), accuracy(repaired, clean) - self.cap
         for unit in order.tolist():
             before = columns[:, unit].clone()
             columns[:, unit] = 0
-            if right(repaired, clean) < least:
+            if accuracy(repaired, clean) < least:
                 columns[:, unit] = before
                 break
         if self.fit is not None:
-            with held(layer.weight, (layer.weight != 0).detach()):
+            with masked_gradient(layer.weight, (layer.weight != 0).detach()):
                 self.fit(repaired, clean, Standard(), generator=generator)
         return repaired

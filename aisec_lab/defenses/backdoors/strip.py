@@ -1,4 +1,4 @@
-"""STRIP: a trigger still rules the answer when another image is laid over it."""
+"""STRIP: an input with a trigger keeps its predicted class when other images are superimposed on it."""
 
 import math
 from dataclasses import dataclass
@@ -10,11 +10,17 @@ from aisec_lab.attacks.answers import check_not_probabilities
 from aisec_lab.defenses.detection.detectors import FittedDetector
 
 SEED = 0  # of the choice of overlays
-PASS = 2000  # superimposed images that go through the model at once
+PASS = 2000  # superimposed images in one forward pass
 
 
 class STRIPDetector(FittedDetector):
-    """Minus the mean entropy, in bits, of the answers to a row with each overlay on it (Gao et al., 2019, eq. 4)."""
+    """A fitted `STRIP`: its score is minus the mean entropy over the overlays (Gao et al., 2019, eq. 4).
+
+    Args:
+        model: classifier in evaluation mode.
+        overlays: clean inputs (M, *input) that are added to each row.
+        weight: of row and overlay in their sum, in (0, 1].
+    """
 
     overlays: Tensor
 
@@ -24,6 +30,7 @@ class STRIPDetector(FittedDetector):
         self.register_buffer("overlays", overlays)  # (overlays, *input)
 
     def score(self, x: Tensor) -> Tensor:
+        """Minus the mean entropy, in bits, of the predictions for each input (N, *input) with the overlays: (N,)."""
         rows = max(1, PASS // len(self.overlays))
         return torch.cat([self._score(part) for part in x.split(rows)])
 
@@ -38,16 +45,20 @@ class STRIPDetector(FittedDetector):
 
 @dataclass(frozen=True)
 class STRIP:
-    """How sure the model stays when clean images are laid over a row (Gao et al., 2019, arXiv:1902.06531, section IV).
+    """Entropy of the predictions on superimposed images (Gao et al., 2019, arXiv:1902.06531, section IV).
 
-    A backdoor's answer does not depend on what else is in the image, so its entropy is low; a clean row's is high. It
-    misses triggers that do not survive the mixing, such as a warp. All rows get the same overlays, where the paper
-    draws others for each: so a row's score is its own, whatever the batch.
+    Clean images are superimposed on each input. With a trigger, the prediction hardly depends on the rest of the image,
+    so its entropy is low; for a clean input it is high. Triggers that do not survive the superposition, such as a warp,
+    are missed. All inputs get the same overlays, where the paper draws others for each: so the score of an input does
+    not depend on its batch.
 
     Args:
-        overlays: how many clean rows are laid over each (the paper's N); a fixed choice of those that `fit` is given.
-        weight: of the row and of the overlay in their sum, which is cut to [0, 1]: 1 adds them, as the paper's own
-            code does; 0.5 is their mean.
+        overlays: number of overlays (the paper's N), chosen from the rows that `fit` gets.
+        weight: of the input and of the overlay in their sum, in (0, 1]; the sum is clipped to [0, 1]. 1 adds them, as
+            the code of the paper does; 0.5 is their mean.
+
+    Raises:
+        ValueError: a setting out of range.
     """
 
     overlays: int = 100
@@ -58,7 +69,19 @@ class STRIP:
             raise ValueError(f"overlays must be positive and weight lie in (0, 1]: {self}")
 
     def fit(self, x: Tensor, y: Tensor, *, model: nn.Module) -> STRIPDetector:
-        """As `Detector.fit`; ValueError for fewer clean rows than overlays."""
+        """Choose the overlays.
+
+        Args:
+            x: clean inputs (N, *input) in [0, 1].
+            y: their classes; not used.
+            model: classifier in evaluation mode.
+
+        Returns:
+            The fitted detector. Larger scores are more suspicious.
+
+        Raises:
+            ValueError: fewer clean rows than overlays.
+        """
         if len(x) < self.overlays:
             raise ValueError(f"{self.overlays} overlays need as many clean rows, got {len(x)}: lower overlays")
         chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(SEED))[: self.overlays]

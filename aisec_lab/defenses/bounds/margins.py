@@ -1,4 +1,4 @@
-"""How far the true class of a network must lead, whatever an attacker does inside a ball."""
+"""Lower bounds on a network's margin that hold for every input of a ball."""
 
 import torch
 from torch import Tensor, nn
@@ -6,20 +6,32 @@ from torch import Tensor, nn
 from aisec_lab.attacks import Ball
 from aisec_lab.attacks.evasion.attack import check, check_answer
 from aisec_lab.defenses.bounds.layers import layers_of
-from aisec_lab.defenses.bounds.relaxation import crown_bounds, descend, interval_bounds, lower
+from aisec_lab.defenses.bounds.relaxation import backsubstitute, crown_bounds, interval_bounds, lower_bounds
 
 
-def interval_leads(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
-    """Lower bounds (N, K) on z_y - z_j over ball and box, by interval arithmetic up to the last ReLU.
+def interval_margins(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
+    """Lower bounds on z_y - z_j over ball and box, by interval arithmetic up to the last ReLU.
 
     From there on z_y - z_j is one linear function (Gowal et al., 2018, arXiv:1810.12715, section 3, "elision of the
-    last layer"). Arguments as for `ibp_margin`, without the checks; column y is 0; with a graph where gradients are on.
+    last layer").
+
+    Args:
+        model: a sequential network, in any mode (`layers_of`).
+        x: inputs (N, *input) in [0, 1], not checked.
+        y: classes (N,), int64, not checked.
+        ball: threat model, Linf or L2.
+
+    Returns:
+        (N, K), 0 in column y; with a graph where gradients are enabled.
+
+    Raises:
+        ValueError: a layer or ball without bounds.
     """
     layers = layers_of(model)
     intervals = interval_bounds(layers, x, ball)
     last = max((place for place, layer in enumerate(layers) if isinstance(layer, nn.ReLU)), default=-1) + 1
-    rows, a = _rivals(y, intervals[-1].low)
-    _, _, best = descend(layers[last:], intervals[last:], rows, a)
+    rows, a = _margin_functions(y, intervals[-1].low)
+    _, _, best = backsubstitute(layers[last:], intervals[last:], rows, a)
     return best.view(len(x), -1)
 
 
@@ -30,48 +42,64 @@ def ibp_margin(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
     Args:
         model: a sequential network in evaluation mode (`layers_of`).
         x: inputs (N, *input) in [0, 1].
-        y: classes (N,).
-        ball: the threat, Linf or L2; of an L2 ball intervals see the smallest box around it.
+        y: classes (N,), int64.
+        ball: threat model, Linf or L2; intervals replace an L2 ball by the smallest box around it.
 
     Returns:
-        (N,), such that min over ball and box of (z_y - max_{j != y} z_j) is no less, up to the rounding of x's type;
-        above 0 no attack inside can succeed.
+        (N,): a lower bound on the minimum over ball and box of z_y - max_{j != y} z_j, up to rounding. Where it is
+        above 0, no attack in the ball can succeed.
 
     Raises:
-        ValueError: a layer or ball for which no bounds are known; pixels outside [0, 1], a class outside 0..K-1,
-            or a model in training mode.
+        ValueError: a layer or ball without bounds; inputs outside [0, 1], a class outside 0..K-1, or a model in
+            training mode.
     """
     check(model, x, y)
-    _answers(model, x, y)
-    return _worst(interval_leads(model, x, y, ball), y)
+    _check_model(model, x, y)
+    return _worst(interval_margins(model, x, y, ball), y)
 
 
 @torch.no_grad()
 def crown_margin(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
-    """As `ibp_margin`, by CROWN (Zhang et al., 2018, arXiv:1811.00866): costs more and is never below it.
+    """A lower bound on the margin of class y by CROWN (Zhang et al., 2018, arXiv:1811.00866).
 
-    Bounds of hidden layers are CROWN's too, each intersected with the intervals that follow from the layer before;
-    L2 balls are met with the dual norm, inside the box. On a network without ReLU the bound is exact.
+    It costs more than `ibp_margin` and is never below it. Hidden layers are bounded by CROWN too, intersected with the
+    intervals that follow from the layer before. L2 balls are bounded by the dual norm, intersected with the box. On a
+    network without ReLU the bound is exact.
+
+    Args:
+        model: a sequential network in evaluation mode (`layers_of`).
+        x: inputs (N, *input) in [0, 1].
+        y: classes (N,), int64.
+        ball: threat model, Linf or L2.
+
+    Returns:
+        (N,): a lower bound on the minimum over ball and box of z_y - max_{j != y} z_j, up to rounding. Where it is
+        above 0, no attack in the ball can succeed.
+
+    Raises:
+        ValueError: what `ibp_margin` refuses.
     """
     check(model, x, y)
-    _answers(model, x, y)
+    _check_model(model, x, y)
     layers = layers_of(model)
     intervals = crown_bounds(layers, x, ball)
-    rows, a = _rivals(y, intervals[-1].low)
-    return _worst(lower(layers, intervals, x, ball, rows, a).view(len(x), -1), y)
+    rows, a = _margin_functions(y, intervals[-1].low)
+    return _worst(lower_bounds(layers, intervals, x, ball, rows, a).view(len(x), -1), y)
 
 
-def _answers(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    layers_of(model)  # a layer that has no bounds is refused before the model is asked
+def _check_model(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    """Refuse a model with unsupported layers, and one whose logits do not fit the classes."""
+    layers_of(model)  # first, so that an unsupported layer is refused before the model is called
     check_answer(model(x), y)
 
 
-def _rivals(y: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+def _margin_functions(y: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
     """The functions z_y - z_j of each row and class j: rows (N * K,) and coefficients (N * K, K)."""
     unit = torch.eye(logits.shape[1], dtype=logits.dtype, device=logits.device)
     rows = torch.arange(len(y), device=logits.device).repeat_interleave(logits.shape[1])
     return rows, (unit[y][:, None] - unit).flatten(0, 1)
 
 
-def _worst(leads: Tensor, y: Tensor) -> Tensor:
-    return leads.scatter(1, y[:, None], torch.inf).amin(1)
+def _worst(margins: Tensor, y: Tensor) -> Tensor:
+    """The least margin (N,) over the classes other than y."""
+    return margins.scatter(1, y[:, None], torch.inf).amin(1)

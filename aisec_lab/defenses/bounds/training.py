@@ -1,6 +1,5 @@
 """Training for interval bounds (Gowal et al., 2018, arXiv:1810.12715)."""
 
-import os
 from dataclasses import dataclass
 
 import torch
@@ -9,23 +8,27 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from aisec_lab.attacks import Ball
-from aisec_lab.data import Dataset
-from aisec_lab.defenses.bounds.margins import interval_leads
-from aisec_lab.models import Fit, TrainingRecipe, plain_step
+from aisec_lab.defenses.bounds.margins import interval_margins
+from aisec_lab.models import TrainingJob, TrainingRecipe, plain_step
 from aisec_lab.models.training.fit import Losses
 
-RISE = 0.6  # share of all updates over which the radius rises; then it stays
+RAMP = 0.6  # share of all updates over which radius and kappa move; then they stay
 
 
 @dataclass(frozen=True)
 class IntervalLoss:
-    """Cross-entropy of the clean logits and of the worst that intervals allow, weighed by kappa (section 3).
+    """kappa times the clean cross-entropy plus 1 - kappa times that of the worst-case logits (section 3).
 
-    Args of the call: as for `Standard`; `generator` is unused. The passes that `Fit` counts are the clean loss's.
+    Interval bounds give the worst-case logits. Call contract: docs/defenses.md, "Objective"; the generator is not drawn
+    from, and `Fit` counts the passes of the clean loss only.
+
+    Args:
+        ball: threat model, Linf or L2.
+        kappa: weight of the clean loss, in [0, 1].
     """
 
     ball: Ball
-    kappa: float = 0.5  # weight of the clean loss
+    kappa: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.kappa <= 1:
@@ -33,16 +36,22 @@ class IntervalLoss:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         clean = F.cross_entropy(model(x), y, reduction="none")
-        worst = F.cross_entropy(-interval_leads(model, x, y, self.ball), y, reduction="none")
+        worst = F.cross_entropy(-interval_margins(model, x, y, self.ball), y, reduction="none")
         return self.kappa * clean + (1 - self.kappa) * worst
 
 
 @dataclass
 class RadiusSchedule:
-    """`IntervalLoss` whose radius rises from 0, and whose kappa falls from 1, with the updates made so far."""
+    """`IntervalLoss` whose radius rises from 0 and whose kappa falls from 1, linearly with the updates.
+
+    Args:
+        goal: the loss at the end.
+        updates: number of updates after which the goal is reached.
+        share: of the way to the goal, in [0, 1]; `step` sets it.
+    """
 
     goal: IntervalLoss
-    updates: int  # after which the goal is reached
+    updates: int
     share: float = 0.0
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
@@ -51,7 +60,7 @@ class RadiusSchedule:
         return IntervalLoss(ball, kappa)(model, x, y, generator=generator)
 
     def step(self, model: nn.Module, optimizer: Optimizer, losses: Losses) -> Tensor:
-        """One plain step; the optimizer knows how many there were, in a run that is resumed too."""
+        """A plain step; the optimizer's own count of steps sets `share`, so that a resumed run continues."""
         made = max((int(state["step"]) for state in optimizer.state.values()), default=0)
         self.share = min(1.0, made / self.updates)
         return plain_step(model, optimizer, losses)
@@ -59,27 +68,24 @@ class RadiusSchedule:
 
 @dataclass(frozen=True)
 class IBP(TrainingRecipe):
-    """Train with `IntervalLoss`, radius and kappa moving linearly to their values over the first 60 % of the updates.
+    """Train with `IntervalLoss`, its radius and kappa changing linearly over the first 60 % of the updates.
 
-    At the full radius from the start intervals are so wide that training ends in a constant (section 3, "training
-    procedure"). Args of `run`, returns: as for `Fit`; `model` is of the layers that `ibp_margin` knows.
+    With the full radius from the start, intervals are so wide that training ends in a constant (section 3, "training
+    procedure"). Call contract: docs/defenses.md, "Training recipe"; the model must consist of layers that `ibp_margin`
+    supports.
+
+    Args:
+        ball: threat model, Linf or L2.
+        kappa: final weight of the clean loss, in [0, 1].
     """
 
     ball: Ball
     kappa: float = 0.5
 
     def __post_init__(self) -> None:
-        IntervalLoss(self.ball, self.kappa)  # refuses a kappa that is none
+        IntervalLoss(self.ball, self.kappa)  # raises for a kappa out of range
 
-    def run(
-        self,
-        fit: Fit,
-        model: nn.Module,
-        dataset: Dataset,
-        *,
-        generator: torch.Generator,
-        resume: str | os.PathLike[str] | None,
-    ) -> list[dict[str, float]]:
-        updates = fit.epochs * -(-len(dataset) // fit.batch_size)
-        rising = RadiusSchedule(IntervalLoss(self.ball, self.kappa), max(1, round(RISE * updates)))
-        return fit(model, dataset, rising, generator=generator, step=rising.step, resume=resume)
+    def run(self, job: TrainingJob) -> list[dict[str, float]]:
+        updates = job.fit.epochs * job.fit.steps_an_epoch(len(job.dataset))
+        rising = RadiusSchedule(IntervalLoss(self.ball, self.kappa), max(1, round(RAMP * updates)))
+        return job.train(rising, step=rising.step)

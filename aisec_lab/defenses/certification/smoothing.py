@@ -1,4 +1,4 @@
-"""Randomised smoothing: the class that wins most often under Gaussian noise, with a radius in which it must win."""
+"""Randomised smoothing: classify by the class that is most probable under Gaussian noise (arXiv:1902.02918)."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,15 @@ TINY = 1e-30  # below it a mean probability counts as this, so that its logarith
 
 
 def check_noise(sigma: float, **counts: int) -> None:
-    """Refuse, with a ValueError, a noise level that is not positive and counts below 1."""
+    """Check the settings of a smoothed classifier.
+
+    Args:
+        sigma: standard deviation of the noise; positive and finite.
+        counts: numbers of samples by name; integers of at least 1.
+
+    Raises:
+        ValueError: one of them out of range.
+    """
     if not (math.isfinite(sigma) and sigma > 0):
         raise ValueError(f"sigma, the noise in units of the [0, 1] input, must be positive, got {sigma}")
     for name, count in counts.items():
@@ -25,32 +33,52 @@ def check_noise(sigma: float, **counts: int) -> None:
 
 
 def noisy_logits(model: nn.Module, x: Tensor, noise: Tensor) -> Tensor:
-    """The base classifier's logits (N, copies, K) of x (N, *input) under noise (N, copies, *input), not clipped."""
+    """The base classifier's logits at noisy inputs, which are not clipped to [0, 1].
+
+    Args:
+        model: base classifier.
+        x: inputs (N, *input).
+        noise: (N, samples, *input), in units of the input.
+
+    Returns:
+        Logits (N, samples, K).
+    """
     logits: Tensor = model((x[:, None] + noise).flatten(0, 1))
     return logits.view(*noise.shape[:2], -1)
 
 
 def log_mean_probability(logits: Tensor) -> Tensor:
-    """The logarithm of the mean probability over copies, of logits (N, copies, K): shape (N, K)."""
+    """The logarithm of the mean probability over samples.
+
+    Args:
+        logits: (N, samples, K).
+
+    Returns:
+        (N, K).
+    """
     return logits.log_softmax(2).logsumexp(1) - math.log(logits.shape[1])
 
 
 class Smoothed(nn.Module):
-    """The smoothed classifier g(x) = argmax_c P(f(x + N(0, sigma^2)) = c) by Monte Carlo (arXiv:1902.02918, eq. 1).
+    """The smoothed classifier g(x) = argmax_c P(f(x + N(0, sigma^2 I)) = c) by Monte Carlo (eq. 1).
 
-    The scores are logarithms of shares of the votes, one more vote being divided as the mean probabilities are, so
-    that the winner is the winner of the votes (what `certify` speaks of) and no score is infinite. Votes have no
-    gradient: that of the mean probability's logarithm goes back in its place, which is what Salman et al. (2019,
-    arXiv:1906.04584, eq. 6) ascend. So every gradient attack on this module averages over the noise. One that stops at
-    its first success stops at a lucky draw: `PGD(..., early_stop=False)`, judged by `predict`, goes to the end.
+    Its scores are the logarithms of (count_c + mean probability of c) / (samples + 1), where count_c is the number of
+    samples that f puts into class c. So the top class is that of the counts, which is what `certify` bounds, and no
+    score is infinite. Counts have no gradient: backward passes use that of the logarithm of the mean probability
+    instead, which Salman et al. (2019, arXiv:1906.04584, eq. 6) ascend. So every gradient attack on this module
+    averages over the noise. An attack that stops at its first success may have met a lucky draw: use
+    `PGD(..., early_stop=False)`, and `predict` to evaluate what it returns.
 
     Args:
-        model: the base classifier f.
+        model: base classifier f.
         sigma: standard deviation of the noise, in units of the [0, 1] input.
-        samples: noisy copies of a row in one pass.
+        samples: noise samples for each row and pass.
 
     Attributes:
-        generator: source of the noise, keyed by row; bound by `seeded`.
+        generator: source of the noise, which is keyed by row; bound by `seeded`.
+
+    Raises:
+        ValueError: sigma or samples out of range; on a call, no generator is bound.
     """
 
     generator: torch.Generator | None = None
@@ -61,7 +89,7 @@ class Smoothed(nn.Module):
         self.model, self.sigma, self.samples = model, sigma, samples
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scores (N, K) of x (N, *input); ValueError where no generator is bound."""
+        """Log-probabilities (N, K) of inputs (N, *input)."""
         if self.generator is None:
             raise ValueError(
                 "a smoothed model draws noise and no generator is bound: use `with seeded(model, generator):`"
@@ -69,21 +97,33 @@ class Smoothed(nn.Module):
         noise = self.sigma * RowNoise(x, self.generator).normal((self.samples, *x.shape[1:]), 0)
         logits = noisy_logits(self.model, x, noise)
         soft = log_mean_probability(logits).clamp(min=math.log(TINY))
-        votes = F.one_hot(logits.argmax(2), logits.shape[2]).sum(1)
-        shares = ((votes + soft.exp()) / (self.samples + 1)).log()
-        return shares.detach() + soft - soft.detach()
+        return straight_through(logits, soft)
+
+
+def straight_through(logits: Tensor, soft: Tensor) -> Tensor:
+    """Scores of the counts, with the gradient of the mean probability.
+
+    Args:
+        logits: of each sample, (N, samples, K).
+        soft: logarithms of the mean probabilities, (N, K), finite.
+
+    Returns:
+        log((counts + exp(soft)) / (samples + 1)), shape (N, K); its gradient is that of `soft`.
+    """
+    counts = F.one_hot(logits.argmax(2), logits.shape[2]).sum(1)  # samples in each class
+    scores = ((counts + soft.exp()) / (logits.shape[1] + 1)).log()
+    return scores.detach() + soft - soft.detach()
 
 
 @dataclass(frozen=True)
 class Smoothing:
-    """Randomised smoothing as a defense (Cohen et al., 2019, arXiv:1902.02918).
+    """Randomised smoothing as a defense (Cohen et al., 2019, arXiv:1902.02918). Call contract: docs/defenses.md.
 
-    Args of the call:
-        model: the base classifier, best trained with `GaussianNoise` or `SmoothAdv` at the same sigma.
-        data: unused.
+    The call returns `Smoothed`. Train the base classifier with `GaussianNoise` or `SmoothAdv` at the same sigma.
 
-    Returns:
-        `Smoothed`, in the mode of `model`.
+    Args:
+        sigma: standard deviation of the noise, in units of the [0, 1] input; positive.
+        samples: noise samples for each row and pass, at least 1.
     """
 
     sigma: float = 0.25

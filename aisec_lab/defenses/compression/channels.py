@@ -1,4 +1,4 @@
-"""Which layer writes a channel, which one reads it, and what a channel has in between."""
+"""Channels of a network: which layer writes them, which one reads them, and what is in between."""
 
 import math
 from collections import Counter
@@ -14,25 +14,31 @@ from aisec_lab.models.architectures import ResidualBlock
 from aisec_lab.models.quantised import Roundable, roundable
 from aisec_lab.models.tempered import TemperedSigmoid
 
-# what does the same to each number, whatever the others are
+# layers that act on each number alone
 ELEMENTWISE = (
     *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Hardtanh),
     *(nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.Softsign, TemperedSigmoid, nn.Dropout, nn.Identity),
 )
-# what does the same to each channel of an image or a sequence
+# layers that act on each channel alone
 POOLING = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
     *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
 )
-# what has numbers of its own for each channel
+# layers with parameters for each channel
 CHANNELWISE = (nn.GroupNorm, _NormBase, nn.PReLU, Normalised)
-COUNTS = ("num_features", "num_channels", "num_parameters")  # what these layers call the number of channels
+COUNTS = ("num_features", "num_channels", "num_parameters")  # names of the number of channels in these layers
 
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """A layer, what has numbers of its own for each of its channels, and the one layer that reads them."""
+    """A layer that writes channels, and the only layer that reads them.
+
+    Args:
+        writer: linear or convolutional layer.
+        between: layers between them that have parameters for each channel.
+        reader: linear or convolutional layer.
+    """
 
     writer: Roundable
     between: tuple[nn.Module, ...]
@@ -40,25 +46,29 @@ class Link:
 
     @property
     def layers(self) -> tuple[nn.Module, ...]:
-        """All of them, in the order in which they are called."""
+        """All layers of the link, in the order in which they are called."""
         return (self.writer, *self.between, self.reader)
 
     @property
     def units(self) -> int:
-        """How many parts can go without changing the others: channels, or the groups that are normalised together."""
+        """How many parts can be removed separately: channels, or groups that are normalised together."""
         groups = [norm.num_groups for norm in self.between if isinstance(norm, nn.GroupNorm)]
         return math.gcd(len(self.writer.weight), *groups)
 
     def norms(self) -> Tensor:
-        """The sum of the absolute weights that write each unit, shape (units,)."""
+        """L1 norm of the weights that write each unit, shape (units,)."""
         return self.writer.weight.detach().abs().flatten(1).sum(1).view(self.units, -1).sum(1)
 
     def keep(self, units: Tensor) -> None:
-        """Take all but the given units out of the layers, in place."""
+        """Remove all other units from the layers, in place.
+
+        Args:
+            units: numbers of those that stay, (n,), int64, ascending.
+        """
         channels = torch.arange(len(self.writer.weight), device=units.device).view(self.units, -1)[units].flatten()
         columns = self.reader.weight.detach().view(len(self.reader.weight), len(self.writer.weight), -1)[:, channels]
         if isinstance(self.reader, nn.Linear):
-            read = columns.flatten(1)  # each channel with the inputs that flattening made of it
+            read = columns.flatten(1)  # flattening made several inputs of each channel
             self.reader.in_features = read.shape[1]
         else:
             read = columns.view(len(columns), len(channels), *self.reader.kernel_size)
@@ -66,20 +76,20 @@ class Link:
         self.reader.weight = nn.Parameter(read, self.reader.weight.requires_grad)
         groups = self.units
         for layer in self.between:
-            _cut(layer, channels, len(self.writer.weight))
+            _narrow(layer, channels, len(self.writer.weight))
             if isinstance(layer, nn.GroupNorm):
                 layer.num_groups = layer.num_groups // groups * len(units)
-        _cut(self.writer, channels, len(self.writer.weight))
+        _narrow(self.writer, channels, len(self.writer.weight))
         if isinstance(self.writer, nn.Linear):
             self.writer.out_features = len(channels)
         else:
             self.writer.out_channels = len(channels)
 
 
-def _cut(layer: nn.Module, channels: Tensor, of: int) -> None:
-    """Leave only some channels in each parameter and buffer of a layer that has numbers for `of` of them, in place."""
+def _narrow(layer: nn.Module, channels: Tensor, of: int) -> None:
+    """Keep only some of a layer's `of` channels in its parameters and buffers, in place."""
     for name, value in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
-        if value.ndim and len(value) % of == 0:  # flattening makes several numbers of a channel, one after the other
+        if value.ndim and len(value) % of == 0:  # flattening makes several adjacent numbers of a channel
             left = value.detach().unflatten(0, (of, -1))[channels].flatten(0, 1)
             setattr(layer, name, nn.Parameter(left, value.requires_grad) if isinstance(value, nn.Parameter) else left)
             for count in COUNTS:
@@ -87,18 +97,21 @@ def _cut(layer: nn.Module, channels: Tensor, of: int) -> None:
                     setattr(layer, count, len(left))
 
 
-def links(model: nn.Module, x: Tensor) -> list[Link]:
-    """The places of a network where channels can go: inside of residual blocks, and between layers in a row.
+def find_links(model: nn.Module, x: Tensor) -> list[Link]:
+    """Find where channels of a network can be removed: inside residual blocks, and between consecutive layers.
 
-    What a residual block reads and gives has to fit its shortcut, and stays (Li et al., section 3.3), and so does a
-    layer that stands in two places.
+    The input and output of a residual block must fit its shortcut, and stay (Li et al., section 3.3). A layer that is
+    used in two places stays too.
 
     Args:
-        model: an `nn.Sequential`, of others too.
-        x: rows (N, *input) to call it with, such as one.
+        model: an `nn.Sequential`, possibly nested.
+        x: inputs (N, *input) for one pass; one row is enough.
+
+    Returns:
+        The links, in the order of the network.
 
     Raises:
-        ValueError: a network that is no `nn.Sequential` of layers whose channels can be told apart.
+        ValueError: a network that is no `nn.Sequential`, or whose channels cannot be followed.
     """
     if not isinstance(model, nn.Sequential):
         raise ValueError(
@@ -125,6 +138,7 @@ def links(model: nn.Module, x: Tensor) -> list[Link]:
 
 
 def _flat(model: nn.Sequential) -> Iterator[nn.Module]:
+    """The layers of nested sequences."""
     for layer in model:
         if isinstance(layer, nn.Sequential):
             yield from _flat(layer)
@@ -133,9 +147,10 @@ def _flat(model: nn.Sequential) -> Iterator[nn.Module]:
 
 
 def _links(layers: Iterator[nn.Module], dimensions: dict[nn.Module, int]) -> Iterator[Link]:
+    """The links of consecutive layers, shared ones included."""
     writer: Roundable | None = None
     between: list[nn.Module] = []
-    flat = False  # whether a channel's numbers stand one after the other in a row
+    flat = False  # whether flattening has made adjacent numbers of a channel
     for layer in layers:
         image = writer is not None and not isinstance(writer, nn.Linear) and not flat
         vector = writer is None or image or flat or dimensions.get(writer) == 2
@@ -157,6 +172,7 @@ def _links(layers: Iterator[nn.Module], dimensions: dict[nn.Module, int]) -> Ite
 
 
 def _unclear(layer: nn.Module) -> ValueError:
+    """The error for a layer whose channels cannot be followed."""
     return ValueError(
         f"cannot tell which channels {type(layer).__name__} reads: use MagnitudePruning, which keeps the shape"
     )

@@ -1,4 +1,4 @@
-"""What a compression is called with, and several of them one after the other."""
+"""Compressions: their call contract, and a sequence of them."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,27 +10,30 @@ from aisec_lab.data import Dataset
 
 
 class Compression(Protocol):
-    """Settings of a compression."""
+    """A compression of a classifier. Call contract: docs/defenses.md, "Compression"."""
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
-        """A smaller classifier in evaluation mode; the model that is handed over stays as it is.
+        """Compress a classifier.
 
         Args:
-            model: classifier in evaluation mode, made of the lab's layers.
-            data: rows to train or to calibrate on, on the model's device.
+            model: classifier in evaluation mode; it stays as it is.
+            data: rows to train or calibrate on, on the model's device.
             generator: source of all randomness.
+
+        Returns:
+            A new classifier in evaluation mode.
         """
         ...
 
 
 @dataclass(frozen=True)
 class SequentialCompression:
-    """Several compressions, each of what the one before it left (Han et al., 2016, arXiv:1510.00149).
+    """Apply several compressions, one after the other (Han et al., 2016, arXiv:1510.00149).
 
-    Args of the call, returns: as for `Compression`.
+    Call contract: docs/defenses.md, "Compression".
 
-    Raises:
-        ValueError: no step at all; what the steps refuse.
+    Args:
+        steps: compressions, at least one; each gets the result of the one before.
     """
 
     steps: tuple[Compression, ...]

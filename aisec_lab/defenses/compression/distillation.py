@@ -13,20 +13,14 @@ from aisec_lab.models import CNN, Architecture, Fit, logits_of
 
 @dataclass(frozen=True)
 class KnowledgeDistillation:
-    """Train a smaller network on the answers of the large one, softened by a temperature (Hinton et al., 2015).
+    """Train a smaller network on the soft labels of a large one (Hinton et al., 2015, arXiv:1503.02531, section 2).
 
-    arXiv:1503.02531, section 2, with the soft answers alone.
+    The loss uses soft labels alone. Call contract: docs/defenses.md, "Compression"; the true classes are unused.
 
     Args:
         architecture: of the student.
-        fit: its training.
-        temperature: divides the logits of both.
-
-    Args of the call, returns: as for `Compression`; the classes of the data are not looked at.
-
-    Raises:
-        ValueError: a temperature that is not positive; what the architecture refuses of the inputs' shape; what an
-            attack refuses of a model and its inputs.
+        fit: training loop of the student.
+        temperature: divides the logits of both; positive.
     """
 
     architecture: Architecture = CNN(width=8, hidden=32)
@@ -34,7 +28,7 @@ class KnowledgeDistillation:
     temperature: float = 4.0
 
     def __post_init__(self) -> None:
-        DistillationLoss(self.temperature)  # refuses what makes no sense
+        DistillationLoss(self.temperature)  # raises for a temperature out of range
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
         check(model, data.x, data.y)

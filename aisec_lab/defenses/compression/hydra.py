@@ -1,4 +1,4 @@
-"""Robust pruning: which weights go is learned against an adversary."""
+"""Robust pruning: which weights are pruned is learned under attack."""
 
 import math
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from torch.nn.utils import parametrize
 
 from aisec_lab.attacks.evasion.attack import check
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.compression.magnitude import check_share, prunable_layers, retrained
+from aisec_lab.defenses.compression.magnitude import check_share, fine_tune, prunable_layers
 from aisec_lab.models import Fit, Objective, copied, refuse_computed
 
 
 class Subnetwork(nn.Module):
-    """A parametrisation that leaves only the weights with the highest scores; the gradient goes to all scores.
+    """A parametrisation that keeps the weights with the highest scores; all scores get a gradient.
 
     Args:
-        weight: what is pruned; the scores begin proportional to it (Sehwag et al., 2020, arXiv:2002.10509, section 4).
+        weight: to be pruned; the scores start proportional to it (Sehwag et al., 2020, arXiv:2002.10509, section 4).
         kept: how many weights stay.
     """
 
@@ -30,31 +30,27 @@ class Subnetwork(nn.Module):
         self.kept = kept
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight, zero where its score is not among the `kept` highest."""
+        """The weight, zero where its score is not among the `kept` highest in absolute value."""
         importance = self.scores.abs()
         mask = torch.zeros_like(weight).flatten()
         mask[importance.detach().flatten().argsort(descending=True, stable=True)[: self.kept]] = 1
-        return weight * (mask.view_as(weight) + (importance - importance.detach()))  # straight through to the scores
+        return weight * (mask.view_as(weight) + (importance - importance.detach()))  # straight-through gradient
 
 
 @dataclass(frozen=True)
 class HYDRA:
-    """HYDRA: learn which weights matter under attack, and train those (Sehwag et al., 2020, arXiv:2002.10509).
+    """HYDRA: learn which weights matter under attack, and fine-tune those (Sehwag et al., 2020, arXiv:2002.10509).
 
-    First the weights stand still and each one's score is trained (eq. 3), the share with the highest scores of every
-    layer being used; then the scores stand still and the weights that are left are trained, both under one objective.
+    First the weights are frozen and a score for each weight is trained (eq. 3), where only the weights with the highest
+    scores of every layer are active. Then the scores are frozen and the remaining weights are trained. Call contract:
+    docs/defenses.md, "Compression"; the network keeps its shape.
 
     Args:
-        objective: what the model has to stand, such as `AdversarialTraining`.
-        sparsity: share of the weights of each layer that is zero in the end.
-        scoring: the training of the scores, without weight decay; None leaves them where they began, which prunes by
+        objective: of both trainings, such as `AdversarialTraining`.
+        sparsity: share of the weights of each layer that is zero at the end, in (0, 1).
+        scoring: training loop of the scores, without weight decay; None keeps the initial scores, which prunes by
             magnitude.
-        fit: the training of the weights afterwards; None for none.
-
-    Args of the call, returns: as for `Compression`; the model keeps its shape.
-
-    Raises:
-        ValueError: a sparsity that cannot be, a model without weights; what an attack refuses of a model and inputs.
+        fit: training loop of the weights afterwards; None for no training.
     """
 
     objective: Objective
@@ -88,5 +84,5 @@ class HYDRA:
         for parameter in learned:
             parameter.requires_grad_(True)
         if self.fit is not None:
-            retrained(pruned, self.fit, data, self.objective, generator=generator)
+            fine_tune(pruned, self.fit, data, self.objective, generator=generator)
         return pruned

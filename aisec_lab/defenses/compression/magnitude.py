@@ -1,4 +1,4 @@
-"""Magnitude pruning: small weights become zero, and the others learn to do without them."""
+"""Magnitude pruning: the smallest weights become zero, and the others are fine-tuned."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.attack import check
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.backdoors.pruning import held
+from aisec_lab.defenses.backdoors.pruning import masked_gradient
 from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, Objective, copied, refuse_computed
 from aisec_lab.models.quantised import Quantised
@@ -17,16 +17,18 @@ TINY = 1e-12  # keeps a layer of equal weights from dividing by zero
 
 
 def prunable_layers(model: nn.Module) -> dict[nn.Parameter, list[tuple[nn.Module, str]]]:
-    """The weights that pruning is about: all parameters of two dimensions or more, but those of norms.
+    """The weights that can be pruned: all parameters of two dimensions or more, except those of norms.
 
-    So those of linear, convolutional, recurrent, attention and embedding layers, and a module's own; biases and scales
-    are vectors.
+    These are the weights of linear, convolutional, recurrent, attention and embedding layers, and of custom modules.
+
+    Args:
+        model: any network.
 
     Returns:
-        Each once, in the model's order, with the modules that hold it and its name there.
+        Each weight once, in the model's order, with the modules that hold it and its name there.
 
     Raises:
-        ValueError: there are none, or some are rounded to whole numbers already.
+        ValueError: there is none, or the model is quantised already.
     """
     found: dict[nn.Parameter, list[tuple[nn.Module, str]]] = {}
     for layer in model.modules():
@@ -41,43 +43,55 @@ def prunable_layers(model: nn.Module) -> dict[nn.Parameter, list[tuple[nn.Module
 
 
 def sparsity(model: nn.Module) -> float:
-    """The share of zeros among the weights of `prunable_layers`."""
+    """The share of zeros among a model's prunable weights (`prunable_layers`), in [0, 1]."""
     weights = list(prunable_layers(model))
     return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
 
 
 def check_share(share: float, name: str) -> None:
-    """Refuse, with a ValueError, what is no share of weights that may go."""
+    """Check a share of weights or channels to prune.
+
+    Args:
+        share: in (0, 1).
+        name: of the setting, for the message.
+
+    Raises:
+        ValueError: a share out of range.
+    """
     if not 0 < share < 1:
         raise ValueError(f"{name} is the share that goes, above 0 and below 1, got {share}: try 0.8")
 
 
-def retrained(model: nn.Module, fit: Fit, data: Dataset, objective: Objective, *, generator: torch.Generator) -> None:
-    """Train a pruned model in place; its weights of zero stay zero."""
+def fine_tune(model: nn.Module, fit: Fit, data: Dataset, objective: Objective, *, generator: torch.Generator) -> None:
+    """Train a pruned model in place; weights that are zero stay zero.
+
+    Args:
+        model: pruned classifier.
+        fit: training loop.
+        data: training rows.
+        objective: its loss is minimised.
+        generator: source of all randomness.
+    """
     with ExitStack() as stack:
         for weight in prunable_layers(model):
-            stack.enter_context(held(weight, (weight != 0).detach()))
+            stack.enter_context(masked_gradient(weight, (weight != 0).detach()))
         fit(model, data, objective, generator=generator)
 
 
 @dataclass(frozen=True)
 class MagnitudePruning:
-    """Set the smallest weights to zero and train the rest, in rounds (Han et al., 2015, arXiv:1506.02626, section 3).
+    """Iteratively set the smallest weights to zero and fine-tune (Han et al., 2015, arXiv:1506.02626, section 3).
 
-    A weight is small beside the standard deviation of its layer's weights: all layers share one threshold in these
-    units. Each round leaves the same share of what the one before left. Layers of all kinds are pruned, frozen ones
-    too, which are not trained afterwards; biases and norms stay (`prunable_layers`).
+    Weights are measured in units of the standard deviation of their layer's weights, and all layers share one threshold
+    in these units. Each round keeps the same share of the weights that are left. Frozen layers are pruned too, and not
+    trained afterwards; biases and norms stay (`prunable_layers`). Call contract: docs/defenses.md, "Compression"; the
+    network keeps its shape.
 
     Args:
-        sparsity: share of the weights that is zero in the end.
-        rounds: of pruning and training.
-        fit: the training of each round; None for pruning alone.
-        objective: what that training minimises.
-
-    Args of the call, returns: as for `Compression`; the model keeps its shape.
-
-    Raises:
-        ValueError: settings that cannot be, a model without weights; what an attack refuses of a model and its inputs.
+        sparsity: share of the weights that is zero at the end, in (0, 1).
+        rounds: of pruning and fine-tuning, at least 1.
+        fit: training loop of each round; None for pruning alone.
+        objective: what fine-tuning minimises.
     """
 
     sparsity: float = 0.9
@@ -95,13 +109,13 @@ class MagnitudePruning:
         refuse_computed(model)
         pruned = copied(model)
         for done in range(1, self.rounds + 1):
-            self._cut(pruned, 1 - (1 - self.sparsity) ** (done / self.rounds))
+            self._prune(pruned, 1 - (1 - self.sparsity) ** (done / self.rounds))
             if self.fit is not None:
-                retrained(pruned, self.fit, data, self.objective, generator=generator)
+                fine_tune(pruned, self.fit, data, self.objective, generator=generator)
         return pruned
 
-    def _cut(self, model: nn.Module, share: float) -> None:
-        """Set to zero, in place, the given share of the weights."""
+    def _prune(self, model: nn.Module, share: float) -> None:
+        """Set the smallest weights, this share of all, to zero in place."""
         weights = [weight.detach() for weight in prunable_layers(model)]  # views of the model's own
         size = torch.cat([(weight / _spread(weight)).abs().flatten() for weight in weights])
         small = torch.zeros_like(size, dtype=torch.bool)
@@ -111,5 +125,5 @@ class MagnitudePruning:
 
 
 def _spread(weight: Tensor) -> Tensor:
-    """The standard deviation of the weights that are left."""
+    """The standard deviation of the weights that are not zero."""
     return weight[weight != 0].std(correction=0).nan_to_num().clamp(min=TINY)

@@ -1,4 +1,4 @@
-"""Quantisation: weights, and if wanted what they are multiplied with, in few bits."""
+"""Quantisation: weights, and optionally activations, in few bits."""
 
 import warnings
 from collections.abc import Callable
@@ -13,24 +13,20 @@ from aisec_lab.models import called, copied, refuse_computed
 from aisec_lab.models.asked import asked
 from aisec_lab.models.quantised import FixedGrid, Quantised, Roundable, RowGrid, check_bits, roundable
 
-BATCH = 500  # rows a pass of the calibration
+BATCH = 500  # rows in one pass of the calibration
 HOOKS = tuple(name for name in vars(nn.Module()) if name.startswith(("_forward_hooks", "_forward_pre_hooks")))
 
 
 @dataclass(frozen=True)
 class WeightOnly:
-    """Weights in few bits, in blocks with a step of their own; what they are multiplied with stays as it is.
+    """Quantise weights in blocks; activations stay in floating point.
 
-    Dettmers & Zettlemoyer, 2023, arXiv:2212.09720, section 2, with whole numbers in place of floating ones.
+    Dettmers & Zettlemoyer, 2023, arXiv:2212.09720, section 2, with integers in place of floating-point numbers. Call
+    contract: docs/defenses.md, "Compression"; no row of the data is learned from.
 
     Args:
-        bits: 2 to 8; up to four are stored in half a byte, the others in a byte.
-        block: how many weights of a channel share a step.
-
-    Args of the call, returns: as for `Compression`; no row of the data is used.
-
-    Raises:
-        ValueError: settings that cannot be, a model without weights; what an attack refuses of a model and its inputs.
+        bits: 2 to 8; up to 4 bits are stored in half a byte, more in a byte.
+        block: how many weights of a channel share a scale.
     """
 
     bits: int = 4
@@ -42,41 +38,32 @@ class WeightOnly:
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
         check(model, data.x, data.y)
         refuse_computed(model)
-        return replaced(model, data.x, lambda _, layer: Quantised(layer, self.bits, self.block))
+        return quantise_layers(model, data.x, lambda _, layer: Quantised(layer, self.bits, self.block))
 
 
 @dataclass(frozen=True)
 class DynamicInt8:
-    """Weights in eight bits, and the inputs of each layer too, in steps that every row brings along.
+    """Quantise weights to 8 bits, and the inputs of each layer too, with a scale for every row.
 
-    Dettmers et al., 2022, arXiv:2208.07339, section 2.
-
-    Args of the call, returns: as for `Compression`; no row of the data is used.
-
-    Raises:
-        ValueError: a model without weights; what an attack refuses of a model and its inputs.
+    Dettmers et al., 2022, arXiv:2208.07339, section 2. Call contract: docs/defenses.md, "Compression"; no row of the
+    data is learned from.
     """
 
     def __call__(self, model: nn.Module, *, data: Dataset, generator: torch.Generator) -> nn.Module:
         check(model, data.x, data.y)
         refuse_computed(model)
-        return replaced(model, data.x, lambda _, layer: Quantised(layer, 8, before=RowGrid()))
+        return quantise_layers(model, data.x, lambda _, layer: Quantised(layer, 8, before=RowGrid()))
 
 
 @dataclass(frozen=True)
 class StaticInt8:
-    """Weights in eight bits, and what goes into and comes out of layers too, on grids that calibration has fixed.
+    """Quantise weights and activations to 8 bits, with activation ranges from calibration.
 
-    Jacob et al., 2018, arXiv:1712.05877, section 2.1. What a linear layer gives is not rounded: the last one's are the
-    logits, and the others' are rounded where they are read.
+    Jacob et al., 2018, arXiv:1712.05877, section 2.1. Outputs of linear layers are not quantised: the last one's are
+    the logits, and the next layer quantises its input. Call contract: docs/defenses.md, "Compression".
 
     Args:
-        rows: how many rows, drawn at random, calibrate: what they reach from and to is what the grids hold.
-
-    Args of the call, returns: as for `Compression`.
-
-    Raises:
-        ValueError: no row, a model without weights; what an attack refuses of a model and its inputs.
+        rows: how many random rows calibrate, at least 1; their smallest and largest activations are the ranges.
     """
 
     rows: int = 512
@@ -89,24 +76,32 @@ class StaticInt8:
         check(model, data.x, data.y)
         refuse_computed(model)
         chosen = torch.randperm(len(data), generator=generator)[: self.rows].to(data.x.device)
-        reach = reaches(model, data.x[chosen])
+        ranges = activation_ranges(model, data.x[chosen])
 
-        def rounded(name: str, layer: Roundable) -> Quantised:
-            read, given = reach[name]
-            after = None if isinstance(layer, nn.Linear) else FixedGrid(*given)
-            return Quantised(layer, 8, before=FixedGrid(*read), after=after)
+        def quantised(name: str, layer: Roundable) -> Quantised:
+            inputs, outputs = ranges[name]
+            after = None if isinstance(layer, nn.Linear) else FixedGrid(*outputs)
+            return Quantised(layer, 8, before=FixedGrid(*inputs), after=after)
 
-        return replaced(model, data.x, rounded)
+        return quantise_layers(model, data.x, quantised)
 
 
-def replaced(model: nn.Module, x: Tensor, by: Callable[[str, Roundable], nn.Module]) -> nn.Module:
-    """A copy of a model with each linear and convolutional layer that a pass over x calls replaced, wherever it stands.
+def quantise_layers(model: nn.Module, x: Tensor, by: Callable[[str, Roundable], nn.Module]) -> nn.Module:
+    """Replace each linear and convolutional layer that a pass calls, in a copy of the model.
+
+    Args:
+        model: classifier; it stays as it is.
+        x: inputs (N, *input); the first is used for the pass.
+        by: maps a layer's name and a layer to its replacement.
+
+    Returns:
+        The copy, in evaluation mode.
 
     Raises:
         ValueError: there is no such layer.
 
     Warns:
-        UserWarning: with the names of other layers with weights that the pass calls: these stay as they are.
+        UserWarning: with the names of other layers with weights that the pass calls; these stay as they are.
     """
     smaller = copied(model)
     used = called(smaller, x[:1], nn.Module)  # attention, for one, uses a layer that it never calls
@@ -114,7 +109,9 @@ def replaced(model: nn.Module, x: Tensor, by: Callable[[str, Roundable], nn.Modu
     if not layers:
         raise ValueError(f"{type(model).__name__} calls no linear or convolutional layer that could be quantised")
     places = list(smaller.named_modules(remove_duplicate=False))
-    kept = [name or "the model" for name, layer in places if layer in used and layer not in layers and _weighs(layer)]
+    kept = [
+        name or "the model" for name, layer in places if layer in used and layer not in layers and _has_weights(layer)
+    ]
     if kept:
         warnings.warn(f"not quantised, neither linear nor a convolution: {', '.join(kept)}", stacklevel=3)
     if smaller in layers:
@@ -129,8 +126,8 @@ def replaced(model: nn.Module, x: Tensor, by: Callable[[str, Roundable], nn.Modu
     return smaller.eval()
 
 
-def _weighs(layer: nn.Module) -> bool:
-    """Whether a layer itself has matrices or kernels, rounded or not."""
+def _has_weights(layer: nn.Module) -> bool:
+    """Whether a layer itself has matrices or kernels that are not quantised; norms do not count."""
     if isinstance(layer, nn.LayerNorm | nn.RMSNorm | Quantised):
         return False
     return any(weight.ndim > 1 for weight in layer.parameters(recurse=False))
@@ -143,18 +140,26 @@ def _in_place_of(layer: nn.Module, new: nn.Module) -> nn.Module:
     return new.to(next(layer.parameters()).device)
 
 
-Reach = tuple[float, float]
+Range = tuple[float, float]
 
 
-def reaches(model: nn.Module, x: Tensor) -> dict[str, tuple[Reach, Reach]]:
-    """From what to what input and output of each layer that can be rounded go, by its name, on x (N, *input)."""
+def activation_ranges(model: nn.Module, x: Tensor) -> dict[str, tuple[Range, Range]]:
+    """The smallest and largest inputs and outputs of each layer that can be quantised.
+
+    Args:
+        model: classifier.
+        x: inputs (N, *input).
+
+    Returns:
+        By the layer's name: the range of its inputs, and that of its outputs.
+    """
     ends: dict[str, list[Tensor]] = {}
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
-        def see(_: nn.Module, read: tuple[Tensor], given: Tensor) -> None:
-            ends.setdefault(name, []).append(torch.stack([*read[0].aminmax(), *given.aminmax()]))
+        def hook(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            ends.setdefault(name, []).append(torch.stack([*inputs[0].aminmax(), *output.aminmax()]))
 
-        return see
+        return hook
 
     with asked(model), torch.no_grad():
         hooks = [layer.register_forward_hook(watch(name)) for name, layer in model.named_modules() if roundable(layer)]
@@ -164,8 +169,8 @@ def reaches(model: nn.Module, x: Tensor) -> dict[str, tuple[Reach, Reach]]:
         finally:
             for hook in hooks:
                 hook.remove()
-    found = {}
+    ranges = {}
     for name, batches in ends.items():
         low, high = (end.tolist() for end in torch.stack(batches).aminmax(dim=0))
-        found[name] = (low[0], high[1]), (low[2], high[3])
-    return found
+        ranges[name] = (low[0], high[1]), (low[2], high[3])
+    return ranges

@@ -1,8 +1,4 @@
-"""Detectors: how unlike clean data an input looks to a model.
-
-`detector.fit(x, y, model=model)` looks at clean rows and gives a fitted one, whose `score(x)` is bigger the more
-suspicious a row is and has a gradient, so that it can be attacked.
-"""
+"""Detectors of adversarial inputs. Call contract: docs/defenses.md, "Detector"."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -19,11 +15,15 @@ from aisec_lab.models import refuse_opaque
 from aisec_lab.models.asked import Checked, asked
 from aisec_lab.models.contexts import trains
 
-BATCH = 500  # rows a pass, when clean rows are looked at
+BATCH = 500  # rows in one pass over clean data
 
 
 class FittedDetector(nn.Module, ABC):
-    """A detector that has seen clean rows; the model is a part of it."""
+    """A detector after `fit`; it contains the model.
+
+    Args:
+        model: classifier; the detector is in its mode.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -32,22 +32,45 @@ class FittedDetector(nn.Module, ABC):
 
     @abstractmethod
     def score(self, x: Tensor) -> Tensor:
-        """How suspicious each of the inputs (N, *input) is: shape (N,), bigger is more so."""
+        """Score inputs: a higher score means that an input is more likely adversarial.
+
+        Args:
+            x: inputs (N, *input) in [0, 1].
+
+        Returns:
+            Scores (N,), with their graph, so that an attack can lower them.
+        """
 
 
 class Detector(Protocol):
-    """Settings of a detector."""
+    """A detector before `fit`: its settings."""
 
     def fit(self, x: Tensor, y: Tensor, *, model: nn.Module) -> FittedDetector:
-        """Look at clean inputs (N, *input) in [0, 1] and their classes (N,) through a classifier."""
+        """Fit the detector to clean data.
+
+        Args:
+            x: clean inputs (N, *input) in [0, 1].
+            y: their classes (N,), int64.
+            model: classifier, whose predictions or features are used.
+
+        Returns:
+            The fitted detector.
+        """
         ...
 
 
 def features(model: nn.Module, x: Tensor) -> Tensor:
-    """What the linear layer that a classifier calls last is given for x (N, *input): shape (N, D), with its graph.
+    """The features of a classifier: the input of the linear layer that it calls last.
+
+    Args:
+        model: classifier with at least one `nn.Linear`.
+        x: inputs (N, *input).
+
+    Returns:
+        (N, D), with their graph.
 
     Raises:
-        ValueError: a model that calls no linear layer, or calls its last one with other rows than x has; an opaque one.
+        ValueError: a model without a linear layer, one whose last linear layer does not see N rows, or an opaque one.
     """
     refuse_opaque(model)
     seen: list[Tensor] = []
@@ -70,13 +93,26 @@ def features(model: nn.Module, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def features_of(model: nn.Module, x: Tensor) -> Tensor:
-    """The features of many rows, batch by batch, in evaluation mode."""
+    """The features of many inputs, batch by batch, in evaluation mode.
+
+    Args:
+        model: classifier with at least one `nn.Linear`.
+        x: inputs (N, *input).
+
+    Returns:
+        (N, D), without a graph.
+    """
     with asked(model):
         return torch.cat([features(model, batch) for batch in x.split(BATCH)])
 
 
 class EnergyScore(FittedDetector):
-    """Minus temperature times logsumexp(z / temperature)."""
+    """Scores of `Energy`: minus temperature times logsumexp(z / temperature).
+
+    Args:
+        model: classifier.
+        temperature: positive.
+    """
 
     def __init__(self, model: nn.Module, temperature: float) -> None:
         super().__init__(model)
@@ -88,7 +124,13 @@ class EnergyScore(FittedDetector):
 
 @dataclass(frozen=True)
 class Energy:
-    """The free energy of the logits (Liu et al., 2020, arXiv:2010.03759, eq. 4); it learns nothing from the rows."""
+    """The free energy of the logits (Liu et al., 2020, arXiv:2010.03759, eq. 4).
+
+    Call contract: docs/defenses.md, "Detector"; `fit` uses no data.
+
+    Args:
+        temperature: divides the logits; positive.
+    """
 
     temperature: float = 1.0
 
@@ -97,12 +139,17 @@ class Energy:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
 
     def fit(self, x: Tensor, y: Tensor, *, model: nn.Module) -> EnergyScore:
-        """As `Detector.fit`."""
+        """Make the detector; x and y are unused (docs/defenses.md)."""
         return EnergyScore(model, self.temperature)
 
 
-class Disagreement(FittedDetector):
-    """The largest L1 distance between the model's probabilities and those of its squeezed versions."""
+class SqueezingScore(FittedDetector):
+    """Scores of `FeatureSqueezing`: the largest L1 distance of probabilities with and without squeezing.
+
+    Args:
+        model: classifier.
+        squeezed: classifiers that squeeze their input first.
+    """
 
     def __init__(self, model: nn.Module, squeezed: Sequence[nn.Module]) -> None:
         super().__init__(model)
@@ -119,12 +166,13 @@ class Disagreement(FittedDetector):
 
 @dataclass(frozen=True)
 class FeatureSqueezing:
-    """Whether squeezing the input changes the answer (Xu et al., 2018, arXiv:1704.01155, section V).
+    """Compare predictions with and without squeezing the input (Xu et al., 2018, arXiv:1704.01155, section V).
 
-    It learns nothing from the rows. Squeezers with steps have no gradient: attack through `BPDA`.
+    Call contract: docs/defenses.md, "Detector"; `fit` uses no data. Piecewise constant squeezers have no gradient:
+    attack through `BPDA`.
 
     Args:
-        squeezers: sanitizers, each of which makes a classifier of the classifier.
+        squeezers: inference-time defenses such as `BitDepth`, at least one.
     """
 
     squeezers: Sequence[Callable[[nn.Module], nn.Module]] = (BitDepth(), MedianFilter())
@@ -133,6 +181,6 @@ class FeatureSqueezing:
         if not self.squeezers:
             raise ValueError("FeatureSqueezing compares with at least one squeezer, got none")
 
-    def fit(self, x: Tensor, y: Tensor, *, model: nn.Module) -> Disagreement:
-        """As `Detector.fit`."""
-        return Disagreement(model, [squeezer(Checked(model)) for squeezer in self.squeezers])
+    def fit(self, x: Tensor, y: Tensor, *, model: nn.Module) -> SqueezingScore:
+        """Make the detector; x and y are unused (docs/defenses.md)."""
+        return SqueezingScore(model, [squeezer(Checked(model)) for squeezer in self.squeezers])

@@ -1,4 +1,4 @@
-"""The reject option: a classifier with one more column, which is highest where a detector is suspicious."""
+"""The reject option: a classifier with one more column of logits, which is highest where a detector fires."""
 
 import math
 from dataclasses import dataclass
@@ -11,23 +11,26 @@ from aisec_lab.defenses.detection.detectors import BATCH, Detector, FittedDetect
 from aisec_lab.models import device_of, frozen
 from aisec_lab.models.contexts import trains
 
-HELD_OUT = 0.25  # share of the training rows on which the threshold is chosen and on nothing else
+HELD_OUT = 0.25  # share of the training rows that are used for the threshold only
 SEED = 0  # of that split
 
 
 class RejectingModel(nn.Module):
-    """A classifier that may refuse to answer (the construction of Carlini & Wagner, 2017, arXiv:1705.07263, section 2).
+    """A classifier that rejects inputs (the construction of Carlini & Wagner, 2017, arXiv:1705.07263, section 2).
 
-    The last column of the logits is the highest class's plus (score - threshold) / scale: it wins where the score is
-    above the threshold, and has a gradient where the score has one.
+    The last column of the logits is the highest class's logit plus (score - threshold) / scale. It is the largest where
+    the score is above the threshold, and differentiable where the score is.
 
     Args:
-        fitted: a detector, and in it the model.
-        threshold: of the score; above it a row is rejected.
-        scale: the score's unit; any positive number gives the same answers.
+        fitted: a detector; it contains the model.
+        threshold: a row with a higher score is rejected.
+        scale: unit of the score; positive. It does not change which rows are rejected.
 
     Attributes:
-        rejects: says that the last column is no class; whoever counts answers looks for it.
+        rejects: marks that the last column is no class; evaluation reads it.
+
+    Raises:
+        ValueError: a scale that is not positive.
     """
 
     rejects = True
@@ -40,7 +43,7 @@ class RejectingModel(nn.Module):
         self.training = trains(fitted)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, K + 1) of inputs (N, *input)."""
+        """Logits (N, K + 1) of inputs (N, *input); the last column means rejection."""
         logits = self.fitted.model(x)
         reject = logits.amax(1) + (self.fitted.score(x) - self.threshold) / self.scale
         return torch.cat([logits, reject[:, None]], 1)
@@ -48,21 +51,28 @@ class RejectingModel(nn.Module):
 
 @torch.no_grad()
 def scores_of(fitted: FittedDetector, x: Tensor) -> Tensor:
-    """The scores of many rows, batch by batch, in evaluation mode: shape (N,)."""
+    """The scores of many inputs, batch by batch, in evaluation mode.
+
+    Args:
+        fitted: a detector.
+        x: inputs (N, *input) in [0, 1].
+
+    Returns:
+        (N,), without a graph.
+    """
     with frozen(fitted):
         return torch.cat([fitted.score(batch) for batch in x.split(BATCH)])
 
 
 def threshold_at(scores: Tensor, fpr: float) -> float:
-    """The threshold that a fresh clean row's score exceeds with a probability of at most `fpr`.
+    """The threshold that a new clean row's score exceeds with probability at most `fpr` (Vovk et al., 2005).
 
     Args:
-        scores: of clean rows (N,) that nothing else was chosen on.
+        scores: of clean rows (N,) that were used for nothing else.
         fpr: false positive rate, in (0, 1).
 
     Returns:
-        The ceil((N + 1)(1 - fpr))-th smallest score (Vovk et al., 2005, section 2.2); the probability is over the
-        choice of all N + 1 rows.
+        The ceil((N + 1)(1 - fpr))-th smallest score (section 2.2). The probability is over the draw of all N + 1 rows.
 
     Raises:
         ValueError: a rate outside (0, 1), or too few rows for it.
@@ -76,12 +86,18 @@ def threshold_at(scores: Tensor, fpr: float) -> float:
 
 
 def calibrated(fitted: FittedDetector, x: Tensor, fpr: float) -> RejectingModel:
-    """A detector with the model in it, its threshold set for a false positive rate.
+    """A rejecting classifier whose threshold is set for a false positive rate.
 
     Args:
-        fitted: a detector.
-        x: clean inputs (N, *input) that neither the detector nor, if the rate is to hold, the model has seen.
-        fpr: as for `threshold_at`.
+        fitted: a detector; it contains the model.
+        x: clean inputs (N, *input). For the rate to hold, neither detector nor model may have been fitted to them.
+        fpr: false positive rate, in (0, 1).
+
+    Returns:
+        The classifier, in the mode of the model.
+
+    Raises:
+        ValueError: a rate outside (0, 1), or too few rows for it.
     """
     scores = scores_of(fitted, x)
     return RejectingModel(fitted, threshold_at(scores, fpr), scores.std().item())
@@ -89,21 +105,16 @@ def calibrated(fitted: FittedDetector, x: Tensor, fpr: float) -> RejectingModel:
 
 @dataclass(frozen=True)
 class RejectOption:
-    """A detector in front of the model, its threshold set for a false positive rate.
+    """Reject the inputs that a detector finds adversarial, at a chosen false positive rate.
 
-    Three quarters of the training rows go to the detector, the others to the threshold. A model trained on all of them
-    finds fresh rows more suspicious, and rejects more of them than `fpr`: measure the rate, or use `calibrated`.
+    Three quarters of the training rows fit the detector, the others set the threshold. A model that was trained on all
+    of them gives new rows higher scores, and rejects more of them than `fpr`: measure the rate, or use `calibrated`.
+    Call contract: docs/defenses.md, "Inference-time defense"; data is required. It returns a `RejectingModel`, with
+    K + 1 columns: attack it with the goal `EvadeDetector`.
 
-    Args of the call:
-        model: a classifier into K classes.
-        data: the splits.
-
-    Returns:
-        `RejectingModel`, a classifier with K + 1 columns, in the mode of `model`. Attack it with the goal
-        `EvadeDetector`.
-
-    Raises:
-        ValueError: no data, or too few rows for the rate.
+    Args:
+        detector: before `fit`.
+        fpr: false positive rate, in (0, 1); with too few rows for it the call raises a ValueError.
     """
 
     detector: Detector

@@ -1,1 +1,1 @@
-"""Who watches: monitors of an oracle, that see each client's queries and accuse those that look like an attack."""
+"""Monitors of an oracle: they see the queries of each client and detect those that look like an attack."""

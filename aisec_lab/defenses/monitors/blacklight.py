@@ -1,4 +1,4 @@
-"""Blacklight: an attack that searches asks about inputs that are nearly the same; their fingerprints meet."""
+"""Blacklight: query-based attacks send nearly equal inputs, whose hashed fingerprints overlap."""
 
 import hashlib
 from collections import Counter, deque
@@ -10,34 +10,34 @@ from torch import Tensor
 
 from aisec_lab.defenses.monitors.watch import QueryMonitor
 
-REMEMBERED = 200  # of the last queries with a hash: a hash of plain background is in all of them
-BYTES = 8  # of a hash
+REMEMBERED = 200  # queries kept for each hash; a hash of plain background occurs in all of them
+BYTES = 8  # length of a hash
 
 
 class Blacklight(QueryMonitor):
-    """Blacklight (Li et al., 2022, arXiv:2006.14042, section 4).
+    """Detect queries that are similar to an earlier query (Li et al., 2022, arXiv:2006.14042, section 4).
 
-    An input is rounded to steps, flattened, and cut into all windows of so many numbers in a row; each is hashed, and
-    the largest hashes are the fingerprint. The score of a query is the share of its fingerprint that it has in common
-    with one former query, the one for which that is most.
+    An input is quantised and flattened, and every window of consecutive numbers is hashed. The largest hashes are its
+    fingerprint. The score of a query is the largest share of its fingerprint that one earlier query also has.
 
-    The paper salts SHA-256; here the hash is BLAKE2b with a key: without it, nobody knows which windows count.
-    A query costs a hash of each of its windows and at most `hashes` times 200 look-ups, however many came before: a
-    hash remembers the last 200 queries that had it.
+    The paper uses salted SHA-256; here the hash is keyed BLAKE2b, so that only the owner of the key knows which windows
+    count. Each hash keeps the last 200 queries that had it. So a query costs one hash for each window and at most
+    200 * `hashes` look-ups, no matter how many queries came before.
+
+    Call contract: `QueryMonitor`.
 
     Args:
         key: secret, 1 to 64 bytes.
-        threshold: share of the fingerprint, in [0, 1), above which it rings; the paper's is 25 of 50.
-        step: of the rounding, in units of the [0, 1] input.
-        window: numbers in a row.
-        hashes: how many make a fingerprint; fewer where there are fewer windows, or equal ones.
-        shared: compare with the queries of all clients, as the paper does, against an attacker with many accounts;
-            honest clients must then not ask about the same inputs. Else with the client's own.
-        withhold: as for `QueryMonitor`.
+        threshold: share of the fingerprint, in [0, 1), above which an alarm is raised; the paper's is 25 of 50.
+        step: quantisation step, in (0, 1], in units of the input in [0, 1].
+        window: consecutive numbers in a window, at least 1.
+        hashes: size of a fingerprint, at least 1. It is smaller if there are fewer distinct windows.
+        shared: compare with the queries of all clients, as in the paper, which catches an attacker with many accounts.
+            Honest clients must then not send the same inputs. False compares with the client's own queries only.
+        withhold: refuse all answers to a client from its first alarm on.
 
     Raises:
-        ValueError: a key that is no bytes, or no or too many of them, or a setting outside its range; on a call, an
-            input of fewer numbers than a window has.
+        ValueError: a key or a setting out of range; on a call, an input with fewer numbers than a window.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Blacklight(QueryMonitor):
         self._queries: dict[tuple[str, bytes], deque[int]] = {}
 
     def fingerprint(self, row: np.ndarray) -> set[bytes]:
-        """The largest hashes of the windows of an input's steps (D,), int32."""
+        """The largest hashes of the windows of a quantised input (D,), int32."""
         numbers, size, found = row.tobytes(), row.itemsize, set()
         for start in range(len(row) - self.window + 1):
             hashed = self._keyed.copy()
@@ -75,7 +75,7 @@ class Blacklight(QueryMonitor):
         return set(sorted(found)[-self.hashes :])
 
     def scores(self, client: str, x: Tensor, answers: Tensor) -> Sequence[float]:
-        """The largest share of each fingerprint in common with that of one former query."""
+        """For each query, the largest share of its fingerprint that one earlier query also has."""
         steps = (x.flatten(1) / self.step).round().int().numpy()
         if steps.shape[1] < self.window:
             raise ValueError(
@@ -86,7 +86,7 @@ class Blacklight(QueryMonitor):
         for row in steps:
             fingerprint = self.fingerprint(row)
             queries = [self._queries.setdefault((whose, each), deque(maxlen=REMEMBERED)) for each in fingerprint]
-            met = Counter(chain.from_iterable(queries))  # in how many hashes each former query agrees
+            met = Counter(chain.from_iterable(queries))  # how many hashes each earlier query shares
             for each in queries:
                 each.append(self._number)
             self._number += 1

@@ -1,4 +1,4 @@
-"""PRADA: natural queries of a class lie at distances from one another that are normally distributed; others' do not."""
+"""PRADA: distances between natural queries of a class are about normally distributed; those of an attack are not."""
 
 import math
 from collections import deque
@@ -10,20 +10,24 @@ from torch import Tensor
 
 from aisec_lab.defenses.monitors.watch import QueryMonitor
 
-FEWEST = 100  # distances, below which nothing is said
-MOST = 5000  # of the last distances are tested: beyond that the algorithm for W is not accurate
+FEWEST = 100  # distances that a test needs
+MOST = 5000  # latest distances that are tested; the algorithm for W is not accurate for more
 
 
 class ClassMemory:
-    """The growing set of a client's queries that were answered with one class."""
+    """The growing set of a client's queries with one predicted class.
+
+    Args:
+        row: the first query (D,).
+    """
 
     def __init__(self, row: np.ndarray) -> None:
         self.kept = row[None]
-        self.distances = np.zeros(1)  # of what was kept, from what was there already
+        self.distances = np.zeros(1)  # of each kept query from those before it
         self.threshold = 0.0
 
     def nearest(self, row: np.ndarray) -> float:
-        """Distance (L2) of a query (D,) from the set, which takes it in where it is far."""
+        """L2 distance of a query (D,) from the set; a query that is far is added to the set."""
         away = self.kept - row
         distance = math.sqrt(np.einsum("nd,nd->n", away, away).min())
         if distance > self.threshold:
@@ -34,22 +38,25 @@ class ClassMemory:
 
 
 class PRADA(QueryMonitor):
-    """PRADA (Juuti et al., 2019, arXiv:1805.02628, algorithm 3).
+    """Detect extraction by the distances between queries (Juuti et al., 2019, arXiv:1805.02628, algorithm 3).
 
-    Each query's distance from the nearest of those kept for its class is noted. Once there are more than 100 of them,
-    those within three standard deviations of their mean are tested for normality: it rings where the Shapiro-Wilk
-    statistic W is below delta. The score is 1 - W. Distances that are all the same have W = 0.
+    The distance of each query from the nearest one kept for its class is recorded. Once a client has more than 100
+    distances, those within three standard deviations of their mean are tested for normality. An alarm is raised if the
+    Shapiro-Wilk statistic W is below delta. The score is 1 - W. If all distances are equal, W counts as 0.
 
-    A query costs a pass over the queries kept for its class, a set that grows more slowly than the number of queries;
-    every tenth one a test of at most 5,000 distances.
+    A query costs a pass over the queries kept for its class, which grow more slowly than the number of queries. Every
+    tenth query also costs a test of at most 5,000 distances.
+
+    Call contract: `QueryMonitor`.
 
     Args:
-        delta: threshold of W, in (0, 1); the paper chose it for each data set, so that no honest client rings.
-        every: the test is made after each so many queries of a client.
-        withhold: as for `QueryMonitor`.
+        delta: threshold of W, in (0, 1). The paper chooses it for each dataset so that no honest client raises an
+            alarm.
+        every: number of queries of a client between two tests, at least 1.
+        withhold: refuse all answers to a client from its first alarm on.
 
     Raises:
-        ValueError: a delta outside (0, 1), or `every` below 1.
+        ValueError: a setting out of range.
     """
 
     def __init__(self, delta: float = 0.95, *, every: int = 10, withhold: bool = False) -> None:
@@ -62,7 +69,7 @@ class PRADA(QueryMonitor):
         self._asked: dict[str, int] = {}
 
     def scores(self, client: str, x: Tensor, answers: Tensor) -> Sequence[float]:
-        """1 - W at each query after which the test is made, else -inf."""
+        """1 - W for each query after which a test is made; -inf for the others."""
         distances = self._distances.setdefault(client, deque(maxlen=MOST))
         found = []
         for row, label in zip(x.flatten(1).double().numpy(), answers.argmax(1).tolist(), strict=True):
@@ -78,6 +85,6 @@ class PRADA(QueryMonitor):
 
 
 def normality(distances: np.ndarray) -> float:
-    """Shapiro-Wilk's W of distances (N,) within three standard deviations of their mean; 0 where they are all equal."""
+    """Shapiro-Wilk's W of the distances (N,) within three standard deviations of their mean; 0 if all are equal."""
     near = distances[abs(distances - distances.mean()) <= 3 * distances.std()]
     return float(shapiro(near).statistic) if np.ptp(near) > 0 else 0.0

@@ -1,4 +1,4 @@
-"""A rate: no client may ask too many rows within a time."""
+"""A rate limit: no client may send too many queries within a time."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -9,20 +9,22 @@ from aisec_lab.defenses.monitors.watch import QueryMonitor
 
 
 class RateLimiter(QueryMonitor):
-    """At most so many rows of a client within a window of time; the score is how many there are.
+    """Limit the number of queries of a client within a sliding window of time. The score is that number.
 
-    A call costs the same on average, however many came before.
+    The cost of a call does not grow with the number of earlier calls.
+
+    Call contract: `QueryMonitor`.
 
     Args:
-        rows: that may be asked within a window; one more rings.
-        window: length of it, in the units of the clock; a call counts until exactly so much later, not then.
-        clock: called once for each call of a client that is not locked out, gives numbers that never fall. For a study,
-            counted ticks, such as `itertools.count().__next__`, which is a window of the last calls to all clients; for
-            a service, seconds.
-        withhold: as for `QueryMonitor`.
+        rows: queries that are allowed within a window, at least 1; one more raises an alarm.
+        window: length of the window in the units of the clock, above 0. A call at time t counts before t + window.
+        clock: returns the current time, which must never decrease; it is read once in each call of a client that is not
+            locked out. A service gives seconds, such as `time.monotonic`. A study gives counted ticks, such as
+            `itertools.count().__next__`; the window is then over the last calls of all clients.
+        withhold: refuse all answers to a client from its first alarm on.
 
     Raises:
-        ValueError: no row or no window; on a call, a clock that goes back.
+        ValueError: a setting out of range; on a call, a clock that went back.
     """
 
     def __init__(self, rows: int, window: float, *, clock: Callable[[], float], withhold: bool = False) -> None:
@@ -34,7 +36,7 @@ class RateLimiter(QueryMonitor):
         self._within: dict[str, int] = {}
 
     def scores(self, client: str, x: Tensor, answers: Tensor) -> Sequence[float]:
-        """How many rows of the client lie within the window, up to each of these."""
+        """For each query, how many queries of the client lie within the window up to it."""
         now, calls = self.clock(), self._calls.setdefault(client, deque())
         if calls and now < calls[-1][0]:
             raise ValueError(f"the clock went back from {calls[-1][0]} to {now}: give one that never falls")

@@ -1,4 +1,4 @@
-"""What every monitor does: it scores queries, keeps each client's highest score, and rings above a threshold."""
+"""The base of all monitors: score queries, keep each client's highest score, raise an alarm above a threshold."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -7,20 +7,21 @@ from torch import Tensor
 
 
 class QueryMonitor(ABC):
-    """A monitor of an `Oracle`; it has a memory, so that each oracle, or family of oracles, is given its own.
+    """A monitor of an `Oracle`: `Oracle(model, monitors=[monitor])`.
 
-    A client's queries are numbered from 0, so that the number of an alarm is how many queries came before.
+    It has a memory, so each oracle, or each group of oracles with common clients, needs its own. The queries of a
+    client are numbered from 0, so the number of an alarm is how many queries came before it.
 
     Args:
-        threshold: a query whose score is above it rings.
-        withhold: refuse all answers to a client from the call on in which it has rung, with a PermissionError; else
-            watch only. Clients that are locked out are not looked at any more.
+        threshold: a query with a score above it raises an alarm.
+        withhold: from the call of the first alarm on, refuse all answers to that client with a PermissionError. Its
+            further queries are not scored. False only records.
 
     Attributes:
-        alarms: for each client that has rung, the query at which it did first.
-        seen: how many queries each client has asked.
-        records: for each client, the queries whose score was higher than all before, with it. From them follows where
-            any other threshold would have rung first.
+        alarms: for each client with an alarm, the number of the query that raised the first.
+        seen: how many queries each client has sent.
+        records: for each client, the queries with a higher score than all before, as (number, score). The first alarm
+            at any other threshold follows from them, see `first_alarm`.
     """
 
     def __init__(self, threshold: float, withhold: bool) -> None:
@@ -31,16 +32,28 @@ class QueryMonitor(ABC):
 
     @abstractmethod
     def scores(self, client: str, x: Tensor, answers: Tensor) -> Sequence[float]:
-        """How suspicious each of a client's next queries is, bigger is more so; -inf where nothing can be said.
+        """Score the next queries of a client.
 
         Args:
-            client: who asks.
-            x: queries (N, *input), on the CPU, in the order in which they are asked.
-            answers: what is published (N, K), on the CPU.
+            client: name of the client.
+            x: queries (N, *input), on the CPU, in their order.
+            answers: the published answers (N, K), on the CPU.
+
+        Returns:
+            N scores, larger is more suspicious; -inf for a query that cannot be judged.
         """
 
     def __call__(self, client: str, x: Tensor, answers: Tensor) -> None:
-        """Look at queries (N, *input) and answers (N, K); PermissionError where they are to be withheld."""
+        """Score a call of a client and update alarms and records.
+
+        Args:
+            client: name of the client.
+            x: queries (N, *input).
+            answers: the published answers (N, K).
+
+        Raises:
+            PermissionError: the client has an alarm and `withhold` is set.
+        """
         first = self.seen.get(client, 0)
         self.seen[client] = first + len(x)
         if not (self.withhold and client in self.alarms):
@@ -54,11 +67,19 @@ class QueryMonitor(ABC):
                         self.alarms.setdefault(client, query)
         if self.withhold and client in self.alarms:
             raise PermissionError(
-                f"{type(self).__name__} withholds the answer: {client} rang at its query {self.alarms[client]} and is "
-                "locked out"
+                f"{type(self).__name__} withholds the answer: {client} raised an alarm at its query "
+                f"{self.alarms[client]} and is locked out"
             )
 
 
 def first_alarm(records: Sequence[tuple[int, float]], threshold: float) -> int | None:
-    """Where a client would have rung first at a threshold, from its `records`; None for nowhere."""
+    """The query of a client that raises the first alarm at a threshold.
+
+    Args:
+        records: the client's entry of `QueryMonitor.records`.
+        threshold: an alarm is raised by a score above it.
+
+    Returns:
+        The number of the query, from 0; None if there is no alarm.
+    """
     return next((query for query, score in records if score > threshold), None)

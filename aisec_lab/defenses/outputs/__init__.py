@@ -1,1 +1,1 @@
-"""Defenses of what is published: wrappers that change a classifier's answers, so that a copy learns less from them."""
+"""Output defenses: they change what a classifier publishes, so that an attacker learns less from it."""

@@ -1,7 +1,7 @@
-"""Saying less: the largest probabilities only, a few decimals, or the winning class alone.
+"""Output defenses that publish less: the top-k probabilities, few decimals, or the label alone.
 
-Rounded answers and labels are piecewise constant: their gradient is zero, which hides the model from gradient attacks
-without making it any safer. They are marked `differentiable = False`: look through `BPDA`, or ask `Square`.
+Rounded probabilities and labels are piecewise constant. Their gradient is zero, which stops gradient attacks and makes
+the model no more robust. They are marked `differentiable = False`: attack through `BPDA`, or with `Square`.
 """
 
 import math
@@ -19,8 +19,12 @@ from aisec_lab.models.asked import Checked
 from aisec_lab.models.layers import logarithms
 
 
-class Truncated(nn.Module):
-    """The k largest of probabilities, the others each their mean."""
+class TopKOutput(nn.Module):
+    """Keep the k largest probabilities, and replace each of the others by their mean.
+
+    Args:
+        k: at least 1.
+    """
 
     def __init__(self, k: int) -> None:
         super().__init__()
@@ -32,14 +36,18 @@ class Truncated(nn.Module):
         exact = logits.log_softmax(1)
         if self.k >= exact.shape[1]:
             return exact
-        values, classes = exact.sort(dim=1, descending=True, stable=True)  # `topk` may pass over the first of a tie
+        values, classes = exact.sort(dim=1, descending=True, stable=True)  # `topk` may not take the first of a tie
         even = values[:, self.k :].logsumexp(1, keepdim=True) - math.log(exact.shape[1] - self.k)
-        even = torch.minimum(even, values[:, self.k - 1 : self.k])  # a mean of equal numbers may be rounded above them
+        even = torch.minimum(even, values[:, self.k - 1 : self.k])  # a mean may be rounded above them
         return even.expand_as(exact).scatter(1, classes[:, : self.k], values[:, : self.k])
 
 
-class RoundedAnswer(nn.Module):
-    """Probabilities to so many decimals, divided by their sum."""
+class RoundedOutput(nn.Module):
+    """Round probabilities and divide them by their sum.
+
+    Args:
+        decimals: 0 to 6.
+    """
 
     differentiable: ClassVar[bool] = False
 
@@ -55,23 +63,27 @@ class RoundedAnswer(nn.Module):
         return logarithms((rounded + nothing) / (rounded + nothing).sum(1, keepdim=True))
 
 
-class Label(nn.Module):
-    """All probability on the winning class."""
+class LabelOutput(nn.Module):
+    """Put all probability on the top class; the gradient is zero."""
 
     differentiable: ClassVar[bool] = False
 
     def forward(self, logits: Tensor) -> Tensor:
         """Log-probabilities (N, K) for logits (N, K)."""
-        winner = F.one_hot(logits.argmax(1), logits.shape[1]).to(logits.dtype)
-        return logarithms(winner + 0 * logits)  # the true gradient, zero, and not none at all
+        label = F.one_hot(logits.argmax(1), logits.shape[1]).to(logits.dtype)
+        return logarithms(label + 0 * logits)  # so that the gradient is zero, as it truly is, and not missing
 
 
 @dataclass(frozen=True)
 class TopK:
-    """Publish the k largest probabilities (Tramèr et al., 2016, arXiv:1609.02943, section 7). Called as `Undefended`.
+    """Publish the k largest probabilities (Tramèr et al., 2016, arXiv:1609.02943, section 7).
 
-    The client knows that the others share the rest, and nothing of how: each of them is given its mean, which is the
-    published vector of largest entropy. So it sums to 1 and its winner is the model's.
+    Each of the other classes gets the mean of what is left: of all vectors with these k entries it has the largest
+    entropy. The published vector sums to 1 and keeps the model's top class. Call contract: docs/defenses.md, "Output
+    defense".
+
+    Args:
+        k: at least 1.
     """
 
     k: int = 1
@@ -81,15 +93,19 @@ class TopK:
             raise ValueError(f"k must be at least 1, got {self.k}: for the class alone use LabelsOnly")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(Checked(model), Truncated(self.k)))
+        return in_mode_of(model, nn.Sequential(Checked(model), TopKOutput(self.k)))
 
 
 @dataclass(frozen=True)
 class RoundedProbabilities:
-    """Publish probabilities to so many decimals (Tramèr et al., 2016, section 7). Called as `Undefended`.
+    """Publish rounded probabilities (Tramèr et al., 2016, arXiv:1609.02943, section 7).
 
-    What is published is the rounded vector over its sum, and an even one where all is rounded to 0. Classes that become
-    equal tie, and `argmax` then has the first of them, which need not be the model's winner.
+    The rounded vector is divided by its sum; where all entries are rounded to 0, it is uniform. Classes may tie after
+    rounding: `argmax` then takes the first of them, which need not be the model's top class. Call contract:
+    docs/defenses.md, "Output defense".
+
+    Args:
+        decimals: 0 to 6.
     """
 
     decimals: int = 1
@@ -99,12 +115,15 @@ class RoundedProbabilities:
             raise ValueError(f"decimals must be from 0 to 6, which float32 can tell apart, got {self.decimals}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(Checked(model), RoundedAnswer(self.decimals)))
+        return in_mode_of(model, nn.Sequential(Checked(model), RoundedOutput(self.decimals)))
 
 
 @dataclass(frozen=True)
 class LabelsOnly:
-    """Publish the winning class and no probability (Tramèr et al., 2016, section 6). Called as `Undefended`."""
+    """Publish the top class and no probability (Tramèr et al., 2016, arXiv:1609.02943, section 6).
+
+    Call contract: docs/defenses.md, "Output defense".
+    """
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(Checked(model), Label()))
+        return in_mode_of(model, nn.Sequential(Checked(model), LabelOutput()))

@@ -1,9 +1,9 @@
-"""Prediction poisoning: answers that turn the gradient of whoever trains a copy on them.
+"""MAD, maximising angular deviation: outputs that mislead the gradient of a surrogate trained on them.
 
-A copy's loss on a published answer y' is the cross-entropy; its gradient in the weights of a last linear layer is the
-outer product of p - y', p being the copy's own probabilities, and that layer's inputs. So the angle between the
-gradients for two answers is that between the two differences, whatever the inputs of the layer are: no pass backward is
-needed to know by how much an answer turns the gradient.
+A surrogate's loss on a published output y' is the cross-entropy. Its gradient in the weights of a last linear layer is
+the outer product of p - y', where p are the surrogate's own probabilities, and that layer's inputs. So the angle
+between the gradients for two outputs is the angle between the two differences, whatever the layer's inputs are, and no
+backward pass is needed.
 """
 
 from dataclasses import dataclass
@@ -18,31 +18,34 @@ from aisec_lab.defenses.outputs.modified import ModifiedOutput
 from aisec_lab.models import Architecture
 from aisec_lab.models.layers import logarithms
 
-LARGEST = 12  # classes for which all answers with a given winner are tried: 2^11 for each row
-LEAD = 1e-5  # by which a winner that ties with others stays ahead
+LARGEST = 12  # classes for which all extreme outputs with a given top class are tried: 2^11 for each row
+LEAD = 1e-5  # by which the top class exceeds the classes that it would tie with
 
 
-def deviation(answer: Tensor, truth: Tensor, copy: Tensor) -> Tensor:
-    """By how much an answer turns a copy's gradient (Orekondy et al., 2020, eq. 4).
+def gradient_deviation(published: Tensor, truth: Tensor, surrogate: Tensor) -> Tensor:
+    """By how much a published output changes the direction of a surrogate's gradient (Orekondy et al., 2020, eq. 4).
 
     Args:
-        answer: published (..., K).
+        published: probabilities (..., K).
         truth: the model's own probabilities (..., K).
-        copy: the copy's probabilities (..., K).
+        surrogate: the surrogate's probabilities (..., K).
 
     Returns:
-        The squared distance of the two gradients' directions (...), from 0 to 4.
+        The squared distance (...) of the two gradients' directions, from 0 to 4.
     """
-    return (F.normalize(answer - copy, dim=-1) - F.normalize(truth - copy, dim=-1)).square().sum(-1)
+    return (F.normalize(published - surrogate, dim=-1) - F.normalize(truth - surrogate, dim=-1)).square().sum(-1)
 
 
-def corners(classes: int, keep: bool) -> Tensor:
-    """The extreme answers: (V, K), float64, each row a distribution over the classes.
+def extreme_outputs(classes: int, keep: bool) -> Tensor:
+    """The extreme outputs that MAD moves towards.
 
     Args:
         classes: K.
-        keep: only those which class 0 wins: it shares evenly with any of the others, V = 2^(K-1), and leads by `LEAD`;
-            else all on one class, V = K.
+        keep: True for those with top class 0: it shares evenly with any subset of the others, V = 2^(K-1), and exceeds
+            them by `LEAD`. False for the one-hot vectors, V = K.
+
+    Returns:
+        (V, K), float64; each row is a distribution over the classes.
 
     Raises:
         ValueError: `keep` with more than `LARGEST` classes.
@@ -60,9 +63,16 @@ def corners(classes: int, keep: bool) -> Tensor:
 
 
 class MADModel(nn.Module):
-    """Of answers no farther from the true one than eps, the one that turns a copy's gradient the most."""
+    """Publish the output within L1 distance eps of the true one that changes a surrogate's gradient the most.
 
-    differentiable: ClassVar[bool] = False  # it jumps from one corner to another
+    Args:
+        surrogate: classifier that stands for the attacker's.
+        eps: budget, L1 distance of probabilities.
+        extremes: candidates to move towards, from `extreme_outputs`.
+        keep: whether the top class stays the model's.
+    """
+
+    differentiable: ClassVar[bool] = False  # the best candidate changes abruptly
 
     def __init__(self, surrogate: nn.Module, eps: float, extremes: Tensor, keep: bool) -> None:
         super().__init__()
@@ -72,44 +82,36 @@ class MADModel(nn.Module):
 
     def forward(self, logits: Tensor, x: Tensor) -> Tensor:
         """Log-probabilities (N, K) for logits (N, K) on inputs (N, *input)."""
-        truth, copy = logits.softmax(1), self.surrogate(x).softmax(1).to(logits.dtype)
+        truth, surrogate = logits.softmax(1), self.surrogate(x).softmax(1).to(logits.dtype)
         order = torch.arange(truth.shape[1], device=x.device).expand_as(truth)
-        if self.keep:  # the winner and class 0 change places, so that one table of extremes is for all rows
-            winner = logits.argmax(1, keepdim=True)
-            order = order.scatter(1, winner, 0)
-            order = torch.cat([winner, order[:, 1:]], 1)
-        truth, copy = (each.gather(1, order)[:, None] for each in (truth, copy))  # (N, 1, K)
-        away = self.extremes.to(logits.dtype) - truth  # (N, V, K)
-        answers = truth + away * (self.eps / away.abs().sum(2, keepdim=True).clamp(min=self.eps))
-        best = deviation(answers, truth, copy).argmax(1)
-        chosen = answers[torch.arange(len(x), device=x.device), best]
-        return logarithms(chosen.gather(1, order))  # the exchange undoes itself
+        if self.keep:  # the top class and class 0 swap places, so that one table of extremes serves all rows
+            top = logits.argmax(1, keepdim=True)
+            order = order.scatter(1, top, 0)
+            order = torch.cat([top, order[:, 1:]], 1)
+        truth, surrogate = (each.gather(1, order)[:, None] for each in (truth, surrogate))  # (N, 1, K)
+        move = self.extremes.to(logits.dtype) - truth  # (N, V, K)
+        candidates = truth + move * (self.eps / move.abs().sum(2, keepdim=True).clamp(min=self.eps))
+        best = gradient_deviation(candidates, truth, surrogate).argmax(1)
+        chosen = candidates[torch.arange(len(x), device=x.device), best]
+        return logarithms(chosen.gather(1, order))  # a swap is its own inverse
 
 
 @dataclass(frozen=True)
 class MAD:
     """MAD and MAD-argmax (Orekondy et al., 2020, arXiv:1906.10908, eq. 4-7 and section 4.3).
 
-    The answer moves from the true one towards an extreme one until it is eps away in L1. The paper takes the extreme
-    that turns the gradient most and then goes towards it; here all are gone towards and the best point is taken, which
-    turns it at least as far. The copy is guessed to be a network of random weights, its last layer linear.
+    The output moves from the true one towards an extreme one until their L1 distance is eps. The paper chooses the
+    extreme that changes the gradient most, and then moves towards it. Here the output moves towards each extreme and
+    the best result is chosen, which changes the gradient at least as much. The attacker's model is represented by a
+    network with random weights whose last layer is linear. Call contract: docs/defenses.md, "Output defense"; data is
+    required, for the shape of inputs and the number of classes.
 
     Args:
-        surrogate: architecture of that copy.
-        eps: budget, L1 distance of published and true probabilities, above 0 and at most 2; without `argmax`, from 1
-            on, hardly any winner stays.
-        argmax: the winner stays (MAD-argmax); it looks at all 2^(K-1) ties, for at most 12 classes.
-        seed: of the copy's weights.
-
-    Args of the call:
-        model: a classifier.
-        data: the splits, for the shape of inputs and the number of classes.
-
-    Returns:
-        A classifier, in the mode of `model`.
-
-    Raises:
-        ValueError: no data, or too many classes for `argmax`.
+        surrogate: architecture of that network.
+        eps: budget, L1 distance of published and true probabilities, in (0, 2]; from 1 on, without `argmax`, hardly any
+            top class stays.
+        argmax: keep the top class (MAD-argmax); it tries 2^(K-1) extremes, and K may be at most 12.
+        seed: of that network's weights.
     """
 
     surrogate: Architecture
@@ -125,6 +127,6 @@ class MAD:
         if data is None:
             raise ValueError("MAD builds a surrogate for the shape of the data: give it data=splits")
         classes, generator = len(data.train.classes), torch.Generator().manual_seed(self.seed)
-        copy = self.surrogate(data.train.shape, classes, generator=generator).requires_grad_(False)
-        change = MADModel(copy, self.eps, corners(classes, self.argmax), self.argmax)
+        surrogate = self.surrogate(data.train.shape, classes, generator=generator).requires_grad_(False)
+        change = MADModel(surrogate, self.eps, extreme_outputs(classes, self.argmax), self.argmax)
         return ModifiedOutput(model, change.to(next(model.parameters()).device))

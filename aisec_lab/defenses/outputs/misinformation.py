@@ -1,4 +1,4 @@
-"""Adaptive misinformation: queries unlike the model's own data are answered by a model that learned to be wrong."""
+"""Adaptive misinformation: out-of-distribution queries get wrong predictions (Kariyappa & Qureshi, 2020)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,9 +14,9 @@ from aisec_lab.models.layers import logarithms
 
 @dataclass(frozen=True)
 class ReverseCrossEntropy:
-    """-log(1 - p_y): least where the true class has no probability (Kariyappa & Qureshi, 2020, eq. 4).
+    """-log(1 - p_y), which trains a model to be wrong (Kariyappa & Qureshi, 2020, arXiv:1911.07100, eq. 4).
 
-    Args of the call: as for `Standard`.
+    Call contract: docs/defenses.md, "Objective"; the generator is not drawn from.
     """
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
@@ -24,10 +24,16 @@ class ReverseCrossEntropy:
         return logits.logsumexp(1) - logits.scatter(1, y[:, None], -torch.inf).logsumexp(1)
 
 
-class Misinformed(nn.Module):
-    """A mixture of the true answer and of a wrong one, by how sure the model is."""
+class MisinformationOutput(nn.Module):
+    """Mix the model's prediction with a wrong one; the lower the model's confidence, the more of the wrong one.
 
-    differentiable: ClassVar[bool] = False  # the mixture turns over within 1 / slope of the threshold
+    Args:
+        wrong: classifier that is trained to be wrong.
+        threshold: confidence at which both have weight 1/2, in (0, 1).
+        slope: of the sigmoid; positive.
+    """
+
+    differentiable: ClassVar[bool] = False  # the mixture changes over within about 1 / slope of the threshold
 
     def __init__(self, wrong: nn.Module, threshold: float, slope: float) -> None:
         super().__init__()
@@ -44,25 +50,17 @@ class Misinformed(nn.Module):
 class AdaptiveMisinformation:
     """Adaptive misinformation (Kariyappa & Qureshi, 2020, arXiv:1911.07100, section 4).
 
-    A query is taken for foreign where the model's largest probability is below the threshold. The paper trains the
-    model on outliers as well, so that it is unsure of them; here the model is taken as it is. Own inputs of which the
-    model is unsure are answered wrongly too: that is what the defense costs.
+    A query counts as out-of-distribution where the model's largest probability is below the threshold. The paper also
+    trains the model on outliers, so that it is uncertain of them; here the model is taken as it is. The cost: benign
+    inputs of which the model is uncertain get wrong predictions too. Call contract: docs/defenses.md, "Output defense";
+    data is required, and the wrong model is trained on `data.train`.
 
     Args:
-        architecture, fit: of the model that learns to be wrong.
-        threshold: tau, of the largest probability, in (0, 1).
-        slope: nu, of the sigmoid in its distance from the threshold.
+        architecture: of the wrong model.
+        fit: the training loop of the wrong model.
+        threshold: tau, compared with the largest probability, in (0, 1).
+        slope: nu, of the sigmoid in its distance from the threshold; positive.
         seed: of the wrong model's weights and of the order of its rows.
-
-    Args of the call:
-        model: a classifier.
-        data: the splits; the wrong model learns from `data.train`.
-
-    Returns:
-        A classifier, in the mode of `model`.
-
-    Raises:
-        ValueError: no data.
     """
 
     architecture: Architecture
@@ -82,4 +80,4 @@ class AdaptiveMisinformation:
         wrong = self.architecture(train.shape, len(train.classes), generator=generator)
         wrong = wrong.to(next(model.parameters()).device)
         self.fit(wrong, train, ReverseCrossEntropy(), generator=generator)
-        return ModifiedOutput(model, Misinformed(wrong.requires_grad_(False), self.threshold, self.slope))
+        return ModifiedOutput(model, MisinformationOutput(wrong.requires_grad_(False), self.threshold, self.slope))

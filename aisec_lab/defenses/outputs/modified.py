@@ -1,4 +1,4 @@
-"""What a client is told in place of the model's answer: probabilities, handed on as their logarithms."""
+"""Classifiers that publish modified outputs, as log-probabilities."""
 
 from typing import Protocol
 
@@ -9,31 +9,39 @@ from aisec_lab.models.contexts import trains
 
 
 class OutputTransform(Protocol):
-    """A module that makes a published answer of the model's."""
+    """A module that computes the published output from the model's."""
 
     def __call__(self, logits: Tensor, x: Tensor) -> Tensor:
-        """Log-probabilities (N, K) for the model's logits (N, K) on inputs (N, *input)."""
+        """Transform an output.
+
+        Args:
+            logits: the model's, (N, K).
+            x: the inputs (N, *input).
+
+        Returns:
+            Log-probabilities (N, K), float.
+        """
         ...
 
 
 class ModifiedOutput(nn.Module):
-    """A classifier whose answer to x changes in a way that depends on x; again a classifier.
+    """A classifier whose output is transformed in a way that depends on the input too.
 
-    Where the answer alone decides, `nn.Sequential(model, change)` will do. In both the change is a part of its own,
-    whose first argument is the logits, so that `BPDA` can look through one that is marked `differentiable = False`.
+    Where the output alone decides, `nn.Sequential(model, change)` is enough. In both, the transform is a module of its
+    own with the logits as its first argument, so that `BPDA` can replace one that is marked `differentiable = False`.
 
     Args:
-        model: a classifier; its mode is that of the whole.
-        change: a module, called as `OutputTransform`.
+        model: a classifier; the whole has its mode.
+        change: a module that is called like `OutputTransform`.
 
     Raises:
-        ValueError: on a call, a model that answers with probabilities: they would be softmaxed twice.
+        ValueError: on a call, a model that returns probabilities and not logits.
     """
 
     def __init__(self, model: nn.Module, change: nn.Module) -> None:
         super().__init__()
         self.model, self.change = model, change
-        self.training = trains(model)  # of the model's parts each keeps its own
+        self.training = trains(model)  # the parts of the model keep their own modes
         change.train(trains(model))
 
     def forward(self, x: Tensor) -> Tensor:

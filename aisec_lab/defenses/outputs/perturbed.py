@@ -1,4 +1,4 @@
-"""Saying something else: softer probabilities, a deceptive curve, or noise."""
+"""Output defenses that publish perturbed probabilities. Call contract: docs/defenses.md, "Output defense"."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,8 +15,12 @@ from aisec_lab.models.asked import Checked
 from aisec_lab.models.layers import logarithms
 
 
-class Tempering(nn.Module):
-    """Probabilities at a temperature."""
+class TemperatureOutput(nn.Module):
+    """Divide logits by a temperature.
+
+    Args:
+        temperature: positive.
+    """
 
     def __init__(self, temperature: float) -> None:
         super().__init__()
@@ -29,9 +33,14 @@ class Tempering(nn.Module):
 
 
 class ReverseSigmoidModel(nn.Module):
-    """Probabilities less a sigmoid of their own log-odds."""
+    """Subtract a sigmoid of its own log-odds from each probability, and renormalise.
 
-    differentiable: ClassVar[bool] = False  # near 0 and 1 the curve falls: its gradient points the wrong way
+    Args:
+        beta: size of the perturbation; positive.
+        gamma: slope of the sigmoid; positive.
+    """
+
+    differentiable: ClassVar[bool] = False  # the curve falls near 0 and 1, where its gradient points the wrong way
 
     def __init__(self, beta: float, gamma: float) -> None:
         super().__init__()
@@ -42,15 +51,21 @@ class ReverseSigmoidModel(nn.Module):
         check_not_probabilities(logits)
         own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
         others = logits[:, None].masked_fill(own, -torch.inf).logsumexp(2)  # of all other classes, for each class
-        lie = self.beta * ((self.gamma * (logits - others)).sigmoid() - 0.5)
-        bent = (logits.softmax(1) - lie).clamp(min=0)
-        return logarithms(bent / bent.sum(1, keepdim=True))
+        perturbation = self.beta * ((self.gamma * (logits - others)).sigmoid() - 0.5)
+        published = (logits.softmax(1) - perturbation).clamp(min=0)
+        return logarithms(published / published.sum(1, keepdim=True))
 
 
 class NoisyOutput(nn.Module):
-    """Log-probabilities with noise that belongs to the query."""
+    """Add Gaussian noise to logits; the same input always gets the same noise.
 
-    differentiable: ClassVar[bool] = False  # where two classes change places, their gradients do too
+    Args:
+        scale: standard deviation, in nats; positive.
+        keep: whether the top class stays the model's.
+        seed: fixes the noise, together with the input.
+    """
+
+    differentiable: ClassVar[bool] = False  # where two classes swap values, their gradients swap too
 
     def __init__(self, scale: float, keep: bool, seed: int) -> None:
         super().__init__()
@@ -61,15 +76,19 @@ class NoisyOutput(nn.Module):
         noise = RowNoise(x, torch.Generator().manual_seed(self.seed)).normal(tuple(logits.shape[1:]), 0)
         noisy = logits + self.scale * noise.to(logits.dtype)
         if self.keep:
-            winner, first = logits.argmax(1, keepdim=True), noisy.argmax(1, keepdim=True)
-            highest, other = noisy.gather(1, first), noisy.gather(1, winner)
-            noisy = noisy.scatter(1, first, other).scatter(1, winner, highest)
+            top, noisy_top = logits.argmax(1, keepdim=True), noisy.argmax(1, keepdim=True)
+            highest, other = noisy.gather(1, noisy_top), noisy.gather(1, top)
+            noisy = noisy.scatter(1, noisy_top, other).scatter(1, top, highest)
         return noisy.log_softmax(1)
 
 
 @dataclass(frozen=True)
 class TemperatureScaling:
-    """Publish softmax(z / temperature); above 1 it says more of the lesser classes. Called as `Undefended`."""
+    """Publish softmax(z / temperature). Call contract: docs/defenses.md, "Output defense".
+
+    Args:
+        temperature: positive; above 1 it makes probabilities more even.
+    """
 
     temperature: float = 2.0
 
@@ -78,20 +97,21 @@ class TemperatureScaling:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(Checked(model), Tempering(self.temperature)))
+        return in_mode_of(model, nn.Sequential(Checked(model), TemperatureOutput(self.temperature)))
 
 
 @dataclass(frozen=True)
 class ReverseSigmoid:
-    """The reverse sigmoid (Lee et al., 2018, arXiv:1806.00054, eq. 3-4). Called as `Undefended`.
+    """The reverse sigmoid (Lee et al., 2018, arXiv:1806.00054, eq. 3-4).
 
-    y - beta (sigmoid(gamma log(y / (1 - y))) - 1/2), what is negative set to 0, over its sum. Where beta and gamma are
-    at most 1, and not both about 1, where all classes tie, a winner of more than 1/2 stays the winner; one of less can
-    lose to a class of almost nothing.
+    It publishes y - beta (sigmoid(gamma log(y / (1 - y))) - 1/2), clipped at 0 and divided by its sum. Where beta and
+    gamma are at most 1 and not both about 1, a top class with probability above 1/2 stays the top class. One below
+    1/2 can fall behind a class with almost no probability. With both about 1 all classes tie. Call contract:
+    docs/defenses.md, "Output defense".
 
     Args:
-        beta: size of the lie.
-        gamma: how steep it is; below 1 the curve is steepest near 0 and 1.
+        beta: size of the perturbation; positive.
+        gamma: slope; positive. Below 1 the curve is steepest near 0 and 1.
     """
 
     beta: float = 1.0
@@ -107,14 +127,15 @@ class ReverseSigmoid:
 
 @dataclass(frozen=True)
 class OutputNoise:
-    """Normal noise on log-probabilities, the same whenever the same input is asked. Called as `Undefended`.
+    """Publish log-probabilities with Gaussian noise; repeated queries of an input get the same noise.
 
-    Asking again tells nothing more. Asking about inputs nearby does: their noise is another, and averages out.
+    So repeating a query reveals nothing more. Queries of nearby inputs do: their noise is independent and averages out.
+    Call contract: docs/defenses.md, "Output defense".
 
     Args:
-        scale: standard deviation, in nats.
-        keep: the winner stays: where noise has another one, the two change places.
-        seed: with the input it fixes the noise; who knows it takes the noise off.
+        scale: standard deviation, in nats; positive.
+        keep: whether the model's top class stays on top: where the noise changes it, the two classes swap values.
+        seed: fixes the noise, together with the input; keep it secret, because it allows to subtract the noise.
     """
 
     scale: float = 1.0

@@ -1,1 +1,1 @@
-"""Whose model is it: marks that are put into a model, fingerprints that it has anyway, and what removes them."""
+"""Proof of ownership: watermarks that are embedded in a model, and fingerprints that it has without one."""

@@ -1,4 +1,4 @@
-"""Dataset inference: a model that comes from private rows keeps a larger distance from them than from others."""
+"""Dataset inference: a model is farther from the decision boundary on rows that it was trained on."""
 
 from dataclasses import dataclass
 
@@ -18,19 +18,21 @@ from aisec_lab.models.asked import asked
 
 KINDS = ("public", "private")
 SEEDS = 2**62
-MOST = 300  # rows of a kind that are compared: the exact test of so many takes a second, and of twice as many 16
+MOST = 300  # rows of a kind that are compared: the exact test takes a second for 300 and 16 seconds for 600
 
 
 @dataclass(frozen=True, eq=False)
 class DatasetFingerprint:
-    """The claim that a model comes from private rows.
+    """The claim that a model was trained on private rows, made by `DatasetInference`.
 
     Args:
         margins: how distances are measured.
-        seed: of their directions, the same for every suspect.
-        low, high: the model's smallest and largest distances (F,), to which a suspect's are scaled and cut.
-        judge: a classifier of scaled distances (N, F) into public and private.
-        private, public: the rows that are compared, none of which the judge has learned from.
+        seed: seed of the directions of the distances, the same for every suspect.
+        low: the model's smallest distances (F,); a suspect's are scaled so that these are 0, and clipped.
+        high: its largest distances (F,), which are scaled to 1.
+        judge: classifier of scaled distances (N, F) into public (0) and private (1).
+        private: private rows that the judge was not trained on.
+        public: public rows that the judge was not trained on.
     """
 
     margins: Margins
@@ -42,34 +44,48 @@ class DatasetFingerprint:
     public: Dataset
 
     def confidence(self, suspect: nn.Module, rows: Dataset) -> Tensor:
-        """How private each row looks in a suspect's distances (N,): the judge's log-odds."""
+        """The judge's log-odds that each row is private.
+
+        Args:
+            suspect: a classifier, or an `Oracle` if the distances need predicted classes only.
+            rows: N rows with their true classes.
+
+        Returns:
+            Log-odds (N,), larger for private.
+        """
         distances = scaled(_distances(self.margins, suspect, rows, self.seed), self.low, self.high)
         logits = logits_of(self.judge, distances)
         return logits[:, 1] - logits[:, 0]
 
     def verify(self, suspect: nn.Module) -> float:
-        """The p-value of the Mann-Whitney test that private rows look no more private than public ones.
+        """The p-value of the Mann-Whitney test of "private rows look no more private than public rows".
 
-        P[p <= a] <= a holds for a suspect that is independent of which of these rows are private, whatever the numbers
-        of rows and the law of what the judge says of them; ties count against the claim. Of more rows of a kind than
-        `MOST`, the first ones are compared. The rows must have been split at random. What chance does to a split it
-        does to all suspects alike: an unlucky one accuses many unrelated models at once. Split in another way it
-        accuses as a rule: a model made by others of rows from where the private ones are from, where the public ones
-        are from elsewhere, is farther from the private too (Szyller et al., 2022, arXiv:2210.13631). Models that others
-        have trained on the same private rows are found as well, rightly or not.
+        P[p <= a] <= a holds for a suspect that is independent of which of the rows are private, for any numbers of rows
+        and any distribution of the judge's answers. Ties count against the claim. At most `MOST` rows of each kind are
+        compared, the first ones. Two conditions matter:
+
+        - Private and public rows must be a random split of one dataset. If their sources differ, a model that others
+          trained on data from the source of the private rows is accused too (Szyller et al., 2022, arXiv:2210.13631).
+        - The split is the same for all suspects, so an unlucky one accuses many unrelated models at once.
+
+        A model that others trained on the same private rows is found as well, rightly or not.
 
         Args:
-            suspect: a classifier, or an `Oracle` where the distances need winning classes only.
+            suspect: a classifier, or an `Oracle` if the distances need predicted classes only.
+
+        Returns:
+            The p-value, in (0, 1].
 
         Raises:
-            ValueError: a suspect that can't be asked (`Suspect`); an opaque one, where distances need its gradient.
+            ValueError: a suspect that cannot be queried with the rows (see `Suspect`), or an opaque one if the
+                distances need its gradient.
         """
         first = (rows.subset(torch.arange(min(len(rows), MOST))) for rows in (self.private, self.public))
-        return outranks(*(self.confidence(suspect, rows).double().numpy() for rows in first))
+        return mann_whitney_p_value(*(self.confidence(suspect, rows).double().numpy() for rows in first))
 
 
-def outranks(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """The exact p-value of "these (n,) are no larger than those (m,)" (Mann & Whitney, 1947); equal is smaller."""
+def mann_whitney_p_value(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """The exact p-value of "`first` (n,) is no larger than `second` (m,)" (Mann & Whitney, 1947); ties favour it."""
     both, first_comes = np.concatenate([first, second]), np.arange(len(first) + len(second))
     rank = np.empty(len(both))
     rank[np.lexsort((first_comes, both))] = first_comes
@@ -79,27 +95,21 @@ def outranks(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True)
 class DatasetInference:
-    """Recognise what was learned from private rows, with nothing embedded (Maini et al., 2021, arXiv:2104.10706).
+    """Recognise a model that was trained on private rows (Maini et al., 2021, arXiv:2104.10706, sections 4.2 and 5).
 
-    Sections 4.2 and 5: distances to the model's boundary, of private and of public rows, teach a judge to tell these
-    apart; other rows of both kinds are then judged by a suspect's distances, and a test compares them. The paper's is a
-    t-test, whose p-value is up to 60 times too small where there are few rows of one kind, many of the other, and the
-    judge's answers are skewed; here it is the test of Mann and Whitney, which is exact.
+    A judge is trained to tell private from public rows by their distances from the model's decision boundary. Other
+    rows of both kinds are then judged by a suspect's distances, and a test compares the answers. The paper uses a
+    t-test. With few rows of one kind, many of the other, and skewed answers, its p-value is up to 60 times too small;
+    here it is the exact test of Mann and Whitney.
 
     Args:
         margins: how distances are measured.
-        share: of the rows that teach the judge, the first ones in a random order; the others are compared.
-        hidden: units of the judge's one hidden layer.
-        fit: how it is trained.
-
-    Args of `make`:
-        model: classifier in evaluation mode, trained on the private rows.
-        private: rows that the model has learned from.
-        public: rows that it has not, from the same source, split off at random.
-        generator: source of all randomness.
+        share: share of the rows that train the judge, in (0, 1), drawn at random; the others are compared.
+        hidden: units of the judge's hidden layer, at least 1.
+        fit: training of the judge.
 
     Raises:
-        ValueError: fields out of range; fewer than four rows of a kind; what an attack refuses of a model and inputs.
+        ValueError: a setting out of range.
     """
 
     margins: Margins = BlindWalk()
@@ -114,7 +124,20 @@ class DatasetInference:
     def make(
         self, model: nn.Module, private: Dataset, public: Dataset, *, generator: torch.Generator
     ) -> DatasetFingerprint:
-        """The claim; the model stays as it is."""
+        """Make the claim.
+
+        Args:
+            model: classifier in evaluation mode, trained on the private rows. It is not changed.
+            private: rows that the model was trained on, inputs in [0, 1].
+            public: rows from the same source that it was not trained on, split off at random.
+            generator: source of all randomness.
+
+        Returns:
+            The claim, with the rows that `verify` compares.
+
+        Raises:
+            ValueError: fewer than four rows of a kind, inputs outside [0, 1], or a model in training mode.
+        """
         for rows in (private, public):
             check(model, rows.x, rows.y)
             if len(rows) < 4:
@@ -136,11 +159,12 @@ class DatasetInference:
 
 
 def scaled(distances: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Distances (N, F) in [0, 1]: 0 at `low` (F,) and below, 1 at `high` (F,) and above."""
+    """Scale distances (N, F) so that `low` (F,) becomes 0 and `high` (F,) becomes 1, clipped to [0, 1]."""
     return ((distances - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
 
 
 def _distances(margins: Margins, model: nn.Module, rows: Dataset, seed: int) -> Tensor:
+    """Distances (N, F), float32, of rows from a model's boundary, in directions drawn from a seed."""
     with asked(model):
         return margins(
             Suspect(model, len(rows.classes)), rows.x, rows.y, generator=torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""A mark that is served: a few queries, chosen by the key, get a wrong answer, which only a thief learns."""
+"""DAWN: a few queries, chosen by the key, get a wrong answer; a copy trained on the answers learns them."""
 
 from dataclasses import dataclass, replace
 
@@ -10,25 +10,25 @@ from aisec_lab.core import binomial
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
-from aisec_lab.defenses.ownership.watermark import WatermarkedModel, rows_of
+from aisec_lab.defenses.ownership.watermark import WatermarkedModel, claim_rows
 from aisec_lab.models import copied, logits_of
 from aisec_lab.models.asked import asked
 from aisec_lab.models.contexts import trains
 
 
 class DAWNModel(nn.Module):
-    """A classifier that answers rows which the key chooses as if they were of a wrong class.
+    """A classifier that gives a wrong class to inputs chosen by the key.
 
-    The largest score and that of the wrong class change places: such an answer is as confident as any other. Which rows
-    and which class depend on the key and on the row's code alone: `bits` signs of keyed projections of the row, so that
-    a tiny change of a row, or another batch around it, seldom changes its fate.
+    The largest score and the score of the wrong class are swapped, so a wrong answer is as confident as a right one.
+    Which inputs, and which class, depends on the key and the input's code alone. The code is the signs of `bits` keyed
+    projections of the input, so a tiny change of the input, or other inputs in its batch, rarely change the answer.
 
     Args:
         model: the classifier that is served.
-        key: the owner's.
-        centre: the mean row (*shape), from which projections are taken.
-        rate: share of codes that are chosen.
-        bits: of a code.
+        key: the owner's key.
+        centre: mean input (*shape), which is subtracted before the projection.
+        rate: share of codes that get a wrong answer, in (0, 1).
+        bits: length of a code.
     """
 
     centre: Tensor
@@ -42,9 +42,9 @@ class DAWNModel(nn.Module):
         self.training = trains(model)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scores (N, K) of x (N, *shape); they pass gradients on."""
+        """Scores (N, K) for inputs x (N, *shape), with gradients."""
         scores: Tensor = self.model(x)
-        chosen, moves = self.fate(self.codes(x), scores.shape[1])
+        chosen, moves = self.assign(self.codes(x), scores.shape[1])
         rows = chosen.nonzero().squeeze(1).to(scores.device)
         right = scores[rows].argmax(1)
         wrong = (right + moves[chosen].to(right.device)) % scores.shape[1]
@@ -54,12 +54,12 @@ class DAWNModel(nn.Module):
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> list[bytes]:
-        """A code for each row of x (N, *shape)."""
+        """The code of each input of x (N, *shape)."""
         away = (x - self.centre).flatten(1).double().cpu()  # double: a sign must not depend on the batch
         return [code.tobytes() for code in np.packbits((away @ self.projections.T > 0).numpy(), axis=1)]
 
-    def fate(self, codes: list[bytes], classes: int) -> tuple[Tensor, Tensor]:
-        """Whether rows of these codes get a wrong answer (N,), bool, and how far from the right one: 1..K-1 (N,)."""
+    def assign(self, codes: list[bytes], classes: int) -> tuple[Tensor, Tensor]:
+        """Which inputs of these codes get a wrong class (N,), bool; its distance from the right one (N,), 1..K-1."""
         drawn = b"".join(self.key.stream(f"served {code.hex()}", 16) for code in codes)
         words = np.frombuffer(drawn, dtype="<u8").reshape(-1, 2)
         chosen = torch.from_numpy(words[:, 0] < np.uint64(self.rate * 2**64))
@@ -68,27 +68,27 @@ class DAWNModel(nn.Module):
 
 @dataclass(frozen=True)
 class DAWN:
-    """Wrong answers to a few queries, as a mark in whatever is trained on the answers (Szyller et al., 2021: DAWN).
+    """Wrong answers to a few queries, as a mark in models trained on the answers (Szyller et al., 2021).
 
-    arXiv:1906.00830, section 4. Every client pays with `rate` of the answers, and who trains on them learns some of the
-    wrong ones; the model itself has no mark, nor has a copy of its weights. Verification asks the suspect the rows that
-    a client was answered wrongly, one row of each code. A suspect that is independent of the key gives the wrong class,
-    one of K - 1 others than the model's, with probability 1 / (K - 1) at most: the p-value is the tail of that binomial
-    law.
+    The paper is arXiv:1906.00830, section 4. Every client gets a share `rate` of wrong answers, and a model trained on
+    the answers learns some of them. The served model's weights have no mark, and neither does a copy of them.
+    Verification queries the suspect with the inputs that a client was answered wrongly, one input for each code. A
+    suspect that is independent of the key predicts the wrong class, one of K - 1, with probability at most 1 / (K - 1).
+    The p-value is the tail of that binomial distribution.
 
-    The paper's mapping of rows, against tiny changes, is by features of a network; here it is by signs of keyed random
-    projections, for which none has to be trained.
+    The paper maps inputs to codes by the features of a network, so that tiny changes do not matter. Here the code is
+    the signs of keyed random projections, which need no training.
+
+    Call contract: docs/ownership.md, "Watermarks". `embed` trains nothing; the marked model is a `DAWNModel`. Before
+    `verify`, `with_queries` adds the client's queries to the claim.
 
     Args:
-        rate: share of queries that are answered wrongly.
-        bits: of a row's code; more of them tell more rows apart, and a change has more of them to flip.
-
-    Args of `embed` and `verify`, returns: as for `Watermark`; nothing is trained, and the marked model is a
-    `DAWNModel`.
-        Before `verify`, `asked` says which rows a client asked.
+        rate: share of queries that are answered wrongly, in (0, 1).
+        bits: length of a code, at least 1. More bits tell more inputs apart, but a small change flips one more easily.
 
     Raises:
-        ValueError: fields out of range; two classes, of which one is the only wrong answer; a claim without rows.
+        ValueError: a setting out of range, a dataset of two classes (only one answer is wrong), or a claim to which no
+            queries were added.
     """
 
     rate: float = 0.01
@@ -99,7 +99,7 @@ class DAWN:
             raise ValueError(f"rate must lie between 0 and 1 and bits be positive: {self}")
 
     def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> WatermarkedModel:
-        """As `Watermark`."""
+        """Embed the mark; see `Watermark.embed`."""
         check_key(key)
         if len(train.classes) < 3:
             raise ValueError(
@@ -108,15 +108,23 @@ class DAWN:
             )
         return WatermarkedModel(DAWNModel(copied(model).eval(), key, train.x.mean(0), self.rate, self.bits), key)
 
-    def asked(self, marked: WatermarkedModel, x: Tensor) -> WatermarkedModel:
-        """The claim against a client that asked rows x (N, *shape), its whole log: a chosen part proves nothing."""
+    def with_queries(self, marked: WatermarkedModel, x: Tensor) -> WatermarkedModel:
+        """The claim against one client.
+
+        Args:
+            marked: what `embed` returned.
+            x: all queries of the client (N, *shape). A selection of them would prove nothing.
+
+        Returns:
+            The claim with these rows, for `verify`.
+        """
         scores = logits_of(marked.model, x)
         classes = tuple(map(str, range(scores.shape[1])))
         return replace(marked, rows=Dataset(x, scores.argmax(1).to(x.device), classes, "served"))
 
     def verify(self, suspect: nn.Module, marked: WatermarkedModel) -> float:
-        """As `Watermark`."""
-        rows, served = rows_of(marked), marked.model
+        """The p-value of a suspect; see `Watermark.verify`."""
+        rows, served = claim_rows(marked), marked.model
         assert isinstance(served, DAWNModel)
         where, moves = self.triggers(served, marked.key, rows)
         if not len(where):
@@ -128,13 +136,13 @@ class DAWN:
         return binomial.tail(int((answers == wrong).sum()), len(x), 1 / (len(rows.classes) - 1))
 
     def triggers(self, served: DAWNModel, key: Key, rows: Dataset) -> tuple[Tensor, Tensor]:
-        """Which rows a model served under this key answers wrongly, one of each code, and how far from the right class.
+        """The rows that a model served under this key answers wrongly, one for each code.
 
         Returns:
-            Row numbers (n,) and 1..K-1 (n,), both int64.
+            Row numbers (n,), and the distances of the wrong class from the right one, 1..K-1 (n,), both int64.
         """
         under = DAWNModel(served.model, key, served.centre, self.rate, self.bits)
         codes = under.codes(rows.x)
         first = {code: row for row, code in reversed(list(enumerate(codes)))}
-        chosen, moves = under.fate(list(first), len(rows.classes))
+        chosen, moves = under.assign(list(first), len(rows.classes))
         return torch.tensor(list(first.values()))[chosen], moves[chosen]

@@ -1,4 +1,4 @@
-"""A mark in what a layer sees: the mean activations of some classes, projected, spell the key's bits."""
+"""DeepSigns: the signs of projected mean activations of some classes encode the bits of the key."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from aisec_lab.core import binomial
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.defenses.ownership.suspect import Suspect
-from aisec_lab.defenses.ownership.watermark import WatermarkedModel, markable, rows_of, twin_of
+from aisec_lab.defenses.ownership.watermark import WatermarkedModel, claim_rows, layer_to_mark, matching_layer
 from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, Objective, copied, logits_of
 from aisec_lab.models.asked import asked
@@ -18,29 +18,29 @@ from aisec_lab.models.asked import asked
 
 @dataclass(frozen=True)
 class DeepSigns:
-    """Bits in the signs of projected mean activations (Rouhani et al., 2019, arXiv:1804.00750: DeepSigns).
+    """Bits in the signs of projected mean activations (Rouhani et al., 2019, arXiv:1804.00750).
 
-    Training adds strength times the cross-entropy of sigmoid(A mu) against the bits of each chosen class, where mu is
-    the mean of what enters the layer over the rows of that class. The paper learns mu beside the weights and draws the
-    activations together around it; here it is the mean of a batch's rows. The p-value is the probability that so many
-    of as many fair coins fall as the bits do: they are coins of their own, whatever A and mu are. It looks inside: the
-    suspect has to be run where its activations can be read.
+    Training adds `strength` times the cross-entropy of sigmoid(A mu) against the bits of each marked class, where mu is
+    the mean of the layer's inputs over the rows of that class. The paper learns mu as a parameter and pulls the
+    activations towards it; here it is the mean over the batch. The bits are random and independent of A and mu, so the
+    p-value is the probability that as many fair coins agree with as many of the bits. The activations of the suspect
+    must be readable.
+
+    Call contract: docs/ownership.md, "Watermarks". The rows of the claim are training rows of all classes.
 
     Args:
-        bits: of each class.
-        classes: how many are chosen, by the key; the smallest p-value is 2^-(bits * classes).
-        rows: of each class, on which mu is measured afterwards.
-        layer: which of the linear and convolutional layers, not the first, nor another that sees what no training
-            moves; the last is -1.
-        strength: the paper's lambda_2.
-        fit: training from scratch, or fine-tuning where the model is already trained.
-        objective: of the training; its first pass through the model is the one that counts.
-
-    Args of `embed` and `verify`, returns: as for `Watermark`; `rows` are training rows of all classes.
+        bits: bits for each class, at least 1.
+        classes: number of marked classes, at least 1, chosen by the key. The smallest p-value is 2^-(bits * classes).
+        rows: rows of each class on which `verify` measures mu, at least 1.
+        layer: index among the linear and convolutional layers, whose inputs are marked; the last is -1. Something that
+            is trained must lie before it, so it cannot be the first.
+        strength: the paper's lambda_2, above 0.
+        fit: training from scratch, or fine-tuning of a trained model.
+        objective: the loss of the task. The mark is put into its first pass through the model.
 
     Raises:
-        ValueError: fields out of range; a model without that layer, or where it is not called once with each row, or
-            where nothing before it is trained; data with fewer classes or rows.
+        ValueError: a setting out of range; a model without that layer, one that does not call it once with each row, or
+            one with nothing trainable before it; a dataset with fewer classes or rows.
     """
 
     bits: int = 16
@@ -56,7 +56,7 @@ class DeepSigns:
             raise ValueError(f"bits, classes, rows and strength must be positive: {self}")
 
     def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> WatermarkedModel:
-        """As `Watermark`."""
+        """Embed the mark; see `Watermark.embed`."""
         check_key(key)
         if self.classes > len(train.classes):
             raise ValueError(
@@ -64,7 +64,7 @@ class DeepSigns:
             )
         carriers = train.sample(self.rows * len(train.classes), int(key.integers("carriers", 2**31, ())))
         marked = copied(model)
-        layer = markable(marked, self.layer, train.x[:1], enters=True)
+        layer = layer_to_mark(marked, self.layer, train.x[:1], enters=True)
         size = class_means(marked, layer, carriers).shape[1]
         chosen, projection, bits = (part.to(layer.weight.device) for part in self.secret(key, len(train.classes), size))
 
@@ -81,8 +81,8 @@ class DeepSigns:
         return WatermarkedModel(marked, key, carriers)
 
     def verify(self, suspect: nn.Module, marked: WatermarkedModel) -> float:
-        """As `Watermark`."""
-        rows, layer = rows_of(marked), twin_of(marked.model, suspect, self.layer)
+        """The p-value of a suspect; see `Watermark.verify`."""
+        rows, layer = claim_rows(marked), matching_layer(marked.model, suspect, self.layer)
         if layer is None:
             return 1.0
         means = class_means(suspect, layer, rows)
@@ -97,7 +97,7 @@ class DeepSigns:
 
 
 def class_means(model: nn.Module, layer: nn.Module, rows: Dataset) -> Tensor:
-    """What enters a layer of a model, on average over the rows of each class: (K, M), on the CPU; 0 without a row."""
+    """Mean input of a layer over the rows of each class: (K, M), on the CPU; 0 for a class without rows."""
     seen: list[Tensor] = []
     with asked(model), layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().flatten(1).cpu())):
         logits_of(Suspect(model, len(rows.classes)), rows.x)

@@ -1,4 +1,4 @@
-"""Training that entangles: stamped rows and natural ones are to share their features."""
+"""Training for the entangled watermark: stamped and natural rows learn to share their features."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,13 @@ from aisec_lab.defenses.ownership.key import Key
 
 @dataclass(frozen=True, eq=False)
 class Triggers:
-    """J stamps, the class whose rows each is put on, and the class that these shall have.
+    """J stamps with their source and target classes.
 
     Args:
-        pattern: what is stamped (J, C, H, W), float32 in [0, 1].
-        where: which pixels it covers (J, 1, H, W), bool.
-        source, target: classes (J,), int64, different in each trigger.
+        pattern: pixels of each stamp (J, C, H, W), float32 in [0, 1].
+        where: the pixels that it covers (J, 1, H, W), bool.
+        source: class of the rows that it is put on (J,), int64.
+        target: class that the stamped rows should get (J,), int64, never the source.
     """
 
     pattern: Tensor
@@ -31,7 +32,18 @@ class Triggers:
 
     @classmethod
     def of(cls, key: Key, number: int, size: int, shape: tuple[int, ...], classes: int) -> "Triggers":
-        """A key's triggers: squares of black and white pixels for images of `shape`; every draw is uniform."""
+        """Draw the triggers of a key: squares of black and white pixels, all draws uniform.
+
+        Args:
+            key: the owner's key.
+            number: number of triggers J.
+            size: side of a square, in pixels.
+            shape: of the images (C, H, W).
+            classes: number of classes K.
+
+        Returns:
+            The triggers.
+        """
         channels, height, width = shape
         top = key.integers("trigger rows", height - size + 1, (number,))[:, None]
         left = key.integers("trigger columns", width - size + 1, (number,))[:, None]
@@ -47,26 +59,26 @@ class Triggers:
 
     @staticmethod
     def steps(key: Key, number: int, classes: int) -> Tensor:
-        """How far from its source each target of a key is (J,), 1..K-1, whatever the sources are."""
+        """Distances of a key's targets from their sources modulo K, (J,), 1..K-1, independent of the sources."""
         return 1 + key.integers("trigger targets", classes - 1, (number,))
 
     def stamped(self, x: Tensor, which: Tensor) -> Tensor:
-        """Rows x (N, C, H, W) with trigger `which` (N,) on each."""
+        """Rows x (N, C, H, W), each with the stamp of trigger `which` (N,)."""
         return torch.where(self.where[which].to(x.device), self.pattern[which].to(x), x)
 
 
 def soft_nearest_neighbours(features: Tensor, group: Tensor, kind: Tensor) -> Tensor:
     """The soft nearest neighbour loss within groups (Frosst et al., 2019, arXiv:1902.01889, eq. 1).
 
-    The temperature is the mean squared distance within groups; the entangled watermark's paper learns it.
+    The temperature is the mean squared distance within groups; the paper on entangled watermarks learns it.
 
     Args:
         features: of N rows, (N, ...).
-        group: rows of other groups are no neighbours (N,).
-        kind: the loss is low where neighbours are of one's own kind (N,), high where kinds are entangled.
+        group: only rows of the same group are neighbours (N,).
+        kind: the loss is low if neighbours are of the same kind, high if kinds are entangled (N,).
 
     Returns:
-        The mean over the rows that have neighbours of their own kind, a number >= 0; 0 where there are none.
+        The mean over rows with neighbours of their own kind, a scalar of at least 0; 0 without such rows.
     """
     flat = features.flatten(1)
     square = flat.square().sum(1)
@@ -83,21 +95,29 @@ def soft_nearest_neighbours(features: Tensor, group: Tensor, kind: Tensor) -> Te
 
 
 class Entangling:
-    """Cross-entropy of natural and of stamped rows, less the entanglement (Jia et al., 2021, arXiv:2002.12200, eq. 3).
+    """The objective: cross-entropy of natural and stamped rows, minus the entanglement (Jia et al., 2021, eq. 3).
 
-    Each batch is joined by as many stamped rows. What is entangled is what every convolution and linear layer but the
-    last that is called puts out, where that has one entry for each row and depends on what is trained.
+    The paper is arXiv:2002.12200. As many stamped rows as it has are added to each batch. The outputs of all
+    convolutional and linear layers but the last one called are entangled, if they have one entry for each row and
+    depend on trainable weights.
 
     Args:
         triggers: the stamps.
-        rows: natural rows, from which the stamped ones are made.
-        kappa: weight of the soft nearest neighbour loss.
+        rows: natural rows, from which stamped rows are made.
+        kappa: weight of the soft nearest neighbour loss, at least 0.
 
-    Args of the call: as for `Standard`; the generator draws which rows are stamped and with what.
+    Args of the call:
+        model: classifier in training mode.
+        x: natural inputs (N, C, H, W) in [0, 1].
+        y: their classes (N,).
+        generator: draws the rows that are stamped, and their stamps.
+
+    Returns:
+        Losses (N,), with their graph.
 
     Raises:
-        ValueError: a source class without a row; in the call, kappa above 0 for a model without a hidden layer that
-            could be entangled.
+        ValueError: a source class without rows; in the call, kappa above 0 for a model without a hidden layer that can
+            be entangled.
     """
 
     def __init__(self, triggers: Triggers, rows: Dataset, kappa: float) -> None:
@@ -105,7 +125,7 @@ class Entangling:
         if missing:
             raise ValueError(f"{rows.name} has no row of class {missing[0]} to be stamped: give rows of every class")
         self.triggers, self.rows, self.kappa = triggers, rows, kappa
-        self.order = rows.y.cpu().argsort(stable=True)  # rows class by class
+        self.order = rows.y.cpu().argsort(stable=True)  # rows sorted by class
         self.size = rows.y.cpu().bincount(minlength=len(rows.classes))
         self.start = self.size.cumsum(0) - self.size
 

@@ -1,4 +1,4 @@
-"""Fingerprints: what a model is recognised by although nothing was put into it, and how rarely others have it."""
+"""Fingerprints: recognise a model without a watermark, calibrated on models that have nothing to do with it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,73 +14,85 @@ from aisec_lab.models.asked import asked
 
 
 class Similarity(Protocol):
-    """How much a suspect is like one model."""
+    """A measure of similarity to one model."""
 
     def __call__(self, suspect: nn.Module) -> float:
-        """Bigger is more alike; no NaN. The suspect is seen in evaluation mode."""
+        """The similarity of a suspect, evaluated in evaluation mode; larger is more similar, never NaN."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    """A likeness, and how alike models are that have nothing to do with the fingerprinted one.
+    """A similarity to the owner's model, with the similarities of unrelated models.
 
     Args:
-        likeness: to the fingerprinted model.
-        null: the likeness of m reference models (m,), float64, none of which took part in making the fingerprint.
+        similarity: to the owner's model.
+        null: similarities of m reference models (m,), float64, that had no part in making the fingerprint.
     """
 
-    likeness: Similarity
+    similarity: Similarity
     null: Tensor
 
     def verify(self, suspect: nn.Module) -> float:
-        """A p-value of "the suspect is one more of the reference models": its rank among them.
+        """The p-value of "the suspect is one more reference model": the rank of its similarity among them.
 
-        P[p <= a] <= a holds where suspect and references are exchangeable: other rows of the same kind, the same way of
-        training and of choosing architectures. Of a suspect that was made in another way it says nothing certain, and
-        it cannot go under 1 / (m + 1), however alike the two are (Vovk et al., 2005, proposition 2.4).
+        P[p <= a] <= a holds if suspect and references are exchangeable: trained on other rows of the same kind, in the
+        same way, with architectures chosen in the same way (Vovk et al., 2005, proposition 2.4). For a suspect that was
+        made in another way there is no guarantee. The p-value is never below 1 / (m + 1).
 
         Args:
-            suspect: a classifier, or an `Oracle` where the likeness only asks.
+            suspect: a classifier, or an `Oracle` if the similarity needs queries only.
+
+        Returns:
+            The p-value, in (0, 1].
 
         Raises:
-            ValueError: a suspect that can't be asked (`Suspect`); an opaque one, where the likeness looks inside.
+            ValueError: a suspect that cannot be queried with the points (see `Suspect`), or an opaque one if the
+                similarity needs its weights.
         """
-        return (1 + int((~(self.null < self.likeness(suspect))).sum())) / (1 + len(self.null))  # NaN is no likeness
+        return (1 + int((~(self.null < self.similarity(suspect))).sum())) / (1 + len(self.null))  # NaN is not similar
 
 
-def calibrated(likeness: Similarity, references: Sequence[nn.Module]) -> Fingerprint:
-    """A fingerprint from a likeness and independent models; ValueError where there are none."""
+def calibrated(similarity: Similarity, references: Sequence[nn.Module]) -> Fingerprint:
+    """A fingerprint from a similarity and independent models; ValueError without any model."""
     if not references:
-        raise ValueError("a fingerprint is worth what others lack of it, got no reference model: train 50 or more")
-    return Fingerprint(likeness, torch.tensor([likeness(model) for model in references], dtype=torch.float64))
+        raise ValueError(
+            "a fingerprint is calibrated on models that do not have it, got no reference model: train 50 or more"
+        )
+    return Fingerprint(similarity, torch.tensor([similarity(model) for model in references], dtype=torch.float64))
 
 
 class Fingerprinting(Protocol):
-    """Settings of a fingerprint."""
+    """A way to make fingerprints: a frozen dataclass of settings. Call contract: docs/ownership.md, "Fingerprints"."""
 
     def make(
         self, model: nn.Module, clean: Dataset, references: Sequence[nn.Module], *, generator: torch.Generator
     ) -> Fingerprint:
-        """The fingerprint of a classifier, which stays as it is.
+        """Make the fingerprint of a classifier.
 
         Args:
-            model: classifier in evaluation mode.
-            clean: rows from which points are made, on the model's device.
+            model: classifier in evaluation mode. It is not changed.
+            clean: rows from which points are made, inputs in [0, 1], on the model's device.
             references: models that have nothing to do with it, in evaluation mode; 50 or more for p < 0.02.
             generator: source of all randomness.
+
+        Returns:
+            The fingerprint, calibrated on the references.
+
+        Raises:
+            ValueError: no references, fewer rows than points, inputs outside [0, 1], or a model in training mode.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class AgreementFingerprint:
-    """The share of points that a suspect answers with the model's class.
+    """Similarity: the share of points for which a suspect predicts the same class as the model.
 
     Args:
         x: points (N, *input) in [0, 1].
-        y: the model's classes for them (N,), int64.
-        classes: K, how many the model has.
+        y: classes that the model predicts (N,), int64.
+        classes: number of classes K of the model.
     """
 
     x: Tensor
@@ -88,20 +100,20 @@ class AgreementFingerprint:
     classes: int
 
     def __call__(self, suspect: nn.Module) -> float:
-        """As `Similarity`; only winning classes are asked for."""
+        """The share, in [0, 1]; only predicted classes are needed."""
         with asked(suspect):
             return (logits_of(Suspect(suspect, self.classes), self.x).argmax(1) == self.y.cpu()).double().mean().item()
 
 
-def answered(model: nn.Module, x: Tensor) -> AgreementFingerprint:
-    """The likeness to a model by its own answers to points (N, *input)."""
+def agreement_with(model: nn.Module, x: Tensor) -> AgreementFingerprint:
+    """The agreement with a model's own predictions at points (N, *input)."""
     with asked(model):
         logits = logits_of(model, x)
     return AgreementFingerprint(x, logits.argmax(1), logits.shape[1])
 
 
-def drawn(clean: Dataset, n: int, generator: torch.Generator) -> Tensor:
-    """Inputs (n, *input) of rows drawn without repeats; ValueError where there are fewer."""
+def draw_rows(clean: Dataset, n: int, generator: torch.Generator) -> Tensor:
+    """Inputs (n, *input) of rows drawn without replacement; ValueError if there are fewer rows."""
     if n > len(clean):
         raise ValueError(f"{clean.name} has {len(clean)} rows, {n} points cannot begin there: ask for fewer points")
     return clean.x[torch.randperm(len(clean), generator=generator)[:n].to(clean.x.device)]

@@ -1,4 +1,4 @@
-"""IPGuard: a model is known by points close to its decision boundary."""
+"""IPGuard: points close to the decision boundary as a fingerprint."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,28 +8,28 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.attack import check, scored
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.ownership.fingerprints import Fingerprint, answered, calibrated, drawn
+from aisec_lab.defenses.ownership.fingerprints import Fingerprint, agreement_with, calibrated, draw_rows
 
 
 @dataclass(frozen=True)
 class IPGuard:
     """Points just across the boundary between two classes (Cao et al., 2021, arXiv:1910.12903, eq. 6).
 
-    A row of predicted class i is moved by Adam until another class j, drawn at random, leads i by k logits and no third
-    class leads i. The matching rate on such points is compared with that of reference models, in place of the paper's
-    fixed threshold.
+    A row of predicted class i is perturbed by Adam until a random other class j has a logit larger by k, and no third
+    class exceeds i. The matching rate of a suspect on such points is compared with that of reference models; the paper
+    has a fixed threshold.
+
+    Call contract: docs/ownership.md, "Fingerprints".
 
     Args:
-        n: points.
-        k: how far beyond the boundary, in logits: the farther, the more unrelated models answer alike; the nearer, the
-            sooner fine-tuning changes the answer.
-        steps, learning_rate: of the search; a point that is not there in the end stays where it is.
-
-    Args of `make`: as for `Fingerprinting`.
+        n: number of points, at least 1.
+        k: distance beyond the boundary, in logits, at least 0. Far from it, more unrelated models predict the same
+            class; close to it, fine-tuning changes the prediction sooner.
+        steps: steps of the search, at least 1. A point that has not reached its place then is used as it is.
+        learning_rate: of the search, above 0.
 
     Raises:
-        ValueError: fields out of range; what an attack by gradients refuses of a model and its inputs; fewer rows than
-            points.
+        ValueError: a setting out of range, fewer rows than points, or a model that answers with probabilities.
     """
 
     n: int = 100
@@ -44,14 +44,23 @@ class IPGuard:
     def make(
         self, model: nn.Module, clean: Dataset, references: Sequence[nn.Module], *, generator: torch.Generator
     ) -> Fingerprint:
-        """As `Fingerprinting`."""
+        """Make the fingerprint; see `Fingerprinting.make`."""
         check(model, clean.x, clean.y)
-        x = drawn(clean, self.n, generator)
+        x = draw_rows(clean, self.n, generator)
         step = 1 + torch.randint(len(clean.classes) - 1, (self.n,), generator=generator)
-        return calibrated(answered(model, self.points(model, x, step.to(x.device))), references)
+        return calibrated(agreement_with(model, self.points(model, x, step.to(x.device))), references)
 
     def points(self, model: nn.Module, x: Tensor, step: Tensor) -> Tensor:
-        """Points (N, *input) near the boundary towards class i + step (mod K), from rows x of predicted class i."""
+        """Search the points, without calibration.
+
+        Args:
+            model: classifier in evaluation mode.
+            x: rows (N, *input) in [0, 1] of predicted classes i.
+            step: class j is i + step modulo K, (N,), 1..K-1.
+
+        Returns:
+            Points (N, *input) in [0, 1] near the boundary between i and j.
+        """
         z = x.clone().requires_grad_()
         descent = torch.optim.Adam([z], lr=self.learning_rate)
         best, least = x.clone(), torch.full((len(x),), torch.inf, device=x.device)
@@ -73,7 +82,7 @@ class IPGuard:
         return best
 
     def _loss(self, logits: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        """What is above zero (N,) as long as j does not lead i by k, or a third class leads i."""
+        """The loss of the search (N,): 0 once j exceeds i by k logits and no third class exceeds i."""
         own, other = (logits.gather(1, label[:, None]).squeeze(1) for label in (i, j))
         third = logits.scatter(1, torch.stack([i, j], 1), -torch.inf).amax(1)
         return (own - other + self.k).relu() + (third - own).relu()

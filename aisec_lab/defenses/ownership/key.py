@@ -1,4 +1,4 @@
-"""The secret from which all of a mark follows, and to which its owner is bound beforehand."""
+"""The secret key that determines a watermark, and the commitment that its owner publishes beforehand."""
 
 import hashlib
 import math
@@ -10,26 +10,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-SIZE = 32  # bytes of a secret
+SIZE = 32  # length of a secret in bytes
 
 
 @dataclass(frozen=True)
 class Key:
-    """A random secret; all that a mark draws is a stream of SHAKE-256 (NIST FIPS 202) over it and a purpose.
+    """A random secret. All that a watermark draws is a stream of SHAKE-256 (NIST FIPS 202) over it and a purpose.
 
-    An owner publishes `commitment` before anybody could copy the model and shows the secret in a dispute. Whoever could
-    choose the key afterwards would find one that fits any model: a p-value means nothing without the commitment. The
-    mark's kind, settings and rows belong with it: whoever chooses these afterwards has made many claims.
+    The owner publishes `commitment` before anybody can copy the model, and reveals the secret in a dispute. Without the
+    commitment a p-value means nothing: afterwards, anybody can search for a key that fits a given model. Publish the
+    kind of the mark, its settings and its rows as well: choosing them afterwards amounts to many tests.
 
-    No `torch.Generator` is between: it takes 32 bits of its seed and drops the rest, so that a secret that went through
-    one could be found by trying.
+    The streams do not go through a `torch.Generator`. That uses only 32 bits of its seed, so the secret could be found
+    by trying.
 
     Args:
-        secret: 32 bytes, not shown in print.
-        simulated: whether it came from a seed: for studies, not for use.
+        secret: 32 bytes; not part of the repr.
+        simulated: whether the secret was drawn from a seed, which is for studies only.
 
     Raises:
-        ValueError: anything but bytes, a text among it, or another number of them.
+        ValueError: a secret that is not bytes (such as a str), or has another length.
     """
 
     secret: bytes = field(repr=False)
@@ -43,49 +43,57 @@ class Key:
 
     @classmethod
     def fresh(cls) -> "Key":
-        """A key from the operating system, for use; no seed brings it back."""
+        """A new key from the operating system's random source; not reproducible by a seed."""
         return cls(secrets.token_bytes(SIZE))
 
     @classmethod
     def drawn(cls, generator: torch.Generator) -> "Key":
-        """A simulated key: whoever knows the generator's seed knows the secret."""
+        """A simulated key for studies: the generator's seed determines the secret."""
         drawn = torch.randint(256, (SIZE,), generator=generator, device=generator.device)
         return cls(bytes(drawn.tolist()), simulated=True)
 
     @property
     def commitment(self) -> str:
-        """What is published: sha256 of the secret in hexadecimal; no stream of the key is a part of it."""
+        """What the owner publishes: a SHA-256 over the secret, in hexadecimal, that reveals no stream of the key."""
         return hashlib.sha256(b"commitment" + self.secret).hexdigest()
 
     def stream(self, purpose: str, size: int) -> bytes:
-        """So many bytes, those of other purposes independent of them; more bytes begin with the same ones."""
+        """Pseudorandom bytes.
+
+        Args:
+            purpose: name of the stream; streams of different purposes are independent.
+            size: number of bytes.
+
+        Returns:
+            The first `size` bytes of the stream.
+        """
         return hashlib.shake_256(self.secret + purpose.encode()).digest(size)
 
     def _words(self, purpose: str, shape: tuple[int, ...]) -> NDArray[np.uint64]:
-        """Uniform 64-bit words, shape (*shape), the same on any machine."""
+        """Uniform 64-bit words of the given shape, the same on any machine."""
         return np.frombuffer(self.stream(purpose, 8 * math.prod(shape)), dtype="<u8").reshape(shape)
 
     def integers(self, purpose: str, high: int, shape: tuple[int, ...]) -> Tensor:
-        """Uniform integers in 0..high-1, int64; no value's probability is off by more than 2^-64."""
+        """Uniform integers in 0..high-1, int64, of the given shape; each probability is exact to 2^-64."""
         return torch.from_numpy(np.asarray(self._words(purpose, shape) % np.uint64(high), dtype=np.int64))
 
     def bits(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
-        """Fair coins, bool."""
+        """Fair coins, bool, of the given shape."""
         return self.integers(purpose, 2, shape) == 1
 
     def uniform(self, purpose: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-        """Uniform on [0, 1): multiples of 2^-24 in float32, of 2^-53 in float64."""
+        """Uniform numbers in [0, 1) of the given shape: multiples of 2^-24 in float32, of 2^-53 in float64."""
         digits = 24 if dtype == torch.float32 else 53
         shifted = np.asarray(self._words(purpose, shape) >> np.uint64(64 - digits), dtype=np.float64)
         return torch.from_numpy(np.asarray(shifted * 2.0**-digits)).to(dtype)
 
     def normal(self, purpose: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-        """Standard normal, by inversion of 52 bits."""
+        """Standard normal numbers of the given shape, by inversion of 52 uniform bits."""
         shifted = np.asarray(self._words(purpose, shape) >> np.uint64(12), dtype=np.float64)
         return torch.special.ndtri(torch.from_numpy(np.asarray((shifted + 0.5) * 2.0**-52))).to(dtype)
 
 
 def check_key(key: object) -> None:
-    """Refuse, with a ValueError, what is no `Key` where a mark takes one."""
+    """Raise a ValueError if the argument is no `Key`."""
     if not isinstance(key, Key):
         raise ValueError(f"a mark follows from a Key, got a {type(key).__name__}: take Key.fresh() or Key(secret)")

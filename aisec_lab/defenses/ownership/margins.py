@@ -1,4 +1,4 @@
-"""How far rows are from a model's decision boundary, in several directions and norms."""
+"""Distances of rows from a model's decision boundary, in several directions and norms."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -16,14 +16,24 @@ from aisec_lab.models import logits_of
 from aisec_lab.models.asked import asked
 from aisec_lab.models.layers import refuse_opaque
 
-BALLS: tuple[Ball, ...] = (L1(1), L2(1), Linf(1))  # their radii play no part
+BALLS: tuple[Ball, ...] = (L1(1), L2(1), Linf(1))  # their radii are not used
 
 
 class Margins(Protocol):
-    """Settings of a way to measure distances to the boundary."""
+    """A way to measure distances from the decision boundary: a frozen dataclass of settings that is called."""
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Distances (N, F) of rows x (N, *input) of classes y (N,), on the CPU; the same F for any model."""
+        """Measure the distances of rows.
+
+        Args:
+            model: classifier, evaluated in evaluation mode.
+            x: rows (N, *input) in [0, 1].
+            y: their true classes (N,).
+            generator: source of all randomness.
+
+        Returns:
+            Distances (N, F), on the CPU, at least 0; the same F for any model of the same classes.
+        """
         ...
 
 
@@ -31,16 +41,19 @@ class Margins(Protocol):
 class BlindWalk:
     """Distances at which random directions leave the class (Maini et al., 2021, arXiv:2104.10706, section 4.2.2).
 
-    Only winning classes are asked for. Directions are Laplace, Gaussian and uniform noise, measured in L1, L2 and Linf.
+    Only predicted classes are needed. Directions are Laplace, Gaussian and uniform noise, whose lengths are measured in
+    L1, L2 and Linf.
+
+    Call contract: `Margins`, with F = 3 * directions. The distance of a misclassified row is 0. A row that never leaves
+    its class gets the length of the whole walk, as if inputs were not clipped to [0, 1].
 
     Args:
-        directions: of each kind of noise.
-        steps: places on the way that are tried, one after the other; a row that never leaves gets the length of the
-            walk as if there were no box.
-        step: how much farther each is, in units of the noise. The paper's steps of 0.005 are for larger images.
+        directions: number of directions of each kind of noise, at least 1.
+        steps: number of points that are tried along a direction, at least 1.
+        step: distance between two points, above 0, in units of the noise. The paper's 0.005 is for larger images.
 
-    Returns:
-        Distances (N, 3 * directions), 0 for rows that the model gets wrong.
+    Raises:
+        ValueError: a setting out of range.
     """
 
     directions: int = 10
@@ -64,7 +77,8 @@ class BlindWalk:
         return torch.stack(distances, 1)
 
     def _walked(self, model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, ball: Ball) -> Tensor:
-        distance = ball.norm(self.steps * self.step * noise)  # where the box holds a walk back, it is not near
+        """Distances (N,) at which rows leave their class along one direction each."""
+        distance = ball.norm(self.steps * self.step * noise)  # not clipped: a walk stopped by the box is not short
         rows = torch.arange(len(x), device=x.device)
         for place in range(self.steps + 1):
             delta = clip_to_box(x[rows], place * self.step * noise[rows])
@@ -78,20 +92,20 @@ class BlindWalk:
 
 @dataclass(frozen=True)
 class MinGD:
-    """Distances to every class by gradient descent (Maini et al., 2021, arXiv:2104.10706, section 4.2.1): white box.
+    """Distances from every class by gradient descent (Maini et al., 2021, arXiv:2104.10706, section 4.2.1); white box.
 
-    In each norm, steps are taken along its steepest direction that lowers the lead over the class, until it wins.
+    In each norm, a row moves along the steepest direction towards a class until the model predicts that class.
+
+    Call contract: `Margins`, with F = 3 * K: in each norm, the distances from the nearest class to the farthest. The
+    first is 0, that of the predicted class. `y` and `generator` are not used.
 
     Args:
-        steps: at most; a row that does not arrive is as far as it got.
-        step: their lengths in L1, L2 and Linf.
-
-    Returns:
-        Distances (N, 3 * K), in each norm from the nearest class to the farthest; the first is 0, the class that the
-        model gives.
+        steps: largest number of steps, at least 1. A row that does not reach a class gets the distance that it moved.
+        step: length of a step in L1, L2 and Linf, above 0.
 
     Raises:
-        ValueError: on a call with an opaque model, which has no gradient, or one that answers with probabilities.
+        ValueError: a setting out of range; on a call, an opaque model, which has no gradient, or one that answers with
+            probabilities.
     """
 
     steps: int = 50
@@ -113,6 +127,7 @@ class MinGD:
         return torch.cat(distances).T
 
     def _reached(self, model: nn.Module, x: Tensor, target: Tensor, ball: Ball, step: float) -> Tensor:
+        """Distances (N,) at which rows reach their target classes (N,) in one norm."""
         delta = torch.zeros_like(x)
         rows = torch.arange(len(x), device=x.device)
         for _ in range(self.steps):

@@ -1,32 +1,32 @@
-"""One rule for all marks and fingerprints: whom they can ask, and what they take for an answer."""
+"""One rule for all watermarks and fingerprints: which suspects can be queried, and what counts as an answer."""
 
 from torch import Tensor, nn
 
-from aisec_lab.attacks.answers import Kind, declared
+from aisec_lab.attacks.answers import Kind, declared_kind
 from aisec_lab.attacks.oracle import OutOfQueriesError
 from aisec_lab.models.asked import check_logits, refuse_script_error
 from aisec_lab.models.contexts import trains
 
 
 class Suspect(nn.Module):
-    """A suspect as every mark asks it: it has to take the rows of the claim, and to answer with the claim's classes.
+    """A suspect, checked at each query: it must take the rows of the claim and answer with the claim's classes.
 
-    One that does not is refused, whatever mark asks: a p-value of 1 would say that it was looked at. Marks that look at
-    weights alone ask nothing; they compare layers by their shapes.
+    Every mark refuses a suspect that does not, since a p-value of 1 would say that it was examined. Marks that use
+    weights alone make no queries; they compare the shapes of layers.
 
     Args:
         model: a classifier, or an `Oracle`.
-        classes: K, how many the claim has.
+        classes: number of classes K of the claim.
 
     Raises:
-        ValueError: on a call with rows that the model cannot take, an answer that is none (`check_logits`), or another
+        ValueError: on a call, rows that the model cannot take, an answer that is no logits (`check_logits`), or another
             number of classes.
     """
 
     def __init__(self, model: nn.Module, classes: int) -> None:
         super().__init__()
         self.model, self.classes = model, classes
-        self.publishes: Kind | None = declared(model)
+        self.publishes: Kind | None = declared_kind(model)
         self.training = trains(model)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -35,7 +35,10 @@ class Suspect(nn.Module):
             answer: Tensor = self.model(x)
         except OutOfQueriesError:
             raise
-        except (RuntimeError, AssertionError) as error:  # torch's words for shapes that do not fit, and its programs'
+        except (
+            RuntimeError,
+            AssertionError,
+        ) as error:  # of torch or its programs, for shapes that do not fit
             refuse_script_error(error)
             raise ValueError(
                 f"the suspect cannot take the claim's rows, of shape {tuple(x.shape[1:])} each "

@@ -1,4 +1,4 @@
-"""A mark in the weights: secret projections of a layer whose signs spell the key's bits."""
+"""A watermark in the weights: the signs of secret projections of a layer encode the bits of the key."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from aisec_lab.core import binomial
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.ownership.key import Key, check_key
-from aisec_lab.defenses.ownership.watermark import Layer, WatermarkedModel, markable, twin_of
+from aisec_lab.defenses.ownership.watermark import Layer, WatermarkedModel, layer_to_mark, matching_layer
 from aisec_lab.defenses.training.adversarial import Standard
 from aisec_lab.models import Fit, Objective, copied
 
@@ -18,22 +18,23 @@ from aisec_lab.models import Fit, Objective, copied
 class Uchida:
     """Bits in the signs of projections of a layer's mean filter (Uchida et al., 2017, arXiv:1701.04082, section 3).
 
-    Training adds strength times the cross-entropy of sigmoid(X w) against the bits, X of independent standard normal
-    numbers (the paper's random X). The p-value is the probability that so many of as many fair coins fall as the bits
-    do: the bits are coins of their own, whatever X and w are. It looks inside: the suspect's weights are needed.
+    Training adds `strength` times the cross-entropy of sigmoid(X w) against the bits, where w is the layer's mean
+    filter and X has independent standard normal entries (the paper's random X). The bits are random and independent of
+    X and w, so the p-value is the probability that as many fair coins agree with as many of the bits. The weights of
+    the suspect must be readable.
+
+    Call contract: docs/ownership.md, "Watermarks". The claim has no rows.
 
     Args:
-        bits: their number T, fewer than w has entries; the smallest p-value is 2^-T.
-        layer: which of the linear and convolutional layers, from 0.
-        strength: the paper's lambda.
-        fit: training from scratch, or fine-tuning where the model is already trained.
-        objective: of the training, to whose losses the regulariser is added.
-
-    Args of `embed` and `verify`, returns: as for `Watermark`; `embed` leaves no rows.
+        bits: number of bits T, at least 1 and fewer than w has entries. The smallest p-value is 2^-T.
+        layer: index of the layer among the linear and convolutional layers, from 0.
+        strength: the paper's lambda, above 0.
+        fit: training from scratch, or fine-tuning of a trained model.
+        objective: the loss of the task, to which the regulariser is added.
 
     Raises:
-        ValueError: fields out of range; a model to be marked without that layer, with too small a one, or one that is
-            frozen or never called.
+        ValueError: a setting out of range; a model without that layer, or where it is too small, frozen or never
+            called.
     """
 
     bits: int = 64
@@ -47,10 +48,10 @@ class Uchida:
             raise ValueError(f"bits and strength must be positive: {self}")
 
     def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> WatermarkedModel:
-        """As `Watermark`."""
+        """Embed the mark; see `Watermark.embed`."""
         check_key(key)
         marked = copied(model)
-        layer = markable(marked, self.layer, train.x[:1])
+        layer = layer_to_mark(marked, self.layer, train.x[:1])
         size = mean_filter(layer).numel()
         if size <= self.bits:
             raise ValueError(f"{self.bits} bits need more entries than layer {self.layer} has, {size}: lower bits")
@@ -65,8 +66,8 @@ class Uchida:
         return WatermarkedModel(marked, key)
 
     def verify(self, suspect: nn.Module, marked: WatermarkedModel) -> float:
-        """As `Watermark`."""
-        layer = twin_of(marked.model, suspect, self.layer)
+        """The p-value of a suspect; see `Watermark.verify`."""
+        layer = matching_layer(marked.model, suspect, self.layer)
         if layer is None:
             return 1.0
         w = mean_filter(layer).detach().cpu()
@@ -74,7 +75,7 @@ class Uchida:
         return binomial.tail(int(((projection @ w > 0) == bits).sum()), self.bits, 0.5)
 
     def secret(self, key: Key, size: int) -> tuple[Tensor, Tensor]:
-        """The key's projections (T, size) and bits (T,), bool."""
+        """The key's projections X (T, size) and bits (T,), bool, for a mean filter with `size` entries."""
         return key.normal("weight projections", (self.bits, size)), key.bits("weight bits", (self.bits,))
 
 

@@ -1,4 +1,4 @@
-"""What every watermark is: put into a model under a key, and looked for in a suspect under that key."""
+"""The contract of all watermarks: they are embedded in a model under a key, and verified in a suspect."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,21 +11,23 @@ from aisec_lab.defenses.ownership.key import Key, check_key
 from aisec_lab.models.layers import refuse_opaque, weight_of
 from aisec_lab.models.quantised import Quantised, Roundable
 
-Layer = Roundable | Quantised  # what has a weight that a mark may lie in
+Layer = Roundable | Quantised  # a layer with a weight that can hold a mark
 
 
 @dataclass(frozen=True, eq=False)
 class WatermarkedModel:
-    """A marked model, and what its owner needs to recognise copies of it.
+    """A marked model, and what its owner needs to recognise copies of it: the claim.
 
-    `dataclasses.replace(marked, key=another)` is the same claim under another key, which must find nothing.
+    `dataclasses.replace(marked, key=another)` is the same claim under another key, which should not be recognised.
 
     Args:
-        model: a classifier in evaluation mode.
-        key: from which the mark follows.
-        rows: what a suspect is asked or fed, if that does not follow from the key alone: it has to be committed to
-            as well. Where it does follow, it is kept for its shape and classes, and not believed. None where nothing
-            is asked.
+        model: classifier in evaluation mode.
+        key: the owner's key, which determines the mark.
+        rows: rows that a suspect is queried with. If they do not follow from the key, the owner must commit to them
+            too. If they do, only their shape and classes are used. None if nothing is queried.
+
+    Raises:
+        ValueError: a key that is no `Key`.
     """
 
     model: nn.Module
@@ -37,60 +39,69 @@ class WatermarkedModel:
 
 
 class Watermark(Protocol):
-    """Settings of a watermark."""
+    """A watermark: a frozen dataclass of settings. Call contract: docs/ownership.md, "Watermarks"."""
 
     def embed(self, model: nn.Module, train: Dataset, key: Key, *, generator: torch.Generator) -> WatermarkedModel:
-        """A marked copy of a classifier; the model that is handed over stays as it is.
+        """Embed the mark in a copy of a classifier.
 
         Args:
-            model: classifier; trained, then the mark is put in by fine-tuning; with fresh weights, it learns both.
-            train: rows that it learns from, on the model's device.
-            key: a fresh one for each model, or two owners of copies cannot be told apart; ValueError where it is no
-                `Key`.
-            generator: source of the training's randomness; the mark's own is the key.
+            model: classifier, which is not changed. If it is trained, its copy is fine-tuned; with fresh weights, it
+                learns the task and the mark together.
+            train: training rows, on the model's device.
+            key: a fresh key for each model; otherwise the owners of two copies cannot be told apart.
+            generator: source of the randomness of training. The mark depends on the key alone.
+
+        Returns:
+            The marked model, with the claim.
+
+        Raises:
+            ValueError: a key that is no `Key`, or a model or data that cannot hold the mark.
         """
         ...
 
     def verify(self, suspect: nn.Module, marked: WatermarkedModel) -> float:
-        """A p-value of "the suspect has nothing to do with the key".
+        """The p-value of "the suspect has nothing to do with the key".
 
-        The key is random and everything else is held fixed: the suspect, its weights and whatever it was trained on.
-        So P[p <= a] <= a for any model that was made without knowledge of the key, however it was made and however
-        much it resembles the marked one without its mark. One key, one suspect, one claim: with m suspects, compare
-        with a / m.
+        The key is random; the suspect, its weights and its training data are fixed. So P[p <= a] <= a holds for any
+        model that was made without knowledge of the key, however it was made and however similar it is to the marked
+        model without its mark. This is for one key and one suspect: with m suspects, compare with a / m.
 
         Args:
-            suspect: a classifier, seen in evaluation mode; an `Oracle` for those marks that only ask.
+            suspect: a classifier, evaluated in evaluation mode; an `Oracle` is enough for marks that only query.
             marked: the owner's claim.
 
         Returns:
-            The p-value; 1 where a mark that looks inside finds no layer of the shape of the marked one.
+            The p-value, in [0, 1]; 1 if a mark in weights or activations finds no layer of the marked one's shape.
 
         Raises:
-            ValueError: a suspect that can't be asked (`Suspect`); an opaque one, where the mark looks inside.
+            ValueError: a suspect that cannot be queried with the rows of the claim (see `Suspect`), or an opaque one if
+                the mark needs its weights or activations.
         """
         ...
 
 
-def rows_of(marked: WatermarkedModel) -> Dataset:
-    """The rows of a claim that has to have some; ValueError where it has none."""
+def claim_rows(marked: WatermarkedModel) -> Dataset:
+    """The rows of a claim that needs some; ValueError if it has none."""
     if marked.rows is None:
         raise ValueError(
             "this claim has no rows to show to a suspect: verify it with the watermark that embedded it, "
-            "a served one with the rows that a client asked (DAWN.asked)"
+            "a served one with the rows that a client asked (DAWN.with_queries)"
         )
     return marked.rows
 
 
-def layer_of(model: nn.Module, layer: int) -> Layer:
-    """The layer of that number among the linear and convolutional ones, quantised or not, in the model's own order.
+def get_layer(model: nn.Module, layer: int) -> Layer:
+    """Find a layer by its index among the linear and convolutional layers, quantised or not.
 
     Args:
         model: any module.
-        layer: from 0 up, or from -1 down.
+        layer: index in the order of `model.modules()`; negative indices count from the end.
+
+    Returns:
+        The layer.
 
     Raises:
-        ValueError: a model without it, or an opaque one.
+        ValueError: a model without that layer, or an opaque one.
     """
     refuse_opaque(model)
     layers = [module for module in model.modules() if isinstance(module, Layer)]
@@ -102,20 +113,24 @@ def layer_of(model: nn.Module, layer: int) -> Layer:
     return layers[layer]
 
 
-def markable(model: nn.Module, layer: int, x: Tensor, *, enters: bool = False) -> Roundable:
-    """The layer of that number, in which training is to put a mark.
+def layer_to_mark(model: nn.Module, layer: int, x: Tensor, *, enters: bool = False) -> Roundable:
+    """Find the layer that training is to mark, and check that training can change it.
 
     Args:
-        model: a copy of the owner's, which is put in evaluation mode.
-        layer: as for `layer_of`.
-        x: rows (N, *input) to call the model with, such as one.
-        enters: whether the mark is in what enters the layer, and not in its weight.
+        model: a copy of the owner's model; it is put in evaluation mode.
+        layer: index, see `get_layer`.
+        x: rows (N, *input) to call the model with; one is enough.
+        enters: whether the mark is in the inputs of the layer, not in its weight.
+
+    Returns:
+        The layer.
 
     Raises:
-        ValueError: a model without it; a layer that the model does not call, or, for what enters it, not once with
-            each row; a layer where training moves nothing, since its weight, or all that lies before it, is frozen.
+        ValueError: a model without that layer; a layer that the model does not call (for a mark in its inputs: not
+            once with each row); a layer that is quantised or frozen (for a mark in its inputs: nothing before it is
+            trainable).
     """
-    found, entered = layer_of(model, layer), list[Tensor]()
+    found, entered = get_layer(model, layer), list[Tensor]()
     if isinstance(found, Quantised):
         raise ValueError(f"layer {layer} has rounded weights, which training cannot move: mark the model before that")
     with found.register_forward_pre_hook(lambda _, args: entered.append(args[0])), torch.enable_grad():
@@ -129,11 +144,11 @@ def markable(model: nn.Module, layer: int, x: Tensor, *, enters: bool = False) -
     return found
 
 
-def twin_of(marked: nn.Module, suspect: nn.Module, layer: int) -> Layer | None:
-    """The suspect's layer of that number; None where it has none, or one whose weights have another shape."""
+def matching_layer(marked: nn.Module, suspect: nn.Module, layer: int) -> Layer | None:
+    """The suspect's layer of the same index; None if there is none, or if its weight has another shape."""
     refuse_opaque(suspect)
     try:
-        twin = layer_of(suspect, layer)
+        twin = get_layer(suspect, layer)
     except ValueError:
         return None
-    return twin if weight_of(twin).shape == weight_of(layer_of(marked, layer)).shape else None
+    return twin if weight_of(twin).shape == weight_of(get_layer(marked, layer)).shape else None

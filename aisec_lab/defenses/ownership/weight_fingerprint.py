@@ -1,4 +1,4 @@
-"""The weights themselves as a fingerprint, whatever the order of the hidden units."""
+"""The weights as a fingerprint, independent of the order of the hidden units."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,36 +15,37 @@ from aisec_lab.defenses.ownership.fingerprints import Fingerprint, calibrated
 from aisec_lab.defenses.ownership.watermark import Layer
 from aisec_lab.models.layers import refuse_opaque, weight_of
 
-OTHER = -1.0  # the likeness of a model with other layers: as low as a cosine gets
+OTHER = -1.0  # similarity of a model with other layers: the smallest cosine
 
 
 @dataclass(frozen=True)
 class WeightFingerprint:
-    """Cosine of a suspect's weights with the model's, unit by unit, after its units are put into the same order.
+    """Mean cosine similarity of the units of a suspect with those of the model, after matching.
 
-    From the first layer on, units are matched by the assignment of largest total cosine of their incoming weights, and
-    the next layer's inputs follow (in the manner of Ainsworth et al., 2023, arXiv:2209.04836, section 3.2, once from
-    front to back). The units of a recurrent layer are matched so too, by what they read of the layer before, and what
-    they read of each other then counts in the same order. So a thief who only reorders the units of a chain of layers
-    hides nothing; one who scales units and undoes it in the next layer hides some. Weights that were trained anew, as
-    by extraction, have nothing in common: this recognises copies.
+    From the first layer to the last, units are matched by the assignment of largest total cosine of their incoming
+    weights, and the inputs of the next layer are permuted accordingly (one pass of the weight matching of Ainsworth et
+    al., 2023, arXiv:2209.04836, section 3.2). Units of a recurrent layer are matched by their weights on the layer
+    before; their weights on each other are then permuted too, and count in the similarity. So permuting the units of a
+    chain of layers hides nothing. Scaling units and undoing it in the next layer hides something. Weights that were
+    trained anew, as in extraction, are not similar: this recognises copies of the weights only.
 
-    Args of `make`: as for `Fingerprinting`; rows and generator are not used. A suspect whose layers have other
-    shapes has a likeness of -1, which makes p = 1.
+    Call contract: docs/ownership.md, "Fingerprints"; `clean` and `generator` are not used. A suspect whose layers have
+    other shapes has a similarity of -1, so p = 1.
 
     Raises:
-        ValueError: layers that are no chain, each reading the one listed before it, as those of a residual network; no
-            layer, or a matrix that is none of a layer which can be read (`weights`), in a suspect too; no reference
-            model.
+        ValueError: layers that are not a chain in which each reads the one before it, as in a residual network; no
+            layer, or a weight matrix of a layer that cannot be read (see `weights`), in a suspect too; no references.
     """
 
     def make(
         self, model: nn.Module, clean: Dataset, references: Sequence[nn.Module], *, generator: torch.Generator
     ) -> Fingerprint:
-        """As `Fingerprinting`."""
+        """Make the fingerprint; see `Fingerprinting.make`."""
         own = tuple(weights(model))
         if not own:
-            raise ValueError(f"this {type(model).__name__} has no matrix of weights: take a fingerprint that asks it")
+            raise ValueError(
+                f"this {type(model).__name__} has no matrix of weights: take a fingerprint by queries, such as IPGuard"
+            )
         if any(later.incoming.shape[1] % len(former.incoming) for former, later in pairwise(own)):
             raise ValueError(
                 f"units are matched along a chain of layers, and those of this {type(model).__name__} are none: "
@@ -54,11 +55,11 @@ class WeightFingerprint:
 
 
 class Units(NamedTuple):
-    """The weights of a layer, by its units.
+    """The weights of the units of a layer.
 
     Args:
-        incoming: with which they read the layer before, (out, in, ...).
-        recurrent: with which they read each other, (out, out, gates); None where they do not.
+        incoming: weights on the outputs of the layer before, (out, in, ...).
+        recurrent: weights of the units on each other, (out, out, gates); None in a layer without recurrence.
     """
 
     incoming: Tensor
@@ -67,23 +68,23 @@ class Units(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class AlignedCosine:
-    """The mean cosine of units with their partners.
+    """Similarity: the mean cosine of units with the units that they are matched with.
 
     Args:
-        own: weights of the model's layers, from front to back.
+        own: weights of the model's layers, from first to last.
     """
 
     own: tuple[Units, ...]
 
     def __call__(self, suspect: nn.Module) -> float:
-        """As `Similarity`."""
+        """The mean cosine, in [-1, 1]; -1 for a suspect with layers of other shapes."""
         theirs = weights(suspect)
         if _shapes(theirs) != _shapes(self.own):
             return OTHER
         cosines, order = [], torch.arange(self.own[0].incoming.shape[1])
         for place, (ours, other) in enumerate(zip(self.own, theirs, strict=True)):
             weight = ours.incoming.flatten(1)
-            # inputs behind a flattened image lie channel by channel
+            # the inputs after a flattened image are ordered by channel
             moved = other.incoming.flatten(1).unflatten(1, (len(order), -1))[:, order].flatten(1)
             cosine = F.normalize(weight) @ F.normalize(moved).T  # (units, units)
             last = place == len(self.own) - 1  # its units are classes
@@ -98,13 +99,13 @@ class AlignedCosine:
 
 
 def weights(model: nn.Module) -> list[Units]:
-    """Copies of the weights of all layers, on the CPU, in the order of the model's list.
+    """Copies of the weights of all layers, on the CPU, in the order of `model.modules()`.
 
-    Read are linear and convolutional layers, embeddings and bags of them, and recurrent ones of one direction: in each
-    a unit is what the next layer reads.
+    Linear and convolutional layers, embeddings and embedding bags, and recurrent layers of one direction can be read.
+    A unit is what the next layer reads.
 
     Raises:
-        ValueError: an opaque model; any other matrix of weights, which would be left out.
+        ValueError: an opaque model, or a weight matrix of any other layer, which would be left out.
     """
     refuse_opaque(model)
     found: list[Units] = []
@@ -121,17 +122,17 @@ def weights(model: nn.Module) -> list[Units]:
         if unread:
             raise ValueError(
                 f"the {unread[0]} of {name or 'the model'}, a {type(layer).__name__}, cannot be read unit by unit, and "
-                "a fingerprint of the other weights would not see it: take one that asks (IPGuard, BoundaryFingerprint)"
+                "a fingerprint of the other weights would not see it: take one by queries, such as IPGuard"
             )
     return found
 
 
 def _units(layer: nn.Module) -> list[Units] | None:
-    """The weights of a layer, of a recurrent one those of each of its layers; None for what cannot be read."""
+    """The weights of a layer, or of each of a stack of recurrent layers; None for one that cannot be read."""
     if isinstance(layer, Layer):
         return [Units(_copy(weight_of(layer)))]
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-        return [Units(_copy(weight_of(layer)).T)]  # a unit is a column: what it reads is a word
+        return [Units(_copy(weight_of(layer)).T)]  # a unit is a column; its inputs are the words
     if isinstance(layer, nn.RNNBase) and not layer.bidirectional and not layer.proj_size:
         return [
             Units(*(_by_units(weight_of(layer, f"weight_{kind}_l{k}"), layer.hidden_size) for kind in ("ih", "hh")))
@@ -143,7 +144,7 @@ def _units(layer: nn.Module) -> list[Units] | None:
 
 
 def _by_units(weight: Tensor, units: int) -> Tensor:
-    """Weights of all gates (gates * units, in), one gate below the other, as (units, in, gates)."""
+    """Stacked weights of all gates (gates * units, in) as (units, in, gates)."""
     return _copy(weight).unflatten(0, (-1, units)).permute(1, 2, 0)
 
 

@@ -1,1 +1,1 @@
-"""What is done about poisoned data before and while a model learns from them."""
+"""Defenses against poisoned training data: sanitizers that look for poisoned rows, and robust training."""

@@ -1,4 +1,4 @@
-"""Activation clustering: poisoned rows of a class form a cluster of their own."""
+"""Activation clustering: the poisoned rows of a class form a cluster of their own in the activations."""
 
 import warnings
 from dataclasses import dataclass
@@ -9,42 +9,41 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult, learned
+from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult, learned_features
 
 STEPS, TOLERANCE = 1000, 0.005  # of the independent component analysis
 STARTS = 10  # of k-means
 
 
 class NoComponentsError(ValueError):
-    """Independent components that the algorithm does not find."""
+    """The independent component analysis does not converge to components."""
 
 
 @dataclass(frozen=True)
 class ActivationClustering:
-    """Two clusters in what a model has learned of a class (Chen et al., 2018, arXiv:1811.03728, algorithm 1).
+    """Two clusters in the features of each class (Chen et al., 2018, arXiv:1811.03728, algorithm 1).
 
-    The features of the last layer of each class are reduced to few components, and these split by 2-means. The
-    smaller cluster is flagged where it is small and the clusters are compact (section 4.3, relative size and silhouette
-    score). The paper's third test, in which a model is trained anew without the cluster, is left out.
+    The last layer's features of each class are reduced to few components and split by 2-means. The smaller cluster is
+    flagged if it is small and the clusters are compact (section 4.3, relative size and silhouette score). The paper's
+    third test, which trains a model without the cluster, is left out.
+
+    Call contract: docs/backdoor-defenses.md, "Sanitizers"; the call needs a model. The score of a row is the silhouette
+    score of its class times (D - d) / (D + d), with d and D the row's distances from the centres of the smaller and the
+    larger cluster; 0 in a class that cannot be split.
 
     Args:
-        dims: components; all features where there are no more than that.
-        reduction: "pca" for principal components, "ica" for the paper's independent ones: all of one variance, so that
-            a direction of noise counts as much as the one in which poison lies. On 48 models that no study has
-            (`benchmarks/clustering.csv`): where 4 % of all rows are poisoned, "pca" finds 496 of 768 and flags 9.4 % of
-            the clean ones, "ica" 136 and 3.2 %; where 10 % are, half of the class, 357 and 9.7 %, and 296 and 3.3 %, of
-            1920. Seven of the 48 had no independent components.
-        size: a smaller cluster with at least this share of its class is not suspicious.
-        silhouette: nor is one in a class whose mean silhouette score is at most this.
-
-    Args of the call: as for `Sanitizer`, with a model; `generator` seeds the components and the clusters.
-
-    Returns:
-        The score is the class's silhouette score times (D - d) / (D + d), d and D a row's distances to the centres of
-        the smaller and the larger cluster; 0 in a class that cannot be split.
+        dims: number of components, at least 1; with no more features than that, the features themselves are used.
+        reduction: "pca" for principal components, "ica" for independent ones as in the paper. The latter all have
+            variance 1, so a direction of noise counts as much as the one that separates the poison. On 48 models that
+            no study has (`benchmarks/clustering.csv`), with 4 % of all rows poisoned, "pca" finds 496 of 768 poisoned
+            rows and flags 9.4 % of the clean ones, "ica" 136 and 3.2 %. With 10 % poisoned, which is half of the class,
+            it is 357 of 1920 and 9.7 %, and 296 and 3.3 %. Seven of the 48 models had no independent components.
+        size: a smaller cluster with at least this share of its class is not flagged, in (0, 0.5].
+        silhouette: a class with a mean silhouette score of at most this is not flagged, in [-1, 1].
 
     Raises:
-        ValueError: no model, settings outside their range; NoComponentsError, independent components do not exist.
+        ValueError: no model, or a setting out of range.
+        NoComponentsError: a class without independent components; a ValueError.
     """
 
     dims: int = 10
@@ -61,9 +60,9 @@ class ActivationClustering:
     def __call__(
         self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator
     ) -> SanitizerResult:
-        from sklearn.metrics import silhouette_score  # a second that no other stage should pay
+        from sklearn.metrics import silhouette_score  # takes a second to import, only where it is needed
 
-        seen = learned(dataset, model, "ActivationClustering")
+        seen = learned_features(dataset, model, "ActivationClustering")
         score, flagged = torch.zeros(len(dataset), dtype=seen.dtype), torch.zeros(len(dataset), dtype=torch.bool)
         for c in dataset.y.unique():
             rows = (dataset.y == c).nonzero().squeeze(1)
@@ -79,7 +78,7 @@ class ActivationClustering:
 
 
 def components(seen: Tensor, dims: int, reduction: str, seed: int) -> np.ndarray:
-    """Components of features (N, D), as many as dims and their rank allow; the features themselves if D <= dims."""
+    """Components of features (N, D), at most `dims` and at most their rank; the features themselves if D <= dims."""
     from sklearn.decomposition import PCA, FastICA
     from sklearn.exceptions import ConvergenceWarning
 
@@ -100,10 +99,11 @@ def components(seen: Tensor, dims: int, reduction: str, seed: int) -> np.ndarray
 
 
 def two_means(reduced: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
-    """Two clusters of rows (N, dims).
+    """Split rows (N, dims) into two clusters by k-means.
 
     Returns:
-        How much nearer each row is to the smaller one's centre, in [-1, 1], (N,); which rows are in it, (N,), bool.
+        How much nearer each row is to the centre of the smaller cluster, in [-1, 1], (N,); and the rows of that
+        cluster, (N,), bool.
     """
     from sklearn.cluster import KMeans
 

@@ -1,4 +1,4 @@
-"""What a sanitizer says of a training set: how suspicious each row is, and which rows it would take out."""
+"""Sanitizers look for poisoned rows in a training set: a score for each row, and the rows to remove."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,19 +10,19 @@ from aisec_lab.data import Dataset
 from aisec_lab.defenses.detection.detectors import features_of
 from aisec_lab.models import device_of
 
-NORMAL = 1.4826  # the standard deviation of a normal law over its median absolute deviation
+NORMAL = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 
 
 @dataclass(frozen=True, eq=False)
 class SanitizerResult:
-    """The verdict on each row of a training set.
+    """What a sanitizer found in a training set.
 
     Args:
-        score: how suspicious, (N,), float64, bigger is more so; of all classes on one scale.
-        flagged: what the sanitizer itself would take out, (N,), bool.
+        score: of each row (N,), float64; larger is more suspicious, on one scale for all classes.
+        flagged: rows that the sanitizer itself would remove, (N,), bool.
 
     Raises:
-        ValueError: shapes that differ, a score that is no number.
+        ValueError: shapes that differ, or a score of NaN.
     """
 
     score: Tensor
@@ -38,10 +38,16 @@ class SanitizerResult:
             raise ValueError(f"{int(self.score.isnan().sum())} of {len(self.score)} scores are NaN")
 
     def kept(self, dataset: Dataset) -> Dataset:
-        """The rows that are not flagged, in their order.
+        """Remove the flagged rows.
+
+        Args:
+            dataset: the dataset that the sanitizer has seen.
+
+        Returns:
+            The rows that are not flagged, in their order.
 
         Raises:
-            ValueError: a dataset of another length, or one of which nothing would be left.
+            ValueError: a dataset of another length, or one of which no row would remain.
         """
         if len(dataset) != len(self.score):
             raise ValueError(f"{len(self.score)} scores belong to another dataset than {dataset.name} ({len(dataset)})")
@@ -51,7 +57,8 @@ class SanitizerResult:
 class Sanitizer(Protocol):
     """A search for poisoned rows: a frozen dataclass of settings that is called.
 
-    Unless a field says so, it is told neither how many rows are poisoned, nor the target, nor the trigger.
+    Call contract: docs/backdoor-defenses.md, "Sanitizers". A sanitizer is told neither the number of poisoned rows, nor
+    the target class, nor the trigger, unless one of its fields says so.
     """
 
     def __call__(
@@ -61,17 +68,20 @@ class Sanitizer(Protocol):
 
         Args:
             dataset: the training set as the learner gets it, poison included.
-            model: a classifier trained on it, in evaluation mode, where the sanitizer needs one.
+            model: a classifier trained on it, in evaluation mode; needed by sanitizers that use learned features.
             generator: source of all randomness.
 
+        Returns:
+            A score for each row, and the flagged rows.
+
         Raises:
-            ValueError: a model that is needed and missing.
+            ValueError: a model is needed and missing.
         """
         ...
 
 
-def learned(dataset: Dataset, model: nn.Module | None, name: str) -> Tensor:
-    """The inputs of a model's last linear layer (N, D), float64, for each row.
+def learned_features(dataset: Dataset, model: nn.Module | None, name: str) -> Tensor:
+    """The features of each row: the inputs of the model's last linear layer, (N, D), float64.
 
     Raises:
         ValueError: no model; `name` is the sanitizer that needs it.
@@ -82,14 +92,16 @@ def learned(dataset: Dataset, model: nn.Module | None, name: str) -> Tensor:
     return features_of(model, dataset.x.to(device)).double().cpu()
 
 
-def represented(dataset: Dataset, model: nn.Module | None, features: bool, name: str) -> Tensor:
-    """Each row as the features of a model's last layer, or as its inputs: (N, D), float64; raises as `learned`."""
-    return learned(dataset, model, name) if features else dataset.x.flatten(1).double().cpu()
+def row_features(dataset: Dataset, model: nn.Module | None, features: bool, name: str) -> Tensor:
+    """`learned_features` of each row if `features` is set, else its flattened inputs: (N, D), float64."""
+    return learned_features(dataset, model, name) if features else dataset.x.flatten(1).double().cpu()
 
 
 def deviations(values: Tensor) -> Tensor:
-    """How many robust standard deviations values (N,) lie from their median; infinite where more than half are equal
-    and the value is another."""
+    """Distance of values (N,) from their median, in robust standard deviations: (N,), at least 0.
+
+    If more than half of the values are equal, the distance of every other value is infinite.
+    """
     off = (values - values.quantile(0.5)).abs()
     spread = NORMAL * off.quantile(0.5)
     return torch.where(off > 0, off / spread, torch.zeros_like(off))

@@ -1,4 +1,4 @@
-"""Spectral signatures: poisoned rows stand out along one direction of what a model has learned of a class."""
+"""Spectral signatures: poisoned rows are outliers along one direction of the features of a class."""
 
 from dataclasses import dataclass
 
@@ -6,25 +6,28 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
-from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult, deviations, learned
+from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult, deviations, learned_features
 
 OUTLIER = 3.5  # robust standard deviations (Iglewicz & Hoaglin, 1993, "How to detect and handle outliers", section 3.3)
-MARGIN = 1.5  # the paper takes out this many times the rows that it expects to be poisoned
+MARGIN = 1.5  # the paper removes this many times the rows that it expects to be poisoned
 
 
 @dataclass(frozen=True)
 class SpectralSignatures:
     """The squared projection on the top singular vector of a class (Tran et al., 2018, arXiv:1811.00636, algorithm 1).
 
-    In the features of the last layer, centred by class.
+    The features of the last layer are centred by class; the score is the squared projection.
+
+    Call contract: docs/backdoor-defenses.md, "Sanitizers"; the call needs a model, and draws nothing from `generator`.
 
     Args:
-        expected: the share of a class that is poisoned at most, which the paper takes for known: the 1.5 times as many
-            rows with the highest scores of each class are flagged. None for a rule that is told nothing: flagged is
-            what lies more than 3.5 robust standard deviations from its class's median along the vector. It finds
-            small groups, and is blind where poison is so large a part of a class that it widens the spread itself.
+        expected: largest share of a class that is poisoned, in (0, 1], which the paper assumes to be known. In each
+            class, 1.5 times as many rows are flagged, those with the highest scores. None assumes nothing: rows are
+            flagged whose projection is more than 3.5 robust standard deviations from the median of their class. This
+            finds small groups, and misses poison that is so large a part of a class that it widens the spread.
 
-    Args of the call, returns, raises: as for `Sanitizer`, with a model; a share outside (0, 1].
+    Raises:
+        ValueError: a share out of range, or no model.
     """
 
     expected: float | None = None
@@ -36,7 +39,7 @@ class SpectralSignatures:
     def __call__(
         self, dataset: Dataset, *, model: nn.Module | None = None, generator: torch.Generator
     ) -> SanitizerResult:
-        seen = learned(dataset, model, "SpectralSignatures")
+        seen = learned_features(dataset, model, "SpectralSignatures")
         score, flagged = torch.zeros(len(dataset), dtype=seen.dtype), torch.zeros(len(dataset), dtype=torch.bool)
         for c in dataset.y.unique():
             rows = (dataset.y == c).nonzero().squeeze(1)
@@ -51,7 +54,7 @@ class SpectralSignatures:
 
 
 def projection(seen: Tensor) -> Tensor:
-    """Centred features (N, D) along their top right singular vector: shape (N,); its sign means nothing."""
+    """Centred features (N, D) projected on their top right singular vector: (N,); the sign is arbitrary."""
     centred = seen - seen.mean(0)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
     return centred @ directions[0]

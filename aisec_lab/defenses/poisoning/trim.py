@@ -1,4 +1,4 @@
-"""TRIM: learn a regression from the rows that agree with one another, and from no other."""
+"""TRIM: fit a regression to the rows with the smallest residuals."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,31 +8,32 @@ from torch import Tensor, nn
 
 from aisec_lab.defenses.poisoning.sanitizer import SanitizerResult
 
-ROUNDS = 1000  # the error falls at each, so that none comes twice; a handful is usual
+ROUNDS = 1000  # the error falls in each round, so no set of rows comes twice; a few rounds are usual
 
 
 @dataclass(frozen=True)
 class TRIM:
-    """Alternate between learning from the rows kept and keeping those with the smallest residuals.
+    """Alternate between fitting the kept rows and keeping the rows with the smallest residuals.
 
-    Jagielski et al. (2018, arXiv:1804.00308, section 5, algorithm 2). As in the paper, the defender knows how many rows
-    may be poisoned at most. A search from random rows can end where the poison is kept: the best of several is taken.
+    Jagielski et al. (2018, arXiv:1804.00308, section 5, algorithm 2). As in the paper, the defender knows the largest
+    possible number of poisoned rows. A search from random rows can end with the poison kept, so the best of several
+    searches is taken.
 
     Args:
-        learner: from rows (N, D) and numbers (N,) to a model from (N, D) to (N, 1), such as `Ridge`.
-        rate: the largest share of poisoned rows that is reckoned with; so many are trimmed, poisoned or not.
-        restarts: how many random beginnings there are.
+        learner: maps rows (N, D) and numbers (N,) to a model from (N, D) to (N, 1), such as `Ridge`.
+        rate: largest share of poisoned rows, in (0, 1); so many rows are removed, poisoned or not.
+        restarts: number of random starts, at least 1.
 
     Args of the call:
         x: rows as the learner gets them (N, D).
         y: their numbers (N,).
-        generator: source of the beginnings.
+        generator: source of the starts.
 
     Returns:
-        The squared residuals under the model of the rows kept, and as flagged the rows trimmed.
+        As the score, the squared residuals under the model of the kept rows; as flagged, the removed rows.
 
     Raises:
-        ValueError: a rate outside (0, 1), no restart; a rate that trims no row or leaves fewer than two.
+        ValueError: a setting out of range, or a rate that removes no row or leaves fewer than two.
     """
 
     learner: Callable[[Tensor, Tensor], nn.Module]
@@ -51,7 +52,7 @@ class TRIM:
         return min(searches, key=lambda found: float(found.score[~found.flagged].mean()))
 
     def _search(self, x: Tensor, y: Tensor, size: int, generator: torch.Generator) -> SanitizerResult:
-        """From one random beginning to rows that no round changes."""
+        """One search, from random rows until a round changes nothing."""
         kept = torch.randperm(len(x), generator=generator)[:size]
         for _ in range(ROUNDS):
             with torch.no_grad():

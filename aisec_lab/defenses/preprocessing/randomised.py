@@ -1,7 +1,7 @@
-"""Sanitizers that draw at random: an attacker who does not average over the draws follows a gradient of the past.
+"""Randomised input transforms.
 
-Inside an attack and when its points are scored, a generator must be bound: `with seeded(model, generator)`. The
-attacker's view of such a model is `EOT`; the score takes fresh draws.
+Bind a generator before each call: `with seeded(model, generator)`. Attack such a model through `EOT`, which averages
+gradients over draws; evaluate the attack with fresh draws.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,16 @@ from aisec_lab.models import in_mode_of
 
 
 class Randomised(nn.Module):
-    """A part of a model that draws from the generator that `seeded` binds."""
+    """Base class of randomised parts of a model.
+
+    Attributes:
+        generator: source of the noise; bound by `seeded`.
+    """
 
     generator: torch.Generator | None = None
 
     def noise(self, x: Tensor) -> RowNoise:
-        """Noise keyed by the rows of x; ValueError where no generator is bound."""
+        """Noise keyed by the rows of x (N, *input); a ValueError where no generator is bound."""
         if self.generator is None:
             raise ValueError(
                 f"{type(self).__name__} draws at random and no generator is bound: use `with seeded(model, generator):`"
@@ -30,15 +34,19 @@ class Randomised(nn.Module):
         return RowNoise(x, self.generator)
 
 
-class ShrunkAndPadded(Randomised):
-    """Shrink each image to a random size and put it at a random place on black; x (N, C, H, W)."""
+class ResizeAndPad(Randomised):
+    """Shrink each image to a random size and pad it with black to its old size, at a random place.
+
+    Args:
+        smallest: the smallest size, a share of the image's side in (0, 1).
+    """
 
     def __init__(self, smallest: float) -> None:
         super().__init__()
         self.smallest = smallest
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape, in [0, 1]."""
+        """Images of the same shape, in [0, 1], for images (N, C, H, W) in [0, 1]."""
         check_images(x, "RandomResizing")
         noise = self.noise(x)
         size = noise.uniform((1,), 0)
@@ -52,15 +60,9 @@ class ShrunkAndPadded(Randomised):
 
 
 def _placed(side: int, smallest: float, size: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the pixels of one axis of the new image come from, and whether from inside the old one.
+    """Sampling coordinates (N, side) of one axis, -1 and 1 at the image's edges, and a mask (N, side) of its pixels.
 
-    Args:
-        side: of the image along this axis.
-        smallest: size of the shrunk image, a share of the side.
-        size, place: uniform on [0, 1), (N, 1): where between smallest and side the new size lies, and the new place.
-
-    Returns:
-        Coordinates (N, side), -1 and 1 at the edges of the old image; and a mask (N, side).
+    `size` and `place` (N, 1), uniform on [0, 1), choose the new size and its position.
     """
     least = max(1, round(smallest * side))
     new = (least + size * (side + 1 - least)).floor()  # least, ..., side, each as likely
@@ -71,10 +73,14 @@ def _placed(side: int, smallest: float, size: Tensor, place: Tensor) -> tuple[Te
 
 @dataclass(frozen=True)
 class RandomResizing:
-    """Random resizing and padding (Xie et al., 2018, arXiv:1711.01991, section 3). Called as `Undefended`.
+    """Random resizing and padding (Xie et al., 2018, arXiv:1711.01991, section 3).
 
-    The paper enlarges the canvas, for networks that take any size; here the image shrinks, to sizes from `smallest`
-    times its sides up, and the canvas keeps its shape.
+    The paper enlarges the canvas, for networks that take inputs of any size. Here the canvas keeps its shape and the
+    image shrinks. Call contract: docs/defenses.md, "Inference-time defense"; inputs must be images, and a generator
+    must be bound.
+
+    Args:
+        smallest: the smallest size, a share of the image's sides in (0, 1).
     """
 
     smallest: float = 0.8
@@ -84,4 +90,4 @@ class RandomResizing:
             raise ValueError(f"smallest is a share of the image's side between 0 and 1, got {self.smallest}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(ShrunkAndPadded(self.smallest), model))
+        return in_mode_of(model, nn.Sequential(ResizeAndPad(self.smallest), model))

@@ -1,8 +1,8 @@
-"""Sanitizers: defenses that wash the input before the model sees it.
+"""Input transforms: defenses that change the input before the model sees it.
 
-Bit depth and JPEG are piecewise constant: their gradient is zero almost everywhere, which hides the model from
-gradient attacks without making it any safer. They are marked `differentiable = False`: judge them with an attack
-that looks through `BPDA`, and with a score-based one (`Square`), never by PGD alone.
+Bit depth and JPEG are piecewise constant. Their gradient is zero almost everywhere, which stops gradient attacks and
+makes the model no more robust. They are marked `differentiable = False`: evaluate them with an attack through `BPDA`
+and with a score-based one (`Square`), never with PGD alone.
 """
 
 from dataclasses import dataclass
@@ -20,13 +20,21 @@ from aisec_lab.models import in_mode_of
 
 
 def check_images(x: Tensor, name: str) -> None:
-    """Refuse, with a ValueError, what is no batch of images."""
+    """Check that inputs are images.
+
+    Args:
+        x: inputs.
+        name: of the defense, for the message.
+
+    Raises:
+        ValueError: a shape other than (N, 1 or 3, H, W).
+    """
     if x.ndim != 4 or x.shape[1] not in (1, 3):
         raise ValueError(f"{name} takes images (N, 1 or 3, H, W), got shape {tuple(x.shape)}: use BitDepth for tables")
 
 
-class _Coded(torch.autograd.Function):
-    """What the JPEG codec gives back; its true gradient, zero."""
+class _JPEGRoundTrip(torch.autograd.Function):
+    """JPEG compression and decompression, with their true gradient: zero."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, quality: int) -> Tensor:
@@ -44,7 +52,11 @@ class _Coded(torch.autograd.Function):
 
 
 class Rounding(nn.Module):
-    """Round to `2 ** bits` levels; x of any shape in [0, 1]."""
+    """Round each number to one of `2 ** bits` levels.
+
+    Args:
+        bits: 1 to 8.
+    """
 
     differentiable: ClassVar[bool] = False
 
@@ -53,19 +65,26 @@ class Rounding(nn.Module):
         self.levels = 2**bits - 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape, in [0, 1]."""
+        """Rounded inputs, shape of x, for x of any shape in [0, 1]."""
         return (x * self.levels).round() / self.levels
 
 
 class MedianSmoothing(nn.Module):
-    """Replace each pixel by the median of its neighbourhood, the border mirrored; x (N, C, H, W)."""
+    """Replace each pixel by the median of its neighbourhood; the border is mirrored.
+
+    Args:
+        size: side of the neighbourhood in pixels, odd.
+
+    Raises:
+        ValueError: on a call, inputs that are no images, or smaller than the neighbourhood.
+    """
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape, in [0, 1]."""
+        """Images of the same shape, for images (N, C, H, W)."""
         check_images(x, "MedianFilter")
         margin = self.size // 2
         if margin >= min(x.shape[2:]):
@@ -76,8 +95,12 @@ class MedianSmoothing(nn.Module):
         return padded.unfold(2, self.size, 1).unfold(3, self.size, 1).flatten(4).median(dim=4).values
 
 
-class Codec(nn.Module):
-    """Compress and decompress; x (N, 1 or 3, H, W)."""
+class JPEGCodec(nn.Module):
+    """Compress and decompress images by JPEG.
+
+    Args:
+        quality: of the compression, 1 to 95.
+    """
 
     differentiable: ClassVar[bool] = False
 
@@ -86,23 +109,15 @@ class Codec(nn.Module):
         self.quality = quality
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape, in [0, 1]."""
+        """Images of the same shape, in [0, 1], for images (N, 1 or 3, H, W) in [0, 1]."""
         check_images(x, "JPEG")
-        coded: Tensor = _Coded.apply(x, self.quality)
-        return coded
+        decoded: Tensor = _JPEGRoundTrip.apply(x, self.quality)
+        return decoded
 
 
 @dataclass(frozen=True)
 class Undefended:
-    """No defense of the model: the classifier as it is.
-
-    Args of the call:
-        model: a classifier.
-        data: the splits, for defenses that learn from them; unused here.
-
-    Returns:
-        A classifier, in the mode of `model`.
-    """
+    """No defense: the call returns the model itself. Call contract: docs/defenses.md, "Inference-time defense"."""
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
         return model
@@ -110,7 +125,13 @@ class Undefended:
 
 @dataclass(frozen=True)
 class BitDepth:
-    """Fewer bits a pixel (Xu et al., 2018, arXiv:1704.01155, section III-A). Called as `Undefended`."""
+    """Reduce the bit depth of inputs (Xu et al., 2018, arXiv:1704.01155, section III-A).
+
+    Call contract: docs/defenses.md, "Inference-time defense".
+
+    Args:
+        bits: for each number of the input, 1 to 8.
+    """
 
     bits: int = 4
 
@@ -124,7 +145,13 @@ class BitDepth:
 
 @dataclass(frozen=True)
 class MedianFilter:
-    """A median over size x size pixels (Xu et al., 2018, arXiv:1704.01155, section III-B). Called as `Undefended`."""
+    """Smooth images by a median filter (Xu et al., 2018, arXiv:1704.01155, section III-B).
+
+    Call contract: docs/defenses.md, "Inference-time defense"; inputs must be images.
+
+    Args:
+        size: side of the neighbourhood in pixels, odd, at least 3.
+    """
 
     size: int = 3
 
@@ -138,7 +165,13 @@ class MedianFilter:
 
 @dataclass(frozen=True)
 class JPEG:
-    """JPEG compression (Dziugaite et al., 2016, arXiv:1608.00853). Called as `Undefended`."""
+    """JPEG compression of the input (Dziugaite et al., 2016, arXiv:1608.00853).
+
+    Call contract: docs/defenses.md, "Inference-time defense"; inputs must be images.
+
+    Args:
+        quality: 1 to 95.
+    """
 
     quality: int = 75
 
@@ -147,4 +180,4 @@ class JPEG:
             raise ValueError(f"quality must be from 1 to 95, got {self.quality}")
 
     def __call__(self, model: nn.Module, *, data: Splits | None = None) -> nn.Module:
-        return in_mode_of(model, nn.Sequential(Codec(self.quality), model))
+        return in_mode_of(model, nn.Sequential(JPEGCodec(self.quality), model))

@@ -1,4 +1,4 @@
-"""Training on what an attack makes of the training texts."""
+"""Adversarial data augmentation of texts."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,13 @@ from aisec_lab.models.text import TextTraining
 
 @dataclass(frozen=True)
 class AdversarialAugmentation:
-    """Train anew on the training texts and their adversarial versions (Jin et al., 2020, arXiv:1907.11932, sec. 5.3).
+    """Retrain on the training texts and their adversarial versions (Jin et al., 2020, arXiv:1907.11932, sec. 5.3).
 
-    The versions are made once, against the undefended model; a text that the attack does not break adds none. Called
-    as `TextDefense` says.
+    The adversarial versions are computed once, against the undefended model. A text that the attack does not change
+    adds none. Call contract: docs/defenses.md, "Text defense"; attack and training draw from the generator.
+
+    Args:
+        attack: makes the adversarial versions; it learns from the training texts first.
     """
 
     attack: TextAttack

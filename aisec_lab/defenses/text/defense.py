@@ -1,4 +1,4 @@
-"""What every defense of a text classifier is called with."""
+"""Defenses of text classifiers: their call contract, and a classifier that rewrites its input."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,25 +12,28 @@ from aisec_lab.models.text import TextTraining
 
 
 class TextDefense(Protocol):
-    """A defense of a text classifier: a frozen dataclass of settings that is called."""
+    """A defense of a text classifier. Call contract: docs/defenses.md, "Text defense"."""
 
     def __call__(
         self, model: nn.Module, *, data: TextSplits, training: TextTraining, generator: torch.Generator
     ) -> nn.Module:
-        """A classifier of texts, in evaluation mode.
+        """Defend a text classifier.
 
         Args:
             model: the undefended classifier, in evaluation mode.
-            data: what it was trained on.
-            training: how, for defenses that train anew.
-            generator: source of all randomness of such a training.
+            data: the splits that it was trained on.
+            training: its training, for defenses that retrain.
+            generator: source of all randomness.
+
+        Returns:
+            A classifier of texts, in evaluation mode.
         """
         ...
 
 
 @dataclass(frozen=True)
 class UndefendedText:
-    """No defense: the text classifier as it is."""
+    """No defense: the call returns the model itself. Call contract: docs/defenses.md, "Text defense"."""
 
     def __call__(
         self, model: nn.Module, *, data: TextSplits, training: TextTraining, generator: torch.Generator
@@ -39,11 +42,14 @@ class UndefendedText:
 
 
 class SanitizedTextModel(nn.Module):
-    """A classifier of texts that first rewrites them, word by word.
+    """A classifier of texts that rewrites its input first, word by word.
 
     Args:
-        rewrite: of one word; what it gives back has no whitespace and is not empty, so that places are kept.
-        model: sees what comes of it.
+        rewrite: maps a word to a word, which has no whitespace and is not empty, so that word positions stay.
+        model: classifier of the rewritten texts.
+
+    Raises:
+        ValueError: on a call, an input that is no list of texts.
     """
 
     def __init__(self, rewrite: Callable[[str], str], model: nn.Module) -> None:
@@ -51,10 +57,10 @@ class SanitizedTextModel(nn.Module):
         self.rewrite, self.model = rewrite, model
 
     def rewritten(self, text: str) -> str:
-        """The text that the model sees."""
+        """The text that the model sees, words between single spaces."""
         return " ".join(map(self.rewrite, text.split()))
 
     def forward(self, texts: Iterable[str]) -> Tensor:
-        """Logits (N, K) of N texts; ValueError for what are none."""
+        """Logits (N, K) of N texts."""
         logits: Tensor = self.model([self.rewritten(text) for text in as_texts(texts)])
         return logits

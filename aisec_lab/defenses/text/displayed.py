@@ -1,4 +1,4 @@
-"""What a reader sees of a word with control characters in it, as far as Latin letters go."""
+"""How a word with control characters is displayed, for Latin letters."""
 
 import unicodedata
 from typing import NamedTuple
@@ -7,12 +7,12 @@ from aisec_lab.attacks.text.invisible import BACKSPACE, LRI, LRO, PDF, PDI, RLO
 
 
 class BidiRun(NamedTuple):
-    """Characters between a control that opens a direction and the one that closes it.
+    """A run of characters between a control that opens a direction and the one that closes it.
 
     Args:
-        level: even from left to right, odd from right to left.
-        overrides: whether letters follow that direction and not their own.
-        is_isolate: whether PDI closes it, and not PDF.
+        level: embedding level; even is left to right, odd right to left.
+        overrides: whether letters take this direction and not their own.
+        is_isolate: whether PDI closes the run, and not PDF.
     """
 
     level: int = 0
@@ -32,21 +32,21 @@ OPENING = {
 
 
 def displayed(word: str) -> str:
-    """A word without the letters that backspaces take away, in the order in which it is shown, without controls.
+    """The visible characters of a word, in display order: backspaces and direction controls are applied.
 
     Args:
-        word: without whitespace; its letters run from left to right, in a line that does.
+        word: without whitespace; its letters are written from left to right, in a left-to-right line.
 
     Returns:
-        What is visible of it, perhaps nothing.
+        The visible characters, perhaps none.
     """
-    left: list[str] = []
+    kept: list[str] = []
     for character in word:
         if character != BACKSPACE:
-            left.append(character)
-        elif left:
-            left.pop()
-    shown = levels("".join(left))
+            kept.append(character)
+        elif kept:
+            kept.pop()
+    shown = levels("".join(kept))
     for least in range(max((level for _, level in shown), default=0), 0, -1):  # rule L2
         start = 0
         while start < len(shown):
@@ -59,24 +59,29 @@ def displayed(word: str) -> str:
 
 
 def levels(word: str) -> list[tuple[str, int]]:
-    """Characters with their levels, by the Unicode bidirectional algorithm (UAX 9, rules X1 to X8 and I1 to I2).
+    """Embedding levels by the Unicode bidirectional algorithm (UAX 9, rules X1 to X8 and I1 to I2).
 
-    Each end of an isolate is an empty string of the run around it, which parts what is on its two sides.
+    Args:
+        word: without backspaces.
+
+    Returns:
+        Characters with their levels, without controls. Each end of an isolate is an empty string at the level of the
+        surrounding run, which separates the text on its two sides.
     """
-    runs, found = [BidiRun()], []
+    runs, characters = [BidiRun()], []
     for character in word:
         if opening := OPENING.get(character):
             level = runs[-1].level + 1
             if opening.is_isolate:
-                found.append(("", runs[-1].level))
+                characters.append(("", runs[-1].level))
             runs.append(opening._replace(level=level + (level % 2 != opening.level)))
         elif character == PDF and len(runs) > 1 and not runs[-1].is_isolate:
             runs.pop()
         elif character == PDI and any(run.is_isolate for run in runs):
             while not runs.pop().is_isolate:
                 pass
-            found.append(("", runs[-1].level))
+            characters.append(("", runs[-1].level))
         elif unicodedata.category(character) != "Cf":
-            own = runs[-1].level % 2 == 1 and not runs[-1].overrides  # a letter in its own direction, a level up
-            found.append((character, runs[-1].level + own))
-    return found
+            own = runs[-1].level % 2 == 1 and not runs[-1].overrides  # a letter that keeps its direction is a level up
+            characters.append((character, runs[-1].level + own))
+    return characters

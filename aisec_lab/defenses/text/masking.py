@@ -1,4 +1,4 @@
-"""Randomised masking: the class that wins most often when only some words of a text are shown."""
+"""Randomised masking: classify a text by the class that is most probable when random words are masked."""
 
 import random
 from collections.abc import Iterable
@@ -10,13 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.data import TextSplits, as_texts
-from aisec_lab.defenses.certification.smoothing import log_mean_probability
+from aisec_lab.defenses.certification.smoothing import log_mean_probability, straight_through
 from aisec_lab.models.text import TextTraining
 from aisec_lab.models.words import MASK, MASKED, PAD
 
 
 def check_keep(keep: float, **counts: int) -> None:
-    """Refuse, with a ValueError, a share of shown words outside (0, 1] and counts below 1."""
+    """Check the settings of a masked classifier.
+
+    Args:
+        keep: share of a text's words that stay visible, in (0, 1].
+        counts: numbers of masked copies by name; integers of at least 1.
+
+    Raises:
+        ValueError: one of them out of range.
+    """
     if not 0 < keep <= 1:
         raise ValueError(f"keep, the share of a text's words that the model is shown, must lie in (0, 1], got {keep}")
     for name, count in counts.items():
@@ -24,32 +32,45 @@ def check_keep(keep: float, **counts: int) -> None:
             raise ValueError(f"{name} counts masked copies of a text and must be an integer of at least 1, got {count}")
 
 
-def shown(words: int, keep: float) -> int:
-    """How many of a text's words stay when the rest is masked: at least one."""
+def kept_words(words: int, keep: float) -> int:
+    """How many of a text's words stay visible when the others are masked: at least one."""
     return max(1, round(keep * words))
 
 
 def masked_copies(text: str, keep: float, copies: int, key: str) -> list[str]:
-    """Copies of a text, each with another random choice of its words left in; the same for the same text and key."""
-    words, rng, found = text.split(), random.Random(f"{key} {text}"), []
+    """Copies of a text with random words masked; the same text and key give the same copies.
+
+    Args:
+        text: words between whitespace.
+        keep: share of the words that stay visible in each copy.
+        copies: how many.
+        key: seeds the choice, together with the text.
+
+    Returns:
+        The copies, words between single spaces.
+    """
+    words, rng, masked = text.split(), random.Random(f"{key} {text}"), []
     for _ in range(copies):
         copy = [MASK] * len(words)
-        for place in rng.sample(range(len(words)), shown(len(words), keep)):
+        for place in rng.sample(range(len(words)), kept_words(len(words), keep)):
             copy[place] = words[place]
-        found.append(" ".join(copy))
-    return found
+        masked.append(" ".join(copy))
+    return masked
 
 
 class MaskedModel(nn.Module):
-    """The classifier g(x) = argmax_c P(f(x with all but k words masked) = c) by Monte Carlo, scores as in `Smoothed`.
+    """The classifier g(x) = argmax_c P(f(x with all but k words masked) = c) by Monte Carlo; scores as in `Smoothed`.
 
     Args:
-        model: the base classifier f of texts.
-        keep: share of the words that are left.
-        samples: masked copies of a text in one pass.
+        model: base classifier f of texts.
+        keep: share of a text's words that stay visible.
+        samples: masked copies for each text and pass.
 
     Attributes:
-        generator: source of the masks, which belong to the text; bound by `seeded`.
+        generator: source of the masks, which depend on the text as well; bound by `seeded`.
+
+    Raises:
+        ValueError: keep or samples out of range; on a call, no generator is bound, or the input is no list of texts.
     """
 
     generator: torch.Generator | None = None
@@ -60,30 +81,24 @@ class MaskedModel(nn.Module):
         self.model, self.keep, self.samples = model, keep, samples
 
     def forward(self, texts: Iterable[str]) -> Tensor:
-        """Scores (N, K) of N texts; ValueError where no generator is bound, and for what are no texts."""
+        """Log-probabilities (N, K) of N texts."""
         if self.generator is None:
             raise ValueError("a masked model draws and no generator is bound: use `with seeded(model, generator):`")
         texts = as_texts(texts)
         key = str(int(torch.randint(2**62, (), generator=self.generator)))
         copies = [copy for text in texts for copy in masked_copies(text, self.keep, self.samples, key)]
         logits = self.model(copies).unflatten(0, (len(texts), self.samples))
-        soft = log_mean_probability(logits)
-        votes = F.one_hot(logits.argmax(2), logits.shape[2]).sum(1)
-        shares = ((votes + soft.exp()) / (self.samples + 1)).log()
-        return shares.detach() + soft - soft.detach()
+        return straight_through(logits, log_mean_probability(logits))
 
 
 @dataclass(frozen=True)
 class MaskedWords:
     """Cross-entropy with words masked at random, one copy a text (Zeng et al., 2023, arXiv:2105.03743, section 3.1).
 
-    Args of the call:
-        model: network over numbers of words, in training mode.
-        x, y: numbers (N, L), int64, and classes (N,).
-        generator: source of the masks.
+    Call contract: docs/defenses.md, "Objective"; but x are word numbers (N, L), int64, and not pixels.
 
-    Returns:
-        Losses (N,), with their graph.
+    Args:
+        keep: share of a text's words that stay visible, in (0, 1].
     """
 
     keep: float
@@ -92,17 +107,21 @@ class MaskedWords:
         check_keep(self.keep)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        lot = torch.rand(x.shape, generator=generator).to(x.device).masked_fill(x == PAD, torch.inf)
-        stay = (self.keep * (x != PAD).sum(1, keepdim=True)).round().clamp(min=1)
-        hidden = (lot.argsort(1).argsort(1) >= stay) & (x != PAD)
-        return F.cross_entropy(model(torch.where(hidden, MASKED, x)), y, reduction="none")
+        order = torch.rand(x.shape, generator=generator).to(x.device).masked_fill(x == PAD, torch.inf)
+        kept = (self.keep * (x != PAD).sum(1, keepdim=True)).round().clamp(min=1)
+        masked = (order.argsort(1).argsort(1) >= kept) & (x != PAD)
+        return F.cross_entropy(model(torch.where(masked, MASKED, x)), y, reduction="none")
 
 
 @dataclass(frozen=True)
 class RandomMasking:
-    """Train with masks and vote over masks (RanMASK; Zeng et al., 2023, arXiv:2105.03743).
+    """RanMASK: train under random masks and predict the most probable class under them (Zeng et al., 2023).
 
-    What it proves is said by `certify_words`. Called as `TextDefense` says.
+    arXiv:2105.03743. Call contract: docs/defenses.md; it returns a `MaskedModel`. `certify_words` gives its guarantee.
+
+    Args:
+        keep: share of a text's words that stay visible, in (0, 1].
+        samples: masked copies for each text and pass, at least 1.
     """
 
     keep: float = 0.2

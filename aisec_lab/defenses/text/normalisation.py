@@ -1,4 +1,4 @@
-"""One spelling for what looks the same."""
+"""Normalisation of texts: one spelling for words that look the same."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -16,30 +16,30 @@ FOLD = {ord(twin): letter for letter, twins in LOOKALIKES.items() for twin in tw
 FOLD |= {ord(chr(code).upper()): letter.upper() for code, letter in FOLD.items()}
 
 
-def normalised(word: str) -> str:
-    """A word as it is displayed, twins of Latin letters made Latin, in Unicode's form NFKC.
+def normalise_word(word: str) -> str:
+    """A word as it is displayed, with homoglyphs replaced by Latin letters, in Unicode's form NFKC.
 
     Args:
         word: without whitespace, not empty.
 
     Returns:
-        As much; the word itself where nothing visible would be left.
+        A word without whitespace, not empty; `word` itself where nothing visible would be left.
     """
-    latin = displayed(word).translate(FOLD)  # before the next line: NFKC makes other letters of some
+    latin = displayed(word).translate(FOLD)  # before NFKC, which maps some homoglyphs to other letters
     composed = unicodedata.normalize("NFKC", latin)
     return "".join(composed.translate(FOLD).split()) or word
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Give the model what a reader sees of the text (Boucher et al., 2022, arXiv:2106.09898, section VIII).
+    """Classify texts as they are displayed (Boucher et al., 2022, arXiv:2106.09898, section VIII).
 
-    It drops invisible characters, resolves reorderings and deletions, and folds homoglyphs: the very letters that
-    `Homoglyphs` puts in; twins that are not on that list pass. Texts that are written in Greek, Cyrillic or Armenian,
-    or from right to left, it would spoil. Called as `TextDefense` says.
+    It removes invisible characters, applies reorderings and deletions, and replaces the homoglyphs that `Homoglyphs`
+    inserts, but no others. It would destroy texts in Greek, Cyrillic or Armenian, or in a right-to-left script. Call
+    contract: docs/defenses.md, "Text defense"; it does not retrain.
     """
 
     def __call__(
         self, model: nn.Module, *, data: TextSplits, training: TextTraining, generator: torch.Generator
     ) -> nn.Module:
-        return SanitizedTextModel(normalised, model).eval()
+        return SanitizedTextModel(normalise_word, model).eval()

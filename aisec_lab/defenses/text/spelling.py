@@ -1,4 +1,4 @@
-"""A known word for an unknown one that is spelt almost like it."""
+"""Spelling correction: replace an unknown word by a known one that is one edit away."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from aisec_lab.attacks.text.edits import swapped
+from aisec_lab.attacks.text.edits import replace_word
 from aisec_lab.data import TextSplits
 from aisec_lab.defenses.text.defense import SanitizedTextModel
 from aisec_lab.models.text import TextTraining
@@ -14,7 +14,11 @@ from aisec_lab.models.words import Vocabulary, tokenise
 
 
 def one_edit(first: str, second: str) -> bool:
-    """Whether two different words are one swap of neighbours, deletion, insertion or substitution apart."""
+    """Whether one edit separates two words: a swap of neighbouring letters, deletion, insertion or substitution.
+
+    Args:
+        first, second: two different words.
+    """
     short, long = sorted((first, second), key=len)
     if len(long) - len(short) > 1:
         return False
@@ -26,41 +30,49 @@ def one_edit(first: str, second: str) -> bool:
 
 
 class SpellChecker:
-    """Replaces a word that is not in a vocabulary by the most frequent one that is one edit away (Norvig, 2007).
+    """Replace unknown words by the most frequent known word that is one edit away (Norvig, 2007).
 
     Args:
-        vocabulary: the most frequent word first.
+        vocabulary: known words, the most frequent first.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.known = set(vocabulary.words)
         self.rank = {word: rank for rank, word in enumerate(vocabulary.words)}
-        self.near: dict[str, list[str]] = defaultdict(list)  # a word, or one without a letter, to words of that kind
+        self.near: dict[str, list[str]] = defaultdict(list)  # from a word with at most one letter deleted
         for word in vocabulary.words:
             for key in _without_a_letter(word):
                 self.near[key].append(word)
 
     def __call__(self, word: str) -> str:
-        """The word, with capital and punctuation kept; itself where nothing known is one edit away."""
+        """Correct a word.
+
+        Args:
+            word: one token, with or without punctuation.
+
+        Returns:
+            The correction, with the word's capital and punctuation; `word` itself where it is known, has no letter, or
+            no known word is one edit away.
+        """
         (token,) = tokenise(word)
         if token in self.known or not any(map(str.isalpha, token)):
             return word
         candidates = {known for key in _without_a_letter(token) for known in self.near.get(key, ())}
         close = [known for known in candidates if one_edit(token, known)]
-        return swapped(word, 0, min(close, key=self.rank.__getitem__)) if close else word
+        return replace_word(word, 0, min(close, key=self.rank.__getitem__)) if close else word
 
 
 def _without_a_letter(word: str) -> set[str]:
-    """The word and its deletions: two words that are one edit apart share one of these."""
+    """The word and all its deletions of one letter: two words that are one edit apart have one in common."""
     return {word} | {word[:place] + word[place + 1 :] for place in range(len(word))}
 
 
 @dataclass(frozen=True)
 class SpellChecking:
-    """Correct unknown words to the training texts' nearest ones (as Pruthi et al., 2019, arXiv:1905.11268, defend).
+    """Correct the spelling before classification (after Pruthi et al., 2019, arXiv:1905.11268).
 
-    Their corrector reads the context; this one takes the most frequent word within one edit. Called as `TextDefense`
-    says.
+    Their corrector uses the context; this one takes the most frequent training word within one edit. Call contract:
+    docs/defenses.md, "Text defense"; it does not retrain.
     """
 
     def __call__(

@@ -1,4 +1,4 @@
-"""Objectives: defenses that work by what training minimises."""
+"""Objectives of standard and adversarial training. Call contract: docs/defenses.md, "Objective"."""
 
 from dataclasses import dataclass, replace
 
@@ -12,16 +12,7 @@ from aisec_lab.models import frozen
 
 @dataclass(frozen=True)
 class Standard:
-    """Cross-entropy on clean inputs.
-
-    Args of the call:
-        model: classifier in training mode.
-        x, y: inputs (N, *input) in [0, 1] and their classes (N,).
-        generator: source of all randomness; unused here.
-
-    Returns:
-        Losses (N,), with their graph.
-    """
+    """Cross-entropy on clean inputs; no generator is drawn from. Call contract: docs/defenses.md, "Objective"."""
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         return F.cross_entropy(model(x), y, reduction="none")
@@ -31,7 +22,10 @@ class Standard:
 class AdversarialTraining:
     """Cross-entropy on adversarial inputs only (Madry et al., 2018, arXiv:1706.06083, eq. 2.1).
 
-    Args of the call: as for `Standard`; `generator` is the attack's.
+    Call contract: docs/defenses.md, "Objective"; the attack draws from the generator.
+
+    Args:
+        attack: the inner maximisation; it attacks the model in evaluation mode.
     """
 
     attack: Attack
@@ -46,10 +40,12 @@ class AdversarialTraining:
 class TRADES:
     """Cross-entropy on clean inputs, plus beta times the divergence between clean and adversarial predictions.
 
-    Zhang et al., 2019, arXiv:1901.08573, eq. 5; the inner maximisation ascends KL(f(x) || f(x')), whatever
-    loss `attack` has.
+    Zhang et al., 2019, arXiv:1901.08573, eq. 5. Call contract: docs/defenses.md, "Objective"; the attack draws from
+    the generator.
 
-    Args of the call: as for `Standard`; `generator` is the attack's.
+    Args:
+        attack: the inner maximisation; its loss is replaced by KL(f(x) || f(x')), and it never stops early.
+        beta: weight of the divergence, at least 0.
     """
 
     attack: PGD
@@ -75,13 +71,16 @@ class MART:
     """Misclassification-aware adversarial training (Wang et al., 2020, ICLR, eq. 11).
 
     Boosted cross-entropy on adversarial inputs, -log p_y - log(1 - max_{k != y} p_k), plus beta times the divergence
-    between clean and adversarial predictions, which counts the more the less sure the model is of the clean input.
+    between clean and adversarial predictions, weighted by 1 - p_y of the clean input. Call contract: docs/defenses.md,
+    "Objective"; the attack draws from the generator.
 
-    Args of the call: as for `Standard`; `generator` is the attack's.
+    Args:
+        attack: the inner maximisation.
+        beta: weight of the divergence, at least 0; the paper's lambda.
     """
 
     attack: Attack
-    beta: float = 5.0  # the paper's lambda
+    beta: float = 5.0
 
     def __post_init__(self) -> None:
         if not self.beta >= 0:

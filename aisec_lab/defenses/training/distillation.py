@@ -1,6 +1,5 @@
-"""Defensive distillation: a student that learns a teacher's soft answers (Papernot et al., 2016, arXiv:1511.04508)."""
+"""Defensive distillation: a student learns a teacher's soft labels (Papernot et al., 2016, arXiv:1511.04508)."""
 
-import os
 from dataclasses import dataclass
 
 import torch
@@ -8,16 +7,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities
-from aisec_lab.data import Dataset
-from aisec_lab.models import Fit, TrainingRecipe, concatenate_records, copied
+from aisec_lab.models import TrainingJob, TrainingRecipe, concatenate_records, copied
 from aisec_lab.models.asked import asked
 
 
 @dataclass(frozen=True)
 class DistillationLoss:
-    """Cross-entropy of softmax(z / temperature), with the classes or with a teacher's answers at that temperature.
+    """Cross-entropy of softmax(z / temperature) with the classes, or with a teacher's soft labels.
 
-    Args of the call: as for `Standard`.
+    Call contract: docs/defenses.md, "Objective"; the generator is not drawn from, and y is unused with a teacher.
+
+    Args:
+        temperature: divides the logits of student and teacher; positive.
+        teacher: classifier, in any mode, which it keeps; None for the classes y.
     """
 
     temperature: float
@@ -39,34 +41,24 @@ class DistillationLoss:
 
 @dataclass(frozen=True)
 class DefensiveDistillation(TrainingRecipe):
-    """Train a teacher at a temperature, then a student of the same shape on its soft answers, and use that at 1.
+    """Train a teacher at a temperature, then a student of the same architecture on its soft labels.
 
-    Papernot et al., 2016, section IV-B. The student's logits are `temperature` times larger than usual, so that the
-    gradient of its cross-entropy vanishes in float32: it hides from attacks on that loss and resists none on the
-    logits (Carlini & Wagner, 2017, arXiv:1608.04644, section VIII).
+    Papernot et al., 2016, section IV-B. The student is used at temperature 1. Its logits are then `temperature` times
+    larger than usual, and the gradient of its cross-entropy vanishes in float32: this hides it from attacks on that
+    loss, and does not make it robust to attacks on the logits (Carlini & Wagner, 2017, arXiv:1608.04644, section VIII).
+    Call contract: docs/defenses.md, "Training recipe"; student and teacher start from the same weights. The teacher's
+    records come first; its passes for the student's soft labels are not counted.
 
-    Args of `run`: as for `Fit`; `model`, the student, begins with the weights that its teacher began with.
-
-    Returns:
-        The records of both, the teacher's first; the student's passes are its own, without the teacher's answers.
+    Args:
+        temperature: of both trainings; positive.
     """
 
     temperature: float = 20.0
 
     def __post_init__(self) -> None:
-        DistillationLoss(self.temperature)  # refuses what makes no sense
+        DistillationLoss(self.temperature)  # raises for a temperature out of range
 
-    def run(
-        self,
-        fit: Fit,
-        model: nn.Module,
-        dataset: Dataset,
-        *,
-        generator: torch.Generator,
-        resume: str | os.PathLike[str] | None,
-    ) -> list[dict[str, float]]:
-        teacher = copied(model)
-        teacher_file = None if resume is None else f"{os.fspath(resume)}.teacher"
-        taught = fit(teacher, dataset, DistillationLoss(self.temperature), generator=generator, resume=teacher_file)
-        learned = fit(model, dataset, DistillationLoss(self.temperature, teacher), generator=generator, resume=resume)
-        return concatenate_records(taught, learned)
+    def run(self, job: TrainingJob) -> list[dict[str, float]]:
+        teacher = copied(job.model)
+        first = job.stage("teacher", model=teacher).train(DistillationLoss(self.temperature))
+        return concatenate_records(first, job.train(DistillationLoss(self.temperature, teacher)))

@@ -14,10 +14,13 @@ from aisec_lab.models.contexts import trains
 
 
 class EnsembleMembers(nn.Module):
-    """Several classifiers that answer together.
+    """Base class of classifiers that combine the predictions of several.
 
     Args:
-        members: into the same classes; the mode is that of the first.
+        members: classifiers of the same K classes, at least one; the ensemble has the mode of the first.
+
+    Raises:
+        ValueError: no member.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
@@ -29,10 +32,17 @@ class EnsembleMembers(nn.Module):
 
 
 class AveragedModel(EnsembleMembers):
-    """The logarithm of the mean of the members' probabilities."""
+    """The classifier with the mean of the members' probabilities.
+
+    Args:
+        members: classifiers of the same K classes, at least one; the ensemble has the mode of the first.
+
+    Raises:
+        ValueError: no member; on a call, a member that returns probabilities and not logits.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, K) of inputs (N, *input)."""
+        """Log-probabilities (N, K) of inputs (N, *input)."""
         logits = torch.stack([member(x) for member in self.members])  # (members, N, K)
         for answers in logits:
             check_not_probabilities(answers)
@@ -41,22 +51,16 @@ class AveragedModel(EnsembleMembers):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The model together with models of other architectures, trained here (Strauss et al., 2017, arXiv:1709.03423).
+    """Average the model with models of other architectures (Strauss et al., 2017, arXiv:1709.03423).
+
+    Call contract: docs/defenses.md, "Inference-time defense"; the other members are trained on `data.train`, which is
+    required. It returns an `AveragedModel`.
 
     Args:
         architectures: of the other members.
-        fit, objective: how they are trained.
+        fit: the training loop of the other members.
+        objective: what their training minimises, or a recipe.
         seed: of their weights and of the order of rows.
-
-    Args of the call:
-        model: the first member, a classifier.
-        data: the splits; the others learn from `data.train`.
-
-    Returns:
-        A classifier, in the mode of `model`.
-
-    Raises:
-        ValueError: no data.
     """
 
     architectures: Sequence[Architecture]

@@ -1,4 +1,4 @@
-"""Adversarial training at the price of one extra gradient, and the watch that it needs."""
+"""Adversarial training with one-step attacks, and a probe that detects catastrophic overfitting."""
 
 from dataclasses import dataclass
 
@@ -18,15 +18,19 @@ SEED = 0  # of the probe's rows and starts: the same in every epoch, and apart f
 class FastAdversarialTraining:
     """Cross-entropy after one step from a random start (Wong et al., 2020, arXiv:2001.03994, algorithm 3).
 
-    With `alignment` above 0, plus that many times GradAlign, 1 - cos of the loss's gradients at the clean and
-    at the random point (Andriushchenko & Flammarion, 2020, arXiv:2007.02617, eq. 4): where they point apart, one
-    step does not find the worst case, and training overfits to what it does find.
+    With `alignment` above 0 it adds that many times GradAlign, 1 - cos of the loss's gradients at the clean point and
+    at the random start (Andriushchenko & Flammarion, 2020, arXiv:2007.02617, eq. 4). Where these directions differ,
+    one step does not find the worst case, and training overfits to the points that it finds. Call contract:
+    docs/defenses.md, "Objective"; the random start draws from the generator.
 
-    Args of the call: as for `Standard`; `generator` is the random start's.
+    Args:
+        ball: threat model.
+        step_size: length of the step, in units of eps; positive.
+        alignment: weight of GradAlign, at least 0.
     """
 
     ball: Ball
-    step_size: float = 1.25  # in units of eps
+    step_size: float = 1.25
     alignment: float = 0.0
 
     def __post_init__(self) -> None:
@@ -47,9 +51,15 @@ class FastAdversarialTraining:
 
 
 def misalignment(model: nn.Module, a: Tensor, b: Tensor, y: Tensor) -> Tensor:
-    """1 - cos between the input gradients of the cross-entropy at points a and b: shape (N,), with its graph.
+    """GradAlign: 1 - cos between the input gradients of the cross-entropy at two points.
 
-    A row with a gradient of zero, which has no direction, counts 0.
+    Args:
+        model: classifier.
+        a, b: inputs (N, *input).
+        y: classes (N,), int64.
+
+    Returns:
+        (N,), from 0 to 2, with its graph; 0 where a gradient is zero and has no direction.
     """
     grads = []
     for point in (a, b):
@@ -64,21 +74,16 @@ def misalignment(model: nn.Module, a: Tensor, b: Tensor, y: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class OverfittingProbe:
-    """Sees catastrophic overfitting: robust accuracy falls within an epoch while the training loss looks well.
+    """Stop training on catastrophic overfitting: robust accuracy collapses while the training loss still falls.
 
-    After Wong et al. (2020, arXiv:2001.03994, section 5.4), who compare with the epoch before; here with the best one.
+    After Wong et al. (2020, arXiv:2001.03994, section 5.4), who compare with the epoch before; this compares with the
+    best one. It is a `Callback`: `Fit` calls it with the model, whose mode it keeps, and the training rows.
+    It returns `probe_accuracy`, the model's accuracy on the attacked rows.
 
     Args:
         attack: stronger than that of the training, such as PGD with ten steps.
-        fall: of the robust accuracy below the best epoch's, from which on the epoch counts as spoiled.
-        rows: of the training set that are attacked.
-
-    Args of the call:
-        model: classifier, in any mode, which it keeps.
-        dataset: training rows.
-
-    Returns:
-        `probe_accuracy`: the share of rows that the model gets right under attack.
+        fall: training stops where robust accuracy is this much below that of the best epoch; in (0, 1).
+        rows: how many training rows are attacked, at least 1.
     """
 
     attack: Attack
@@ -98,6 +103,6 @@ class OverfittingProbe:
             return {"probe_accuracy": (model(x_adv).argmax(1) == y).float().mean().item()}
 
     def should_stop(self, history: list[dict[str, float]]) -> bool:
-        """Whether the last epoch's `probe_accuracy` has fallen too far."""
+        """Whether the last epoch's `probe_accuracy` is more than `fall` below the best one."""
         accuracies = [record["probe_accuracy"] for record in history]
         return accuracies[-1] < max(accuracies) - self.fall

@@ -1,4 +1,4 @@
-"""Objectives that make a base classifier worth smoothing."""
+"""Objectives for base classifiers of randomised smoothing. Call contract: docs/defenses.md, "Objective"."""
 
 from dataclasses import dataclass, replace
 
@@ -16,8 +16,11 @@ from aisec_lab.models import frozen
 class GaussianNoise:
     """Cross-entropy under Gaussian noise, one copy a row (Cohen et al., 2019, arXiv:1902.02918, section 3.3).
 
-    Args of the call: as for `Standard`; `generator` is the noise's. The noise is not clipped to [0, 1], as that of
-    the smoothed classifier is not.
+    Call contract: docs/defenses.md, "Objective"; the noise, keyed by row, draws from the generator. Noisy inputs are
+    not clipped to [0, 1], because those of the smoothed classifier are not.
+
+    Args:
+        sigma: standard deviation of the noise, in units of the [0, 1] input; positive.
     """
 
     sigma: float = 0.25
@@ -30,15 +33,20 @@ class GaussianNoise:
         return F.cross_entropy(model(x + self.sigma * noise), y, reduction="none")
 
 
-class NoisyInput(nn.Module):
-    """The mean probability of a batch under noise (N, samples, *input) that stays the same from pass to pass."""
+class SoftSmoothed(nn.Module):
+    """The soft smoothed classifier of a batch, its noise the same in every pass (Salman et al., 2019, eq. 6).
+
+    Args:
+        model: base classifier.
+        noise: (N, samples, *input), in units of the input.
+    """
 
     def __init__(self, model: nn.Module, noise: Tensor) -> None:
         super().__init__()
         self.model, self.noise = model, noise
 
     def forward(self, x: Tensor) -> Tensor:
-        """Log-probabilities (N, K) of the rows for which the noise was drawn, in their order."""
+        """Log mean probabilities (N, K) of N inputs, in the order of the noise."""
         return log_mean_probability(noisy_logits(self.model, x, self.noise))
 
 
@@ -46,11 +54,15 @@ class NoisyInput(nn.Module):
 class SmoothAdv:
     """Adversarial training of the smoothed classifier (Salman et al., 2019, arXiv:1906.04584, section 2.2).
 
-    The attack ascends the soft smoothed classifier (eq. 6) under noise that is drawn once a batch; the loss is the
-    cross-entropy under the same noise, averaged over its copies. Salman et al. raise the attack's radius over the
-    first epochs; here it is the same throughout.
+    The attack ascends the loss of the soft smoothed classifier (eq. 6) under noise that is drawn once a batch. The loss
+    is the cross-entropy under the same noise, averaged over its samples. Salman et al. raise the attack's radius over
+    the first epochs; here it is constant. Call contract: docs/defenses.md, "Objective"; noise and attack draw from the
+    generator.
 
-    Args of the call: as for `Standard`; `generator` is the noise's and the attack's.
+    Args:
+        attack: the inner maximisation; it never stops early.
+        sigma: standard deviation of the noise, in units of the [0, 1] input; positive.
+        samples: noise samples for each row, at least 1.
     """
 
     attack: PGD
@@ -62,9 +74,9 @@ class SmoothAdv:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         noise = self.sigma * RowNoise(x, generator).normal((self.samples, *x.shape[1:]), 0)
-        inner = replace(self.attack, early_stop=False)  # and no row leaves the batch, so that each keeps its noise
+        inner = replace(self.attack, early_stop=False)  # so that no row leaves the batch, and each keeps its noise
         with frozen(model):
-            x_adv = inner(NoisyInput(model, noise).eval(), x, y, generator=generator)
+            x_adv = inner(SoftSmoothed(model, noise).eval(), x, y, generator=generator)
         logits = noisy_logits(model, x_adv, noise)
         losses = F.cross_entropy(logits.flatten(0, 1), y.repeat_interleave(self.samples), reduction="none")
         return losses.view(-1, self.samples).mean(1)

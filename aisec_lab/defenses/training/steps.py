@@ -1,6 +1,5 @@
-"""Steps: defenses that work by how losses become an update of the weights."""
+"""Steps: defenses that change how a batch's losses update the weights. Call contract: docs/defenses.md, "Step"."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from aisec_lab.attacks import Ball
-from aisec_lab.data import Dataset
-from aisec_lab.models import Callback, Fit, Objective, Step, TrainingRecipe, plain_step
+from aisec_lab.models import Callback, Objective, Step, TrainingJob, TrainingRecipe, plain_step
 from aisec_lab.models.training.fit import Losses
 
 TINY = 1e-12  # keeps a gradient of zero from dividing by zero
@@ -20,39 +18,33 @@ TINY = 1e-12  # keeps a gradient of zero from dividing by zero
 
 @dataclass(frozen=True)
 class ObjectiveWithStep(TrainingRecipe):
-    """An objective together with the step that belongs to it, the probe that watches it, or both."""
+    """Train an objective with its own step, its own probe, or both. Call contract: docs/defenses.md, "Training recipe".
+
+    Args:
+        objective: what training minimises.
+        step: how a batch's losses update the weights.
+        probe: called after each epoch, and may end the training; None for none.
+    """
 
     objective: Objective
     step: Step = plain_step
     probe: Callback | None = None
 
-    def run(
-        self,
-        fit: Fit,
-        model: nn.Module,
-        dataset: Dataset,
-        *,
-        generator: torch.Generator,
-        resume: str | os.PathLike[str] | None,
-    ) -> list[dict[str, float]]:
-        return fit(model, dataset, self.objective, generator=generator, step=self.step, probe=self.probe, resume=resume)
+    def run(self, job: TrainingJob) -> list[dict[str, float]]:
+        return job.train(self.objective, step=self.step, probe=self.probe)
 
 
 @dataclass(frozen=True)
 class AWP:
     """Adversarial weight perturbation (Wu et al., 2020, arXiv:2004.05884, eq. 8 to 12).
 
-    The gradient is taken where the losses are higher: each weight matrix moves along its own gradient by `gamma` times
-    its own length; the update is then made from where the weights were. The objective runs twice: it finds its
-    adversarial inputs anew at the moved weights, where the paper keeps those found before.
+    Each weight matrix is perturbed along its own gradient by `gamma` times its own norm. The gradient at the perturbed
+    weights then updates the original ones. The objective runs twice: it computes its adversarial inputs again at the
+    perturbed weights, while the paper reuses the first ones. Call contract: docs/defenses.md, "Step"; it returns the
+    losses (N,) at the perturbed weights, and a model whose weight matrices are all frozen is a ValueError.
 
-    Args of the call: as for `plain_step`.
-
-    Returns:
-        The losses (N,) at the moved weights, detached.
-
-    Raises:
-        ValueError: a gamma that is not positive; a model all of whose weight matrices are frozen.
+    Args:
+        gamma: relative size of the perturbation; positive.
     """
 
     gamma: float = 0.005
@@ -69,7 +61,7 @@ class AWP:
         grads = [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)]
         moves = [self.gamma * w.norm() * g / (g.norm() + TINY) for w, g in zip(weights, grads, strict=True)]
         optimizer.zero_grad(set_to_none=True)
-        with moved(weights, moves):
+        with perturbed_weights(weights, moves):
             batch = losses()
             batch.mean().backward()
         optimizer.step()
@@ -77,8 +69,13 @@ class AWP:
 
 
 @contextmanager
-def moved(weights: list[nn.Parameter], moves: list[Tensor]) -> Iterator[None]:
-    """The weights moved; on leaving, by whatever way, they are what they were, to the bit."""
+def perturbed_weights(weights: list[nn.Parameter], moves: list[Tensor]) -> Iterator[None]:
+    """Add perturbations to weights inside the context; on exit, also by an exception, they are restored to the bit.
+
+    Args:
+        weights: changed in place.
+        moves: one perturbation for each weight, of its shape.
+    """
     kept = [weight.detach().clone() for weight in weights]
     try:
         with torch.no_grad():
@@ -95,14 +92,14 @@ def moved(weights: list[nn.Parameter], moves: list[Tensor]) -> Iterator[None]:
 class FreeAdversarialTraining:
     """Free adversarial training (Shafahi et al., 2019, arXiv:1904.12843, algorithm 1).
 
-    Each batch is replayed; one backward pass gives the gradient both of the weights and of a perturbation of the input,
-    which is carried on to the next replay and the next batch. For objectives that look at the inputs as they are, such
-    as `Standard`: it is this step that perturbs them.
+    Each batch is replayed. One backward pass gives the gradients of the weights and of an input perturbation, which is
+    kept for the next replay and the next batch. The step perturbs the inputs itself: combine it with an objective on
+    clean inputs, such as `Standard`. Call contract: docs/defenses.md, "Step"; it returns the losses (N,) of the last
+    replay.
 
-    Args of the call: as for `plain_step`.
-
-    Returns:
-        The losses (N,) of the last replay, detached.
+    Args:
+        ball: threat model.
+        replays: updates with each batch, at least 1.
     """
 
     ball: Ball
@@ -113,7 +110,7 @@ class FreeAdversarialTraining:
             raise ValueError(f"replays must be positive, got {self.replays}")
 
     def __call__(self, model: nn.Module, optimizer: Optimizer, losses: Losses) -> Tensor:
-        carried = optimizer.state["free"]  # type: ignore[index]  # here a resumed run finds it again
+        carried = optimizer.state["free"]  # type: ignore[index]  # saved with the optimizer, so a resumed run has it
         x = delta = torch.empty(0)
 
         def perturbed(module: nn.Module, args: tuple[Any, ...]) -> tuple[Tensor]:

@@ -1,31 +1,22 @@
-"""Standard training first: from random weights an adversary may leave an objective nothing to learn."""
+"""Standard training before adversarial training."""
 
-import os
 from dataclasses import dataclass, replace
 
-import torch
-from torch import nn
-
-from aisec_lab.data import Dataset
 from aisec_lab.defenses.training.adversarial import Standard
-from aisec_lab.models import Fit, Objective, TrainingRecipe, concatenate_records
+from aisec_lab.models import Objective, TrainingJob, TrainingRecipe, concatenate_records
 
 
 @dataclass(frozen=True)
 class WarmStart(TrainingRecipe):
-    """Some epochs of standard training, then all of `fit`'s under another objective.
+    """Some epochs of standard training, then all epochs of `fit` with another objective.
 
-    A network that starts from random weights under a strong attack may settle at one answer for all inputs, where the
-    gradient is almost zero; from weights that already classify it does not.
+    Under a strong attack a network with random weights may collapse to a constant prediction, where the gradient is
+    almost zero. A network that already classifies does not. Call contract: docs/defenses.md, "Training recipe"; the
+    records of standard training come first.
 
     Args:
-        objective: what follows.
-        epochs: of standard training; a one-cycle schedule of their own.
-
-    Args of `run`: as for `Fit`.
-
-    Returns:
-        The records of both, those of standard training first.
+        objective: of the second stage.
+        epochs: of standard training, at least 1; they have their own one-cycle schedule.
     """
 
     objective: Objective
@@ -35,16 +26,6 @@ class WarmStart(TrainingRecipe):
         if self.epochs < 1:
             raise ValueError(f"epochs of standard training must be positive, got {self.epochs}")
 
-    def run(
-        self,
-        fit: Fit,
-        model: nn.Module,
-        dataset: Dataset,
-        *,
-        generator: torch.Generator,
-        resume: str | os.PathLike[str] | None,
-    ) -> list[dict[str, float]]:
-        before = None if resume is None else f"{os.fspath(resume)}.warm"
-        warmed = replace(fit, epochs=self.epochs)(model, dataset, Standard(), generator=generator, resume=before)
-        learned = fit(model, dataset, self.objective, generator=generator, resume=resume)
-        return concatenate_records(warmed, learned)
+    def run(self, job: TrainingJob) -> list[dict[str, float]]:
+        warmed = job.stage("warm", fit=replace(job.fit, epochs=self.epochs)).train(Standard())
+        return concatenate_records(warmed, job.train(self.objective))

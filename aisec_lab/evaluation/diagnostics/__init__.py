@@ -1,4 +1,4 @@
-"""Is this number to be trusted? A verdict beside every robust accuracy."""
+"""Diagnosis of robust accuracies: reasons to doubt that an attack was strong enough."""
 
 import lazy_loader
 

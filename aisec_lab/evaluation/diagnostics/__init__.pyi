@@ -1,4 +1,4 @@
 from .diagnosis import Diagnosis, diagnose
-from .results import PAGES, CheckInfo, CheckResult
+from .results import CHECKS, CheckInfo, CheckResult
 
-__all__ = ["PAGES", "CheckInfo", "CheckResult", "Diagnosis", "diagnose"]
+__all__ = ["CHECKS", "CheckInfo", "CheckResult", "Diagnosis", "diagnose"]

@@ -1,4 +1,4 @@
-"""What is diagnosed: a model, the rows that it gets right, and the attacks whose worst case is the claim."""
+"""What is diagnosed: a model, the rows that it classifies correctly, and the attacks whose worst case is the claim."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,17 +11,18 @@ from torch import Tensor, nn
 from aisec_lab.attacks import Ball, Untargeted
 from aisec_lab.attacks.evasion.search.goals import Goal
 from aisec_lab.evaluation.diagnostics.margin_recorder import MarginRecorder
-from aisec_lab.evaluation.robustness import FRESH, BallAttack
+from aisec_lab.evaluation.predictions import FRESH
+from aisec_lab.evaluation.robustness import BallAttack
 from aisec_lab.models import seeded
 from aisec_lab.models.asked import asked
 
-DRAWS = 16  # answers to the same question that show how random a model is, and what it mostly says
-ALIKE = 1e-4  # logits that differ by less, relative to their own size, are the same but for rounding
-TINY = 1e-12  # in place of a size of zero
+DRAWS = 16  # predictions for the same input, to measure how random a model is, and for a majority
+ALIKE = 1e-4  # logits with a smaller relative difference are equal up to rounding
+TINY = 1e-12  # avoids a division by zero
 
 
 class AttackRun(NamedTuple):
-    """An attack, and the classifier that it sees."""
+    """An attack, and the classifier that it runs on (`seen`)."""
 
     attack: BallAttack
     seen: nn.Module
@@ -29,126 +30,138 @@ class AttackRun(NamedTuple):
 
 @dataclass
 class Claim:
-    """A claim that some rows stand.
+    """A claim that a model is robust on some rows.
 
     Args:
-        model: the classifier as it is used; its answers are the score.
-        x, y: rows (N, *input) that `model` gets right, and their classes (N,).
-        claim: attacks with gradients, over one ball; each sees `model`, or what makes it attackable (`EOT`, `BPDA`).
-        free: an attack without gradients, over the same ball.
-        surrogates: classifiers of the same task, whose gradients may serve instead.
-        goal: what counts as an attacker's success on `model`.
-        seed: of every run.
+        model: the classifier as it is used; its predictions decide about success.
+        x: inputs (N, *input) that `model` classifies correctly.
+        y: their classes (N,).
+        claim: gradient-based attacks over one ball, each on `model` or on an `EOT` or `BPDA` model of it.
+        black_box: an attack without gradients, over the same ball.
+        surrogates: classifiers of the same task, for transfer attacks.
+        goal: what counts as a success of the attacker on `model`.
+        seed: seed of every run.
     """
 
     model: nn.Module
     x: Tensor
     y: Tensor
     claim: Sequence[AttackRun]
-    free: BallAttack
+    black_box: BallAttack
     surrogates: Sequence[nn.Module]
     goal: Goal
     seed: int
 
     @property
     def ball(self) -> Ball:
-        """The threat."""
+        """The threat model."""
         return self.claim[0].attack.ball
 
     @cached_property
-    def watched(self) -> tuple[list[tuple[Tensor, MarginRecorder]], Tensor]:
-        """The rows that each attack of the claim was given, with what it saw of them; and all that they broke, (N,)."""
-        watching: list[tuple[Tensor, MarginRecorder]] = []
+    def recorded(self) -> tuple[list[tuple[Tensor, MarginRecorder]], Tensor]:
+        """For each attack of the claim, the rows it ran on and the recorded margins; and all successes, (N,), bool."""
+        recorders: list[tuple[Tensor, MarginRecorder]] = []
 
-        def watch(attempt: AttackRun, rows: Tensor) -> nn.Module:
-            goal = getattr(attempt.attack, "goal", Untargeted())
-            seen = MarginRecorder(attempt.seen, self.x[rows], self.y[rows], attempt.attack.ball, goal)
-            watching.append((rows, seen))
+        def record(run: AttackRun, rows: Tensor) -> nn.Module:
+            goal = getattr(run.attack, "goal", Untargeted())
+            seen = MarginRecorder(run.seen, self.x[rows], self.y[rows], run.attack.ball, goal)
+            recorders.append((rows, seen))
             return seen
 
-        return watching, self.broken_by(self.claim, watch=watch)
+        return recorders, self.success_of(self.claim, wrap=record)
 
     @property
-    def broken(self) -> Tensor:
-        """Rows that the claim's attacks break: (N,), bool."""
-        return self.watched[1]
+    def success(self) -> Tensor:
+        """Rows on which an attack of the claim succeeds: (N,), bool."""
+        return self.recorded[1]
 
     @cached_property
-    def broken_by_any(self) -> Tensor:
-        """Those, and rows that fall to the attack without gradients or to what the attacks do to a surrogate: (N,)."""
+    def success_of_any(self) -> Tensor:
+        """Rows on which an attack of the claim, the black-box attack or a transfer attack succeeds: (N,), bool."""
         others = [AttackRun(attack, surrogate) for surrogate in self.surrogates for attack, _ in self.claim]
-        return self.broken_by([AttackRun(self.free, self.model), *others], after=self.broken)
+        return self.success_of([AttackRun(self.black_box, self.model), *others], after=self.success)
 
-    def broken_with(
-        self, *, stretch: int = 1, eps: float | None = None, seed: int | None = None, after: Tensor | None = None
+    def success_with(
+        self, *, steps_factor: int = 1, eps: float | None = None, seed: int | None = None, after: Tensor | None = None
     ) -> Tensor:
-        """Rows that the same attacks break with other settings: (N,), bool.
+        """Rows on which the attacks of the claim succeed with other settings.
 
         Args:
-            stretch: factor on their steps.
-            eps: budget, in place of their own.
-            seed: in place of the case's.
-            after: rows (N,) that count as broken already.
+            steps_factor: factor on their numbers of steps.
+            eps: radius, in place of their own.
+            seed: in place of the claim's.
+            after: rows (N,) that count as successes already and are not attacked.
+
+        Returns:
+            Successes (N,), bool.
         """
         changed = []
         for attack, seen in self.claim:
-            steps: dict[str, Any] = {"steps": stretch * attack.steps} if hasattr(attack, "steps") else {}
+            steps: dict[str, Any] = {"steps": steps_factor * attack.steps} if hasattr(attack, "steps") else {}
             ball = attack.ball if eps is None else replace(attack.ball, eps=eps)
             changed.append(AttackRun(replace(attack, ball=ball, **steps), seen))  # type: ignore[type-var]
-        return self.broken_by(changed, seed=seed, after=after)
+        return self.success_of(changed, seed=seed, after=after)
 
-    def broken_by(
+    def success_of(
         self,
-        attempts: Sequence[AttackRun],
+        runs: Sequence[AttackRun],
         *,
         seed: int | None = None,
         after: Tensor | None = None,
-        watch: Callable[[AttackRun, Tensor], nn.Module] = lambda attempt, rows: attempt.seen,
+        wrap: Callable[[AttackRun, Tensor], nn.Module] = lambda run, rows: run.seen,
     ) -> Tensor:
-        """Rows that any attempt breaks, each made on the rows that are left: (N,), bool.
+        """Rows on which any of some attacks succeeds, each run on the rows that are left.
 
         Args:
-            attempts: success is what the model as it is used answers to their points, asked anew.
-            seed: in place of the case's.
-            after: rows (N,) that count as broken already.
-            watch: what an attempt on the rows at some positions is shown.
+            runs: the attacks. `model` is queried anew at their points, which decides about success.
+            seed: in place of the claim's.
+            after: rows (N,) that count as successes already and are not attacked.
+            wrap: the model to show to a run on the rows with some indices.
+
+        Returns:
+            Successes (N,), bool.
         """
         seed = self.seed if seed is None else seed
-        broken = torch.zeros_like(self.y, dtype=torch.bool) if after is None else after.clone()
-        for attempt in attempts:
-            rows = (~broken).nonzero().squeeze(1)
-            x, y, seen = self.x[rows], self.y[rows], watch(attempt, rows)
+        success = torch.zeros_like(self.y, dtype=torch.bool) if after is None else after.clone()
+        for run in runs:
+            rows = (~success).nonzero().squeeze(1)
+            x, y, seen = self.x[rows], self.y[rows], wrap(run, rows)
             with seeded(seen, self.generator(seed)):
-                x_adv = attempt.attack(seen, x, y, generator=self.generator(seed))
-            broken[rows] = self.won(x_adv, y)
-        return broken
+                x_adv = run.attack(seen, x, y, generator=self.generator(seed))
+            success[rows] = self.is_adversarial(x_adv, y)
+        return success
 
-    def won(self, z: Tensor, y: Tensor) -> Tensor:
-        """Where the model as it is used gives the attacker what it wants, of classes y (n,) at points z: (n,), bool.
+    def is_adversarial(self, z: Tensor, y: Tensor) -> Tensor:
+        """Whether the attacker's goal is met on `model`, by a majority of predictions if it is random.
 
-        Of a random model, by most of its answers: a single one has its luck, and who tries often enough meets it.
+        Args:
+            z: points (n, *input).
+            y: classes of their rows (n,).
+
+        Returns:
+            (n,), bool.
         """
         with asked(self.model), torch.no_grad(), seeded(self.model, self.generator(FRESH)):
-            won = [self.goal.margin(self.model(z), y) < 0 for _ in range(DRAWS if self.spread > ALIKE else 1)]
-        return torch.stack(won).double().mean(0) > 0.5
+            is_adv = [self.goal.margin(self.model(z), y) < 0 for _ in range(DRAWS if self.spread > ALIKE else 1)]
+        return torch.stack(is_adv).double().mean(0) > 0.5
 
     @cached_property
     def spread(self) -> float:
-        """How random the model is: see `spread_of`."""
+        """How random the model is, see `spread_of`."""
         return self.spread_of(self.model)
 
     def spread_of(self, model: nn.Module) -> float:
-        """The standard deviation of a row's logits over draws, relative to their size; a median over rows."""
+        """Standard deviation of a row's logits over draws, relative to their size: the median over rows."""
         draws = torch.stack([self.logits(model, draw) for draw in range(DRAWS)])  # (DRAWS, N, K)
         size = (draws - draws.mean(2, keepdim=True)).abs().mean((0, 2)).clamp(min=TINY)
         return float((draws.std(0).mean(1) / size).median())
 
     def logits(self, model: nn.Module, draw: int) -> Tensor:
-        """Answers (N, K) on the clean rows; a random model's own, for each `draw`."""
+        """Logits (N, K) on the clean rows; a random model is seeded with `draw`."""
         with torch.no_grad(), seeded(model, self.generator(draw)):
             logits: Tensor = model(self.x)
             return logits
 
     def generator(self, number: int) -> torch.Generator:
-        """A new generator on the rows' device."""
+        """A new generator with a seed, on the device of the rows."""
         return torch.Generator(self.x.device).manual_seed(number)

@@ -1,4 +1,4 @@
-"""Reasons to doubt a robust accuracy: each with its limit, and the page that says what it means."""
+"""The checks of a robust accuracy: their limits, what they mean, and their results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,114 +7,121 @@ from typing import Any
 
 @dataclass(frozen=True)
 class CheckInfo:
-    """What a reader needs to know of a finding.
+    """Explanation of a check.
 
     Args:
-        title: in a few words.
-        limit: a measurement above it raises the finding; of counts, this share of the rows, but never fewer than
-            `FEWEST` rows.
+        title: the doubt in a few words.
+        limit: a larger measurement raises the doubt. For counts it is a share of the rows, and never less than `FEWEST`
+            rows.
         measured: what is measured, with its unit.
         why: why it matters.
-        mend: what to do.
+        fix: what to do.
     """
 
     title: str
     limit: float
     measured: str
     why: str
-    mend: str
+    fix: str
 
 
-FEWEST = 3  # rows: fewer never count against a model, whatever share they are
-PAGES: Mapping[str, CheckInfo] = {
+FEWEST = 3  # rows; so many never raise a doubt, whatever share they are
+CHECKS: Mapping[str, CheckInfo] = {
     "gradients": CheckInfo(
         "No gradient to follow",
         0.1,
-        "share of the rows on which none of the losses that the attacks climb has a gradient other than zero",
-        "An attack that climbs a loss stays where it is on such a row. Rounding, compression and saturated outputs "
-        "do this without making a model any safer.",
-        "Attack through a differentiable stand-in (`BPDA`), on a loss that does not saturate (`DLR`, `Margin`), or "
-        "without gradients (`Square`).",
+        "share of the rows on which all losses that the attacks maximise have a gradient of zero",
+        "A gradient-based attack does not move on such a row. Rounding, compression and saturated outputs have this "
+        "effect without making a model more robust.",
+        "Attack a differentiable approximation (`BPDA`), use a loss that does not saturate (`DLR`, `Margin`), or an "
+        "attack without gradients (`Square`).",
     ),
     "randomness": CheckInfo(
-        "The model answers differently each time",
+        "The model is random",
         0.5,
-        "spread of the attacked model's logits over repeated questions, relative to that of the model as it is used",
-        "A single draw of the noise gives the attacker a wrong direction and a lucky answer counts as robust.",
-        "Attack the mean over many draws (`EOT`), and score with fresh draws.",
+        "spread of the attacked model's logits over repeated queries, relative to that of the model as it is used",
+        "With a single draw of the noise, the attack gets a wrong direction, and a lucky prediction counts as robust.",
+        "Attack the mean over many draws (`EOT`), and score with new draws.",
     ),
     "probabilities": CheckInfo(
         "Probabilities in place of logits",
         0.0,
         "1 if every answer is a probability distribution, else 0",
-        "Losses on logits take another softmax of them: their gradients shrink, and vanish where the model is sure.",
-        "Let the model return what stands before its softmax.",
+        "Losses apply a second softmax to them, so gradients shrink, and vanish if the model is confident.",
+        "Let the model return the logits before its softmax.",
     ),
     "free_attack": CheckInfo(
-        "An attack that sees less does better",
+        "A black-box attack is stronger",
         0.01,
-        "rows that fall to a search without gradients or to transfer from another model, and to no attack with "
-        "gradients of the model itself",
-        "Whoever knows the model can do all that others can. If they do better, the gradients mislead.",
-        "Find out what hides the gradients; until then count every success of every attack (worst case).",
+        "rows that are misclassified under a black-box or transfer attack, and under no attack with gradients of the "
+        "model itself",
+        "A white-box attacker can do all that a black-box attacker can. If the latter succeeds more often, gradients "
+        "mislead.",
+        "Find out what masks the gradients; until then report the worst case over all attacks.",
     ),
     "unbounded": CheckInfo(
-        "Survives an attacker without bounds",
+        "Robust without a bound on the perturbation",
         0.01,
-        "rows that stand when each pixel may be changed at will",
-        "No classifier can be right on an input that has been replaced. The attack is failing, not the attacker.",
-        "Raise steps and restarts, change the loss; see `gradients`.",
+        "rows that are robust when each pixel may take any value",
+        "No classifier can be correct on an input that has been replaced entirely. So the attack fails.",
+        "Raise steps and restarts, or change the loss; see `gradients`.",
     ),
     "budget": CheckInfo(
-        "A larger budget wins less",
+        "Less success with a larger budget",
         0.01,
-        "by how many rows fewer fall when eps is doubled",
-        "All that is allowed at eps is allowed at twice eps. The search does not use what it may.",
-        "Check the step size against eps, and the projection.",
+        "by how many rows success decreases when eps is doubled",
+        "All perturbations of size eps are allowed at twice eps too. So the search is not finding what exists.",
+        "Check the step size relative to eps, and the projection.",
     ),
     "steps": CheckInfo(
-        "More steps change the answer",
+        "More steps change the result",
         0.02,
-        "by how many rows the number of the fallen differs when every attack takes twice the steps",
-        "If more fall, the search had been cut off too early; if fewer, it is led astray.",
-        "Raise the steps until the number stands.",
+        "by how many rows success changes when every attack takes twice the steps",
+        "If success increases, the search had ended too early; if it decreases, gradients are misleading.",
+        "Raise the steps until the number is stable.",
     ),
     "convergence": CheckInfo(
-        "Still getting better when it ended",
+        "Not converged",
         0.05,
-        "how much of all that the attack took off the margin it took in the last fifth of its questions; the median "
-        "over the rows that stand",
-        "What was still falling would have fallen further.",
+        "share of the margin's decrease in the last fifth of the queries; the median over robust rows",
+        "A margin that was still decreasing would have decreased further.",
         "Raise the steps, or the step size.",
     ),
     "lost_best": CheckInfo(
         "The best point was not returned",
         0.005,
-        "rows that the model got wrong on the way, and right on the point that was returned",
-        "The attack had won and did not say so. It is the attack that is broken, or the model that is random.",
+        "rows that were misclassified during the attack, and not at the point that it returned",
+        "The attack had succeeded and returned another point. The attack has an error, or the model is random.",
         "Return the point of lowest margin, or stop at the first success; for a random model see `randomness`.",
     ),
     "restarts": CheckInfo(
         "Too few restarts",
         0.02,
-        "rows that fall to two more random starts and not to the first",
-        "The outcome hangs on where the search began. Its robust accuracy is an upper bound that one more try lowers.",
-        "Add restarts until the worst case over them stands.",
+        "rows that are misclassified with two more random starts and not with the first",
+        "The result depends on the start of the search, so another start would lower the robust accuracy.",
+        "Add restarts until the worst case over them is stable.",
     ),
     "detector": CheckInfo(
         "The detector was not attacked",
         0.01,
-        "rows on which an attack that knows of the reject option wins, and this one did not",
-        "Rejecting only counts if the attacker tries to be accepted. An attack that ignores the detector measures how "
-        "well it knows one attack.",
-        "Attack with the goal and the loss that count a rejected input as a failure (`EvadeDetector`).",
+        "rows on which an adaptive attack on the reject option succeeds, and the attacks of the claim do not",
+        "A detector is evaluated only by an attack that tries to evade it. An attack that ignores it measures how well "
+        "the detector knows that attack.",
+        "Attack with a goal and a loss that count a rejected input as a failure (`EvadeDetector`, "
+        "`DetectorAwareMargin`).",
     ),
 }
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One measurement that may speak against a robust accuracy; `name` is its page."""
+    """The result of one check.
+
+    Args:
+        name: key of the check in `CHECKS`.
+        measured: the measurement: a share, a ratio, or a number of rows.
+        limit: a larger measurement raises the doubt.
+    """
 
     name: str
     measured: float
@@ -122,19 +129,19 @@ class CheckResult:
 
     @property
     def raised(self) -> bool:
-        """Whether it does."""
+        """Whether the measurement exceeds the limit."""
         return self.measured > self.limit
 
     def row(self) -> dict[str, Any]:
-        """As one record of a table."""
+        """A record of a table."""
         return {"finding": self.name, "measured": self.measured, "limit": self.limit, "raised": self.raised}
 
 
 def share(name: str, measured: float) -> CheckResult:
-    """A finding on a share or a ratio, held against the limit on its page."""
-    return CheckResult(name, measured, PAGES[name].limit)
+    """The result of a check that measures a share or a ratio, with the limit from `CHECKS`."""
+    return CheckResult(name, measured, CHECKS[name].limit)
 
 
 def count(name: str, rows: int, n: int) -> CheckResult:
-    """A finding on a number of rows out of n, held against the limit on its page, and never raised by `FEWEST`."""
-    return CheckResult(name, rows, max(FEWEST, PAGES[name].limit * n))
+    """The result of a check that counts rows out of n; the limit is a share of n, and at least `FEWEST`."""
+    return CheckResult(name, rows, max(FEWEST, CHECKS[name].limit * n))

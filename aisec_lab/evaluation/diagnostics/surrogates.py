@@ -1,4 +1,4 @@
-"""Other classifiers of the same task, whose gradients an attacker may follow instead of the model's."""
+"""Surrogates: other classifiers of the same task, whose gradients an attacker can use instead of the model's."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,11 @@ from aisec_lab.models.contexts import trains
 
 
 class NeverRejecting(nn.Module):
-    """A classifier with one more column, the reject option, which it never takes."""
+    """A classifier with a reject option, the last column, that it never takes.
+
+    Args:
+        model: classifier without a reject option, in evaluation mode.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -22,19 +26,20 @@ class NeverRejecting(nn.Module):
         return torch.cat([logits, torch.full_like(logits[:, :1], -torch.inf)], 1)
 
 
-def matched(surrogate: nn.Module, model: nn.Module, x: Tensor, *, rejecting: bool) -> nn.Module:
-    """A surrogate with as many outputs as the model it stands in for.
+def match_outputs(surrogate: nn.Module, model: nn.Module, x: Tensor, *, rejecting: bool) -> nn.Module:
+    """Give a surrogate as many outputs as the model.
 
     Args:
-        surrogate, model: classifiers.
+        surrogate: classifier of the same task.
+        model: the classifier that it stands for.
         x: an input (1, *input).
-        rejecting: whether the model's last output is a reject option, which a surrogate need not have.
+        rejecting: whether the last output of the model is a reject option, which a surrogate need not have.
 
     Returns:
-        The surrogate, or `NeverRejecting` around it.
+        The surrogate, or the surrogate wrapped in `NeverRejecting`.
 
     Raises:
-        ValueError: it knows other classes, or is in training mode.
+        ValueError: a surrogate with another number of classes, or in training mode.
     """
     if trains(surrogate):
         raise ValueError("a surrogate is in training mode, so that its answers depend on the batch: call .eval()")
@@ -47,5 +52,6 @@ def matched(surrogate: nn.Module, model: nn.Module, x: Tensor, *, rejecting: boo
 
 
 def _outputs(model: nn.Module, x: Tensor) -> int:
+    """The number of outputs of a model."""
     with asked(model), torch.no_grad(), seeded(model, torch.Generator(x.device).manual_seed(0)):
         return int(model(x).shape[1])

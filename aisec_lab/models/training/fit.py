@@ -1,7 +1,6 @@
 """The one training loop."""
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from aisec_lab.data import Dataset
 from aisec_lab.models.contexts import in_training, keeps_statistics, trainable
 from aisec_lab.models.layers import refuse_opaque
 from aisec_lab.models.passes import PassCounter, logits_of
+from aisec_lab.models.training.recipe import TrainingJob, TrainingRecipe
 from aisec_lab.models.training.state import TrainingState, content_of
 
 PROGRESS_ROWS = 1000  # training rows whose accuracy the progress line shows
@@ -71,30 +71,6 @@ class Callback(Protocol):
     def should_stop(self, history: list[dict[str, float]]) -> bool:
         """Whether the last epoch of the records has to be undone and the training ends."""
         ...
-
-
-class TrainingRecipe(ABC):
-    """A defense that asks more of the loop than losses: a step or a probe of its own, or a model trained before.
-
-    It stands wherever an objective may: `Fit` hands itself over, and the course calls it back.
-    """
-
-    @abstractmethod
-    def run(
-        self,
-        fit: "Fit",
-        model: nn.Module,
-        dataset: Dataset,
-        *,
-        generator: torch.Generator,
-        resume: str | os.PathLike[str] | None,
-    ) -> list[dict[str, float]]:
-        """Train `model` by means of `fit`; arguments and records as those of `Fit`."""
-
-
-def concatenate_records(first: list[dict[str, float]], then: list[dict[str, float]]) -> list[dict[str, float]]:
-    """The records of two trainings, one after the other, as those of one: epochs are counted on."""
-    return first + [record | {"epoch": len(first) + record["epoch"]} for record in then]
 
 
 def plain_step(model: nn.Module, optimizer: Optimizer, losses: Losses) -> Tensor:
@@ -175,7 +151,7 @@ class Fit:
                 raise ValueError(
                     f"{type(objective).__name__} brings its own step, batches and probe: give Fit no other"
                 )
-            return objective.run(self, model, dataset, generator=generator, resume=resume)
+            return objective.run(TrainingJob(self, model, dataset, generator, resume))
         self._check(model, len(dataset), batches)
         device = next(model.parameters()).device
         steps = self.steps_an_epoch(len(dataset))

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from aisec_lab.data import Dataset
 from aisec_lab.models.layers import Architecture
-from aisec_lab.models.training.fit import Fit, Objective, TrainingRecipe
+from aisec_lab.models.training.fit import Fit, Objective
+from aisec_lab.models.training.recipe import TrainingRecipe
 
 State = dict[str, np.ndarray]
 _rows: list[Dataset] = []  # of a worker: sent once, not with each task

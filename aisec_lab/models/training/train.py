@@ -5,7 +5,8 @@ from torch import nn
 
 from aisec_lab.data import Dataset
 from aisec_lab.models.layers import Architecture
-from aisec_lab.models.training.fit import Fit, Objective, TrainingRecipe
+from aisec_lab.models.training.fit import Fit, Objective
+from aisec_lab.models.training.recipe import TrainingRecipe
 
 
 def train_model(

@@ -1,4 +1,4 @@
-"""What Ray starts on a node: it unpacks the source that the coordinator sends, and hands over to its `node.Node`."""
+"""The actor that Ray starts on a node: it unpacks the source that the coordinator sends, and runs its `node.Node`."""
 
 
 def agent_class() -> type:

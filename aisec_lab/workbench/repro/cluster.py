@@ -114,7 +114,7 @@ class ClusterExecutor:
             self.ended.put(error)
 
     def _run_anywhere(self, task: Task) -> int:
-        """Have a task run on one node after the other until one ends it; its exit code."""
+        """Run a task on a node, and on another one if that is lost; its exit code."""
         lost: list[str] = []
         code, log = -int(signal.SIGKILL), b""
         while len(lost) < TRIES:
@@ -131,7 +131,7 @@ class ClusterExecutor:
         return code
 
     def _run(self, task: Task, member: Member) -> tuple[int, bytes]:
-        """Have a task run on a node, and bring what it leaves; its exit code and what it printed."""
+        """Run a task on a node, and fetch its outputs; its exit code and what it printed."""
         deps = tuple(dict.fromkeys((*task.deps, *CODE)))
         parcel = pack(self.root, (*deps, *task.outs), self.repo.state)  # outputs: those that DVC has left there
         remote = self.remote if member.remote else None
@@ -180,7 +180,7 @@ class ClusterExecutor:
 
 
 def _replace(new: Path, old: Path) -> None:
-    """Have what lies at one place lie at another, whatever lay there."""
+    """Move a file or folder to another place, and remove what was there."""
     if old.is_dir() and not old.is_symlink():
         shutil.rmtree(old)
     else:

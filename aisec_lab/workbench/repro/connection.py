@@ -17,12 +17,12 @@ MEND = (
     "of the cluster, or name another file in RAY_AUTH_TOKEN_PATH"
 )
 ENVIRONMENT = {
-    "RAY_AUTH_MODE": "token",  # off by default: whoever reaches a port could run anything
+    "RAY_AUTH_MODE": "token",  # off by default: anybody who reaches a port could run anything
     "RAY_USAGE_STATS_ENABLED": "0",
     "GRPC_ENABLE_FORK_SUPPORT": "0",  # each fork here is followed by exec; what gRPC does at a fork has crashed
     "RAY_ENABLE_AUTO_CONNECT": "0",  # else a thread that comes late starts a cluster of its own
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray hides the GPUs from a process that claims none
-    "RAY_prestart_worker_first_driver": "0",  # a process for each CPU, which nobody here uses
+    "RAY_prestart_worker_first_driver": "0",  # a process for each CPU, which is not used here
 }
 METHODS = {  # something harmless to ask; the answer to the right token need not be a good one
     False: "/ray.rpc.NodeInfoGcsService/CheckAlive",
@@ -113,8 +113,8 @@ def check(address: Address) -> None:
     token = own_token()
     if _admits(address, uuid.uuid4().hex):
         raise ValueError(
-            f"the cluster at {address} takes any token, so that whoever reaches it can run anything: start its nodes "
-            "with `aisec node`"
+            f"the cluster at {address} takes any token, so that anybody who reaches it can run anything: start its "
+            "nodes with `aisec node`"
         )
     if not _admits(address, token):
         raise ValueError(

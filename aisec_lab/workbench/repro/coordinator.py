@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc.stage import Stage
 
-PLACE = Path("tmp") / "aisec"  # under .dvc: what this machine remembers, no part of the project
+PLACE = Path("tmp") / "aisec"  # under .dvc: what this machine remembers, not in git
 TICK = 0.5  # seconds between two looks at the progress
 
 
@@ -39,7 +39,7 @@ class Failure(NamedTuple):
 
 
 class Watcher(Protocol):
-    """Whoever is told what happens."""
+    """The receiver of the events of a run."""
 
     def started(self, addressing: str, last: float | None) -> None:
         """A stage began; what it took last time, in seconds, where that is known."""
@@ -67,12 +67,12 @@ class Coordinator:
     """One run.
 
     Args:
-        repo: DVC's; its lock is held from before `run` until after it.
+        repo: DVC's; the caller keeps it locked from before `run` until after it.
         targets, here: as `targets.find` takes them.
         executor: runs the commands.
-        watcher: is told what happens.
-        force: run all that is planned, whatever it depends on.
-        forced: run these, as DVC addresses them, whatever they depend on.
+        watcher: receives the events of the run.
+        force: run all stages that are planned, also those up to date.
+        forced: run these, as DVC addresses them, also if they are up to date.
         keep_going: where a stage fails, skip what needs it and do the rest.
     """
 
@@ -251,5 +251,5 @@ def logs_of(repo: "Repo") -> Path:
 
 
 def _local(entry: object) -> bool:
-    """Whether an input or output lies in the project."""
+    """Whether an input or output is in the project."""
     return bool(entry.protocol == "local" and entry.is_in_repo)  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ def stale(repo: "Repo", targets: Sequence[str], here: Path, *, force: bool) -> I
     """Lines that say which stages would run, and why.
 
     Args:
-        repo: DVC's; its lock is held.
+        repo: DVC's, locked.
         targets, here: as `targets.find` takes them.
         force: as if all that is planned were asked for.
 

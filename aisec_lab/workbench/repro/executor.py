@@ -1,4 +1,4 @@
-"""Between the coordinator, which decides and records, and whoever runs the commands of stages."""
+"""The interface between the coordinator, which decides and records, and the executors, which run commands of stages."""
 
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -9,7 +9,7 @@ class Task(NamedTuple):
 
     Args:
         addressing: DVC's name of the stage, such as `notebooks/robustness/dvc.yaml:train@trades-0`.
-        cmd: the command as DVC would hand it to the shell; of several lines each is a command, run one after another.
+        cmd: the command as DVC would pass it to the shell; of several lines each is a command, run one after another.
         wdir: where it runs, relative to the project's root, usually `.`.
         deps: paths from the root that it reads, files or folders.
         outs: paths from the root that it must leave.
@@ -39,7 +39,7 @@ class Ended(NamedTuple):
 
 
 class Executor(Protocol):
-    """Whoever runs the commands."""
+    """Runs the commands of stages."""
 
     slots: int  # how many tasks may run at once
 
@@ -50,4 +50,4 @@ class Executor(Protocol):
         """The tasks that ended since the last call: at least one, unless the time is over."""
 
     def stop(self) -> None:
-        """End all that runs and whatever was started for it; may be called twice."""
+        """End all tasks and every process that was started for them; may be called twice."""

@@ -28,11 +28,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aisec_lab.workbench.repro import forks
+    from aisec_lab.workbench.repro import forks, processes
 else:
-    sys.path.insert(0, str(Path(__file__).parent))  # by its path too
-    forks = importlib.import_module("forks")
-    del sys.path[0], sys.modules["forks"]
+    sys.path.insert(0, str(Path(__file__).parent))  # by their paths too
+    processes, forks = importlib.import_module("processes"), importlib.import_module("forks")
+    del sys.path[0], sys.modules["forks"], sys.modules["processes"]  # a notebook may have modules of these names
 
 # What notebooks, runners and `configure` import, in the order of their cost; AISEC_PRELOAD may name other modules. None
 # of them may start a thread. UNWANTED look whether they are in a notebook when they are imported: they have to be
@@ -86,7 +86,7 @@ class Server:
                     self.reap(key.data)
 
     def listen(self) -> bool:
-        """Do what is asked; False where nobody will ask any more."""
+        """Read requests and do them; False if the other end has closed the socket."""
         try:
             received = self.channel.recv(1 << 16)
         except ConnectionResetError:
@@ -106,7 +106,7 @@ class Server:
         here = os.getpid()
         pid = os.fork()
         if pid == 0:
-            forks.exit_with_parent(here)
+            processes.exit_with_parent(here)
             for fd, _ in self.running.values():
                 os.close(fd)
             self.selector.close()
@@ -135,7 +135,7 @@ class Server:
 
     def sweep(self) -> None:
         """Kill what ended runners have left behind."""
-        while strays := [pid for pid in forks.children() if pid not in self.running]:
+        while strays := [pid for pid in processes.children() if pid not in self.running]:
             for pid in strays:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
@@ -145,7 +145,7 @@ class Server:
         end = monotonic() + grace
         if grace:
             for pid in self.running:
-                forks.interrupt(pid)
+                processes.interrupt(pid)
         for _, request in self.running.values():
             request["commands"] = request["commands"][:1]
         while self.running:
@@ -168,9 +168,9 @@ def warm() -> None:
     """Import what the forks will need, and hold that it may be forked."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    os.environ.pop("MPLBACKEND", None)  # a kernel's; no runner shall have it
+    os.environ.pop("MPLBACKEND", None)  # for kernels only
     with suppress(NoSuchKernel):  # without it only commands that run no notebook can run here
-        spec = KernelSpecManager().get_kernel_spec(forks.KERNEL)
+        spec = KernelSpecManager().get_kernel_spec(processes.KERNEL)
         os.environ.update(spec.env)  # libraries read OMP_NUM_THREADS when they are imported
     for name in os.environ.get("AISEC_PRELOAD", " ".join(IMPORTS)).split():
         importlib.import_module(name)
@@ -197,7 +197,7 @@ def _warm_page() -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's
-    forks.adopt_orphans()
+    processes.adopt_orphans()
     warm()
     Server(socket.socket(fileno=int(sys.argv[1]))).serve()
     os._exit(0)  # as `leave`, without what the forks have done

@@ -1,10 +1,10 @@
 """What a fork of the warm process does: be the runner of a command, or the kernel of a notebook.
 
-The warm process loads this file by its path, as no part of the package: `aisec_lab` is imported after the fork, in
-whoever needs it.
+The warm process loads this file by its path, not as a module of the package: `aisec_lab` is imported after the fork, by
+the runner or the notebook that needs it. Nothing in the package may import this file: it runs the command `aisec`,
+which imports the executors.
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -13,41 +13,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import psutil
-
-KERNEL = "aisec-lab"  # the only kernel that is forked: the warm process has made its imports
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-
-def exit_with_parent(parent: int) -> None:
-    """Have Linux kill this process when its parent, the process `parent`, dies; at once where it has died already."""
-    if prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def adopt_orphans() -> None:
-    """Be given the processes that a descendant leaves behind, instead of init."""
-    if prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
-
-
-def children() -> list[int]:
-    """The processes whose parent this one is."""
-    return [child.pid for child in psutil.Process().children()]
-
-
-def interrupt(pid: int) -> None:
-    """Send SIGINT to a child and all its descendants, the youngest first: a kernel before its runner."""
-    runner = psutil.Process(pid)
-    for process in [*reversed(runner.children(recursive=True)), runner]:
-        with suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGINT)
+if TYPE_CHECKING:
+    from aisec_lab.workbench.repro.processes import adopt_orphans, exit_with_parent
+else:
+    from processes import adopt_orphans, exit_with_parent  # by its path too: `fork_server` lends its folder
 
 
 def run(request: dict[str, Any]) -> NoReturn:
@@ -75,6 +46,7 @@ def run(request: dict[str, Any]) -> NoReturn:
 def run_aisec(words: Sequence[str]) -> int:
     """Run the command `aisec` in this process; its exit code. A notebook's kernel is forked before anything else."""
     kernel = fork_kernel() if words[0] == "run" else None
+    # Not at the top: the warm process must not hold the package, whose source may change before the next fork.
     from aisec_lab.workbench.command import main
     from aisec_lab.workbench.repro import provisioner
 
@@ -91,7 +63,7 @@ def run_aisec(words: Sequence[str]) -> int:
 
 
 def fork_kernel() -> tuple[int, socket.socket]:
-    """Fork the process that will be the kernel once it is told its connection file; its pid and the way to tell it."""
+    """Fork the process that becomes the kernel when it receives its connection file; its pid and that socket."""
     here, there = socket.socketpair()
     runner = os.getpid()
     pid = os.fork()
@@ -122,6 +94,8 @@ def be_kernel(words: list[str], env: dict[str, str], cwd: str) -> None:
     app.initialize(words)
     if "matplotlib" in sys.modules:  # which reads this when it is imported, by the first cell of an ordinary kernel
         sys.modules["matplotlib"].rcParams["backend"] = os.environ["MPLBACKEND"]
+    if "pandas" in sys.modules:  # which, imported in a kernel, shows 20 columns, and in a terminal as many as fit
+        sys.modules["pandas"].set_option("display.max_columns", 20)
     app.start()
 
 
@@ -132,7 +106,7 @@ def become(env: dict[str, str], cwd: str) -> None:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    if "numpy" in sys.modules:  # else all forks draw the same where nobody seeds; `random` sees to it itself
+    if "numpy" in sys.modules:  # else all forks draw the same numbers without a seed; `random` reseeds itself
         sys.modules["numpy"].random.seed()
     if "torch" in sys.modules:
         sys.modules["torch"].seed()

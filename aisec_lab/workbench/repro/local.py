@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from aisec_lab.workbench.repro.executor import Ended, Executor, Task
-from aisec_lab.workbench.repro.forks import adopt_orphans
+from aisec_lab.workbench.repro.processes import adopt_orphans
 
 SERVER = Path(__file__).with_name("fork_server.py")
 WORD = r"""(?:[\w@%+=:,./-]|'[^']*'|"[^"$`\\!]*")++"""  # in which a shell would expand nothing
@@ -37,7 +37,7 @@ def local_executor(root: Path, slots: int, logs: Path | None = None) -> Executor
         root: the project's root.
         slots: how many tasks may run at once, at least 1.
         logs: the folder of the tasks' logs, where it is certain that there will be tasks: what they need is then
-            prepared at once, beside whatever else is done before the first of them.
+            prepared at once, while other work is done before the first of them.
     """
     if not (sys.platform == "linux" and hasattr(os, "pidfd_open")):
         return ShellExecutor(root, slots)

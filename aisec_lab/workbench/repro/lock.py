@@ -24,7 +24,7 @@ class Lock:
     """One `dvc.lock`.
 
     Args:
-        path: where it lies, or shall lie.
+        path: of the file, which may not exist yet.
         order: names of the stages of its `dvc.yaml` in the order of the plan.
         journal: what is known of it from earlier runs.
     """

@@ -66,7 +66,7 @@ class ClusterMembers:
         packages: as this machine has them and each must: with others, results have other bits.
 
     Raises:
-        ValueError: nobody can take part.
+        ValueError: no node can take part.
     """
 
     def __init__(self, source: ProjectSource, packages: Mapping[str, str]) -> None:
@@ -116,7 +116,7 @@ class ClusterMembers:
             self.changed.notify_all()
 
     def drop(self, member: Member) -> None:
-        """Have a member take part no more; where its node is there still, it begins anew."""
+        """Exclude a member; if its node still runs, it joins again as a new member."""
         import ray
 
         with self.changed:
@@ -153,7 +153,7 @@ class ClusterMembers:
             return 0.0 if self.free else time.monotonic() - self.last
 
     def nobody(self) -> str:
-        """Why nobody takes part."""
+        """Why no node takes part."""
         with self.changed:
             reasons = "; ".join(f"{name} {why}" for name, why in self.known.values())
         return f"no node of the cluster runs stages: {reasons or 'start some with `aisec node --address HOST:PORT`'}"
@@ -165,7 +165,7 @@ class ClusterMembers:
             try:
                 self._look()
             except (ConnectionError, ValueError, grpc.RpcError):  # as Ray's client raises them
-                return  # the cluster is lost, and whoever waits for a node of it is told
+                return  # the cluster is lost: calls that wait for one of its nodes raise that
 
     def _look(self) -> None:
         """Have each new node begin."""

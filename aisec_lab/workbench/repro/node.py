@@ -26,7 +26,7 @@ class Order(NamedTuple):
 
     Args:
         addressing, cmd, wdir, deps, outs: as in `Task`.
-        parcel: what lies at its inputs, and what is left of its outputs.
+        parcel: the files at its inputs, and those that are left of its outputs.
     """
 
     addressing: str
@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
     Args:
         code: its exit code; negative: killed by that signal.
         log: its stdout and stderr.
-        parcel: what lies at its outputs.
+        parcel: the files at its outputs.
     """
 
     code: int
@@ -80,8 +80,8 @@ class Node:
         self.log_folder.mkdir(exist_ok=True)
         self.incoming: dict[int, Incoming] = {}
         self.numbers = count()
-        self.here = pack(root, ["."]).files  # what lies in `root`
-        self.changing = threading.Lock()  # what lies in `root`
+        self.here = pack(root, ["."]).files  # the files in `root`
+        self.changing = threading.Lock()  # guards the files in `root`
         self.executor = SharedExecutor(local_executor(root, slots))
         local = f"[core]\n    no_scm = true\n[cache]\n    dir = {Path(self.store.path).parents[1]}\n"
         (root / ".dvc" / "config.local").write_text(local)  # the copy is no git repository
@@ -145,14 +145,14 @@ class Node:
         return Outcome(code, log.read_bytes(), left)
 
     def read(self, pieces: Sequence[Piece]) -> list[bytes]:
-        """The bytes of pieces of what lies here."""
+        """The bytes of pieces of files on this node."""
         wanted = {piece.md5 for piece in pieces}
         with self.changing:
             files = {blob.md5: self.root / path for path, blob in self.here.items() if blob.md5 in wanted}
         return read(files, pieces)
 
     def push(self, parcel: Parcel) -> None:
-        """Put what lies here into the DVC remote."""
+        """Push files of this node to the DVC remote."""
         remote = default_remote(self.repo)
         assert remote is not None
         push(remote, self.root, parcel)

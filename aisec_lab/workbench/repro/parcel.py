@@ -63,7 +63,7 @@ def files_at(root: Path, paths: Iterable[str]) -> tuple[list[str], list[str]]:
 
     Args:
         root: the project's.
-        paths: files or folders, from the root; one where nothing lies is left out, and so is Python's bytecode.
+        paths: files or folders, from the root; missing ones are left out, and so is Python's bytecode.
     """
     folders, files = [], []
     for path in paths:
@@ -79,7 +79,7 @@ def files_at(root: Path, paths: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def pack(root: Path, paths: Iterable[str], state: "State | None" = None) -> Parcel:
-    """What lies at some paths.
+    """The folders and files at some paths.
 
     Args:
         root, paths: as `files_at` takes them.
@@ -149,7 +149,7 @@ class Incoming:
     """Blobs that arrive piece by piece.
 
     Args:
-        folder: where they lie until they are whole; made, and removed when all of them are in the store.
+        folder: where they are until they are complete; made, and removed when all of them are in the store.
         store: local; gets them once they are whole and their hash is right.
     """
 

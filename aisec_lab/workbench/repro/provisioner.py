@@ -15,7 +15,7 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-from aisec_lab.workbench.repro.forks import KERNEL, exit_with_parent
+from aisec_lab.workbench.repro.processes import KERNEL, exit_with_parent
 
 LAUNCHER = "ipykernel_launcher"
 
@@ -26,7 +26,7 @@ def use(kernel: tuple[int, socket.socket] | None) -> None:
     """Have this process start its first kernel by a fork, and any other in the ordinary way.
 
     Args:
-        kernel: the process that waits to become the kernel, and the socket on which it waits; None where there is none.
+        kernel: the process that waits to become the kernel, and the socket on which it waits, or None.
     """
     global _waiting
     _waiting = kernel
@@ -75,7 +75,7 @@ class ForkedProcess:
 
 
 class ForkedProvisioner(LocalProvisioner):
-    """Starts a kernel by a fork where it can, and never lets one outlive this process."""
+    """Starts a kernel by a fork if it can; every kernel ends with this process."""
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Start the kernel that a command line describes, and return how to connect to it."""

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import psutil
 
 from aisec_lab.workbench.repro.connection import check, ip_of, own_token, parse, set_environment
-from aisec_lab.workbench.repro.forks import PR_SET_PDEATHSIG, adopt_orphans, prctl
 from aisec_lab.workbench.repro.members import PROJECT, SLOTS
+from aisec_lab.workbench.repro.processes import PR_SET_PDEATHSIG, adopt_orphans, prctl
 
 CLIENT_HOST = "127.0.0.1"  # where Ray's client is let in: from other machines by ssh
 ENDS = (signal.SIGINT, signal.SIGTERM)

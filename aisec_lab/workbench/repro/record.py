@@ -26,10 +26,10 @@ def prepare(stage: "Stage", upstream: Sequence["Stage"], *, force: bool) -> Deci
     Args:
         stage: DVC's.
         upstream: the stages that its inputs come from.
-        force: run it whatever it depends on.
+        force: run it even if it is up to date.
 
     Raises:
-        DvcException: an input is missing, or outputs cannot be removed or brought back.
+        DvcException: an input is missing, or outputs cannot be removed or restored.
     """
     from dvc.stage.cache import RunCacheNotFoundError
 
@@ -56,7 +56,7 @@ def runs(stage: "Stage") -> bool:
 
 
 def record(stage: "Stage") -> None:
-    """Save in the stage what lies there now, put its outputs into the cache, and remember the run.
+    """Save the state of its inputs and outputs in the stage, put its outputs into the cache, and remember the run.
 
     Raises:
         DvcException: an output is not there.

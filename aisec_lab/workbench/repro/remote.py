@@ -25,7 +25,7 @@ def push(remote: "HashFileDB", root: Path, parcel: Parcel) -> None:
     Args:
         remote: as `default_remote` gives it.
         root: the folder from which the parcel's paths are meant.
-        parcel: of what lies there.
+        parcel: of files below the root.
     """
     from dvc_objects.fs.local import localfs
 

@@ -13,7 +13,7 @@ class SharedExecutor:
     """Lets each of several threads run a task and wait for it, on an executor that is used from one thread only.
 
     Args:
-        executor: runs the tasks; nobody else uses it.
+        executor: runs the tasks; used by this object alone.
     """
 
     def __init__(self, executor: Executor) -> None:
@@ -59,7 +59,7 @@ class SharedExecutor:
                     return
                 running.add(task.addressing)
                 self.executor.start(task)
-        except BaseException as error:  # whoever waits is told
+        except BaseException as error:  # raised again in the threads that wait
             answer = error
         finally:
             self.executor.stop()

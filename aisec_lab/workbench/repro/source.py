@@ -1,4 +1,4 @@
-"""The source of the project, as it lies on the coordinator's machine: what every node gets of it."""
+"""The source of the project on the coordinator's machine, of which every node gets a copy."""
 
 import hashlib
 import io

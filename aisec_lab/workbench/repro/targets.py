@@ -43,7 +43,7 @@ def plan(repo: "Repo", targets: Sequence[str], here: Path) -> tuple[list["Stage"
     """The stages that reproducing the targets may run, inputs before those that need them, and their graph.
 
     Args:
-        repo: DVC's; its lock is held.
+        repo: DVC's, locked.
         targets, here: as `find` takes them.
 
     Raises:

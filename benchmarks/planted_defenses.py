@@ -1,4 +1,4 @@
-"""Defenses that mislead, each with what has to be said of it: one table, whatever the dataset."""
+"""Planted defenses: they only look robust, and each has the check of `diagnose` that should find it; any dataset."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,12 +31,12 @@ def seeded(number: int) -> torch.Generator:
 
 @dataclass(frozen=True)
 class Scene:
-    """Where a defense is planted: data, a threat, and how models are trained on it."""
+    """Where a defense is planted: a dataset, a threat model, and how models are trained."""
 
     splits: Splits
     ball: Ball
     fit: Fit
-    known: dict[Any, nn.Module] = field(default_factory=dict, compare=False)  # what has been trained so far
+    known: dict[Any, nn.Module] = field(default_factory=dict, compare=False)  # models that are trained already
 
     def trained(self, objective: Any, architecture: Architecture = CNN(8, 32), seed: int = 0) -> nn.Module:  # noqa: B008
         made = (objective, architecture, seed)
@@ -53,7 +53,7 @@ class Scene:
 
 
 def scene(name: str, root: Path) -> Scene:
-    """A dataset with a threat and a training that suit it."""
+    """A dataset with a suitable threat model and training."""
     train_size, test_size, ball, fit = {
         "digits": (None, None, Linf(0.15), Fit(10, learning_rate=0.002)),
         "fashion_mnist": (4000, 500, Linf(0.05), Fit(5, learning_rate=0.001)),
@@ -65,7 +65,7 @@ def scene(name: str, root: Path) -> Scene:
 
 
 class Through(nn.Module):
-    """A classifier with something done to its inputs or logits."""
+    """A classifier whose inputs or logits are transformed."""
 
     def __init__(
         self,
@@ -83,14 +83,14 @@ class Through(nn.Module):
 
 
 class Masked(Randomised):
-    """Pixels that go out at random, three in ten."""
+    """Sets a random 30 % of the pixels to zero."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * (self.noise(x).uniform(x.shape[1:], 0) > 0.3)
 
 
 class _Astray(torch.autograd.Function):
-    """The input itself; backward, what came from the pixel at the mirrored place."""
+    """The identity, with a wrong gradient: that of the mirrored pixel, with the opposite sign."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class _Astray(torch.autograd.Function):
 
 
 class Alarm(nn.Module):
-    """A reject option that has learned to tell clean rows from those that one attack makes."""
+    """A reject option that is trained to tell clean rows from the adversarial rows of one attack."""
 
     def __init__(self, scene: Scene) -> None:
         super().__init__()
@@ -119,13 +119,13 @@ class Alarm(nn.Module):
 
 
 class Planted(NamedTuple):
-    """A way to look robust, and what must be said of it.
+    """A defense that only looks robust, and the check that should find it.
 
     Args:
-        make: puts it into a scene.
-        finding: the right one.
-        attacks: how many of the white attacks, APGD-CE first, its authors ran, unrepaired.
-        goal: what they had to count as an attacker's success.
+        make: makes the defended model in a scene.
+        finding: name of the check that should raise a doubt.
+        attacks: how many of the gradient-based attacks, APGD-CE first, are run on it as it is.
+        goal: what counts as a success of the attacker.
     """
 
     make: Callable[[Scene], nn.Module]
@@ -139,7 +139,7 @@ def around(**parts: Callable[[Tensor], Tensor]) -> Callable[[Scene], nn.Module]:
 
 
 def said_to_be_logits(scene: Scene) -> nn.Module:
-    """A softmax that its authors call logits, or no attack by gradients would have taken it."""
+    """A softmax that is declared to be logits; without that, gradient-based attacks would refuse it."""
     model = Through(scene.plain, after=lambda z: (20 * z).softmax(1))
     model.publishes = "logits"  # type: ignore[assignment]
     return model

@@ -1,4 +1,4 @@
-"""The field's reference libraries behind one call: model, images, classes and a seed to adversarial images."""
+"""Attacks of the reference libraries behind one call: model, images, classes and a seed to adversarial images."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ NORM = {"Linf": np.inf, "L2": 2, "L1": 1}  # as ART spells them
 
 @contextmanager
 def seeded_globally(seed: int) -> Iterator[None]:
-    """The peers draw from the global generators, and some seed them: afterwards these are as they were."""
+    """Seed the global generators, which the libraries use, and restore their state afterwards."""
     state = np.random.get_state()
     try:
         with torch.random.fork_rng():
@@ -46,8 +46,8 @@ def of_torchattacks(name: str, ball: Ball, **settings: Any) -> Peer:
 def of_foolbox(method: foolbox.Attack, ball: Ball) -> Peer:
     """An attack of foolbox; its step sizes are in units of eps.
 
-    One that looks for the smallest perturbation has found nothing where that is larger than eps: x comes back. Of the
-    others its points scaled back into the ball count, since `SparseL1DescentAttack` leaves it by some per cent.
+    Where a minimum-norm attack finds nothing within eps, x is returned. For the others, points are scaled back into the
+    ball, since `SparseL1DescentAttack` leaves it by some per cent.
     """
 
     def attack(model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Tensor:

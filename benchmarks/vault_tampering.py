@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from random import Random
 
-from tests.trust.vault_by_hand import Layout, parse
+from benchmarks.vault_by_hand import Layout, parse
 
 Tamper = Callable[
     [Layout, Layout, Random], bytes

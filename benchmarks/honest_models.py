@@ -1,4 +1,4 @@
-"""Models that hide nothing, attacked as they should be: none of them deserves a doubt."""
+"""Honest models, without masked gradients and properly attacked: no check of `diagnose` should raise a doubt."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ from aisec_lab.defenses import (
     Standard,
 )
 from aisec_lab.models import CNN, MLP, Architecture, ResNet, StridedCNN
-from tests.evaluation.planted import Scene
+from benchmarks.planted_defenses import Scene
 
 
 def objectives(ball: Ball) -> Mapping[str, Any]:
@@ -43,14 +43,16 @@ def objectives(ball: Ball) -> Mapping[str, Any]:
 
 
 class Honest(NamedTuple):
-    """A model, and what an attacker has to know of it.
+    """A model, and how it has to be attacked.
 
     Args:
-        objective, architecture, seed: how it is trained; of several architectures, an ensemble.
-        defense: around it.
-        view: what the attacks with gradients look through.
-        goal: what counts as an attacker's success; if to stay undetected, the attacks try to.
-        restarts: of the attack on the first loss.
+        objective: name of what training minimises.
+        architecture: of the network; several make an ensemble.
+        seed: seed of the training.
+        defense: wraps the trained model; None for no defense.
+        view: what gradient-based attacks run on (`BPDA`, `EOT`); None for the model itself.
+        goal: what counts as a success of the attacker. With `EvadeDetector`, the attacks try to evade it.
+        restarts: restarts of the first attack.
     """
 
     objective: str
@@ -67,7 +69,7 @@ class Honest(NamedTuple):
         return ", ".join((self.objective, repr(self.architecture), f"seed {self.seed}", *defense))
 
     def undefended(self, scene: Scene) -> nn.Module:
-        """The network, or of several architectures the ensemble, with no defense around it."""
+        """The network, or the ensemble of several architectures, without a defense."""
         of = self.architecture if isinstance(self.architecture, tuple) else (self.architecture,)
         members = [scene.trained(objectives(scene.ball)[self.objective], each, self.seed) for each in of]
         return members[0] if len(members) == 1 else AveragedModel(members)
@@ -77,7 +79,7 @@ class Honest(NamedTuple):
         return model if self.defense is None else self.defense(model, data=scene.splits)
 
     def white(self, attacks: Sequence[Any]) -> list[Any]:
-        """The attacks of a study, APGD-CE first, as this model wants them."""
+        """The gradient-based attacks of a study, APGD-CE first, adapted to this model."""
         if self.goal == EvadeDetector():
             return [APGD(attacks[0].ball, attacks[0].steps, self.restarts, DetectorAwareMargin(), self.goal)]
         return [replace(attacks[0], restarts=self.restarts), *attacks[1:]]

@@ -1,22 +1,22 @@
-"""Pairs of words that are near each other in each of two sets of texts: more of them than chance would have."""
+"""Neighbours of words that recur in two sets of texts, with a bound on those that recur by chance."""
 
 from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 
-ROWS = 500  # words whose neighbours are sought at a time
-FARTHEST = 100  # neighbours of a word that are looked at
+ROWS = 500  # words that are compared with all others at once
+FARTHEST = 100  # neighbours of a word that are ranked
 
 
-def nearest(vectors: np.ndarray) -> np.ndarray:
-    """Which words are nearest to each, itself left out.
+def nearest_neighbours(vectors: np.ndarray) -> np.ndarray:
+    """Find the nearest other words of each word by cosine.
 
     Args:
         vectors: unit vectors of n words (n, d).
 
     Returns:
-        Places of the 100 (n - 1, where there are fewer) of largest cosine, the largest first: (n, 100), int64.
+        Indices of the min(100, n - 1) words of largest cosine, the largest first, (n, min(100, n - 1)), int64.
     """
     kept = []
     for start in range(0, len(vectors), ROWS):
@@ -26,17 +26,17 @@ def nearest(vectors: np.ndarray) -> np.ndarray:
     return np.concatenate(kept)
 
 
-def recurring(first: np.ndarray, second: np.ndarray, chance: float) -> Mapping[int, tuple[int, ...]]:
-    """Neighbours in both of two rankings, as many as leave the share that chance explains below a bound.
+def recurring_neighbours(first: np.ndarray, second: np.ndarray, chance: float) -> Mapping[int, tuple[int, ...]]:
+    """Find the neighbours that two rankings agree on, at a bounded false discovery rate.
 
-    Between words that have nothing to do with each other the rank of one among the neighbours of the other is uniform
-    on 1..n-1, in the second ranking whatever it is in the first: both are at most r with probability (r / (n - 1))^2,
-    which is a p-value for each of the n (n - 1) pairs. The largest r is taken for which the pairs that chance alone
-    would give are no more than `chance` of those found (Benjamini & Hochberg, 1995, J. R. Stat. Soc. B 57, eq. 1).
+    For two unrelated words, the rank of one among the neighbours of the other is uniform on 1..n-1, independently in
+    both rankings. Both ranks are at most r with probability (r / (n - 1))^2, which is a p-value for each of the
+    n (n - 1) pairs. The largest r is chosen for which the expected number of pairs by chance is at most `chance` times
+    the number found (Benjamini & Hochberg, 1995, J. R. Stat. Soc. B 57, eq. 1).
 
     Args:
-        first, second: what `nearest` gives for the same n words of two sets of texts that have no text in common.
-        chance: share of the pairs that may be there by chance, the false discovery rate, in (0, 1).
+        first, second: `nearest_neighbours` of the same n words in two sets of texts without a common text.
+        chance: false discovery rate, the share of the pairs that may be there by chance, in (0, 1).
 
     Returns:
         For each word that has any, its neighbours within rank r in both rankings, by the worse of their two ranks.
