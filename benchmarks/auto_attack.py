@@ -247,7 +247,7 @@ def six(splits: Splits, ball: Ball) -> dict[str, Subject]:
 def on_digits(root: str) -> Iterator[tuple[str, Setting]]:
     """The six models."""
     ball = Linf(0.15)
-    mine = {"ours": ours(AutoAttack(ball, STEPS, TARGETS, QUERIES))}
+    mine = {"ours": ours(AutoAttack(ball, steps=STEPS, targets=TARGETS, queries=QUERIES))}
     half = {"ours, bf16": whole(LowPrecision(ball, partial(AutoAttack, steps=STEPS, targets=TARGETS, queries=QUERIES)))}
     peers = {"torchattacks": torchattacks_stages(ball, QUERIES), "ART": art(ball)}
     for name, subject in six(digits(root), ball).items():
@@ -260,7 +260,7 @@ def on_fashion_mnist(root: str) -> Iterator[tuple[str, Setting]]:
     prepare("fashion_mnist", root)
     splits, ball, queries = Prepared("fashion_mnist", train_size=4000, test_size=200)(root), Linf(0.1), 1000
     mine = {
-        "ours": ours(AutoAttack(ball, STEPS, TARGETS, queries)),
+        "ours": ours(AutoAttack(ball, steps=STEPS, targets=TARGETS, queries=queries)),
         "ours, bf16": whole(LowPrecision(ball, partial(AutoAttack, steps=STEPS, targets=TARGETS, queries=queries))),
     }
     peers = {"torchattacks": torchattacks_stages(ball, queries)}

@@ -15,7 +15,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from aisec_lab.attacks import PGD, Ball, Linf, QuickAutoAttack
+from aisec_lab.attacks import PGD, AutoAttack, Ball, Linf
 from aisec_lab.core import clopper_pearson
 from aisec_lab.core.files import written_beside
 from aisec_lab.data import Prepared, Splits, prepare
@@ -63,7 +63,7 @@ def rows_of(name: str, splits: Splits, budget: Budget) -> pd.DataFrame:
         begin = time.process_time()
         history = budget.fit(model, train, objective, generator=_seeded())
         seconds = time.process_time() - begin
-        x_adv, _ = run_attack(QuickAutoAttack(ball, STEPS, TARGETS), model, sample, seed=SEED)
+        x_adv, _ = run_attack(AutoAttack(ball, "quick", STEPS, TARGETS), model, sample, seed=SEED)
         clean, robust = (
             predicted_classes(model, test.x, classes) == test.y,
             predicted_classes(model, x_adv, classes) == sample.y,

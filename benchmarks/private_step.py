@@ -56,8 +56,8 @@ def not_private() -> Iterator[Callable[[], object]]:
 @contextmanager
 def ours(clipping: FlatClipping | None = None) -> Iterator[Callable[[], object]]:
     model, optimizer, losses = start()
-    course = DPSGD(noise_multiplier=1.0, clipping=clipping) if clipping else DPSGD(noise_multiplier=1.0)
-    with course.stepping(model, 1.0, BATCH, generator()) as step:
+    recipe = DPSGD(noise_multiplier=1.0, clipping=clipping) if clipping else DPSGD(noise_multiplier=1.0)
+    with recipe.private_step(model, 1.0, BATCH, generator()) as step:
         yield lambda: step(model, optimizer, losses)
 
 

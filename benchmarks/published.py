@@ -23,7 +23,7 @@ import click
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.attacks import Linf, QuickAutoAttack, SequentialEnsemble
+from aisec_lab.attacks import AutoAttack, Linf, SequentialEnsemble
 from aisec_lab.core import clopper_pearson
 from aisec_lab.core.files import write_json
 from aisec_lab.data import Dataset, Prepared, prepare
@@ -40,7 +40,7 @@ ENOUGH = 1000  # images for a comparison that is written down
 def measured(model: nn.Module, test: Dataset, eps: float) -> dict[str, Any]:
     """Errors on clean and on attacked images, with a 95 % interval, and what the search cost."""
     clean = predicted_classes(model, test.x, len(test.classes)) != test.y
-    x_adv, passes = run_attack(QuickAutoAttack(Linf(eps)), model, test, seed=0)
+    x_adv, passes = run_attack(AutoAttack(Linf(eps), "quick"), model, test, seed=0)
     wrong = predicted_classes(model, x_adv, len(test.classes)) != test.y
     low, high = clopper_pearson(int(wrong.sum()), len(test))
     return {
@@ -67,7 +67,7 @@ def reference(folder: Path) -> Callable[..., Any]:
 
 def ours(model: nn.Module, test: Dataset, eps: float, restarts: int, seed: int) -> Tensor:
     """The quick suite, each stage as often as there are restarts, on the rows that are left standing."""
-    stages = QuickAutoAttack(Linf(eps)).stages(len(test.classes))
+    stages = AutoAttack(Linf(eps), "quick").stages(len(test.classes))
     again = {f"{name} {number}": stage for name, stage in stages.items() for number in range(restarts)}
     return run_attack(SequentialEnsemble(again), model, test, seed=seed)[0]
 

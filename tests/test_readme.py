@@ -1,5 +1,6 @@
-"""README.md and CONTRIBUTING.md say what is so: their code runs, what they name exists, their figures hold."""
+"""The pages for people say what is so: their code runs, what they name exists, their figures hold."""
 
+import ast
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 from statistics import mean
@@ -24,60 +26,84 @@ from aisec_lab.workbench.composition import compose_params
 from aisec_lab.workbench.stages import declared, pipeline_files, studies
 from tests.clone import ROOT, Clone
 
-TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
-README = TEXTS["README.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))]
+STUDY_PAGES = sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("notebooks/*/README.md"))
+TEXTS = {name: (ROOT / name).read_text() for name in [*PAGES, *STUDY_PAGES, "benchmarks/README.md"]}
+README, EXTENDING = TEXTS["README.md"], TEXTS["docs/extending.md"]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"^# (\S+/\S+)\n", re.MULTILINE)
+ROW = re.compile(r"^\| (.*?) \| (.*?) \| .* \|$", re.MULTILINE)
 CATALOG = "aisec_lab/data/catalog.py"
-PYTHON = [code for language, code in FENCE.findall(README) if language == "python"]
 PERCENT = re.compile(r"(\d+)%")
-NEAR = 5  # points between what the README shows and another machine: the 95 % interval of 500 rows is as wide
+NEAR = 5  # points between what a page shows and another machine: the 95 % interval of 500 rows is as wide
+SHOWN = {
+    "README.md": 2,
+    "docs/extending.md": 6,
+    "docs/model-theft.md": 3,
+    "docs/privacy-budget.md": 2,
+}  # values of a page
 EXAMPLES = {"<study>": "robustness", "<notebook>": "train", "<cell>": "trades-0", "<name>": "diagnose"}
+READERS_OWN = {"scratch/ingest/NAME/", "head.json", "budget.json"}  # what a command writes
 with chdir(ROOT):
     STAGES, FILES = declared(), [str(file.relative_to(ROOT)) for file in pipeline_files()]
 TARGETS = {name for stage in STAGES for name in (stage.key, stage.address)} | set(studies(STAGES))
 TARGETS |= {*FILES, *(stage.name.partition("@")[0] for stage in STAGES if stage.study == "root")}
 
 
+def fenced(text: str, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    return [code for name, code in FENCE.findall(text) if name == language]
+
+
 def written(language: str) -> dict[str, str]:
-    """The files that the README has its reader write: their paths stand above their text, in a comment."""
-    parts = [FILE.split(code)[1:] for name, code in FENCE.findall(README) if name == language]
+    """The files that docs/extending.md has its reader write: their paths stand above their text, in a comment."""
+    parts = [FILE.split(code)[1:] for code in fenced(EXTENDING, language)]
     return {path: text for part in parts for path, text in zip(part[::2], part[1::2], strict=True)}
 
 
 def commands(text: str) -> list[str]:
     """Every command of a text, in its shell blocks and between its backticks."""
-    blocks = [code for language, code in FENCE.findall(text) if language == "sh"]
     spans = re.findall(r"`((?:make|aisec|dvc) [^`]+)`", FENCE.sub("", text))
-    lines = "\n".join([*blocks, *spans]).replace("\\\n", "").replace(" && ", "\n").splitlines()
+    lines = "\n".join([*fenced(text, "sh"), *spans]).replace("\\\n", "").replace(" && ", "\n").splitlines()
     return sorted({shlex.join(words) for line in lines if (words := shlex.split(line, comments=True))})
 
 
 COMMANDS = sorted({command for text in TEXTS.values() for command in commands(text)})
 
 
-def test_the_python_blocks_run_and_give_what_they_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In order, as the cells of a notebook; a last line `expression  # value` shows percentages."""
+def values(code: str, namespace: dict[str, object]) -> Iterator[tuple[object, str]]:
+    """Run a block; for each `expression  # value` in it, what the expression gives and the value that is shown."""
+    lines = code.splitlines()
+    for node in ast.parse(code).body:
+        _, _, shown = lines[(node.end_lineno or 0) - 1].partition("  # ")
+        if isinstance(node, ast.Expr) and shown:
+            yield eval(compile(ast.Expression(node.value), "page", "eval"), namespace), shown
+        else:
+            exec(compile(ast.Module([node], []), "page", "exec"), namespace)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_python_blocks_run_and_give_what_they_show(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In order, as the cells of a notebook, if the first imports what it uses; others show how something is called."""
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {"__name__": "readme"}
-    shown = 0
-    for code in PYTHON:
-        *body, last = code.rstrip().splitlines()
-        expression, _, value = last.partition("  # ")
-        if code.startswith(f"# {CATALOG}"):
-            continue
-        if not value:
-            exec(code, namespace)
-            continue
-        exec("\n".join(body), namespace)
-        found = eval(expression, namespace)
-        for here, there in zip(PERCENT.findall(found), PERCENT.findall(value), strict=True):
-            assert abs(int(here) - int(there)) <= NEAR, f"{expression} gives {found}, the README shows {value}"
-            shown += 1
-    assert shown == 16
+    blocks = [code for code in fenced(TEXTS[name], "python") if not code.startswith(f"# {CATALOG}")]
+    if not blocks or not blocks[0].startswith(("import ", "from ")):
+        assert name not in SHOWN
+        for code in blocks:
+            ast.parse(code)
+        return
+    namespace: dict[str, object] = {"__name__": "page"}
+    results = [result for code in blocks for result in values(code, namespace)]
+    for found, shown in results:
+        near = zip(map(int, PERCENT.findall(str(found))), map(int, PERCENT.findall(shown)), strict=True)
+        assert all(abs(here - there) <= NEAR for here, there in near), f"{name} shows {shown}, here it is {found}"
+        assert PERCENT.sub("", str(found)) == PERCENT.sub("", shown), f"{name} shows {shown}, here it is {found}"
+    assert len(results) == SHOWN.get(name, 0)
 
 
-@pytest.mark.parametrize("code", PYTHON[1:], ids=lambda code: code.splitlines()[0])
+@pytest.mark.parametrize("code", fenced(EXTENDING, "python")[1:], ids=lambda code: code.splitlines()[0])
 def test_your_own_takes_under_fifteen_lines(code: str) -> None:
     """All but the lines that the examples share."""
     assert len([line for line in code.splitlines() if line.strip() and not line.startswith("#")]) < 15
@@ -87,7 +113,7 @@ def test_your_own_takes_under_fifteen_lines(code: str) -> None:
 def test_the_pipeline_runs_a_dataset_model_objective_defense_and_attack_of_ones_own(
     clone: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The README's files, its catalog entry, its `aisec compose`; then a cell of the grid that has them all."""
+    """The files of docs/extending.md, its catalog entry, its `aisec compose`; then a cell that has them all."""
     x, y = load_digits(return_X_y=True)
     images = (x.reshape(-1, 8, 8) * 15).astype(np.uint8)
     mine = tmp_path / "mirror/mine/mine.npz"
@@ -122,7 +148,9 @@ def test_every_command_is_one(command: str) -> None:
     if program == "make":
         assert re.search(rf"^{arguments[-1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
     elif program == "aisec":
-        main.commands[arguments[0]].make_context(arguments[0], arguments[1:])
+        named = main.commands[arguments[0]]
+        if len(arguments) > 1:  # else prose may name it alone
+            named.make_context(arguments[0], arguments[1:])
         if arguments[0] == "compose" and not {"data=mine", "--check"} & set(arguments):
             compose_params(arguments[1:])
         if arguments[0] in ("repro", "why"):
@@ -138,7 +166,7 @@ def test_every_command_is_one(command: str) -> None:
         assert shutil.which(Path(program).name, path=path)
 
 
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", PAGES)
 def test_every_path_and_name_is_there(name: str) -> None:
     """In the tree, or an output of a stage, or written by the reader as told, or ignored by git on purpose."""
     outputs = [out for stage in STAGES for out in stage.outs]
@@ -146,11 +174,10 @@ def test_every_path_and_name_is_there(name: str) -> None:
     prose = FENCE.sub("", TEXTS[name])
     for many, one in EXAMPLES.items():
         prose = prose.replace(many, one)
-    paths = re.findall(r"`([\w.-]+/[\w./@-]*|[\w-]+\.(?:html|json|lock|md|py|toml|yaml))`", prose)
-    assert paths
-    for path in paths:
+    for path in re.findall(r"`([A-Za-z.][\w.-]+/[\w./@-]*|[\w-]+\.(?:html|json|lock|md|py|toml|yaml))`", prose):
         made = any(path.startswith(f"{out}/") or out.startswith(path) for out in outputs)
-        assert (ROOT / path).exists() or made or f"/{path}" in ignored, f"{name} names {path}, which is not there"
+        known = (ROOT / path).exists() or made or {f"/{path}", path} & set(ignored)
+        assert known or path in READERS_OWN, f"{name} names {path}, which is not there"
     for dotted in re.findall(r"`(aisec_lab\.[\w.]+)`", prose):
         assert pydoc.locate(dotted) is not None, f"{name} names {dotted}, which is not there"
 
@@ -159,7 +186,25 @@ def test_every_path_and_name_is_there(name: str) -> None:
 def test_every_link_resolves(name: str) -> None:
     """To a file of the project: no address outside, no heading."""
     for target in re.findall(r"\]\(([^)]+)\)", TEXTS[name]):
-        assert (ROOT / target).exists(), f"{name} links to {target}, which is not there"
+        assert (ROOT / name).parent.joinpath(target).exists(), f"{name} links to {target}, which is not there"
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    """And to nothing twice that a reader would take for two pages."""
+    linked = re.findall(r"\]\(((?:docs|notebooks|benchmarks)/[\w./-]+\.md)\)", README)
+    assert set(linked) == set(TEXTS) - {"README.md", "CONTRIBUTING.md"}
+
+
+@pytest.mark.parametrize("page", STUDY_PAGES)
+def test_a_study_lists_its_notebooks(page: str) -> None:
+    """Each once, in the README and on the study's page, with the same question."""
+    folder = Path(page).parent
+    notebooks = {notebook.stem for notebook in (ROOT / folder).glob("*.ipynb")}
+    below = README.partition(f"]({page})")[2].partition("\n#")[0]
+    first = {notebook: question for question, notebook in ROW.findall(below) if notebook.startswith("[")}
+    there = {notebook: question for notebook, question in ROW.findall(TEXTS[page]) if notebook.startswith("[")}
+    assert first == {f"[{name}]({folder}/{name}.ipynb)": there[f"[{name}]({name}.ipynb)"] for name in notebooks}
+    assert len(there) == len(notebooks)
 
 
 def test_the_figure_is_the_one_that_the_pipeline_drew() -> None:

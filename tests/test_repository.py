@@ -1,11 +1,16 @@
-"""What stands around the package: the citation, the workflow, the hooks."""
+"""What stands around the package: the citation, the workflow, the hooks, the shape of notebooks."""
 
+import ast
 import json
 import sys
 import tomllib
+from pathlib import Path
 
+import nbformat
+import pytest
 import yaml
 
+from aisec_lab.workbench.notebook_code import is_code, python_of
 from tests.clone import ROOT, Clone
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -46,3 +51,31 @@ def test_the_hooks_mend_what_make_test_would_refuse(clone: Clone) -> None:
     assert "a result" not in notebook.read_text()
     assert (clone.root / "aisec_lab/crooked.py").read_text() == '"""Crooked."""\n\nx = [1, 2]\n'
     clone.run("nbstripout", "--verify", "--keep-id", "notebooks/robustness/train.ipynb")
+
+
+@pytest.mark.parametrize(("length", "code"), [(100, 0), (101, 1)])
+def test_a_hook_refuses_a_longer_subject(clone: Clone, length: int, code: int) -> None:
+    """Of the subject only: the body may have longer lines."""
+    message = clone.root / "message"
+    message.write_text(f"{'x' * length}\n\n{'y' * 150}\n")
+    words = ("pre-commit", "run", "--hook-stage", "commit-msg", "--commit-msg-filename", str(message))
+    clone.run("env", f"PRE_COMMIT_HOME={clone.root}/.git/hooks-home", *words, code=code)
+
+
+def test_a_hook_holds_the_parameters_to_their_configuration(clone: Clone) -> None:
+    """Whichever of the two is committed."""
+    (clone.root / ".venv").symlink_to(sys.prefix)
+    words = ("env", f"PRE_COMMIT_HOME={clone.root}/.git/hooks-home", "pre-commit", "run", "compose", "--files")
+    clone.run(*words, "params.yaml")
+    (clone.root / "configs/ball/linf.yaml").write_text("_target_: aisec_lab.attacks.Linf\neps: 0.14\n")
+    assert "aisec compose" in clone.run(*words, "configs/ball/linf.yaml", code=1)
+
+
+@pytest.mark.parametrize("notebook", sorted(ROOT.glob("notebooks/*/*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_defines_little(notebook: Path) -> None:
+    """Functions of at most ten lines; what is longer, and every class, belongs into the package."""
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for node in ast.walk(ast.parse(python_of(cell.source, str(notebook)))) if is_code(cell) else ():
+            assert not isinstance(node, ast.ClassDef), node.name
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 10, f"{node.name} is too long for a notebook"

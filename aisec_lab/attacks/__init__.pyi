@@ -3,8 +3,6 @@ from .evasion.attack import Attack
 from .evasion.auto_attack import (
     AttackEnsemble,
     AutoAttack,
-    QuickAutoAttack,
-    RandAutoAttack,
     SequentialEnsemble,
     WorstCase,
 )
@@ -20,7 +18,7 @@ from .evasion.black_box.simba import SimBA
 from .evasion.black_box.square import Square
 from .evasion.fixed_epsilon import FixedEpsilon
 from .evasion.geometry.balls import L0, L1, L2, Ball, Linf
-from .evasion.gradient.apgd import APGD, TargetedAPGD
+from .evasion.gradient.apgd_attacks import APGD, TargetedAPGD
 from .evasion.gradient.mifgsm import MIFGSM
 from .evasion.gradient.pgd import FGSM, PGD
 from .evasion.gradient.sponge import Sponge, activation_density
@@ -212,8 +210,6 @@ __all__ = [
     "Poisoning",
     "PriorAwareReconstruction",
     "PriorInversion",
-    "QuickAutoAttack",
-    "RandAutoAttack",
     "RandomShift",
     "RegressionTolerance",
     "RemovalAttack",

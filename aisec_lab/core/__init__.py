@@ -1,4 +1,4 @@
-"""What every room stands on: input validation, generators and keyed noise, intervals, files."""
+"""Code that all packages share: noise keyed by row, confidence intervals, binomial tests, atomic file writes."""
 
 import lazy_loader
 

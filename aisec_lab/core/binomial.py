@@ -1,4 +1,4 @@
-"""Exact arithmetic of the binomial distribution: bounds on a rate, and tests of a coin."""
+"""Exact bounds and tests for the binomial distribution."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,13 +11,13 @@ def lower_bound(successes: ArrayLike, n: int, alpha: float) -> np.ndarray:
     Args:
         successes: counts from 0 to n, of any shape.
         n: trials, at least 1.
-        alpha: how often, at most, the bound may lie above the true rate.
+        alpha: in (0, 1); the largest probability that the bound lies above the true rate.
 
     Returns:
         Bounds in [0, 1], shape of `successes`, float64.
 
     Raises:
-        ValueError: counts that no n trials give, or an alpha outside (0, 1).
+        ValueError: counts outside 0..n, or alpha outside (0, 1).
     """
     k = _counts(successes, n, 1)
     _check_alpha(alpha)
@@ -25,17 +25,36 @@ def lower_bound(successes: ArrayLike, n: int, alpha: float) -> np.ndarray:
 
 
 def upper_bound(successes: ArrayLike, n: int, alpha: float) -> np.ndarray:
-    """The exact one-sided upper bound; as `lower_bound`, but it may lie below the true rate with `alpha`."""
+    """The exact one-sided upper bound on a rate (Clopper & Pearson, 1934).
+
+    Args:
+        successes: counts from 0 to n, of any shape.
+        n: trials, at least 1.
+        alpha: in (0, 1); the largest probability that the bound lies below the true rate.
+
+    Returns:
+        Bounds in [0, 1], shape of `successes`, float64.
+
+    Raises:
+        ValueError: counts outside 0..n, or alpha outside (0, 1).
+    """
     k = _counts(successes, n, 1)
     _check_alpha(alpha)
     return np.where(k < n, betaincinv(np.minimum(k, n - 1) + 1, n - np.minimum(k, n - 1), 1 - alpha), 1.0)
 
 
 def fair_coin(heads: ArrayLike, tosses: ArrayLike) -> np.ndarray:
-    """The p-value of the exact two-sided test that a coin is fair, float64, for counts of any shape.
+    """The p-value of the exact two-sided binomial test with rate 1/2.
+
+    Args:
+        heads: counts from 0 to `tosses`, of any shape.
+        tosses: numbers of tosses, of the same shape, or one that broadcasts.
+
+    Returns:
+        P-values in [0, 1], float64.
 
     Raises:
-        ValueError: more heads than tosses, or fewer than none.
+        ValueError: more heads than tosses, or a negative count.
     """
     heads, n = _counts(heads, tosses, 0), np.asarray(tosses, dtype=np.float64)
     more = np.maximum(heads, n - heads)
@@ -44,10 +63,15 @@ def fair_coin(heads: ArrayLike, tosses: ArrayLike) -> np.ndarray:
 
 
 def tail(successes: int, n: int, rate: float) -> float:
-    """The probability of at least so many successes among n trials that each succeed at `rate`.
+    """The probability P[X >= successes] of a binomial variable X.
+
+    Args:
+        successes: from 0 to n.
+        n: trials, at least 0.
+        rate: probability of success of each trial, in [0, 1].
 
     Raises:
-        ValueError: counts that no n trials give, or a rate outside [0, 1].
+        ValueError: a count outside 0..n, or a rate outside [0, 1].
     """
     _counts(successes, n, 0)
     if not 0 <= rate <= 1:
@@ -56,7 +80,7 @@ def tail(successes: int, n: int, rate: float) -> float:
 
 
 def _counts(successes: ArrayLike, n: ArrayLike, least: int) -> np.ndarray:
-    """The counts as float64; ValueError for what no n trials give, n being `least` at least."""
+    """The counts as float64; ValueError for counts outside 0..n, or n below `least`."""
     k, trials = np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64)
     if not ((trials >= least) & (trials < np.inf) & (k >= 0) & (k <= trials)).all():
         raise ValueError(f"counts must lie in 0..n with n >= {least}, got {successes!r} of {n!r}")

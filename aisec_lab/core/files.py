@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic file writes, and hashes of files."""
 
 import hashlib
 import json
@@ -11,14 +11,14 @@ from typing import Any
 
 @contextmanager
 def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write a file beside its place and rename it there once it is whole.
+    """Write a file atomically: to a temporary file beside it, which is renamed once it is complete.
 
     Args:
-        path: where the file shall be; its folder must exist.
+        path: of the file; its folder must exist.
 
     Yields:
-        A temporary path in the same folder, to be written. A failure, or a kill at any moment, leaves at `path`
-        what was there before.
+        A temporary path in the same folder, to be written. After an error, or a kill at any moment, `path` is as it
+        was before.
     """
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -38,6 +38,11 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write a value as JSON, keys sorted, whole or not at all."""
+    """Write a value as JSON with sorted keys, atomically.
+
+    Args:
+        path: of the file; its folder must exist.
+        value: what `json` can write.
+    """
     with written_beside(path) as beside:
         beside.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")

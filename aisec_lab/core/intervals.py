@@ -1,4 +1,4 @@
-"""Intervals for rates and for means."""
+"""Confidence intervals for rates and for means."""
 
 import math
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     Args:
         successes: from 0 to n.
         n: trials, at least 1.
-        confidence: coverage that is guaranteed, in (0, 1).
+        confidence: guaranteed coverage, in (0, 1).
 
     Returns:
-        (low, high) in [0, 1]; covers the true rate with at least `confidence`, whatever the rate is.
+        (low, high) in [0, 1]; it covers the true rate with at least this confidence, whatever the rate is.
 
     Raises:
-        ValueError: counts that no experiment gives, or a confidence outside (0, 1).
+        ValueError: successes outside 0..n, or confidence outside (0, 1).
     """
     if not 0 <= successes <= n or n < 1:
         raise ValueError(f"successes must lie in 0..n with n >= 1, got {successes} of {n}")
@@ -32,20 +32,21 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[f
 def bounded_mean(
     values: Sequence[float], least: float, largest: float, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """An interval for the mean of a bounded variable, whatever its distribution (Anderson, 1969).
+    """An interval for the mean of a bounded variable of any distribution (Anderson, 1969).
 
-    Its ends are the means of the distributions at the edges of the Dvoretzky-Kiefer-Wolfowitz band (Massart, 1990).
+    Its ends are the means of the two distributions at the edges of the Dvoretzky-Kiefer-Wolfowitz band (Massart, 1990).
 
     Args:
         values: independent draws, at least one.
-        least, largest: what the variable cannot pass.
-        confidence: coverage that is guaranteed, in (0, 1).
+        least, largest: finite bounds of the variable.
+        confidence: guaranteed coverage, in (0, 1).
 
     Returns:
-        (low, high) within the bounds; covers the true mean with at least `confidence`.
+        (low, high) within the bounds; it covers the true mean with at least this confidence.
 
     Raises:
-        ValueError: no value, NaN, one outside the bounds, bounds that are none, or a confidence outside (0, 1).
+        ValueError: no value, NaN, a value outside the bounds, bounds that are not finite or not in order, or confidence
+            outside (0, 1).
     """
     _check(confidence)
     if not -math.inf < least <= largest < math.inf:

@@ -1,4 +1,4 @@
-"""Classifiers, the one training loop, and checkpoints."""
+"""Architectures, the training loop, checkpoints, and ways to run a model."""
 
 import lazy_loader
 

@@ -22,18 +22,13 @@ def _conv(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
 
 @dataclass(frozen=True)
 class CNN:
-    """Three convolutions, two of them with stride 2, and two linear layers.
+    """Three convolutions, two of them with stride 2, and two linear layers, with GroupNorm.
 
-    Args of the call:
-        shape: (channels, height, width), from 8x8 up.
-        classes: K.
-        generator: source of the weights.
+    Call contract: `Architecture`. It takes images of at least 8x8.
 
-    Returns:
-        A classifier, an `nn.Sequential` that begins with `Normalised`.
-
-    Raises:
-        ValueError: a shape that is no image of at least 8x8.
+    Args:
+        width: channels of the first convolution; the others have 2 and 4 times as many.
+        hidden: units of the hidden linear layer.
     """
 
     width: int = 16
@@ -58,9 +53,13 @@ class CNN:
 
 @dataclass(frozen=True)
 class StridedCNN:
-    """Two convolutions of stride 2 and two linear layers without normalisation, small enough to be bounded.
+    """Two convolutions of stride 2 and two linear layers, without GroupNorm, small enough for certified bounds.
 
-    Wong & Kolter (2018, arXiv:1711.00851, section 5). Args of the call: as for `CNN`.
+    Wong & Kolter (2018, arXiv:1711.00851, section 5). Call contract: `Architecture`. It takes images of at least 8x8.
+
+    Args:
+        width: channels of the first convolution; the second has twice as many.
+        hidden: units of the hidden linear layer.
     """
 
     width: int = 16
@@ -86,9 +85,10 @@ class StridedCNN:
 
 @dataclass(frozen=True)
 class MLP:
-    """Fully connected layers with ReLU, for tables or flattened images.
+    """Linear layers with ReLU, for tables or flattened images. Call contract: `Architecture`. It takes any shape.
 
-    Args of the call: as for `CNN`, of any shape.
+    Args:
+        hidden: units of each hidden layer; () for a linear classifier.
     """
 
     hidden: tuple[int, ...] = (64, 64)
@@ -104,7 +104,12 @@ class MLP:
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions and a shortcut: relu(shortcut(x) + F(x)), x of shape (N, inputs, H, W)."""
+    """Two convolutions F and a shortcut: relu(shortcut(x) + F(x)).
+
+    Args:
+        inputs, outputs: numbers of channels.
+        stride: of the first convolution and of the shortcut.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -114,7 +119,7 @@ class ResidualBlock(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), group_norm(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape (N, outputs, H / stride, W / stride)."""
+        """Shape (N, outputs, H / stride, W / stride) for x of shape (N, inputs, H, W)."""
         return torch.relu(self.shortcut(x) + self.residual(x))
 
 
@@ -122,7 +127,11 @@ class ResidualBlock(nn.Module):
 class ResNet:
     """Residual network for 32x32 images, 6n + 2 layers deep (He et al., 2016, section 4.2), with GroupNorm.
 
-    Args of the call: as for `CNN`, from 16x16 up.
+    Call contract: `Architecture`. It takes images of at least 16x16.
+
+    Args:
+        n: residual blocks in each of the three stages.
+        width: channels of the first stage; the others have 2 and 4 times as many.
     """
 
     n: int = 1

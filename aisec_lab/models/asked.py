@@ -1,4 +1,4 @@
-"""A model as it is asked: frozen, each answer looked at, and the caller's tensors out of its reach."""
+"""Checked inference: a frozen model whose outputs are validated and which gets copies of its inputs."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,16 +15,16 @@ SCRIPT = "The following operation failed in the TorchScript interpreter."  # how
 
 @contextmanager
 def asked(model: nn.Module) -> Iterator[nn.Module]:
-    """A model as it is asked: frozen, each of its answers looked at, and never handed the caller's own tensor.
+    """Freeze a model, validate each of its outputs, and give it copies of its inputs.
 
-    A model that works in place changes a copy; one that breaks down at a point is found at that point, where else the
-    row would pass for robust.
+    A model that works in place then changes a copy. A model with NaN logits at some point raises an error there;
+    otherwise the row would count as robust.
 
     Args:
         model: classifier.
 
     Yields:
-        The same model; a call raises ValueError where the answer is none (`check_logits`).
+        The same model; a call raises ValueError for outputs that `check_logits` refuses.
 
     Raises:
         ValueError: a TorchScript module by itself, which takes no hooks; on a call, another number of rows than a
@@ -48,22 +48,22 @@ def asked(model: nn.Module) -> Iterator[nn.Module]:
 
 
 class Checked(nn.Module):
-    """A classifier whose answers are looked at, wherever it is part of another model.
+    """Wrap a classifier that is part of another model, and validate its outputs.
 
     Args:
-        model: classifier; its mode is that of the whole.
+        model: classifier; it keeps its mode.
 
     Raises:
-        ValueError: at a call, what `check_logits` refuses, and one logit.
+        ValueError: in a call, what `check_logits` refuses, or a single logit.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.training = trains(model)  # of the model's parts each keeps its own
+        self.training = trains(model)  # the parts of the model keep their modes
 
     def forward(self, x: Tensor) -> Tensor:
-        """The model's logits (N, K) of inputs (N, *input), which it is given as a copy."""
+        """Logits (N, K) of inputs (N, *input); the model gets a copy of them."""
         logits = self.model(x.clone())
         check_logits(logits, (x,))
         refuse_one_logit(logits)
@@ -71,7 +71,7 @@ class Checked(nn.Module):
 
 
 def refuse_one_logit(logits: Tensor) -> None:
-    """Refuse logits (N, 1), ValueError: of one class nothing can be told."""
+    """Refuse logits (N, 1) with a ValueError: with one class, nothing is classified."""
     if logits.ndim == 2 and logits.shape[1] < 2:
         raise ValueError(
             "a classifier has at least two logits, got one: for a binary model wrap it in aisec_lab.models.TwoLogits"
@@ -125,10 +125,14 @@ def _handed_copies(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def check_logits(answer: object, args: tuple[Any, ...]) -> None:
-    """Refuse what is no answer of a classifier, or of a regression, to the rows that are the first of `args`.
+    """Refuse what is no output of a classifier or a regression.
+
+    Args:
+        answer: the model's output.
+        args: arguments of the call; the first are the N inputs.
 
     Raises:
-        ValueError: anything but one tensor (N, K) of floating point numbers for N rows, NaN, or plus infinity.
+        ValueError: anything but one tensor (N, K) of floating point numbers; NaN, or plus infinity.
     """
     check_shape(answer, len(args[0]) if args else None)
     assert isinstance(answer, Tensor)
@@ -140,7 +144,15 @@ def check_logits(answer: object, args: tuple[Any, ...]) -> None:
 
 
 def check_shape(answer: object, rows: int | None) -> None:
-    """Refuse, ValueError, anything but one tensor (N, K) of floats for so many rows, or for any number of them."""
+    """Refuse anything but one floating point tensor (N, K).
+
+    Args:
+        answer: the model's output.
+        rows: N; None for any number.
+
+    Raises:
+        ValueError: another type, shape or dtype.
+    """
     wrap = "wrap it so that it answers with logits (N, K)"
     if not isinstance(answer, Tensor):
         raise ValueError(f"a model must answer with one tensor of logits (N, K), got a {type(answer).__name__}: {wrap}")

@@ -1,4 +1,4 @@
-"""Checkpoints: the weights, and a card that says what they are."""
+"""Checkpoints: weights, and a model card with architecture, data and hash."""
 
 import json
 import os
@@ -26,14 +26,14 @@ def save_checkpoint(
     data: Mapping[str, Any],
     **facts: Any,
 ) -> None:
-    """Write `model.safetensors`, then the card that names its sha256; a kill between the two is seen on loading.
+    """Write `model.safetensors`, then `card.json` with its sha256; loading detects a kill between the two.
 
     Args:
-        directory: made if absent.
-        model: what `architecture` built, trained.
-        architecture: kept on the card as its `repr`.
-        data: card of the data it was trained on (`Splits.card`).
-        facts: what else the card should say (configuration, seed, metrics), as JSON can hold it.
+        directory: of the checkpoint; created if it is missing.
+        model: a trained model that `architecture` built.
+        architecture: stored on the card as its `repr`.
+        data: card of the training data (`Splits.card`).
+        facts: further entries of the card (configuration, seed, metrics), as JSON can hold them.
     """
     weights = Path(directory) / WEIGHTS
     weights.parent.mkdir(parents=True, exist_ok=True)
@@ -51,18 +51,18 @@ def save_checkpoint(
 def load_checkpoint(
     directory: str | os.PathLike[str], architecture: Architecture, data: Mapping[str, Any]
 ) -> nn.Module:
-    """Build the architecture and give it the weights that lie in `directory`.
+    """Load a classifier that `save_checkpoint` wrote.
 
     Args:
-        directory: where `save_checkpoint` wrote.
+        directory: of the checkpoint.
         architecture: must be the one on the card.
-        data: card of the data (`Splits.card`); must be that on which the model was trained.
+        data: card of the data (`Splits.card`); must be that of the training data.
 
     Returns:
         The classifier, in evaluation mode, on the CPU.
 
     Raises:
-        FileNotFoundError: no checkpoint there.
+        FileNotFoundError: no checkpoint in the directory.
         ValueError: the card names another architecture or other data, or the weights are not those of the card.
     """
     weights, card_file = Path(directory) / WEIGHTS, Path(directory) / CARD

@@ -1,4 +1,4 @@
-"""The modes of a model: frozen, in training, and with its randomness bound; and copies of it."""
+"""Modes of a model (frozen, training, seeded), and copies of it."""
 
 import copy
 from collections.abc import Iterator
@@ -11,14 +11,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def with_modes(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The parts of a model whose answers may depend on their mode, itself included, with their names.
+    """Iterate over the modules of a model, itself included, whose outputs may depend on their mode.
 
-    Left out is a program of `torch.export`, which refuses `eval()` since its graph was fixed in one mode, and a frozen
-    TorchScript module, which has none.
+    Left out are programs of `torch.export`, which refuse `eval()` since their graph was fixed in one mode, and frozen
+    TorchScript modules, which have no mode.
 
     Args:
         model: any module.
-        name: its own.
+        name: name of the model itself, a prefix of the others.
+
+    Yields:
+        Name and module.
     """
     if _is_program(model):
         return
@@ -39,11 +42,11 @@ def _is_program(model: nn.Module) -> bool:
 
 
 def in_mode_of(model: nn.Module, wrapped: nn.Module) -> nn.Module:
-    """Put what stands around a model in the model's mode; its own parts keep theirs.
+    """Set the wrappers around a model to the model's mode; the model's own modules keep theirs.
 
     Args:
         model: any module.
-        wrapped: one that contains it.
+        wrapped: a module that contains it.
 
     Returns:
         `wrapped`.
@@ -57,17 +60,17 @@ def in_mode_of(model: nn.Module, wrapped: nn.Module) -> nn.Module:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in evaluation mode, its parameters without gradients.
+    """Put a model in evaluation mode, and its parameters in a state without gradients.
 
-    Its hooks stay: pruning, and weight and spectral norm of `torch.nn.utils`, compute weights in them, so that without
-    them it would be another function.
+    Its hooks remain: pruning, weight norm and spectral norm of `torch.nn.utils` compute weights in them, so without
+    hooks the model would be another function.
 
     Args:
         model: any module.
 
     Yields:
-        The same model. On leaving, by whatever way, mode and `requires_grad` of each module and parameter are as they
-        were.
+        The same model. On leaving, also by an exception, the mode of each module and `requires_grad` of each parameter
+        are restored.
     """
     modes = [(module, module.training) for _, module in with_modes(model)]
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -85,9 +88,9 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def in_training(model: nn.Module) -> nn.Module:
-    """Put a model in training mode, but for batch norms whose weights are frozen: their statistics are frozen too.
+    """Put a model in training mode, except for batch norms with frozen weights: their statistics are frozen too.
 
-    So a backbone whose weights are frozen gives the same features at each step, whatever rows share the batch.
+    So a frozen backbone gives a row the same features at each step, whatever rows share the batch.
 
     Args:
         model: any module.
@@ -103,13 +106,13 @@ def in_training(model: nn.Module) -> nn.Module:
 
 
 def keeps_statistics(module: nn.Module) -> bool:
-    """Whether a module is a batch norm whose weights are frozen, so that training leaves its statistics alone."""
+    """Whether a module is a batch norm with frozen weights, whose statistics training must not change."""
     weights = list(module.parameters(recurse=False))
     return isinstance(module, _BatchNorm) and bool(weights) and not any(weight.requires_grad for weight in weights)
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """The weights of a model that are not frozen; ValueError where all are."""
+    """The parameters of a model that are not frozen; ValueError if all are."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     if not weights:
         raise ValueError("all weights are frozen: there is nothing to train, call requires_grad_(True) on some")
@@ -117,13 +120,13 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A copy that shares nothing with the model, whatever computes its weights.
+    """A deep copy of a model, even if hooks compute its weights.
 
-    `copy.deepcopy` alone refuses a model after pruning or weight norm by the hooks of `torch.nn.utils`: these leave the
-    last pass's weight, with its graph, as an attribute that the next pass computes anew.
+    `copy.deepcopy` fails on a model with pruning or weight norm by hooks of `torch.nn.utils`: these store the last
+    computed weight, with its graph, as an attribute.
 
     Args:
-        model: any module; it stays as it is.
+        model: any module; it is not changed.
     """
     computed = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     return copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
@@ -131,14 +134,14 @@ def copied(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def seeded(model: nn.Module, generator: torch.Generator) -> Iterator[nn.Module]:
-    """Bind the generator from which the randomised parts of a model draw.
+    """Set the generator from which the randomised modules of a model draw.
 
     Args:
-        model: any module; a part is randomised if it has an attribute `generator` that is a `torch.Generator` or None.
+        model: any module; a part is randomised if its attribute `generator` is a `torch.Generator` or None.
         generator: source of its noise.
 
     Yields:
-        The same model; on leaving, each part has its former generator again.
+        The same model; on leaving, each part has its previous generator.
     """
     parts: list[Any] = [
         module for module in model.modules() if isinstance(getattr(module, "generator", ""), torch.Generator | None)

@@ -1,4 +1,4 @@
-"""A small language model: which character follows the last few ones."""
+"""A small character-level language model."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from aisec_lab.models.layers import initialise
 from aisec_lab.models.passes import logits_of
 from aisec_lab.models.words import Tokens
 
-EDGE = 0  # number of what stands before a text's first character and follows its last one
-BATCH = 5000  # windows a pass
+EDGE = 0  # token before a text's first character and after its last
+BATCH = 5000  # contexts per pass
 
 
 @dataclass(frozen=True)
 class CharVocabulary:
-    """The characters that a language model knows, and how many of them it looks back at.
+    """The vocabulary and the context length of a character-level language model.
 
     Args:
-        characters: each once.
-        context: how many numbers stand before the one that is predicted, at least 1.
+        characters: known characters, each once, at least one.
+        context: number of tokens from which the next is predicted, at least 1.
 
     Raises:
-        ValueError: a character twice, none at all, or no context.
+        ValueError: a character twice, no character, or no context.
     """
 
     characters: str
@@ -39,7 +39,18 @@ class CharVocabulary:
 
     @classmethod
     def of(cls, texts: Iterable[str], context: int = 6) -> "CharVocabulary":
-        """The characters of some texts, in the order of Unicode; ValueError for what are no strings."""
+        """The vocabulary of some texts.
+
+        Args:
+            texts: strings.
+            context: number of tokens from which the next is predicted.
+
+        Returns:
+            Their characters in Unicode order.
+
+        Raises:
+            ValueError: `texts` are not strings, or have no character.
+        """
         return cls("".join(sorted({character for text in as_strings(texts) for character in text})), context)
 
     def __len__(self) -> int:
@@ -47,21 +58,21 @@ class CharVocabulary:
 
     @cached_property
     def numbers(self) -> dict[str, int]:
-        """The number of each character, from 1 up."""
+        """The token of each character, from 1."""
         return {character: number for number, character in enumerate(self.characters, 1)}
 
     def windows(self, texts: Iterable[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """Every place of every text: what stands before it, and what stands there.
+        """All positions of all texts, each with its context.
 
         Args:
-            texts: of known characters only.
+            texts: strings of known characters.
 
         Returns:
-            Contexts (P, context), what follows each (P,), and the row of the text (P,), all int64; a text of n
-            characters has n + 1 places, the last of which is its end.
+            Contexts (P, context), next tokens (P,), and indices of the texts (P,), all int64. A text of n characters
+            has n + 1 positions; the last predicts its end.
 
         Raises:
-            ValueError: an unknown character, or what are no strings.
+            ValueError: an unknown character, or `texts` are not strings.
         """
         texts = as_strings(texts)
         if unknown := {character for text in texts for character in text} - set(self.characters):
@@ -76,10 +87,13 @@ class CharVocabulary:
         return places[:, :-1], places[:, -1], torch.tensor(rows, dtype=torch.int64)
 
     def tokens(self, texts: Iterable[str], name: str) -> Tokens:
-        """The rows that `Fit` trains a language model on, one for each place of each text.
+        """The training rows of `Fit`, one for each position of each text.
 
-        So it is a place, not a text, that private training counts as a row: what it promises for a text of n
-        characters is the promise for n + 1 rows together.
+        So DP-SGD protects a position: for a text of n characters, its guarantee is that of a group of n + 1 rows.
+
+        Args:
+            texts: strings of known characters.
+            name: of the dataset.
         """
         x, y, _ = self.windows(texts)
         return Tokens(x, y, ("", *self.characters), name)
@@ -87,23 +101,29 @@ class CharVocabulary:
 
 @dataclass(frozen=True)
 class NeuralNGram:
-    """Vectors of the last few characters, one hidden layer, the next one (Bengio et al., 2003, JMLR 3, section 2).
+    """A neural n-gram model: embeddings, one hidden layer, softmax (Bengio et al., 2003, JMLR 3, section 2).
 
-    Without the paper's connections from vectors to outputs. No weight is shared between layers and each layer runs
-    once, so that every private training takes it. It is a classifier of numbers of characters, not of pixels.
+    It has no direct connections from embeddings to outputs. No weight is shared between layers and each layer runs
+    once, so every clipping supports it.
 
-    Args of the call:
-        characters: what it knows.
-        generator: source of the weights.
-
-    Returns:
-        An `nn.Sequential` from numbers (N, context), int64, to logits (N, K); class 0 is the end of the text.
+    Args:
+        dimensions: of the embeddings.
+        hidden: units of the hidden layer.
     """
 
     dimensions: int = 16
     hidden: int = 64
 
     def __call__(self, characters: CharVocabulary, *, generator: torch.Generator) -> nn.Sequential:
+        """Build a language model.
+
+        Args:
+            characters: its vocabulary and context length.
+            generator: source of the initial weights.
+
+        Returns:
+            A classifier of tokens (N, context), int64, to logits (N, K); class 0 is the end of the text.
+        """
         embedding = nn.Embedding(len(characters), self.dimensions)
         model = nn.Sequential(
             embedding,
@@ -118,18 +138,19 @@ class NeuralNGram:
 
 
 def text_bits(model: nn.Module, characters: CharVocabulary, texts: Iterable[str]) -> Tensor:
-    """How many bits the model needs for each text, its log-perplexity (Carlini et al., 2019, definition 2).
+    """The log-perplexity of each text in bits (Carlini et al., 2019, definition 2).
 
     Args:
         model: language model.
-        characters: what it knows.
-        texts: N of them.
+        characters: its vocabulary.
+        texts: N strings of known characters.
 
     Returns:
-        -log2 of the texts' probabilities (N,), float64; these add up to 1 over all texts that there are.
+        -log2 of the texts' probabilities (N,), float64, with the end of the text; over all texts, the probabilities sum
+        to 1.
 
     Raises:
-        ValueError: an unknown character, or what are no strings.
+        ValueError: an unknown character, or `texts` are not strings.
     """
     texts = as_strings(texts)
     x, y, rows = characters.windows(texts)

@@ -1,4 +1,4 @@
-"""The layers and the initialisation that the lab's classifiers share."""
+"""Layers and initialisation of the lab's classifiers, and checks on the weights of any model."""
 
 from typing import ClassVar, Protocol
 
@@ -11,15 +11,27 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from aisec_lab.models.contexts import trains
 
-COMPUTING = (prune.BasePruningMethod, WeightNorm, SpectralNorm)  # hooks that set a weight before each pass
-FLOOR = 1e-12  # a probability of 0 is taken for this: its logarithm has to be finite
+COMPUTING = (prune.BasePruningMethod, WeightNorm, SpectralNorm)  # hooks that compute a weight before each pass
+FLOOR = 1e-12  # smaller probabilities are raised to this, so that their logarithm is finite
 
 
 class Architecture(Protocol):
-    """A frozen dataclass of hyper-parameters that, called, builds a classifier."""
+    """A frozen dataclass of hyper-parameters that is called to build a classifier."""
 
     def __call__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> nn.Sequential:
-        """Build a classifier of inputs of `shape` into `classes` classes, its weights drawn from `generator`."""
+        """Build a classifier.
+
+        Args:
+            shape: of one input, such as (channels, height, width).
+            classes: number of classes K.
+            generator: source of the initial weights.
+
+        Returns:
+            A classifier of inputs (N, *shape) in [0, 1] to logits (N, K); most begin with `Normalised`.
+
+        Raises:
+            ValueError: a shape that the architecture does not take.
+        """
         ...
 
 
@@ -27,7 +39,7 @@ class Normalised(nn.Module):
     """The affine layer (x - mean) / std that keeps normalisation inside the model.
 
     Args:
-        mean, std: one number for all channels or columns, or one for each; in units of the [0, 1] input.
+        mean, std: one number for all channels or columns, or one for each, in units of the [0, 1] input; std positive.
     """
 
     mean: Tensor
@@ -39,16 +51,16 @@ class Normalised(nn.Module):
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).reshape(-1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise x, shape (N, C, H, W) or (N, D); the same shape comes back."""
+        """Normalise x of shape (N, C, H, W) or (N, D); the shape stays the same."""
         channels = (-1, *(1,) * (x.ndim - 2))
         return (x - self.mean.view(channels)) / self.std.view(channels)
 
 
 class TwoLogits(nn.Module):
-    """A binary model of one logit as a classifier of two: the logits (0, z), whose softmax is (1 - p, p).
+    """Wrap a binary model with one logit z as a classifier with the logits (0, z).
 
     Args:
-        model: answers (N, 1) or (N,), the logit of class 1.
+        model: returns the logit of class 1, (N, 1) or (N,).
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -85,10 +97,10 @@ class LogProbabilities(nn.Module):
 
 
 def refuse_opaque(model: nn.Module) -> None:
-    """Refuse, for whoever looks inside a model, one that shows no more than its answers.
+    """Refuse a model that gives access to its outputs alone, where weights, activations or gradients are needed.
 
     Args:
-        model: any module; it or a part of it is opaque if it has an attribute `opaque` that is True.
+        model: any module; it or a part of it is opaque if its attribute `opaque` is True.
 
     Raises:
         ValueError: with the name of the opaque part.
@@ -102,10 +114,13 @@ def refuse_opaque(model: nn.Module) -> None:
 
 
 def refuse_computed(model: nn.Module) -> None:
-    """Refuse, for whoever changes weights in place, layers of any kind with a weight that is computed in each pass.
+    """Refuse a model with weights that are computed in each pass, where weights are to be changed in place.
+
+    Args:
+        model: any module.
 
     Raises:
-        ValueError: with the layer's name; its weight is no parameter, so that a change of it would be lost. An opaque
+        ValueError: with the name of a layer whose weight is not a parameter, so that a change would be lost; an opaque
             model.
     """
     refuse_opaque(model)
@@ -120,9 +135,13 @@ def refuse_computed(model: nn.Module) -> None:
 
 
 def weight_of(layer: nn.Module, name: str = "weight") -> Tensor:
-    """The weight, of that name, that a layer's next pass would use: hooks of `torch.nn.utils` are run that compute it.
+    """The weight, of that name, that a layer's next pass would use.
 
-    Without a pass since `load_state_dict` such a layer still shows the weight from before.
+    Hooks of `torch.nn.utils` that compute it are run first: after `load_state_dict`, the layer still has the old weight
+    until the next pass.
+
+    Args:
+        layer: a layer with a `weight`.
     """
     for hook in layer._forward_pre_hooks.values():
         if isinstance(hook, COMPUTING):
@@ -132,7 +151,7 @@ def weight_of(layer: nn.Module, name: str = "weight") -> Tensor:
 
 
 def _computed(layer: nn.Module) -> list[str]:
-    """The names of the matrices and kernels of a layer that are no parameters."""
+    """The names of a layer's matrices and kernels that are not parameters."""
     if parametrize.is_parametrized(layer):
         return [name for name in layer.parametrizations if getattr(layer, name).ndim > 1]  # type: ignore[union-attr]
     plain = {name for name, value in vars(layer).items() if isinstance(value, Tensor) and value.ndim > 1}
@@ -141,16 +160,16 @@ def _computed(layer: nn.Module) -> list[str]:
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm over groups of four channels (Wu & He, 2018): per example, so that the model can be trained with DP."""
+    """GroupNorm over groups of four channels (Wu & He, 2018); it does not mix rows, so DP-SGD supports it."""
     return nn.GroupNorm(max(1, channels // 4), channels)
 
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:
-    """Draw all weights anew: He et al. (2015, eq. 14) for weights, zeros for biases.
+    """Initialise linear and 2d convolutional layers: He et al. (2015, eq. 14) for weights, zeros for biases.
 
     Args:
-        model: a module of linear, convolutional and normalising layers; changed in place.
-        generator: the only source of randomness, whatever the global one did at construction.
+        model: any module; changed in place.
+        generator: source of the weights.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):

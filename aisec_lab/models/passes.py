@@ -1,4 +1,4 @@
-"""Running a model over many rows, and counting what that cost."""
+"""Run a model over many rows, and count forward and backward passes."""
 
 from contextlib import ExitStack
 
@@ -11,25 +11,29 @@ from aisec_lab.models.layers import refuse_opaque
 
 
 class PassCounter(nn.Module):
-    """A classifier that counts the rows that go forward and backward through it.
+    """Wrap a classifier and count the rows of its forward and backward passes.
 
-    Cost in this lab is counted in passes of one example, the same on every machine; seconds are for benchmarks.
+    Cost is counted in passes of one row, which is the same on every machine. The counts are `forward_passes` and
+    `backward_passes`.
 
     Args:
         model: classifier.
-        fewest: logits that it must answer with at least; a ValueError at a call where it has fewer, or none.
+        fewest: least number of logits.
+
+    Raises:
+        ValueError: in a call, fewer logits, or an output that is not (N, K).
     """
 
     def __init__(self, model: nn.Module, fewest: int = 1) -> None:
         super().__init__()
         self.fewest = fewest
         self.model = model
-        self.training = trains(model)  # of this module alone: the model's parts keep their modes
+        self.training = trains(model)  # the parts of the model keep their modes
         self.forward_passes = 0
         self.backward_passes = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """The model's own logits (N, K)."""
+        """The model's logits (N, K) of inputs (N, *input)."""
         self.forward_passes += len(x)
         logits: Tensor = self.model(x)
         check_shape(logits, len(x))
@@ -47,24 +51,24 @@ class PassCounter(nn.Module):
 
 
 def device_of(model: nn.Module, x: Tensor) -> torch.device:
-    """Where a model is, by its first parameter; where the inputs are, if it has none."""
+    """The device of a model's first parameter; that of the inputs x, if the model has none."""
     return next((parameter.device for parameter in model.parameters()), x.device)
 
 
 @torch.no_grad()
 def logits_of(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
-    """Logits of many rows, batch by batch, in evaluation mode.
+    """Logits of many rows, batch by batch, in evaluation mode and without gradients.
 
     Args:
-        model: classifier; its mode, and that of each of its parts, is restored afterwards.
+        model: classifier; the modes of all its modules are restored afterwards.
         x: inputs (N, *input) in [0, 1], on any device.
-        batch_size: rows a pass; a fixed value, since float32 logits depend on it in the last bits.
+        batch_size: rows per pass; a fixed value, since the last bits of float32 logits depend on it.
 
     Returns:
         Logits (N, K) on the CPU.
 
     Raises:
-        ValueError: what is no answer (`check_logits`).
+        ValueError: outputs that `check_logits` refuses.
     """
     device = device_of(model, x)
     with asked(model):
@@ -75,15 +79,15 @@ def logits_of(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
 def called(model: nn.Module, x: Tensor, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> list[nn.Module]:
     """The layers that a pass calls, in the order of their first calls.
 
-    The order in which a model lists its layers is that of its constructor, and says nothing of what it does with them.
+    The order in `model.modules()` is that of the constructor, which may not be the order of calls.
 
     Args:
-        model: any module, in the mode in which it is looked at.
-        x: what it is called with.
-        kinds: of layers.
+        model: any module, in any mode.
+        x: its inputs (N, *input).
+        kinds: types of the layers.
 
     Returns:
-        Each layer once; none that is listed and never called.
+        Each layer once; a layer that is never called is left out.
 
     Raises:
         ValueError: an opaque model.

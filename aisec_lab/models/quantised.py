@@ -1,4 +1,4 @@
-"""Layers whose weights, and if wanted their inputs, are rounded to few bits."""
+"""Quantised layers: weights, and optionally inputs, rounded to few bits."""
 
 from typing import Any, get_args
 
@@ -15,24 +15,24 @@ CONVOLUTIONS: dict[int, Any] = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}  # by the
 
 
 def roundable(layer: nn.Module) -> bool:
-    """Whether `Quantised` can stand in its place: it is of that kind, and none that inherits to do something else."""
+    """Whether `Quantised` can replace a layer: a linear or convolutional layer whose `forward` is not overridden."""
     kind = next((kind for kind in get_args(Roundable) if isinstance(layer, kind)), None)
     return kind is not None and type(layer).forward is kind.forward
 
 
 def check_bits(bits: int, block: int | None) -> None:
-    """Refuse, with a ValueError, numbers of bits, and of weights that share a step, that cannot be."""
+    """Refuse, with a ValueError, bits outside 2..8, or a block (weights that share a scale) below 1."""
     if not 2 <= bits <= 8 or (block is not None and block < 1):
         raise ValueError(f"bits must be from 2 to 8 and a block at least 1, got {bits} and {block}: try 4 and 32")
 
 
 class FixedGrid(nn.Module):
-    """Inputs as bytes on one fixed grid: scale * (clamp(round(x / scale) + zero, 0, 255) - zero).
+    """Quantise inputs to bytes on a fixed grid: scale * (clamp(round(x / scale) + zero, 0, 255) - zero).
 
-    Jacob et al., 2018, arXiv:1712.05877, eq. 1. The gradient passes straight through, and is zero where x is cut off.
+    Jacob et al., 2018, arXiv:1712.05877, eq. 1. The gradient is straight-through, and zero where x is clamped.
 
     Args:
-        low, high: what x went from and to; the grid is stretched so that it holds 0 exactly.
+        low, high: calibrated range of x; it is extended to contain 0, which the grid holds exactly.
     """
 
     scale: Tensor
@@ -46,7 +46,7 @@ class FixedGrid(nn.Module):
         self.register_buffer("zero", torch.tensor(round(-low / scale), dtype=torch.uint8))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The nearest points of the grid, of the shape of x."""
+        """The nearest points of the grid, shape of x."""
         zero = self.zero.to(x)
         codes = ((x / self.scale).round() + zero).clamp(0, LEVELS)
         inside = x.clamp(-zero * self.scale, (LEVELS - zero) * self.scale)
@@ -54,37 +54,37 @@ class FixedGrid(nn.Module):
 
 
 class RowGrid(nn.Module):
-    """Inputs as 255 values, steps of a size that each row brings along: its largest magnitude over 127.
+    """Quantise inputs to 255 values with a scale per row: its largest magnitude over 127.
 
-    Dettmers et al., 2022, arXiv:2208.07339, section 2. A row is rounded in the same way whatever stands beside it. The
-    gradient passes straight through.
+    Dettmers et al., 2022, arXiv:2208.07339, section 2. The rounding of a row does not depend on other rows. The
+    gradient is straight-through.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """The nearest of the row's steps, of the shape of x."""
+        """The nearest points of each row's grid, shape of x."""
         largest = x.detach().abs().flatten(1).amax(1).view(-1, *(1,) * (x.ndim - 1))
         scale = largest.clamp(min=TINY) / 127
         return x + (scale * (x / scale).round() - x).detach()
 
 
 def no_short_cut(_: nn.Module, args: tuple[Tensor]) -> None:
-    """Does nothing; but where there is a hook, a transformer's fused pass does not take the weight past `forward`."""
+    """A hook that does nothing; with a hook, a transformer's fused kernel does not bypass `forward`."""
 
 
 class Quantised(nn.Module):
-    """A linear or convolutional layer with weights that are whole numbers of few bits times a step of their channel.
+    """A linear or convolutional layer with integer weights of few bits and a scale per channel or block.
 
-    Krishnamoorthi, 2018, arXiv:1806.08342, section 2.2: symmetric and without a zero point. The layer has no weights
-    that could be trained any more.
+    Symmetric quantisation without a zero point (Krishnamoorthi, 2018, arXiv:1806.08342, section 2.2). The layer has no
+    trainable weights.
 
     Args:
-        layer: what is quantised, for which `roundable` holds; it stays as it is.
+        layer: the layer that is quantised, for which `roundable` holds; it is not changed.
         bits: from 2 to 8.
-        block: how many weights of a channel share a step; None for all of them.
-        before, after: modules that round what the layer reads and what it gives.
+        block: number of weights of a channel that share a scale, at least 1; None for all of them.
+        before, after: modules that quantise the layer's inputs and outputs; None for neither.
 
     Raises:
-        ValueError: bits or a block that cannot be.
+        ValueError: bits or block out of its range.
     """
 
     codes: Tensor
@@ -123,12 +123,12 @@ class Quantised(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The weights that the codes stand for, of the shape that the layer's had."""
+        """The dequantised weights, of the original shape."""
         steps = self.scale.repeat_interleave(self.block, 1)[:, : self.codes.shape[1]]
         return (self.codes * steps).view(self.shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the layer gives with its rounded weights, for inputs of the shape that it took."""
+        """The layer's output with dequantised weights, for inputs of the original layer's shape."""
         x = self.before(x)
         if self.convolution is None:
             return self.after(F.linear(x, self.weight, self.bias))

@@ -1,4 +1,4 @@
-"""Regression: models that answer each row with a number, solved for in closed form."""
+"""Regression models that are fitted in closed form."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,14 @@ from torch import Tensor, nn
 
 
 class Kernel(nn.Module):
-    """A weighted sum of Gaussian bumps around known rows, shape (N, D) to (N, 1)."""
+    """A weighted sum of Gaussian kernels around training rows.
+
+    Args:
+        rows: training rows (M, D).
+        weight: of each row (M, 1).
+        mean: constant that is added.
+        width: of the kernel, positive.
+    """
 
     rows: Tensor
     weight: Tensor
@@ -20,7 +27,7 @@ class Kernel(nn.Module):
         self.width = width
 
     def forward(self, x: Tensor) -> Tensor:
-        """Numbers (N, 1), in the units of the y that was fitted."""
+        """Predictions (N, 1) for inputs x (N, D), in the units of y."""
         return self.mean + gaussian(x, self.rows, self.width) @ self.weight
 
 
@@ -34,15 +41,8 @@ class KernelRidge:
     """Kernel ridge regression (Saunders et al., 1998, eq. 10) with a Gaussian kernel.
 
     Args:
-        width: of the kernel, in the units of x.
-        ridge: added to the kernel's diagonal.
-
-    Args of the call:
-        x: rows (N, D) in [0, 1], float32.
-        y: their values (N,), floats.
-
-    Returns:
-        A model from (N, D) to (N, 1), in evaluation mode, which an attack with the goal `RegressionTolerance` takes.
+        width: of the kernel, positive, in the units of x.
+        ridge: added to the kernel's diagonal, positive.
 
     Raises:
         ValueError: a width or a ridge that is not positive.
@@ -56,6 +56,15 @@ class KernelRidge:
             raise ValueError(f"width and ridge must be positive: {self}")
 
     def __call__(self, x: Tensor, y: Tensor) -> nn.Module:
+        """Fit a model.
+
+        Args:
+            x: rows (N, D) in [0, 1], float32.
+            y: targets (N,), floating point.
+
+        Returns:
+            A model from (N, D) to (N, 1), in evaluation mode; attacks take it with the goal `RegressionTolerance`.
+        """
         known, values = x.double(), y.double()
         kernel = gaussian(known, known, self.width)
         mean = values.mean()
@@ -64,7 +73,12 @@ class KernelRidge:
 
 
 class LinearRegression(nn.Module):
-    """A weighted sum of the columns, shape (N, D) to (N, 1)."""
+    """A linear function of the columns.
+
+    Args:
+        weight: (D, 1).
+        bias: constant that is added.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -75,7 +89,7 @@ class LinearRegression(nn.Module):
         self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Numbers (N, 1), in the units of the y that was fitted."""
+        """Predictions (N, 1) for inputs x (N, D), in the units of y."""
         return x @ self.weight + self.bias
 
 
@@ -84,14 +98,7 @@ class Ridge:
     """Least squares with a penalty on the weights and none on the bias (Hoerl & Kennard, 1970).
 
     Args:
-        penalty: weight of half the squared norm of the weights beside the mean squared error.
-
-    Args of the call:
-        x: rows (N, D), floats.
-        y: their values (N,), floats.
-
-    Returns:
-        A model from (N, D) to (N, 1), in evaluation mode. What it answers can be differentiated in `x` and `y`.
+        penalty: factor of half the squared norm of the weights, added to the mean squared error; positive.
 
     Raises:
         ValueError: a penalty that is not positive.
@@ -104,8 +111,17 @@ class Ridge:
             raise ValueError(f"penalty must be positive, so that there is one solution, got {self.penalty}")
 
     def __call__(self, x: Tensor, y: Tensor) -> nn.Module:
+        """Fit a model.
+
+        Args:
+            x: rows (N, D), floating point.
+            y: targets (N,), floating point.
+
+        Returns:
+            A model from (N, D) to (N, 1), in evaluation mode. Its outputs are differentiable in `x` and `y`.
+        """
         rows, values = x.double(), y.double()
-        centre, mean = rows.mean(0), values.mean()  # at the optimum the line goes through both
+        centre, mean = rows.mean(0), values.mean()  # the optimum passes through both
         spread = rows - centre
         normal = spread.T @ spread / len(rows) + self.penalty / 2 * torch.eye(rows.shape[1], dtype=rows.dtype)
         weight = torch.linalg.solve(normal, spread.T @ (values - mean)[:, None] / len(rows))  # (D, 1)

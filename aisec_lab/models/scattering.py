@@ -1,4 +1,4 @@
-"""A linear classifier of wavelet coefficients: features that nobody learned, and that cost no privacy."""
+"""A linear classifier of scattering coefficients, which are fixed features and cost no privacy."""
 
 from dataclasses import dataclass, replace
 
@@ -9,20 +9,20 @@ from aisec_lab.data import Dataset
 from aisec_lab.models.training.fit import Objective
 from aisec_lab.models.training.recipe import TrainingJob, TrainingRecipe
 
-ROWS = 500  # of one pass of the transform, some 100 MB for images of 28x28
+ROWS = 500  # per pass of the transform; some 100 MB for images of 28x28
 
 
 class Scattering(nn.Module):
-    """The scattering transform of order two (Bruna & Mallat, 2013, arXiv:1203.1513), by kymatio; gradients pass.
+    """The scattering transform of order two (Bruna & Mallat, 2013, arXiv:1203.1513), by kymatio; differentiable.
 
     Args:
         height, width: of the images.
-        scales: J; wavelets of J sizes, and coefficients at every 2^J-th pixel.
-        angles: L; directions of each size. There are 1 + J L + L^2 J (J - 1) / 2 paths: 81 by default.
+        scales: J, number of wavelet sizes; coefficients are computed at every 2^J-th pixel.
+        angles: L, number of directions. There are 1 + J L + L^2 J (J - 1) / 2 paths: 81 by default.
     """
 
     def __init__(self, height: int, width: int, scales: int = 2, angles: int = 8) -> None:
-        from kymatio.torch import Scattering2D  # brings scipy: who asks for another model does not pay for it
+        from kymatio.torch import Scattering2D  # slow to import: it loads scipy
 
         super().__init__()
         self.transform = Scattering2D(J=scales, L=angles, shape=(height, width))
@@ -32,27 +32,22 @@ class Scattering(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Coefficients in [0, 1] of images x (N, C, H, W), shape (N, C * paths, H / 2^J, W / 2^J)."""
         coefficients: Tensor = self.transform(x.contiguous())  # (N, C, paths, H / 2^J, W / 2^J)
-        return coefficients.flatten(1, 2).clamp(0, 1)  # the low-pass filter, cut off in frequency, swings 3e-4 below 0
+        return coefficients.flatten(1, 2).clamp(0, 1)  # the truncated low-pass filter reaches 3e-4 below 0
 
 
 @dataclass(frozen=True)
 class ScatteringLinear:
     """Normalised scattering coefficients and a linear layer (Tramèr & Boneh, 2021, arXiv:2011.11660, section 2).
 
-    The coefficients of an image are normalised by that image's own mean and variance, in groups of channels (GroupNorm
-    without weights), so that neither the transform nor its scale has seen other rows: only the linear layer is learned.
-    `ThroughScattering` trains it in a fraction of the time.
+    The coefficients of an image are normalised by its own mean and variance in groups of channels (GroupNorm without
+    weights), so only the linear layer depends on training rows. `ThroughScattering` trains it in a fraction of the
+    time. Call contract: `Architecture`. It takes images with sides of at least 2^scales. The generator is not used: the
+    problem is convex, and the weights start at 0.
 
-    Args of the call:
-        shape: (channels, height, width), sides of at least 2^scales.
-        classes: K.
-        generator: not drawn from. The problem is convex, and begins with weights of 0.
-
-    Returns:
-        A classifier: `Scattering`, GroupNorm, flattening, linear layer.
-
-    Raises:
-        ValueError: a shape that is no image of that size, or groups that do not divide the coefficients' channels.
+    Args:
+        scales: J of `Scattering`.
+        angles: L of `Scattering`.
+        groups: of GroupNorm; must divide the channels of the coefficients.
     """
 
     scales: int = 2
@@ -84,15 +79,14 @@ class ScatteringLinear:
 
 @dataclass(frozen=True)
 class ThroughScattering(TrainingRecipe):
-    """Train what follows a model's `Scattering` on coefficients that are computed once, not in every epoch.
+    """Train the layers after a model's `Scattering` on coefficients that are computed once, not in every epoch.
 
-    The transform is fixed and takes rows by themselves: the losses, and the privacy, are those of the whole model.
+    The transform is fixed and does not mix rows, so the losses and the privacy are those of the whole model. Contract
+    of `run`: `TrainingRecipe`; it raises ValueError for a model that does not begin with `Scattering`.
 
     Args:
-        objective: an objective, or a course such as `DPSGD`. It is handed coefficients for inputs: one that perturbs
-            pixels (adversarial training) belongs before the transform, without this.
-
-    Args of `run`, returns, raises: as for `Fit`; ValueError where the model does not begin with `Scattering`.
+        objective: an objective, or a recipe such as `DPSGD`. Its inputs are coefficients, so it must not perturb pixels
+            as adversarial training does.
     """
 
     objective: Objective | TrainingRecipe
@@ -107,18 +101,17 @@ class ThroughScattering(TrainingRecipe):
 
 @torch.no_grad()
 def scattered(model: nn.Module, dataset: Dataset) -> Dataset:
-    """The dataset as a model's transform shows it to the layers that are trained.
+    """Replace the images of a dataset by their scattering coefficients.
 
     Args:
         model: begins with `Scattering`, as those of `ScatteringLinear` do.
         dataset: images.
 
     Returns:
-        The same rows and classes, with coefficients in place of pixels, float32 in [0, 1]: 0.95 GB for 60,000 images of
-        28x28.
+        The same rows and classes with coefficients in [0, 1], float32: 0.95 GB for 60,000 images of 28x28.
 
     Raises:
-        ValueError: a model that begins otherwise.
+        ValueError: a model that does not begin with `Scattering`.
     """
     first = model[0] if isinstance(model, nn.Sequential) else model
     if not isinstance(first, Scattering):

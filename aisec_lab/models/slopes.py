@@ -1,17 +1,17 @@
-"""Gradients in a model's inputs, or the reason why there are none."""
+"""Gradients with respect to a model's inputs, and errors where there are none."""
 
 import torch
 from torch import Tensor
 
 
 def leaf(z: Tensor) -> Tensor:
-    """A tensor of the same numbers, in which gradients can be taken.
+    """A leaf tensor with the same values, with respect to which gradients can be computed.
 
     Args:
-        z: numbers, shape (...).
+        z: of any shape.
 
     Returns:
-        The same numbers, shape (...), outside any graph, with `requires_grad`.
+        The same values, shape of `z`, detached, with `requires_grad`.
 
     Raises:
         ValueError: inside `torch.inference_mode()`, where torch records no graph.
@@ -25,26 +25,26 @@ def leaf(z: Tensor) -> Tensor:
 
 
 def gradient(value: Tensor, z: Tensor, *, keep: bool = False) -> Tensor:
-    """The gradient of a number in a tensor from which it was computed.
+    """The gradient of a scalar with respect to a tensor from which it was computed.
 
     Args:
-        value: a scalar.
-        z: what `leaf` gave, shape (...).
-        keep: whether the graph is used again.
+        value: scalar.
+        z: result of `leaf`, any shape.
+        keep: whether to retain the graph for another gradient.
 
     Returns:
-        Shape of `z`.
+        The gradient, shape of `z`.
 
     Raises:
-        ValueError: nothing that is differentiable in `z` went into `value`, all else being frozen.
+        ValueError: `value` does not depend differentiably on `z`.
     """
     refuse_constant(value)
-    (found,) = torch.autograd.grad(value, z, retain_graph=keep)
-    return found
+    (result,) = torch.autograd.grad(value, z, retain_graph=keep)
+    return result
 
 
 def refuse_constant(answer: Tensor) -> None:
-    """Refuse, with a ValueError, an answer that has no gradient in what a frozen model was given."""
+    """Refuse, with a ValueError, an output of a frozen model that has no gradient with respect to its inputs."""
     if not answer.requires_grad:
         raise ValueError(
             "the model's answer has no gradient in its inputs, as where it is computed without torch, rounded or "

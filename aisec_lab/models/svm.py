@@ -1,4 +1,4 @@
-"""Support vector machines, which other libraries train, as classifiers of the lab."""
+"""Support vector machines that other libraries trained, as torch classifiers."""
 
 from typing import Any
 
@@ -7,16 +7,16 @@ from torch import Tensor, nn
 
 
 class SVM(nn.Module):
-    """A support vector machine of two classes, made of its arrays (Cortes & Vapnik, 1995, section 4).
+    """A binary support vector machine, built from its arrays (Cortes & Vapnik, 1995, section 4).
 
-    The decision function f(x) = sum_i a_i k(s_i, x) + b is computed in float64, the precision of LIBSVM, whatever
-    that of the inputs, and is differentiable in x. The lead of class 1 over class 0 is f itself.
+    The decision function f(x) = sum_i a_i k(s_i, x) + b is computed in float64, the precision of LIBSVM, and is
+    differentiable in x. The logit margin of class 1 over class 0 is f.
 
     Args:
-        support_vectors: s, arrays or tensors (S, D) in the space of the flattened inputs.
-        dual_coefficients: a (S,), the multipliers times their class's sign.
-        intercept: b, one number.
-        gamma: of the kernel k(s, x) = exp(-gamma |s - x|^2), positive; None for the linear kernel s . x.
+        support_vectors: s (S, D), arrays or tensors; D is the size of a flattened input.
+        dual_coefficients: a (S,), the multipliers times the signs of their classes.
+        intercept: b, a scalar.
+        gamma: of the RBF kernel k(s, x) = exp(-gamma |s - x|^2), positive; None for the linear kernel s . x.
 
     Raises:
         ValueError: arrays whose shapes do not fit, or a gamma that is not positive.
@@ -49,7 +49,7 @@ class SVM(nn.Module):
         self.gamma = gamma
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, 2) = (-f / 2, f / 2) of inputs (N, *input) in [0, 1], in their precision."""
+        """Logits (N, 2) = (-f / 2, f / 2) of inputs (N, *input) in [0, 1], in their dtype."""
         z, s = x.flatten(1).to(self.support_vectors.dtype), self.support_vectors
         kernel = z @ s.T  # (N, S)
         if self.gamma is not None:

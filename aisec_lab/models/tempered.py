@@ -1,20 +1,20 @@
-"""A small CNN with bounded activations, for training with clipped and noisy gradients."""
+"""A small CNN with bounded activations, for DP-SGD."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-SMALLEST = 14  # pixels a side: both convolutions and both poolings still give something
+SMALLEST = 14  # pixels per side with which no layer has an empty output
 
 
 class TemperedSigmoid(nn.Module):
-    """The bounded scale * sigmoid(temperature * x) - offset (Papernot et al., 2021, arXiv:2007.14191).
+    """The activation scale * sigmoid(temperature * x) - offset (Papernot et al., 2021, arXiv:2007.14191).
 
     Args:
-        scale: the height of the step, positive.
-        temperature: how steep it is, positive.
-        offset: what is taken off. The default of (2, 2, 1) is tanh.
+        scale: difference of the two limits, positive.
+        temperature: steepness, positive.
+        offset: subtracted constant. The default (2, 2, 1) is tanh.
 
     Raises:
         ValueError: a scale or a temperature that is not positive.
@@ -27,17 +27,17 @@ class TemperedSigmoid(nn.Module):
         self.scale, self.temperature, self.offset = scale, temperature, offset
 
     def forward(self, x: Tensor) -> Tensor:
-        """Numbers in [-offset, scale - offset], of the shape of x."""
+        """Activations in [-offset, scale - offset], shape of x."""
         if (self.scale, self.temperature, self.offset) == (2, 2, 1):
             return torch.tanh(x)  # the same function, in one pass over memory
         return self.scale * torch.sigmoid(self.temperature * x) - self.offset
 
 
 class MaxPool(nn.MaxPool2d):
-    """Max-pooling with channels last in memory, which takes a CPU a third of the time."""
+    """Max-pooling in channels-last memory format, three times as fast on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """As `nn.MaxPool2d`."""
+        """The result of `nn.MaxPool2d` for inputs (N, C, H, W)."""
         return super().forward(input.contiguous(memory_format=torch.channels_last))
 
 
@@ -45,18 +45,14 @@ class MaxPool(nn.MaxPool2d):
 class TemperedCNN:
     """Convolutions and linear layers, two each, with tempered sigmoids (Papernot et al., 2021, arXiv:2007.14191).
 
-    It has no normalisation and 26,010 weights on 28x28 images, so that the noise has few of them to spoil.
+    It has only 26,010 weights on 28x28 images, since the noise of DP-SGD grows with the number of weights. There is no
+    normalisation: the first layer sees pixels in [0, 1]. Weights are initialised by Glorot & Bengio (2010, eq. 16).
+    Call contract: `Architecture`. It takes images of at least 14x14.
 
-    Args of the call:
-        shape: (channels, height, width), from 14x14 up.
-        classes: K.
-        generator: source of the weights (Glorot & Bengio, 2010, eq. 16).
-
-    Returns:
-        A classifier whose first layer sees the pixels as they are, in [0, 1].
-
-    Raises:
-        ValueError: a shape that is no image of at least 14x14.
+    Args:
+        width: channels of the first convolution; the second has twice as many.
+        hidden: units of the hidden linear layer.
+        scale, temperature, offset: of `TemperedSigmoid`.
     """
 
     width: int = 16
@@ -96,5 +92,5 @@ class TemperedCNN:
 
 
 def _after(side: int) -> int:
-    """What is left of a side: halved, less one, less three and halved, less one."""
+    """The side of the last feature map for images with this side."""
     return ((side - 2) // 2 + 1 - 1 - 4) // 2 + 1 - 1

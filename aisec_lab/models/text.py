@@ -1,4 +1,4 @@
-"""Text classifiers: small networks over the words of a text."""
+"""Text classifiers: small networks on word tokens."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from aisec_lab.models.training.fit import Fit, Objective
 from aisec_lab.models.training.recipe import TrainingRecipe
 from aisec_lab.models.words import PAD, Vocabulary
 
-BATCH = 1000  # texts a pass
+BATCH = 1000  # texts per pass
 
 
 class TextClassifier(nn.Module):
     """A classifier of texts: a sequence of N strings to logits (N, K).
 
     Args:
-        vocabulary: the words that it knows.
-        network: numbers of words (N, L) to logits; its `nn.Embedding` is where an attacker takes gradients.
+        vocabulary: maps words to tokens.
+        network: tokens (N, L) to logits (N, K); white-box attacks take gradients at its `nn.Embedding`.
     """
 
     def __init__(self, vocabulary: Vocabulary, network: nn.Module) -> None:
@@ -29,38 +29,61 @@ class TextClassifier(nn.Module):
         self.vocabulary, self.network = vocabulary, network
 
     def forward(self, texts: Iterable[str]) -> Tensor:
-        """Logits (N, K) of N texts; ValueError for what are none (`as_texts`)."""
+        """Logits (N, K) of N texts; ValueError for what `as_texts` refuses."""
         device = next(self.network.parameters()).device
         logits: Tensor = self.network(self.vocabulary.encode(texts).to(device))
         return logits
 
 
 class TextArchitecture(Protocol):
-    """A frozen dataclass of hyper-parameters that, called, builds a network over numbers of words."""
+    """A frozen dataclass of hyper-parameters that is called to build a network on word tokens."""
 
     def __call__(self, words: int, classes: int, *, generator: torch.Generator) -> nn.Module:
-        """Build a network of numbers (N, L) in 0..words-1 into logits (N, classes), weights from `generator`."""
+        """Build a network.
+
+        Args:
+            words: size of the vocabulary.
+            classes: number of classes K.
+            generator: source of the initial weights.
+
+        Returns:
+            A network of tokens (N, L) in 0..words - 1 to logits (N, K).
+        """
         ...
 
 
 class EmbeddingBag(nn.Module):
-    """A linear function of the mean of the words' vectors."""
+    """A linear layer on the mean of word embeddings.
+
+    Args:
+        words: size of the vocabulary.
+        dimensions: of the embeddings.
+        classes: number of classes K.
+    """
 
     def __init__(self, words: int, dimensions: int, classes: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(words, dimensions, padding_idx=PAD)
         self.linear = nn.Linear(dimensions, classes)
 
-    def forward(self, numbers: Tensor) -> Tensor:
-        """Logits (N, K) of numbers (N, L)."""
-        here = (numbers != PAD).unsqueeze(2)
-        mean = (self.embedding(numbers) * here).sum(1) / here.sum(1)
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (N, K) of tokens (N, L)."""
+        is_word = (tokens != PAD).unsqueeze(2)
+        mean = (self.embedding(tokens) * is_word).sum(1) / is_word.sum(1)
         logits: Tensor = self.linear(mean)
         return logits
 
 
 class WordConv(nn.Module):
-    """Filters over every run of `width` words, the strongest answer of each, and a linear layer."""
+    """A convolution over word embeddings, ReLU, the maximum over positions, and a linear layer.
+
+    Args:
+        words: size of the vocabulary.
+        dimensions: of the embeddings.
+        filters: number of filters.
+        width: of the filters, in words.
+        classes: number of classes K.
+    """
 
     def __init__(self, words: int, dimensions: int, filters: int, width: int, classes: int) -> None:
         super().__init__()
@@ -69,11 +92,11 @@ class WordConv(nn.Module):
         self.filters = nn.Linear(width * dimensions, filters)
         self.linear = nn.Linear(filters, classes)
 
-    def forward(self, numbers: Tensor) -> Tensor:
-        """Logits (N, K) of numbers (N, L); what follows a text's last word does not matter."""
-        padded = nn.functional.pad(numbers, (0, self.width - 1), value=PAD)
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (N, K) of tokens (N, L); padding after the last word has no influence."""
+        padded = nn.functional.pad(tokens, (0, self.width - 1), value=PAD)
         windows = self.embedding(padded).unfold(1, self.width, 1).flatten(2)  # (N, L, dimensions * width)
-        strengths = self.filters(windows).relu() * (numbers != PAD).unsqueeze(2)
+        strengths = self.filters(windows).relu() * (tokens != PAD).unsqueeze(2)
         logits: Tensor = self.linear(strengths.amax(1))
         return logits
 
@@ -82,25 +105,28 @@ class WordConv(nn.Module):
 class BagOfEmbeddings:
     """The mean of learned word vectors, and a linear layer (Joulin et al., 2017, arXiv:1607.01759, section 2).
 
-    Args of the call:
-        words, classes: how many of each.
-        generator: source of the weights.
+    Call contract: `TextArchitecture`.
 
-    Returns:
-        A network from numbers of words (N, L) to logits (N, classes).
+    Args:
+        dimensions: of the embeddings.
     """
 
     dimensions: int = 32
 
     def __call__(self, words: int, classes: int, *, generator: torch.Generator) -> nn.Module:
-        return _drawn(EmbeddingBag(words, self.dimensions, classes), generator)
+        return _initialised(EmbeddingBag(words, self.dimensions, classes), generator)
 
 
 @dataclass(frozen=True)
 class TextCNN:
-    """A convolution over word vectors and the maximum over places (Kim, 2014, arXiv:1408.5882), one width.
+    """A convolution over word embeddings and the maximum over positions (Kim, 2014, arXiv:1408.5882), of one width.
 
-    Args of the call: as for `BagOfEmbeddings`.
+    Call contract: `TextArchitecture`.
+
+    Args:
+        dimensions: of the embeddings.
+        filters: number of filters.
+        width: of the filters, in words.
     """
 
     dimensions: int = 32
@@ -108,20 +134,16 @@ class TextCNN:
     width: int = 3
 
     def __call__(self, words: int, classes: int, *, generator: torch.Generator) -> nn.Module:
-        return _drawn(WordConv(words, self.dimensions, self.filters, self.width, classes), generator)
+        return _initialised(WordConv(words, self.dimensions, self.filters, self.width, classes), generator)
 
 
 @dataclass(frozen=True)
 class TextTraining:
-    """How text classifiers are trained: an architecture and the training loop.
+    """Training of a text classifier: an architecture and the training loop.
 
-    Args of the call:
-        train: texts and their classes.
-        objective: what is minimised; its x are numbers of words (N, L).
-        generator: source of weights, order, and what the objective draws.
-
-    Returns:
-        A classifier with the vocabulary of `train`, in evaluation mode.
+    Args:
+        architecture: of the network.
+        fit: the training loop.
     """
 
     architecture: TextArchitecture
@@ -130,6 +152,16 @@ class TextTraining:
     def __call__(
         self, train: Texts, objective: Objective | TrainingRecipe, *, generator: torch.Generator
     ) -> TextClassifier:
+        """Train a classifier.
+
+        Args:
+            train: texts and their classes.
+            objective: losses (N,) of tokens (N, L), or a recipe.
+            generator: source of initial weights, of the order of rows, and of what the objective draws.
+
+        Returns:
+            A classifier with the vocabulary of `train`, in evaluation mode.
+        """
         vocabulary = Vocabulary.of(train.texts)
         network = self.architecture(len(vocabulary), len(train.classes), generator=generator)
         self.fit(network, vocabulary.tokens(train), objective, generator=generator)
@@ -138,13 +170,13 @@ class TextTraining:
 
 @torch.no_grad()
 def text_logits(model: nn.Module, texts: Iterable[str]) -> Tensor:
-    """Logits (N, K) of many texts on the CPU, some hundreds a pass; ValueError for what are no texts (`as_texts`)."""
+    """Logits (N, K), on the CPU, of many texts, batch by batch; ValueError for what `as_texts` refuses."""
     texts = as_texts(texts)
     return torch.cat([model(texts[start : start + BATCH]).cpu() for start in range(0, len(texts), BATCH)])
 
 
-def _drawn(network: nn.Module, generator: torch.Generator) -> nn.Module:
-    """All weights drawn anew from `generator`; the vector of `PAD` is zero."""
+def _initialised(network: nn.Module, generator: torch.Generator) -> nn.Module:
+    """Initialise all weights from `generator`; the embedding of `PAD` is zero."""
     initialise(network, generator)
     for module in network.modules():
         if isinstance(module, nn.Embedding):

@@ -1,4 +1,4 @@
-"""Decision trees, which scikit-learn grows, as classifiers of the lab."""
+"""Decision trees that scikit-learn fits, as torch classifiers."""
 
 from dataclasses import dataclass
 
@@ -10,18 +10,18 @@ from aisec_lab.models.layers import logarithms
 
 
 class Tree(nn.Module):
-    """A tree of decisions on one column each, made of its arrays; node 0 is the root.
+    """A decision tree built from its arrays; node 0 is the root.
 
-    It is constant between its thresholds, so that it has no gradient: attacks that need none run on it.
+    It is piecewise constant and has no gradient: use attacks that need none.
 
     Args:
-        column: (M,), int64: the column that a node looks at, at a leaf -1.
-        threshold: (M,), float64: rows whose value there is at most this go left, the others right.
-        left, right: (M,), int64: the children's numbers, each greater than its parent's; at a leaf anything.
-        probabilities: (M, K): what a leaf publishes; at other nodes anything.
+        column: column on which each node splits (M,), int64; -1 at a leaf.
+        threshold: threshold of each node (M,), float64; rows with at most this value go left, the others right.
+        left, right: indices of the children (M,), int64, each greater than its parent's; ignored at a leaf.
+        probabilities: class probabilities of each leaf (M, K); ignored at other nodes.
 
     Raises:
-        ValueError: arrays whose lengths do not fit, or a child whose number is not between its parent's and M.
+        ValueError: arrays whose lengths differ, or a child whose index is not between its parent's and M.
     """
 
     column: Tensor
@@ -52,12 +52,12 @@ class Tree(nn.Module):
         self.depth = int(depth.max())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Log-probabilities (N, K) of inputs (N, *input) in [0, 1], in their precision."""
+        """Log-probabilities (N, K) of inputs (N, *input) in [0, 1], in their dtype."""
         leaf = self.leaf(x)
         return self.log_probabilities[leaf].to(x.dtype)
 
     def leaf(self, x: Tensor) -> Tensor:
-        """Numbers (N,) of the leaves that inputs (N, *input) end in."""
+        """Indices (N,) of the leaves that inputs (N, *input) reach."""
         rows = x.flatten(1)
         node = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         for _ in range(self.depth):
@@ -71,15 +71,8 @@ class DecisionTree:
     """A tree grown by the Gini index (Breiman et al., 1984; scikit-learn's CART).
 
     Args:
-        depth: decisions on the way to a leaf at most; None for any number.
-        leaf_rows: training rows that each leaf keeps at least.
-
-    Args of the call:
-        dataset: training rows.
-        generator: breaks ties between equally good columns.
-
-    Returns:
-        A classifier in evaluation mode that publishes the shares of the classes among a leaf's training rows.
+        depth: maximum depth, at least 1; None for no limit.
+        leaf_rows: least number of training rows in a leaf, at least 1.
 
     Raises:
         ValueError: a depth or a number of rows below 1.
@@ -93,7 +86,16 @@ class DecisionTree:
             raise ValueError(f"depth must be at least 1, or None for no limit, and leaf_rows at least 1: {self}")
 
     def __call__(self, dataset: Dataset, *, generator: torch.Generator) -> Tree:
-        from sklearn.tree import DecisionTreeClassifier  # two seconds that nothing else should pay
+        """Fit a tree.
+
+        Args:
+            dataset: training rows.
+            generator: breaks ties between equally good columns.
+
+        Returns:
+            A classifier in evaluation mode, with the class frequencies of each leaf's training rows.
+        """
+        from sklearn.tree import DecisionTreeClassifier  # the import takes two seconds
 
         ties = int(torch.randint(2**31, (), generator=generator))
         grower = DecisionTreeClassifier(max_depth=self.depth, min_samples_leaf=self.leaf_rows, random_state=ties)

@@ -1,4 +1,4 @@
-"""From a text to the numbers of its words."""
+"""Tokenisation of texts into words."""
 
 import string
 from collections import Counter
@@ -11,25 +11,30 @@ from torch import Tensor
 
 from aisec_lab.data import Dataset, Texts, as_strings, as_texts
 
-MASK = "[...]"  # stands for a word that the model shall not see; punctuation only, so that no word is spelt like it
-PAD, UNKNOWN, MASKED = range(3)  # numbers of what is no word of the training texts
+MASK = "[...]"  # replaces a word that the model must not see; punctuation only, so that no word is spelt like it
+PAD, UNKNOWN, MASKED = range(3)  # special tokens
 SPECIAL = ("", "[?]", MASK)
 
 
 def tokenise(text: str) -> list[str]:
-    """One token for each word that whitespace separates: in lower case, without punctuation at its ends.
+    """Split a text at whitespace into words, in lower case and without punctuation at their ends.
 
-    A word of punctuation only stays as it is, so a text with n words has n tokens and none of them is empty.
+    A word of punctuation only stays as it is. So a text with n words has n tokens, and none is empty.
     """
     return [word.lower().strip(string.punctuation) or word for word in text.split()]
 
 
 class Tokens(Dataset):
-    """Word numbers and classes: rows of another space than images, on which `Fit` trains a text network.
+    """A dataset of tokens and classes, on which `Fit` trains a text network.
 
     Args:
-        x: numbers of words (N, L), int64, `PAD` after the end.
-        y, classes, name: as for `Dataset`.
+        x: tokens (N, L), int64, `PAD` after the end of a text.
+        y: classes (N,), int64.
+        classes: names of the classes.
+        name: of the dataset.
+
+    Raises:
+        ValueError: x of another dtype or shape.
     """
 
     def __post_init__(self) -> None:
@@ -42,24 +47,27 @@ class Tokens(Dataset):
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words that a model knows.
+    """The vocabulary of a text classifier.
 
     Args:
-        words: each once, the most frequent first.
+        words: known words, each once, the most frequent first.
     """
 
     words: tuple[str, ...]
 
     @classmethod
     def of(cls, texts: Iterable[str], least: int = 2) -> "Vocabulary":
-        """The tokens of some texts, the most frequent first, equals by the alphabet.
+        """The vocabulary of some texts.
 
         Args:
-            texts: the training texts.
-            least: how often a token must occur; rarer ones stand for the unknown, so that it is learned too.
+            texts: training texts, strings.
+            least: how often a word must occur; rarer ones become `UNKNOWN`, so that its embedding is trained too.
+
+        Returns:
+            Their words, the most frequent first, equally frequent ones in alphabetical order.
 
         Raises:
-            ValueError: what are no strings.
+            ValueError: `texts` are not strings.
         """
         counts = Counter(token for text in as_strings(texts) for token in tokenise(text))
         kept = [token for token, count in counts.items() if count >= least and token not in SPECIAL]
@@ -70,19 +78,25 @@ class Vocabulary:
 
     @cached_property
     def numbers(self) -> dict[str, int]:
-        """The number of each word."""
+        """The token of each word."""
         return {word: number for number, word in enumerate((*SPECIAL, *self.words))}
 
     def encode(self, texts: Iterable[str]) -> Tensor:
-        """Numbers (N, L) of the words of texts, int64; L is the longest text's, `PAD` fills the others.
+        """The tokens of texts.
+
+        Args:
+            texts: N strings.
+
+        Returns:
+            Tokens (N, L), int64; L is the length of the longest text, and `PAD` fills the others.
 
         Raises:
-            ValueError: what are no texts (`as_texts`).
+            ValueError: what `as_texts` refuses.
         """
         rows = [[self.numbers.get(token, UNKNOWN) for token in tokenise(text)] for text in as_texts(texts)]
         longest = max(map(len, rows))
         return torch.tensor([row + [PAD] * (longest - len(row)) for row in rows], dtype=torch.int64)
 
     def tokens(self, data: Texts) -> Tokens:
-        """The rows of `data`, for training."""
+        """Encode texts and classes as a dataset for `Fit`."""
         return Tokens(self.encode(data.texts), data.y, data.classes, data.name)

@@ -1,4 +1,4 @@
-"""Learning and telling that no single row can sway far: training, releases, what they promise, and audits of it."""
+"""Differential privacy: private training, private statistics, accounting and audits."""
 
 import lazy_loader
 

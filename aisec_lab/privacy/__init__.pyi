@@ -9,7 +9,7 @@ from .mechanisms import PrivacyStatement, SampledGaussian
 from .numeric import GroupMeans, Mean, Quantiles
 from .reconstruction import success_bound, success_by_epsilon
 from .releases import Count, CrossTable, Histogram
-from .stacked import fit_private_stack, mechanism_of_a_member
+from .stacked import fit_private_stack, member_mechanism
 from .synthetic import Synthetic
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
     "epsilons",
     "fit_private_stack",
     "max_certifiable_epsilon",
-    "mechanism_of_a_member",
+    "member_mechanism",
     "noise_multiplier",
     "success_bound",
     "success_by_epsilon",

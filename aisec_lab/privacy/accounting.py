@@ -1,4 +1,4 @@
-"""What repeated looks at the same rows promise together: an upper bound on epsilon, and the noise for one."""
+"""Privacy accounting: an upper bound on the epsilon of composed mechanisms, and the noise that reaches a target."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -22,15 +22,19 @@ __all__ = [
     "noise_multiplier",
 ]
 
-LEAST_NOISE, MOST_NOISE = 0.1, 1e6  # where `noise_multiplier` looks
+LEAST_NOISE, MOST_NOISE = 0.1, 1e6  # range in which `noise_multiplier` searches
 
 
 def check_target(epsilon: float, delta: float, rows: int) -> None:
     """Refuse a target that protects nobody.
 
+    Args:
+        epsilon: positive.
+        delta: in (0, 1 / rows). At 1 / rows, a mechanism that publishes one random row would satisfy it.
+        rows: number of rows, or of clients, that are protected.
+
     Raises:
-        ValueError: `epsilon` not positive, or `delta` not in (0, 1 / rows): at 1 / rows, publishing one whole row of
-            the dataset would keep to it.
+        ValueError: epsilon or delta out of its range.
     """
     if not epsilon > 0:
         raise ValueError(f"epsilon must be positive, got {epsilon}: from 1 to 8 is common")
@@ -41,23 +45,24 @@ def check_target(epsilon: float, delta: float, rows: int) -> None:
 def epsilons(
     mechanisms: Sequence[Mechanism], delta: float, *, accountants: Sequence[str] = ("rdp", "pld")
 ) -> dict[str, float]:
-    """The epsilon of all the mechanisms on the same rows, by each accountant.
+    """The epsilon of the composition of mechanisms on the same rows, by several accountants.
 
-    Each may look at the results of the ones before it; its parameters must not depend on them.
+    A mechanism may use the results of earlier ones, but its q, sigma and steps must not depend on them.
 
     Args:
         mechanisms: in any order.
         delta: in [1e-12, 1).
-        accountants: of "rdp" (Rényi moments; dp-accounting), "prv" (Opacus, with an error of 0.001 on the safe side)
-            and "pld" (dp-accounting, pessimistic on a grid of 1e-4, coarser where that would be a million points).
-            However many steps there are, each takes seconds and some hundred megabytes.
+        accountants: any of "rdp" (Rényi divergences; dp-accounting), "prv" (privacy loss random variables; Opacus, with
+            an error of 0.001 on the safe side) and "pld" (privacy loss distributions; dp-accounting, pessimistic, on a
+            grid of 1e-4 or of at most about a million points). Each takes seconds and some hundred megabytes, however
+            many steps there are.
 
     Returns:
-        By name; each an upper bound, `inf` where nothing is promised or can be shown. "pld" composes statements with
-        the rest, as the worst mechanism that keeps to them; "rdp" and "prv" add them (basic composition).
+        Epsilon by accountant. Each is an upper bound; `inf` where nothing is guaranteed or can be shown. "pld" composes
+        a statement as the worst mechanism that satisfies it; "rdp" and "prv" add statements (basic composition).
 
     Raises:
-        ValueError: another accountant, or a delta outside.
+        ValueError: an unknown accountant, or delta out of its range.
     """
     methods = {"rdp": rdp, "prv": prv, "pld": pld_epsilon}
     if unknown := set(accountants) - set(methods):
@@ -71,11 +76,22 @@ def epsilons(
 
 
 def epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
-    """The tightest of "rdp" and "pld" of `epsilons`, which are both proofs."""
+    """The smaller of the upper bounds "rdp" and "pld" of `epsilons`.
+
+    Args:
+        mechanisms: in any order, on the same rows.
+        delta: in [1e-12, 1).
+
+    Returns:
+        An upper bound on epsilon; `inf` where nothing is guaranteed.
+
+    Raises:
+        ValueError: delta out of its range.
+    """
     return min(epsilons(mechanisms, delta).values())
 
 
-@lru_cache(maxsize=256)  # a book asks for the same sum when it is charged, and to say what is spent
+@lru_cache(maxsize=256)  # a privacy budget needs the same sum when it is charged and when it is shown
 def _epsilon_by(
     method: Callable[..., float],
     gaussians: tuple[SampledGaussian, ...],
@@ -85,20 +101,22 @@ def _epsilon_by(
     return float(method(gaussians, statements, delta))
 
 
-@lru_cache  # a training asks when it starts, and again when it is accounted for
+@lru_cache  # a training needs it when it starts, and again when it is accounted for
 def noise_multiplier(epsilon: float, delta: float, q: float, steps: int) -> float:
-    """The smallest noise that keeps to a target.
+    """The smallest noise multiplier that reaches a target, for steps of a sampled Gaussian mechanism.
 
     Args:
-        epsilon: target, positive.
-        delta, q, steps: as above; at least one step.
+        epsilon: target, positive and finite.
+        delta: in [1e-12, 1).
+        q: sampling rate, in (0, 1].
+        steps: at least 1.
 
     Returns:
-        Sigma, at most a thousandth above the smallest whose `epsilon` (by "pld") is not above the target, and never
+        Sigma with an epsilon (by "pld") of at most the target; at most 0.1 % above the smallest such sigma, and never
         below 0.1.
 
     Raises:
-        ValueError: arguments outside, or a target that no noise up to a million meets.
+        ValueError: an argument out of its range, or a target that no sigma up to a million reaches.
     """
     if not (0 < epsilon < math.inf and steps > 0 and LEAST_DELTA <= delta < 1):
         given = f"epsilon {epsilon}, delta {delta}, steps {steps}"
@@ -106,52 +124,52 @@ def noise_multiplier(epsilon: float, delta: float, q: float, steps: int) -> floa
             f"noise is for a finite epsilon > 0, delta in [{LEAST_DELTA:g}, 1) and at least one step, got {given}"
         )
 
-    def kept(sigma: float, grid: float) -> bool:
+    def reached(sigma: float, grid: float) -> bool:
         return pld_epsilon([SampledGaussian(q, sigma, steps)], [], delta, grid) <= epsilon
 
-    def bisected(low: float, high: float, ratio: float, grid: float) -> tuple[float, float]:
+    def bisect(low: float, high: float, ratio: float, grid: float) -> tuple[float, float]:
         while high / low > ratio:
             middle = math.sqrt(low * high)
-            low, high = (low, middle) if kept(middle, grid) else (middle, high)
+            low, high = (low, middle) if reached(middle, grid) else (middle, high)
         return low, high
 
     high = 1.0
-    while not kept(high, COARSE):
+    while not reached(high, COARSE):
         high *= 2
         if high > MOST_NOISE:
             raise ValueError(
                 f"no noise multiplier up to {MOST_NOISE:g} meets epsilon {epsilon} at delta {delta}: ask less"
             )
     low = high / 2
-    while low > LEAST_NOISE and kept(low, COARSE):
+    while low > LEAST_NOISE and reached(low, COARSE):
         low, high = low / 2, low
-    if low <= LEAST_NOISE and kept(LEAST_NOISE, COARSE):
+    if low <= LEAST_NOISE and reached(LEAST_NOISE, COARSE):
         return LEAST_NOISE
-    # a coarser grid asks for more noise: its answer lies a little above the fine one's
-    high = bisected(max(low, LEAST_NOISE), high, 1.0005, COARSE)[1]
-    while not kept(high, FINE):
+    # a coarser grid needs more noise, so its result lies a little above that of the fine grid
+    high = bisect(max(low, LEAST_NOISE), high, 1.0005, COARSE)[1]
+    while not reached(high, FINE):
         high *= 1.0005
     width = 1.001
-    while kept(low := high / width, FINE):
+    while reached(low := high / width, FINE):
         high, width = low, width**2
-    return bisected(low, high, 1.001, FINE)[1]
+    return bisect(low, high, 1.001, FINE)[1]
 
 
 def delta_profile(mechanisms: Sequence[Mechanism], epsilons: ArrayLike) -> NDArray[np.float64]:
-    """The smallest delta of all the mechanisms together at each epsilon (by "pld", an upper bound).
+    """The privacy profile of composed mechanisms: delta at each epsilon (by "pld").
 
     Args:
-        mechanisms: as above; one without noise has delta 1 everywhere.
-        epsilons: real numbers, any shape; negative ones, too, tell correct mechanisms from broken ones.
+        mechanisms: in any order, on the same rows; with one without noise, delta is 1 everywhere.
+        epsilons: real numbers of any shape; negative ones, too, can show that a mechanism is broken.
 
     Returns:
-        Deltas in [0, 1], of the same shape.
+        Upper bounds on delta in [0, 1], shape of `epsilons`.
     """
     gaussians, statements = merged(mechanisms)
     points = np.asarray(epsilons, dtype=np.float64)
     if not all(each.noisy for each in gaussians):
         return np.ones_like(points)
     losses = pld(gaussians, statements, FINE)
-    deltas = [losses.get_delta_for_epsilon(float(point)) for point in points.flat]  # one by one: all at once cancels
-    found = np.array(deltas, dtype=np.float64).reshape(points.shape)
-    return np.clip(found + rounding(sum(each.steps for each in gaussians) + len(statements), found), 0, 1)
+    deltas = [losses.get_delta_for_epsilon(float(point)) for point in points.flat]  # one by one: together, they cancel
+    profile = np.array(deltas, dtype=np.float64).reshape(points.shape)
+    return np.clip(profile + rounding(sum(each.steps for each in gaussians) + len(statements), profile), 0, 1)

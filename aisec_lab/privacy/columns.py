@@ -1,4 +1,4 @@
-"""Columns of private rows, and the public categories that they are counted in: what is refused at the door."""
+"""Validation of private columns and of the public categories in which they are counted."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -8,20 +8,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from aisec_lab.privacy.noise import Cells
 
-Charge = Callable[[str, float, float], None]  # is told a name, epsilon and delta; raises where the budget is spent
+Charge = Callable[[str, float, float], None]  # called with name, epsilon, delta; raises where the budget is spent
 
 
-def checked(columns: Sequence[ArrayLike], count: int, delta: float, name: str) -> list[NDArray[Any]]:
-    """The columns as arrays.
+def check_columns(columns: Sequence[ArrayLike], count: int, delta: float, name: str) -> list[NDArray[Any]]:
+    """Private columns as arrays.
 
     Args:
-        columns: (N,) each.
-        count: how many there must be.
-        delta: that the rows are to be released with.
-        name: of what releases them, for the message.
+        columns: arrays (N,).
+        count: number of columns that there must be.
+        delta: with which the statistic is released.
+        name: of the statistic, for messages.
+
+    Returns:
+        The columns in their order.
 
     Raises:
-        ValueError: another count, no rows, unequal lengths, NaN or infinity, a delta of 1 / N or more.
+        ValueError: another count, no rows, unequal lengths, NaN or infinity, delta of 1 / N or more.
     """
     arrays = [np.asarray(column) for column in columns]
     shapes = {a.shape for a in arrays}
@@ -37,43 +40,43 @@ def checked(columns: Sequence[ArrayLike], count: int, delta: float, name: str) -
     return arrays
 
 
-def numbers(values: NDArray[Any]) -> NDArray[np.float64]:
-    """A column (N,) as finite float64, whatever it is stored as.
+def as_floats(values: NDArray[Any]) -> NDArray[np.float64]:
+    """A column (N,) of numbers of any dtype as float64.
 
     Raises:
-        ValueError: a value that is no number, such as a missing one, or not finite; text, dates, complex numbers.
+        ValueError: text, dates, complex numbers, missing values, NaN or infinity.
     """
     try:
         if values.dtype.kind not in "biufO" or any(isinstance(value, str | bytes) for value in values.tolist()):
             raise TypeError(f"a column of {values.dtype}")
-        found = values.astype(np.float64)
+        floats = values.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"a column of numbers is needed, got other values ({error}): convert it") from error
-    if not np.isfinite(found).all():
+    if not np.isfinite(floats).all():
         raise ValueError("a column of finite numbers is needed, got None, NaN or infinity: fill it in, or drop the row")
-    return found
+    return floats
 
 
-def places(values: NDArray[Any], categories: Sequence[Hashable]) -> Cells:
-    """The place of each value (N,) among the categories.
+def category_indices(values: NDArray[Any], categories: Sequence[Hashable]) -> Cells:
+    """The index (N,), int64, of each value (N,) among the categories.
 
     Raises:
         ValueError: a value that is not among them.
     """
-    place = {category: number for number, category in enumerate(categories)}
-    found = [place.get(value, -1) for value in values.tolist()]
-    if -1 in found:
+    index = {category: number for number, category in enumerate(categories)}
+    indices = [index.get(value, -1) for value in values.tolist()]
+    if -1 in indices:
         raise ValueError(
             f"a value is not among the categories {list(categories)}: name all that there can be, or one for the rest"
         )
-    return np.array(found, dtype=np.int64)
+    return np.array(indices, dtype=np.int64)
 
 
 def check_categories(categories: Sequence[Hashable]) -> None:
-    """Refuse categories that are named twice, or none.
+    """Refuse categories that are not distinct, or that are empty.
 
     Raises:
-        ValueError: as said.
+        ValueError: a category is named twice, or there is none.
     """
     if not len(categories) or len(set(categories)) != len(categories):
         raise ValueError(f"categories must be named once each, one at least, got {list(categories)}")

@@ -1,4 +1,4 @@
-"""The distribution of the privacy loss of many steps, in bounded time and memory, from that of one."""
+"""Privacy loss distributions of many composed steps, in bounded time and memory."""
 
 import math
 from collections import Counter
@@ -15,31 +15,35 @@ from aisec_lab.privacy.mechanisms import PrivacyStatement, SampledGaussian
 if TYPE_CHECKING:
     from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
-FINE, COARSE = 1e-4, 1e-3  # steps of the grid of privacy losses
-POINTS = 1e6  # about so many of them at most: beyond, the grid grows coarser, which is still an upper bound
-VAST = 130  # span of losses from where a tenth of the points will do: such an epsilon is no promise
-WIDEST = 500  # step of the grid; e to the next power is no float
-LEAST_DELTA = 1e-12  # below, rounding in the Fourier transforms is no longer small beside it
-SLIGHT = 1e-6  # share of a delta up to which rounding is not counted: the grid errs by more, on the safe side
+FINE, COARSE = 1e-4, 1e-3  # distances of two privacy losses on the grid
+POINTS = 1e6  # about so many points at most: beyond, the grid gets coarser, which is still an upper bound
+VAST = 130  # range of losses from which a tenth of the points is enough: such an epsilon guarantees nothing
+WIDEST = 500  # largest distance on the grid; beyond, exp overflows
+LEAST_DELTA = 1e-12  # below, rounding in the Fourier transforms matters
+SLIGHT = 1e-6  # share of a delta up to which rounding is ignored: the grid errs by more, on the safe side
 AT_ONCE = 4096  # steps that dp-accounting composes by one transform: its window and its rounding grow with them
-RADIX = 64  # beyond, this power is taken again and again, each in a window of its own
-ORDERS = 50  # of the moments that the window is sought by
-LOSS = 8  # points in the standard deviation of a step's loss, of so many steps
-TAIL = 1e-15  # probability that may be moved to an infinite loss, of all steps
+RADIX = 64  # beyond, steps are composed by this power again and again, each in a window of its own
+ORDERS = 50  # of the moments that bound the window
+LOSS = 8  # grid points per standard deviation of one step's loss, where there are more than `AT_ONCE` steps
+TAIL = 1e-15  # probability, of all steps, that may be moved to an infinite loss
 
 
 def pld(
     gaussians: Sequence[SampledGaussian], statements: Sequence[PrivacyStatement], grid: float
 ) -> "PrivacyLossDistribution":
-    """The privacy loss's distribution, in dp-accounting; but for rounding its epsilons and deltas are upper bounds.
+    """The privacy loss distribution of composed mechanisms, in dp-accounting's class.
 
-    Discretised so that the dots are connected (Doroshenko et al., 2022, arXiv:2207.04380); a statement counts as the
-    worst mechanism that keeps to it. Time and memory grow with the logarithm of the steps. A progress line is shown
-    from the first second on.
+    It is discretised by connecting the dots (Doroshenko et al., 2022, arXiv:2207.04380). Time and memory grow with the
+    logarithm of the steps. A progress line is shown after the first second.
 
     Args:
-        grid: distance of two losses; grows where there would be more than about a million, and shrinks for more than
-            4096 steps whose losses are smaller than it.
+        gaussians: steps with noise.
+        statements: guarantees of other mechanisms; each is composed as the worst mechanism that satisfies it.
+        grid: distance of two losses. It is widened where there would be more than about a million points, and narrowed
+            for more than 4096 steps with smaller losses.
+
+    Returns:
+        A distribution whose epsilons and deltas are upper bounds, but for `rounding`.
     """
     from dp_accounting.pld import privacy_loss_distribution as plds
     from dp_accounting.pld.common import DifferentialPrivacyParameters
@@ -74,9 +78,16 @@ def pld(
 
 
 def rounding(steps: int, deltas: ArrayLike) -> NDArray[np.float64]:
-    """By how much rounding may have made each delta of so many steps too small; 0 where that is slight beside it.
+    """By how much rounding may have made a delta too small.
 
-    A Fourier coefficient of modulus one is off by up to half of 2**-52 after one step, and by as much more after each.
+    A Fourier coefficient of modulus one is off by up to 2**-53 after one step, and by as much more after each.
+
+    Args:
+        steps: number of composed mechanisms.
+        deltas: computed deltas, any shape.
+
+    Returns:
+        Corrections, shape of `deltas`; 0 where they are below a millionth of the delta.
     """
     most = steps * np.finfo(np.float64).eps
     deltas = np.asarray(deltas, dtype=np.float64)
@@ -84,7 +95,7 @@ def rounding(steps: int, deltas: ArrayLike) -> NDArray[np.float64]:
 
 
 def _digits(steps: int) -> list[int]:
-    """Digits of a number with the radix, the highest first."""
+    """The digits of a number in base `RADIX`, the highest first."""
     digits = []
     while steps:
         steps, digit = divmod(steps, RADIX)
@@ -93,16 +104,11 @@ def _digits(steps: int) -> list[int]:
 
 
 def _power(pmf: Any, steps: int, progress: "tqdm[NoReturn]") -> Any:
-    """A distribution composed with itself, by Horner's rule on the digits of `steps`.
+    """A distribution composed with itself `steps` times, by Horner's rule on the digits of `steps`.
 
-    What dp-accounting composes at once takes a window that grows with the steps, and not with their root as the losses
-    do. Here each power has the window that Chernoff's bound on one step says, and what may lie outside, in all at most
-    TAIL, is moved to an infinite loss.
-
-    Args:
-        pmf: of one step.
-        steps: how often.
-        progress: moved on by each digit.
+    The window of dp-accounting's own composition grows with the steps, though the losses grow with their square root.
+    Here a Chernoff bound on one step gives the window of each power. The probability outside, at most `TAIL` in all, is
+    moved to an infinite loss.
     """
     from dp_accounting.pld import pld_pmf
 
@@ -120,7 +126,7 @@ def _power(pmf: Any, steps: int, progress: "tqdm[NoReturn]") -> Any:
         size = fft.next_fast_len(max(high - low + 1, len(losses), len(one)), real=True)
         spectrum = fft.rfft(losses, size) ** RADIX * fft.rfft(one, size) ** digit
         start = low + composed * offset
-        shift = RADIX * lowest + digit * offset - start  # where the window has its first loss
+        shift = RADIX * lowest + digit * offset - start  # index of the first loss in the window
         losses, lowest = np.roll(fft.irfft(spectrum, size), shift % size)[: high - low + 1], start
         progress.update()
     infinite = TAIL - math.expm1(steps * math.log1p(-pmf._infinity_mass))
@@ -128,7 +134,7 @@ def _power(pmf: Any, steps: int, progress: "tqdm[NoReturn]") -> Any:
 
 
 def _grid(gaussians: Sequence[SampledGaussian], statements: Sequence[PrivacyStatement], grid: float) -> float:
-    """The distance of two losses: wider than `grid` for large losses, finer for small ones of very many steps."""
+    """The distance of two losses: wider than `grid` for large losses, finer for small losses of very many steps."""
     promised = math.fsum(each.epsilon for each in statements)
     one = max((each.sigma**-2 / 2 + 10 / each.sigma for each in gaussians), default=0.0)
     renyi = [_renyi(each) for each in gaussians]

@@ -1,4 +1,4 @@
-"""The rows' gradients of a convolution."""
+"""The per-sample gradients of a convolution."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,18 +8,18 @@ from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
 from aisec_lab.privacy.per_sample_grad import (
-    Keep,
-    Matrices,
+    MatmulLayer,
     PerSampleGrad,
+    Store,
+    capture_backprops,
     detach,
-    from_rows,
-    is_trained,
-    record_gradient,
+    from_grad_sample,
+    is_trainable,
 )
 
 
 def convolution(
-    keep: Keep,
+    store: Store,
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -28,53 +28,69 @@ def convolution(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Convolution of images (N, C, H, W) or sequences (N, C, L): a linear layer on the windows of each row."""
-    flat = weight.ndim == 3  # a sequence is an image of height one
-    kernel = weight.unsqueeze(2) if flat else weight
-    steps, gaps = _both(stride, flat, 1), _both(dilation, flat, 1)
+    """`F.conv2d` on images (N, C, H, W) or `F.conv1d` on sequences (N, C, L): a linear layer on each window.
+
+    Args:
+        store: receives the per-sample gradients of weight and bias in the backward pass.
+        input, weight, bias, stride, padding, dilation, groups: arguments of the torch function.
+
+    Returns:
+        The torch function's output.
+    """
+    is_1d = weight.ndim == 3  # a sequence is an image of height one
+    kernel = weight.unsqueeze(2) if is_1d else weight
+    strides, dilations = _both(stride, is_1d, 1), _both(dilation, is_1d, 1)
     if isinstance(padding, str):
-        whole = [(padding == "same") * gap * (side - 1) for gap, side in zip(gaps, kernel.shape[2:], strict=True)]
-        margins = [(every // 2, every - every // 2) for every in whole]
+        totals = [(padding == "same") * gap * (side - 1) for gap, side in zip(dilations, kernel.shape[2:], strict=True)]
+        margins = [(total // 2, total - total // 2) for total in totals]
     else:
-        margins = [(every, every) for every in _both(padding, flat, 0)]
-    border = [side for margin in reversed(margins) for side in margin]  # left, right, top, bottom
+        margins = [(margin, margin) for margin in _both(padding, is_1d, 0)]
+    pads = [side for margin in reversed(margins) for side in margin]  # left, right, top, bottom
 
-    def seen(x: Tensor, grad: Tensor) -> None:
-        if bias is not None and is_trained(bias):
-            keep(bias, from_rows(grad.flatten(2).sum(2)))
-        if is_trained(weight):
-            images, grads = (x.unsqueeze(2), grad.unsqueeze(2)) if flat else (x, grad)
-            keep(weight, of_weight(images, grads))
+    def compute_grads(activations: Tensor, backprops: Tensor) -> None:
+        if bias is not None and is_trainable(bias):
+            store(bias, from_grad_sample(backprops.flatten(2).sum(2)))
+        if is_trainable(weight):
+            if is_1d:
+                activations, backprops = activations.unsqueeze(2), backprops.unsqueeze(2)
+            store(weight, weight_grad(activations, backprops))
 
-    def of_weight(x: Tensor, grad: Tensor) -> PerSampleGrad:
-        spots, size, outputs = grad.shape[2:], kernel[0].numel(), len(kernel) // groups
+    def weight_grad(activations: Tensor, backprops: Tensor) -> PerSampleGrad:
+        output_size, in_features, out_features = backprops.shape[2:], kernel[0].numel(), len(kernel) // groups
+        positions = output_size.numel()
 
-        def of(part: slice) -> tuple[Tensor, Tensor]:
-            windows = unfolded(F.pad(x[part], border), kernel.shape[2:], spots, steps, gaps)
-            return windows.reshape(-1, size, spots.numel()), grad[part].reshape(-1, outputs, spots.numel())
+        def unfold(part: slice) -> tuple[Tensor, Tensor]:
+            windows = unfolded(F.pad(activations[part], pads), kernel.shape[2:], output_size, strides, dilations)
+            return windows.reshape(-1, in_features, positions), backprops[part].reshape(-1, out_features, positions)
 
-        def total(factors: Tensor) -> Tensor:
-            scaled = grad * factors.view(-1, 1, 1, 1)
-            found: Tensor = conv2d_weight(F.pad(x, border), kernel.shape, scaled, steps, 0, gaps, groups)
-            return found.view(weight.shape)
+        def weighted_sum(clip_factors: Tensor) -> Tensor:
+            scaled, padded = backprops * clip_factors.view(-1, 1, 1, 1), F.pad(activations, pads)
+            grad: Tensor = conv2d_weight(padded, kernel.shape, scaled, strides, 0, dilations, groups)
+            return grad.view(weight.shape)
 
-        numbers = x.shape[1:].numel() + grad.shape[1:].numel()
-        return Matrices(len(x), groups, size, outputs, spots.numel(), numbers, of).share(weight, total)
+        io_size = activations.shape[1:].numel() + backprops.shape[1:].numel()
+        layer = MatmulLayer(len(activations), groups, in_features, out_features, positions, io_size, unfold)
+        return layer.per_sample_grad(weight, weighted_sum)
 
-    run: Any = F.conv1d if flat else F.conv2d
-    return record_gradient(
-        run(input, detach(weight), detach(bias), stride, padding, dilation, groups), input, weight, seen
+    run: Any = F.conv1d if is_1d else F.conv2d
+    output = run(input, detach(weight), detach(bias), stride, padding, dilation, groups)
+    return capture_backprops(output, input, weight, compute_grads)
+
+
+def unfolded(
+    x: Tensor, kernel_size: Sequence[int], output_size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> Tensor:
+    """A view of padded images x (N, C, H, W) as windows (N, C, *kernel_size, *output_size)."""
+    batch_stride, channel_stride, *sides = x.stride()
+    inside, between = ([side * by for side, by in zip(sides, apart, strict=True)] for apart in (dilation, stride))
+    return x.as_strided(
+        (*x.shape[:2], *kernel_size, *output_size),
+        (batch_stride, channel_stride, *inside, *between),
+        x.storage_offset(),
     )
 
 
-def unfolded(x: Tensor, size: Sequence[int], spots: Sequence[int], steps: Sequence[int], gaps: Sequence[int]) -> Tensor:
-    """A view of x (N, C, H, W) as windows: (N, C, *size, *spots), spots `steps` apart, `gaps` inside of a window."""
-    rows, channels, *sides = x.stride()
-    inside, between = ([side * by for side, by in zip(sides, apart, strict=True)] for apart in (gaps, steps))
-    return x.as_strided((*x.shape[:2], *size, *spots), (rows, channels, *inside, *between), x.storage_offset())
-
-
-def _both(setting: int | Sequence[int], flat: bool, first: int) -> tuple[int, ...]:
-    """A setting for height and width; a sequence's height is `first`."""
+def _both(setting: int | Sequence[int], is_1d: bool, first: int) -> tuple[int, ...]:
+    """A setting for height and width; for a sequence, the height's is `first`."""
     given = (setting,) if isinstance(setting, int) else tuple(setting)
-    return (first, *given) if flat else given * (2 // len(given))
+    return (first, *given) if is_1d else given * (2 // len(given))

@@ -1,74 +1,70 @@
-"""Training that promises each row a bound on what can be learned of it (DP-SGD)."""
+"""DP-SGD: training with differential privacy. Contract: docs/private-training.md."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import Fit, Objective, TrainingJob, TrainingRecipe
-from aisec_lab.models.training.fit import Losses, Step
+from aisec_lab.models.training.fit import Step
 from aisec_lab.privacy.accounting import SampledGaussian, check_target, noise_multiplier
 from aisec_lab.privacy.clipping import FlatClipping, GhostClipping
-from aisec_lab.privacy.gradients import PerSampleGradients, layers_of, trained
-from aisec_lab.privacy.sampling import normals, poisson, sampling_rate
+from aisec_lab.privacy.dp_step import DPStep
+from aisec_lab.privacy.monitor import Stop, TrainingMonitor, checked_step, finite_gradients, refuse_changed_buffers
+from aisec_lab.privacy.sampling import poisson_batches, sampling_rate
 from aisec_lab.privacy.validation import check_private, refuse_autocast
-from aisec_lab.privacy.watch import Stop, Tally, of_finite, refuse_changed_buffers, watched
 
 
 @dataclass(frozen=True)
-class PrivateRecipe:
-    """A course's objective under the name of the course, so that no run goes on from one with other settings."""
+class PrivateObjective:
+    """The objective of a recipe, named by the whole recipe: a run is not resumed with other privacy settings.
 
-    course: "DPSGD"
+    Args:
+        recipe: the private training.
+    """
+
+    recipe: "DPSGD"
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Its losses (N,)."""
-        return self.course.objective(model, x, y, generator=generator)
+        """Per-sample losses (N,) of inputs (N, *input) and targets (N, *target)."""
+        return self.recipe.objective(model, x, y, generator=generator)
 
 
 @dataclass(frozen=True)
 class DPSGD(TrainingRecipe):
-    """Clip the gradient of each row and add noise to their sum (Abadi et al., 2016, arXiv:1607.00133, algorithm 1).
+    """Clip per-sample gradients and add noise to their sum (Abadi et al., 2016, arXiv:1607.00133, algorithm 1).
 
-    Batches are Poisson samples, drawn with the q that `mechanism` states; the gradient is divided by the batch that is
-    expected, whatever its size, and an empty batch gets its noise too. The steps on the noisy gradient are `Fit`'s, SGD
-    or AdamW. Also a baseline against poisoning, since no row can move the weights far (Hong et al., 2020,
-    arXiv:2002.11497).
-
-    A row whose gradient is not finite counts as zero, as if it had not been sampled, and `Fit`'s record says of each
-    epoch how many did (`dropped_rows`).
-
-    What is promised concerns all that the model's `state_dict` holds: a model that mixes rows, or keeps any, is refused
-    (`check_private`). `Fit`'s record holds the loss, the accuracy and the dropped rows of the training, which have no
-    noise and are not private: keep it where the rows are.
+    Batches are Poisson samples. The noisy sum is divided by the expected batch size, and `Fit`'s optimizer (SGD or
+    AdamW) steps on it. What is guaranteed, which models are supported and what the records reveal:
+    docs/private-training.md. Also a baseline against poisoning (Hong et al., 2020, arXiv:2002.11497).
 
     Args:
-        epsilon: to be kept to with `delta`, by the least noise that does; infinity for clipping alone. Or
-        noise_multiplier: the noise's standard deviation in units of the clipping norm; 0 for clipping alone.
-        delta: of the promise; below 1 / rows.
-        clipping: `FlatClipping`, `PerLayerClipping`, `AdaptiveClipping`; or what gives the sums of `FlatClipping` in
-            another way: `GhostClipping`, in less time and memory, and `RowByRowClipping`, for any model.
-        physical_batch: how many rows go through the model at a time, to hold memory; all by default.
-        release: sampling and noise from the operating system instead of `generator`. Without it the model is a
-            simulation: who knows the seed can subtract the noise.
-        objective: one loss for each row, from that row alone, such as a squared error or the sum over labels.
-        stop: asked after each epoch with the model, in evaluation mode; true ends the training. What it decides is
-            public: let it look at other rows than those that are trained on.
+        epsilon: target, positive, reached with the least noise that does; infinity for clipping without noise. Give
+            either this or `noise_multiplier`.
+        noise_multiplier: standard deviation of the noise over the clipping norm, at least 0.
+        delta: in (0, 1 / rows).
+        clipping: `FlatClipping`, `PerLayerClipping` or `AdaptiveClipping`; or `GhostClipping` (less time and memory)
+            and `RowByRowClipping` (any model), which clip as `FlatClipping` does.
+        physical_batch: rows that go through the model at a time, to save memory; None for the whole batch.
+        release: whether sampling and noise come from the operating system. If not, the model is a simulation: anyone
+            who knows the seed can subtract the noise.
+        objective: per-sample losses (N,), each from its own row alone.
+        stop: called after each epoch with the model in evaluation mode; a true result ends the training. Its
+            decisions are public, so let it use other rows than those that are trained on.
 
-    An interrupted training leaves the model as the last whole epoch left it.
-
-    Args of `run`, returns: as for `Fit`; `spent` says what the records' epochs come to.
+    Returns:
+        `run` returns the records of `Fit`, with `dropped_rows`; they have no noise and are not private. If training is
+        interrupted, the model keeps the weights from after the last whole epoch.
 
     Raises:
-        ValueError: both or neither of epsilon and noise_multiplier, or a setting out of its range; when called, fewer
-            rows than a batch, delta not below 1 / rows, or what `check_private` refuses.
+        ValueError: both or neither of epsilon and noise_multiplier, or a setting out of its range; in `run`, fewer rows
+            than a batch, delta not below 1 / rows, or a model that `check_private` refuses.
     """
 
     epsilon: float | None = None
@@ -93,7 +89,14 @@ class DPSGD(TrainingRecipe):
             raise ValueError(f"physical_batch must be positive, got {self.physical_batch}")
 
     def mechanism(self, fit: Fit, rows: int) -> SampledGaussian:
-        """What a training by `fit` on so many rows is to an accountant: all of it, with q as it is sampled.
+        """The mechanism that an accountant has to account for: all steps of a training.
+
+        Args:
+            fit: epochs and expected batch size of the training.
+            rows: number of training rows.
+
+        Returns:
+            Sampling rate, noise multiplier and steps.
 
         Raises:
             ValueError: fewer rows than a batch, or delta not below 1 / rows.
@@ -115,24 +118,31 @@ class DPSGD(TrainingRecipe):
                 "stop frozen dataclasses with a __call__"
             )
         mechanism = self.mechanism(fit, len(job.dataset))
-        chance = None if self.release else job.generator
-        batches = lambda rows, batch_size, _: poisson(rows, batch_size, chance)  # noqa: E731
-        tally, kept = Tally(self.stop), {name: value.clone() for name, value in model.named_buffers()}
-        with tally.whole_epochs(model), self.stepping(model, mechanism.sigma, fit.batch_size, chance, tally) as step:
-            same = partial(watched, step=step, kept=kept)
-            history = job.train(PrivateRecipe(self), step=same, batches=batches, probe=tally)
-        refuse_changed_buffers(model, kept)  # in the last look at the rows
+        source = None if self.release else job.generator
+        batches = lambda rows, batch_size, _: poisson_batches(rows, batch_size, source)  # noqa: E731
+        monitor, buffers = TrainingMonitor(self.stop), {name: value.clone() for name, value in model.named_buffers()}
+        with (
+            monitor.keep_whole_epochs(model),
+            self.private_step(model, mechanism.sigma, fit.batch_size, source, monitor) as step,
+        ):
+            checked = partial(checked_step, step=step, buffers=buffers)
+            history = job.train(PrivateObjective(self), step=checked, batches=batches, probe=monitor)
+        refuse_changed_buffers(model, buffers)  # the last evaluation may have changed them
         return history
 
     def spent(self, fit: Fit, rows: int, history: Sequence[object]) -> SampledGaussian:
-        """What a training was to an accountant that ended before its last epoch, or did not.
+        """The mechanism that a training spent, which may have stopped before its last epoch.
 
-        The noise is that of the whole plan, so that stopping early spends less. A training that goes on with the same
-        rows, by another call, spends beside it: `epsilon` takes what each spent.
+        The noise is that of the planned epochs, so stopping early spends less. If another call trains on the same rows,
+        both spend: pass both mechanisms to `epsilon`.
 
         Args:
-            fit, rows: of the training.
-            history: its records, one for each epoch; those of a resumed training, too, are of all its epochs.
+            fit: as the training was started.
+            rows: number of training rows.
+            history: the training's records, one per epoch; of a resumed training, those of all epochs.
+
+        Returns:
+            Sampling rate, noise multiplier and the steps that were made.
 
         Raises:
             ValueError: more records than `fit` has epochs; what `mechanism` refuses.
@@ -142,73 +152,45 @@ class DPSGD(TrainingRecipe):
         return replace(self.mechanism(fit, rows), steps=len(history) * fit.steps_an_epoch(rows))
 
     def check_model(self, model: nn.Module, dataset: Dataset, batch_size: int) -> None:
-        """Refuse a model whose rows this training could not protect, as `check_private` says.
+        """Refuse a model that this training could not protect (`check_private`).
 
         Args:
-            model: in any mode; nothing of it is changed.
-            dataset: rows of the kind that it is trained on; their shape, type and range are used.
-            batch_size: of the training.
+            model: in any mode; it is not changed.
+            dataset: rows of the kind that it is trained on; only their shape, dtype and range are used.
+            batch_size: expected batch size of the training.
+
+        Raises:
+            ValueError: what `check_private` refuses.
         """
         together = min(batch_size, self.physical_batch or batch_size)
         check_private(model, dataset, self.objective, self.clipping, together)
 
     @contextmanager
-    def stepping(
+    def private_step(
         self,
         model: nn.Module,
-        sigma: float,
+        noise_multiplier: float,
         batch_size: int,
         generator: torch.Generator | None,
-        tally: Tally | None = None,
+        monitor: TrainingMonitor | None = None,
     ) -> Iterator[Step]:
-        """The step alone, for a loop that samples its own batches.
+        """The step alone, for a training loop that samples its own batches.
 
         Args:
-            model: whose steps they are; hooks that the clipping needs are on it until the context is left.
-            sigma: noise multiplier of the whole step.
-            batch_size: how many rows are expected in a batch; what the sum of their gradients is divided by.
-            generator: source of the noise; none for the operating system.
-            tally: counts the rows whose gradient is not finite.
+            model: the model that is trained; until the context is left, it has the hooks that the clipping needs.
+            noise_multiplier: of the whole step.
+            batch_size: expected rows of a batch, by which the summed gradient is divided.
+            generator: source of the noise; None for the operating system.
+            monitor: counts the rows whose gradient is not finite; None: they are not counted.
 
         Yields:
-            A `Step` of `Fit`; it takes a batch of any size, an empty one too, and returns the losses of the rows that
-            counted.
+            A `DPStep`.
 
         Raises:
-            ValueError: inside of `torch.autocast`.
+            ValueError: inside `torch.autocast`, or noise that `AdaptiveClipping` cannot reach.
         """
         refuse_autocast(model)
-        noise = self.clipping.gradient_noise(sigma, batch_size)
+        noise = self.clipping.gradient_noise_multiplier(noise_multiplier, batch_size)
         with self.clipping.gradients(model) as gradients:
-            finite = partial(of_finite, model=model, gradients=gradients, tally=tally or Tally())
-            yield partial(self._step, gradients=finite, noise=noise, expected=batch_size, generator=generator)
-
-    def _step(
-        self,
-        model: nn.Module,
-        optimizer: Optimizer,
-        losses: Losses,
-        *,
-        gradients: Callable[[Losses, Tensor], PerSampleGradients],
-        noise: float,
-        expected: int,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        weights, layers = list(trained(model).values()), layers_of(model)
-        state = optimizer.state["clipping"]  # type: ignore[index]  # here a resumed run finds it again
-        bound: float = state.get("bound", self.clipping.max_grad_norm)
-        totals = [torch.zeros_like(weight) for weight in weights]
-        seen, norms = [torch.zeros(0)], [torch.zeros(len(weights), 0)]
-        size = self.clipping.at_once or self.physical_batch or max(1, len(losses))
-        for rows in torch.arange(len(losses)).split(size) if len(losses) else ():
-            part = gradients(losses, rows)
-            factors = self.clipping.factors(part.norms, layers.to(part.norms.device), bound)
-            for total, sum_of_rows in zip(totals, part.sums(factors), strict=True):
-                total += sum_of_rows
-            seen.append(part.losses.cpu())
-            norms.append(part.norms.cpu())
-        for weight, total in zip(weights, totals, strict=True):
-            weight.grad = (total + noise * bound * normals(weight.shape, generator).to(total)) / expected
-        state["bound"] = self.clipping.next_bound(bound, torch.cat(norms, 1), expected, generator)
-        optimizer.step()
-        return torch.cat(seen)
+            finite = partial(finite_gradients, model=model, gradients=gradients, monitor=monitor or TrainingMonitor())
+            yield DPStep(finite, self.clipping, noise, batch_size, self.physical_batch, generator)

@@ -1,4 +1,4 @@
-"""Each row's own gradient, as something that can be measured and summed up."""
+"""Per-sample gradients of a model: by Opacus's hooks, or one sample at a time by autograd."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -9,69 +9,77 @@ import torch
 from torch import Tensor, nn
 
 REPLACEMENTS = {"RNN": "DPRNN", "LSTM": "DPLSTM", "GRU": "DPGRU", "MultiheadAttention": "DPMultiheadAttention"}
-AGREE = 1e-3  # of the rows' lengths: how far their sum may lie from autograd's gradient, by rounding alone
+TOLERANCE = 1e-3  # of the sum of per-sample norms: how far rounding may move their sum from autograd's gradient
 
 
 @dataclass(frozen=True)
 class PerSampleGradients:
-    """The gradients of the rows of a batch.
+    """The per-sample gradients of a batch, for all L trainable parameters of a model.
 
     Args:
-        losses: of the rows, (N,), detached.
-        norms: L2 norms of the rows' gradients, weight by weight, (weights, N).
-        sums: takes factors (weights, N); gives, for each weight, the sum of the rows' gradients so multiplied.
+        losses: per-sample losses (N,), detached.
+        norms: L2 norms of the per-sample gradients of each parameter (L, N).
+        weighted_sums: function of clip factors (L, N) that returns, for each parameter, the sum over samples of factor
+            times gradient.
     """
 
     losses: Tensor
     norms: Tensor
-    sums: Callable[[Tensor], list[Tensor]]
+    weighted_sums: Callable[[Tensor], list[Tensor]]
 
 
-def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights that are not frozen, each once, by name."""
-    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+GradientFunction = Callable[[Callable[[], Tensor]], PerSampleGradients]  # takes a function that computes losses (N,)
 
 
-def zero_gradients(model: nn.Module) -> PerSampleGradients:
-    """The gradients of an empty batch, which no model has to take."""
-    weights = list(trained(model).values())
-    none = weights[0].new_zeros(len(weights), 0)
-    return PerSampleGradients(none[0], none, lambda _: [torch.zeros_like(weight) for weight in weights])
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are not frozen, each once, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def layers_of(model: nn.Module) -> Tensor:
-    """For each weight that is not frozen, which layer it belongs to, (weights,), int64, from 0 up."""
-    owners = [name.rpartition(".")[0] for name in trained(model)]
+def empty_gradients(model: nn.Module) -> PerSampleGradients:
+    """The per-sample gradients of an empty batch, without running the model."""
+    parameters = list(trainable_parameters(model).values())
+    empty = parameters[0].new_zeros(len(parameters), 0)
+    return PerSampleGradients(empty[0], empty, lambda _: [torch.zeros_like(parameter) for parameter in parameters])
+
+
+def layer_index(model: nn.Module) -> Tensor:
+    """For each trainable parameter, the index of the module that owns it, from 0: shape (L,), int64."""
+    owners = [name.rpartition(".")[0] for name in trainable_parameters(model)]
     return torch.tensor([list(dict.fromkeys(owners)).index(owner) for owner in owners])
 
 
 @contextmanager
-def instantiated(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], PerSampleGradients]]:
-    """The gradient of every row held at once, by Opacus's hooks on the model's layers.
+def opacus_gradients(model: nn.Module) -> Iterator[GradientFunction]:
+    """Compute and store the gradient of every sample (`grad_sample`), by Opacus's `GradSampleModule`.
 
     Args:
-        model: in training mode while it is used; on leaving, its hooks are off.
+        model: in training mode while it is used; Opacus's hooks are removed on leaving the context.
 
     Yields:
-        A function that takes one that computes losses (N,) of the model, and gives the rows' `PerSampleGradients`. It
-        raises
-        ValueError where these do not add up to the gradient of the sum: the rows would be cut by wrong norms.
-    """
-    from opacus.grad_sample import GradSampleModule  # two seconds: a training pays
+        A `GradientFunction`. It raises ValueError where the per-sample gradients do not add up to the gradient of the
+        summed loss, since then their norms are wrong.
 
-    weights = trained(model)
+    Raises:
+        ValueError: Opacus does not support a layer of the model.
+    """
+    from opacus.grad_sample import GradSampleModule  # the import takes two seconds
+
+    parameters = trainable_parameters(model)
 
     def gradients(losses: Callable[[], Tensor]) -> PerSampleGradients:
-        _forget(weights)
+        _clear(parameters)
         batch = losses()
         batch.sum().backward()
-        rows = [_rows(name, weight, len(batch)) for name, weight in weights.items()]
-        _forget(weights)
-        norms = torch.stack([row.flatten(1).norm(dim=1) for row in rows])
-        return PerSampleGradients(batch.detach(), norms, lambda factors: list(map(_weighted, factors, rows)))
+        grad_samples = [_grad_sample(name, parameter, len(batch)) for name, parameter in parameters.items()]
+        _clear(parameters)
+        norms = torch.stack([grad_sample.flatten(1).norm(dim=1) for grad_sample in grad_samples])
+        return PerSampleGradients(
+            batch.detach(), norms, lambda clip_factors: list(map(_weighted_sum, clip_factors, grad_samples))
+        )
 
     try:
-        sampling = GradSampleModule(model, loss_reduction="sum")
+        wrapped = GradSampleModule(model, loss_reduction="sum")
     except NotImplementedError as error:
         raise ValueError(f"Opacus has no gradients of the rows for a layer ({error})") from error
     try:
@@ -79,55 +87,67 @@ def instantiated(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], 
             warnings.filterwarnings("ignore", "Full backward hook")  # the first layer's inputs need no gradient
             yield gradients
     finally:
-        sampling.to_standard_module()
+        wrapped.to_standard_module()
 
 
 @contextmanager
-def microbatch_gradients(model: nn.Module) -> Iterator[Callable[[Callable[[], Tensor]], PerSampleGradients]]:
-    """The gradient of one row at a time, as autograd has it: for any model that keeps rows apart.
+def microbatch_gradients(model: nn.Module) -> Iterator[GradientFunction]:
+    """Compute the gradient of one sample at a time by autograd, for any model that does not mix samples.
 
-    Args, yields: as for `instantiated`; the function raises ValueError where it is given the losses of several rows.
+    Args:
+        model: in training mode while it is used; it is not changed.
+
+    Yields:
+        A `GradientFunction`. It raises ValueError for the losses of more than one sample.
     """
-    weights = list(trained(model).values())
+    parameters = list(trainable_parameters(model).values())
 
     def gradients(losses: Callable[[], Tensor]) -> PerSampleGradients:
         batch = losses()
         if len(batch) > 1:
             raise ValueError(f"one row at a time, got {len(batch)}")
-        found = torch.autograd.grad(batch.sum(), weights, allow_unused=True)
-        rows = [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)]
-        norms = torch.stack([row.norm() for row in rows])[:, None]
-        return PerSampleGradients(
-            batch.detach(), norms, lambda factors: [row * f for row, f in zip(rows, factors[:, 0], strict=True)]
-        )
+        grads = [
+            torch.zeros_like(parameter) if grad is None else grad
+            for parameter, grad in zip(
+                parameters, torch.autograd.grad(batch.sum(), parameters, allow_unused=True), strict=True
+            )
+        ]
+        norms = torch.stack([grad.norm() for grad in grads])[:, None]
+
+        def weighted_sums(clip_factors: Tensor) -> list[Tensor]:
+            return [grad * factor for grad, factor in zip(grads, clip_factors[:, 0], strict=True)]
+
+        return PerSampleGradients(batch.detach(), norms, weighted_sums)
 
     yield gradients
 
 
 def replacements(model: nn.Module) -> str:
-    """What may be built in place of layers that Opacus refuses."""
-    found = {type(layer).__name__ for layer in model.modules() if type(layer).__name__ in REPLACEMENTS}
-    named = [f"{REPLACEMENTS[name]} for {name}" for name in sorted(found)]
+    """Advice, for an error message, on Opacus's replacements of the layers in a model that it refuses; "" if none."""
+    refused = {type(layer).__name__ for layer in model.modules() if type(layer).__name__ in REPLACEMENTS}
+    named = [f"{REPLACEMENTS[name]} for {name}" for name in sorted(refused)]
     return f", or build {', '.join(named)} (opacus.layers)" if named else ""
 
 
-def _forget(weights: dict[str, nn.Parameter]) -> None:
-    for weight in weights.values():
-        weight.grad = weight.grad_sample = None  # type: ignore[attr-defined]
+def _clear(parameters: dict[str, nn.Parameter]) -> None:
+    for parameter in parameters.values():
+        parameter.grad = parameter.grad_sample = None  # type: ignore[attr-defined]
 
 
-def _rows(name: str, weight: nn.Parameter, count: int) -> Tensor:
-    """The rows' gradients (N, *shape) that Opacus found, if they make up the gradient that autograd found."""
-    rows: Tensor | None = weight.grad_sample  # type: ignore[attr-defined]
-    found = weight.new_zeros(count, *weight.shape) if rows is None else rows.to(weight.dtype)  # autocast's are shorter
-    whole = torch.zeros_like(weight) if weight.grad is None else weight.grad
-    if (found.sum(0) - whole).norm() > AGREE * found.flatten(1).norm(dim=1).sum() + AGREE * whole.norm():
+def _grad_sample(name: str, parameter: nn.Parameter, batch_size: int) -> Tensor:
+    """Opacus's per-sample gradients (N, *shape), checked against autograd's gradient of the sum."""
+    stored: Tensor | None = parameter.grad_sample  # type: ignore[attr-defined]
+    zeros = parameter.new_zeros(batch_size, *parameter.shape)
+    grad_sample = zeros if stored is None else stored.to(parameter.dtype)  # under autocast it is shorter
+    grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    norms = grad_sample.flatten(1).norm(dim=1)
+    if (grad_sample.sum(0) - grad).norm() > TOLERANCE * norms.sum() + TOLERANCE * grad.norm():
         raise ValueError(
             f"Opacus's gradients of {name} do not add up to autograd's: it is used outside of its layer, or the "
             "layer has a setting (padding_idx, padding_mode) that Opacus overlooks"
         )
-    return found
+    return grad_sample
 
 
-def _weighted(factors: Tensor, rows: Tensor) -> Tensor:
-    return torch.einsum("n,n...->...", factors, rows)
+def _weighted_sum(clip_factors: Tensor, grad_sample: Tensor) -> Tensor:
+    return torch.einsum("n,n...->...", clip_factors, grad_sample)

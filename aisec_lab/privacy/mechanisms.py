@@ -1,4 +1,4 @@
-"""What is accounted for: steps of a sampled Gaussian mechanism, and promises of others."""
+"""The mechanisms that accountants compose: sampled Gaussian steps, and guarantees that others state."""
 
 import math
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEAST_SIGMA = 1e-6  # at less noise an epsilon would be above 1e11, and float64 cannot hold what leads to it
+LEAST_SIGMA = 1e-6  # with less noise epsilon would be above 1e11, and float64 overflows on the way
 MOST_SIGMA = 1e9  # more noise counts as this much
 
 
@@ -17,9 +17,13 @@ class SampledGaussian:
     Neighbouring datasets differ by one row that is in only one of them (add/remove).
 
     Args:
-        q: probability with which each row, independently of all others, is in a step's batch; in (0, 1].
-        sigma: noise multiplier, the noise's standard deviation over the clipping norm; below 1e-6 it promises nothing.
-        steps: how many.
+        q: sampling rate, in (0, 1]: the probability with which each row, independently, is in a step's batch.
+        sigma: noise multiplier, the noise's standard deviation over the clipping norm, at least 0; below 1e-6 nothing
+            is guaranteed.
+        steps: at least 0.
+
+    Raises:
+        ValueError: an argument out of its range.
     """
 
     q: float
@@ -33,21 +37,24 @@ class SampledGaussian:
             raise ValueError(f"sigma must be finite and not negative, got {self.sigma}: it counts in clipping norms")
         if not (isinstance(self.steps, int | np.integer) and self.steps >= 0):
             raise ValueError(f"steps must be an integer that is not negative, got {self.steps!r}")
-        object.__setattr__(self, "steps", int(self.steps))  # numpy's, too, is then written as JSON
+        object.__setattr__(self, "steps", int(self.steps))  # an int can be written as JSON, a NumPy integer cannot
 
     @property
     def noisy(self) -> bool:
-        """Whether anything is promised at all."""
+        """Whether there is enough noise for any guarantee."""
         return self.sigma >= LEAST_SIGMA
 
 
 @dataclass(frozen=True)
 class PrivacyStatement:
-    """A promise that somebody else made for the same neighbours, such as a release of OpenDP's.
+    """An (epsilon, delta) guarantee of another mechanism for add/remove neighbours, such as a release by OpenDP.
 
     Args:
         epsilon: in [0, 100].
         delta: in [0, 1).
+
+    Raises:
+        ValueError: an argument out of its range.
     """
 
     epsilon: float
@@ -56,7 +63,7 @@ class PrivacyStatement:
     def __post_init__(self) -> None:
         if not (0 <= self.epsilon <= 100 and 0 <= self.delta < 1):
             raise ValueError(
-                f"a statement has epsilon in [0, 100] and delta in [0, 1), got {self}: above is no promise"
+                f"a statement has epsilon in [0, 100] and delta in [0, 1), got {self}: more guarantees nothing"
             )
 
 
@@ -64,7 +71,14 @@ Mechanism = SampledGaussian | PrivacyStatement
 
 
 def merged(mechanisms: Iterable[Mechanism]) -> tuple[list[SampledGaussian], list[PrivacyStatement]]:
-    """Equal steps counted together, those that do nothing left out."""
+    """Sort mechanisms by kind, and add up the steps of equal sampled Gaussians.
+
+    Args:
+        mechanisms: in any order.
+
+    Returns:
+        Sampled Gaussians, each (q, sigma) once and with at least one step, and statements.
+    """
     steps: dict[tuple[float, float], int] = {}
     statements = []
     for each in mechanisms:

@@ -1,4 +1,4 @@
-"""Integer noise for counts: OpenDP's for a release, the same law from a seed for a study, and its errors."""
+"""Integer noise for private counts: OpenDP's for a release, the same distribution from a seed for a study."""
 
 import math
 from collections.abc import Callable
@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Cells = NDArray[np.int64]
 
-TAIL = 0.025  # on either side of a 95 % interval
-NORMAL = 1.959964  # what a standard normal passes with probability TAIL
-CHEBYSHEV = (2 * TAIL) ** -0.5  # what no symmetric law of variance 1 passes with a larger one
+TAIL = 0.025  # probability on either side of a 95 % interval
+NORMAL = 1.959964  # a standard normal exceeds this with probability TAIL
+CHEBYSHEV = (2 * TAIL) ** -0.5  # no symmetric distribution of variance 1 exceeds this with a larger probability
 TINY = 1e-300
-COARSE = 1000.0  # at larger scales the law is this scale's, stretched: the same to six digits
+COARSE = 1000.0  # at larger scales we stretch the distribution of this scale: the same to six digits
 
 
 @dataclass(frozen=True)
 class ReleaseNoise:
-    """Integer noise for a table of counts: OpenDP's discrete Laplace, or with a delta its discrete Gaussian.
+    """Integer noise for a table of counts: OpenDP's discrete Laplace or, with a delta, its discrete Gaussian.
 
     Canonne et al. (2020, arXiv:2004.00010), definition 1 for the Gaussian and section 5.2 for the Laplace.
 
     Args:
-        epsilon: positive.
+        epsilon: positive and finite.
         delta: 0 for the Laplace, else in (0, 1).
-        unit: by how much one row more or less moves the table in L1, and thus at most in L2.
+        unit: sensitivity of the table to one row in L1, which also bounds it in L2; a positive integer.
 
     Raises:
         ValueError: an epsilon or delta out of range.
@@ -47,16 +47,16 @@ class ReleaseNoise:
 
     @property
     def name(self) -> str:
-        """Of the distribution."""
+        """Name of the distribution."""
         return "discrete Gaussian" if self.delta else "discrete Laplace"
 
     @cached_property
     def scale(self) -> float:
-        """The smallest that OpenDP grants: P(z) is proportional to exp(-|z| / scale) or exp(-z^2 / (2 scale^2))."""
+        """The smallest scale that OpenDP allows; P(z) is proportional to exp(-|z|/scale) or exp(-z^2/(2 scale^2))."""
         from opendp.mod import binary_search_param
 
-        promise = (self.epsilon, self.delta) if self.delta else self.epsilon
-        return self.unit * binary_search_param(self._mechanism, d_in=1, d_out=promise)  # exact for a power of two
+        target = (self.epsilon, self.delta) if self.delta else self.epsilon
+        return self.unit * binary_search_param(self._mechanism, d_in=1, d_out=target)  # exact for a power of two
 
     def _mechanism(self, scale: float) -> Any:
         from opendp import combinators, domains, measurements, metrics
@@ -69,19 +69,19 @@ class ReleaseNoise:
         gaussian = measurements.make_gaussian(table, metrics.l2_distance(T="i64"), scale)
         return combinators.make_fix_delta(combinators.make_zCDP_to_approxDP(gaussian), self.delta)
 
-    def added(self, cells: Cells) -> Cells:
-        """The cells with noise from the operating system, which no seed brings back."""
+    def add(self, cells: Cells) -> Cells:
+        """Cells of any shape, int64, plus noise from the operating system, which cannot be repeated."""
         noisy = self._mechanism(self.scale)(cells.ravel().tolist())
         return np.array(noisy, dtype=np.int64).reshape(cells.shape)
 
-    def simulated(self, cells: Cells, generator: torch.Generator) -> Cells:
-        """The cells with noise of the same law from a generator: whoever has its seed can take it off again."""
+    def simulate(self, cells: Cells, generator: torch.Generator) -> Cells:
+        """Cells of any shape, int64, plus noise of the same distribution from a generator; not for a release."""
         draw = _gaussian if self.delta else _laplace
         return np.asarray(cells + draw(cells.size, self.scale, generator).numpy().reshape(cells.shape))
 
     @cached_property
-    def law(self) -> tuple[Cells, Floats]:
-        """The integers that are not too improbable, and their probabilities, for a scale of `COARSE` at most."""
+    def pmf(self) -> tuple[Cells, Floats]:
+        """Integers (Z,) of no negligible probability, and their probabilities, for a scale of at most `COARSE`."""
         scale = min(self.scale, COARSE)
         far = math.ceil(40 * scale) + 5
         z = np.arange(-far, far + 1)
@@ -90,22 +90,24 @@ class ReleaseNoise:
 
     @cached_property
     def error(self) -> tuple[float, float, int]:
-        """Standard deviation, expected absolute value, and the least integer that this passes in 5 % of draws."""
-        (z, p), stretch = self.law, max(self.scale / COARSE, 1.0)
+        """Standard deviation, expected absolute value, and the least integer with at least 95 % of draws within it."""
+        (z, p), stretch = self.pmf, max(self.scale / COARSE, 1.0)
         within = np.cumsum(p)[len(z) // 2 :] >= 1 - TAIL
         reach = math.ceil(stretch * int(within.argmax()))
         return stretch * float(z**2 @ p) ** 0.5, stretch * float(np.abs(z) @ p), reach
 
     def error_of_sum(self, powers: Callable[[int], Floats]) -> tuple[Floats, Floats, Floats]:
-        """Deviation, expected absolute value and what `TAIL` passes, of a weighted sum of independent draws.
-
-        The second and third by Edgeworth's and Cornish and Fisher's expansions to the fourth cumulant; the third lies
-        half a draw higher, since an expansion does not see that draws are integers.
+        """The error of a weighted sum of independent draws.
 
         Args:
-            powers: of k, the sum of the k-th powers of the weights' sizes, any shape.
+            powers: function of k that returns the sum of the k-th powers of the weights' magnitudes, any shape.
+
+        Returns:
+            Standard deviation, expected absolute value and the 97.5 % quantile, each of the shape that `powers` gives.
+            The last two are approximations to the fourth cumulant (Edgeworth; Cornish and Fisher). Half a draw is added
+            to the quantile, since draws are integers.
         """
-        (z, p), (one, size, _) = self.law, self.error
+        (z, p), (one, size, _) = self.pmf, self.error
         kurtosis = (float(z**4 @ p) / max(float(z**2 @ p) ** 2, TINY) - 3) * powers(4) / powers(2) ** 2
         deviation = one * powers(2) ** 0.5
         expected = deviation * (2 / math.pi) ** 0.5 * (1 - np.minimum(kurtosis, 3) / 24)  # 3: the continuous Laplace's
@@ -114,14 +116,14 @@ class ReleaseNoise:
 
 
 def _laplace(n: int, scale: float, generator: torch.Generator) -> torch.Tensor:
-    """Discrete Laplace draws (n,), int64: differences of two geometric variables."""
+    """Discrete Laplace draws (n,), int64, as differences of two geometric variables."""
     uniform = 1 - torch.rand(2, n, generator=generator, dtype=torch.float64)  # in (0, 1]
     steps = (-scale * uniform.log()).floor().long()
     return steps[0] - steps[1]
 
 
 def _gaussian(n: int, scale: float, generator: torch.Generator) -> torch.Tensor:
-    """Discrete Gaussian draws (n,), int64: by rejection from the Laplace (Canonne et al., 2020, algorithm 3)."""
+    """Discrete Gaussian draws (n,), int64, by rejection from the Laplace (Canonne et al., 2020, algorithm 3)."""
     kept, wide = torch.empty(0, dtype=torch.int64), math.floor(scale) + 1
     while len(kept) < n:
         z = _laplace(n, wide, generator)

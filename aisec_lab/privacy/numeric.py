@@ -1,4 +1,4 @@
-"""Means and quantiles of a private column of numbers, from counts with noise."""
+"""Differentially private means and quantiles of a column of numbers. Contract: docs/dp-statistics.md."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -7,25 +7,29 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from aisec_lab.privacy.columns import check_categories, numbers, places
+from aisec_lab.privacy.columns import as_floats, category_indices, check_categories
 from aisec_lab.privacy.noise import Cells, Floats, ReleaseNoise
 from aisec_lab.privacy.releases import Release, Statistic, consistent
 
-PARTS = 2**16  # that a row is split into between the two bounds of a mean
-STEPS = 200  # in which the ends of a mean's interval are sought
+PARTS = 2**16  # into which a row is split between the two bounds of a mean
+STEPS = 200  # of the grid on which the ends of a mean's interval are searched
 
 
 @dataclass(frozen=True)
 class Mean(Statistic):
-    """The mean of a column whose values are clipped to bounds. The value has shape ().
+    """The mean of a column whose values are clipped to bounds. Call contract: docs/dp-statistics.md.
 
-    A row is shared out, in `PARTS` parts, to the counts of the two bounds, by how near it lies to either. They move by
-    one row's parts together, so that the number of rows, which is private too, costs nothing beside the sum. The
-    interval is Fieller's (1954): all means that the two noisy counts do not reject, and half a part on either side,
-    since a row's parts are whole.
+    Each row is split into `PARTS` integer parts, which are counted for the two bounds in proportion to how near the
+    value lies to each. One row changes both counts by `PARTS` together, so the number of rows, which is private too,
+    costs no extra budget. The interval is Fieller's (1954): all means that the two noisy counts do not reject, and half
+    a part on either side for rounding.
 
     Args:
-        bounds: (low, high), public.
+        epsilon, delta: the privacy budget.
+        bounds: (low, high), finite and public.
+
+    Returns:
+        A `Release` whose `value` has shape ().
     """
 
     bounds: tuple[float, float]
@@ -42,7 +46,7 @@ class Mean(Statistic):
     def _release(self, noisy: Cells, simulated: bool) -> Release:
         low, high = self.bounds
         total, upper = noisy.sum(-1).astype(np.float64), noisy[..., 1].astype(np.float64)
-        known = total > 0  # else the noise has drowned the rows
+        known = total > 0  # else the noise is larger than the number of rows
         divisor = np.where(known, total, 1.0)
         share = np.where(known, np.clip(upper / divisor, 0, 1), 0.5)
         deviation, expected, _ = self.noise.error_of_sum(lambda k: (1 - share) ** k + share**k)
@@ -59,11 +63,19 @@ class Mean(Statistic):
 
 @dataclass(frozen=True)
 class GroupMeans(Mean):
-    """The mean of a column in each group of another: `Mean` of `(values, groups)`, since a row is of one group only.
+    """The mean of a column in each group of another column. Call contract: docs/dp-statistics.md.
+
+    Computed as `Mean` in each group; a row is in one group only, so the groups share one budget. A call takes the
+    values, then the groups.
 
     Args:
-        categories: all groups that there can be; the value has their order. Of a group with no rows, nothing is known:
-            its interval reaches from bound to bound, or nearly.
+        epsilon, delta: the privacy budget.
+        bounds: (low, high), finite and public.
+        categories: all groups that there can be, public.
+
+    Returns:
+        A `Release` whose `value` has shape (len(categories),). The interval of an empty group reaches about from bound
+        to bound.
     """
 
     categories: Sequence[Hashable]
@@ -76,21 +88,25 @@ class GroupMeans(Mean):
     def _cells(self, *columns: Any) -> Cells:
         upper = np.rint(PARTS * _position(columns[0], self.bounds)).astype(np.int64)
         cells = np.zeros((len(self.categories), 2), dtype=np.int64)
-        np.add.at(cells, places(columns[1], self.categories), np.stack([PARTS - upper, upper], 1))
+        np.add.at(cells, category_indices(columns[1], self.categories), np.stack([PARTS - upper, upper], 1))
         return cells
 
 
 @dataclass(frozen=True)
 class Quantiles(Statistic):
-    """Quantiles of a column whose values are clipped to bounds, all from one histogram with noise.
+    """Quantiles of a column whose values are clipped to bounds. Call contract: docs/dp-statistics.md.
 
-    The interval of a level holds the bins that it does not reject: those before which not clearly more than this share
-    of the rows lie, and up to whose end not clearly less.
+    All come from one noisy histogram. The interval of a level covers the bins that the noise cannot rule out: those
+    before which not clearly more than this share of the rows lies, and up to whose end not clearly less.
 
     Args:
-        levels: in (0, 1), in any order; the value has shape (len(levels),).
-        bounds: (low, high), public.
-        bins: of one width, between the bounds; inside a bin the value is interpolated.
+        epsilon, delta: the privacy budget.
+        levels: in (0, 1), in any order.
+        bounds: (low, high), finite and public.
+        bins: number of bins of equal width between the bounds, at least 2; values are interpolated inside a bin.
+
+    Returns:
+        A `Release` whose `value` has shape (len(levels),).
     """
 
     levels: Sequence[float]
@@ -112,7 +128,7 @@ class Quantiles(Statistic):
     def _release(self, noisy: Cells, simulated: bool) -> Release:
         level, below = np.array(self.levels)[:, None], np.arange(1, self.bins)  # bins before an inner edge
         total, edges = float(noisy.sum()), np.linspace(*self.bounds, self.bins + 1)
-        known = total > 0  # else the noise has drowned the rows
+        known = total > 0  # else the noise is larger than the number of rows
         deviation, expected, reach = self.noise.error_of_sum(
             lambda k: (1 - level) ** k * below + level**k * (self.bins - below)
         )
@@ -129,7 +145,7 @@ class Quantiles(Statistic):
 
 
 def _fieller(upper: Floats, total: Floats, noise: ReleaseNoise) -> tuple[Floats, Floats]:
-    """The least and the largest share p for which (1 - p) upper - p (total - upper) may be noise alone."""
+    """The least and the largest share p for which (1 - p) upper - p (total - upper) can be explained by noise alone."""
     far = noise.error_of_sum(lambda k: np.ones(()))[2]  # no p has more
     start, end = (np.clip((upper + side * far) / total, 0, 1) for side in (-1, 1))
     p = np.linspace(start, end, STEPS + 1, axis=-1)
@@ -143,9 +159,9 @@ def _fieller(upper: Floats, total: Floats, noise: ReleaseNoise) -> tuple[Floats,
 
 
 def _position(values: Any, bounds: tuple[float, float]) -> Floats:
-    """Where numbers (N,) lie between the bounds, in [0, 1]."""
+    """Positions (N,), in [0, 1], of numbers (N,) between the bounds."""
     low, high = bounds
-    return (np.clip(numbers(values), low, high) - low) / (high - low)
+    return (np.clip(as_floats(values), low, high) - low) / (high - low)
 
 
 def _check_bounds(bounds: tuple[float, float]) -> None:

@@ -1,4 +1,4 @@
-"""Models and objectives that mix the rows of a batch, or keep them: no clipping bounds what one row does to these."""
+"""Refuse models and objectives that mix the rows of a batch or store them: clipping cannot bound a row's influence."""
 
 import copy
 
@@ -7,12 +7,19 @@ from torch import Tensor, nn
 
 from aisec_lab.models import Objective, copied, in_training
 from aisec_lab.privacy.clipping import FlatClipping
-from aisec_lab.privacy.gradients import trained
-from aisec_lab.privacy.made_up import Batch, draws, exchanged, halves
-from aisec_lab.privacy.passes import cuda_of, refuse_changes, same_chance, state_of
-from aisec_lab.privacy.per_sample_trial import FEW, CrossSampleError, RowLosses, Trial, differ, rounding_of
+from aisec_lab.privacy.dummy_rows import Batch, dummy_batches, replace_rows, separating_masks
+from aisec_lab.privacy.gradients import trainable_parameters
+from aisec_lab.privacy.per_sample_outputs import PerSampleLosses
+from aisec_lab.privacy.per_sample_trial import (
+    SMALL_BATCH,
+    CrossSampleError,
+    CrossSampleTest,
+    differ,
+    rounding_of,
+)
+from aisec_lab.privacy.seeded_pass import cuda_devices, refuse_changed_state, seeded_pass, state_bytes
 
-ALONE = "no clipping bounds what a row then does: compute each row from itself alone"
+HINT = "no clipping bounds what a row then does: compute each row from itself alone"
 HINTS = {  # what to build instead of a layer that mixes rows
     nn.modules.batchnorm._NormBase: "use GroupNorm, or freeze its weights, which keeps its statistics as they are",
     nn.MultiheadAttention: "build it with batch_first=True",
@@ -23,112 +30,124 @@ HINTS = {  # what to build instead of a layer that mixes rows
 
 
 class CrossSampleGradientError(ValueError):
-    """Rows meet in a backward pass."""
+    """Rows are mixed in a backward pass."""
 
 
 def check_per_sample(model: nn.Module, x: Tensor, batch_size: int) -> None:
-    """Refuse a model in which a row's output depends on other rows, or which keeps what it is shown.
+    """Refuse a model in which a row's output depends on other rows, or which stores what it is shown.
 
-    It is tried, not read: copies of the model in training mode meet rows that are nobody's. Some of them change, and
-    the outputs for all others must stay as they are, to the bit; each row is changed while each other is not. Then rows
-    leave the batch, and the outputs for those that stay must be the same up to rounding. What came in batches before
-    must not matter. All entries of the copies' state must be as they were.
+    The model is tested, not read. Copies of it in training mode run dummy rows:
+
+    - Some rows are replaced; the outputs of all others must stay the same to the bit. Every pair of rows is covered.
+    - Some rows are removed; the outputs of the rest must be the same up to rounding.
+    - Other batches run first; the outputs must not depend on them.
+    - No entry of the copies' state may change.
+
+    Then all is repeated with noise on the weights, since training moves them.
 
     Args:
-        model: in any mode; nothing of it is changed.
-        x: rows of the kind that it will see, (N, *input): their shape, type, device and range are used.
-        batch_size: of the training; rows that are up to twice so many places apart are tried.
+        model: in any mode; it is not changed.
+        x: rows of the kind that it will see, (N, *input); only their shape, dtype, device and range are used.
+        batch_size: of the training; rows up to twice as many places apart are tested.
 
     Raises:
-        ValueError: with the name of the layer, where it can be told: rows mix; a buffer or weight changes in a forward
-            pass; the model cannot be copied; it has no weights to train, or no row for a row.
+        ValueError: rows are mixed (with the name of the layer, if it is found); a buffer or weight changes in a
+            forward pass; the model cannot be copied, has no trainable weights, or does not return a row for each row.
     """
-    probe = probed(model)
+    probe = training_copy(model)
     for name, layer in probe.named_modules():
-        if _by_construction(layer):
+        if _is_batch_norm(layer):
             raise ValueError(f"{name} ({type(layer).__name__}) mixes the rows of a batch: {_hint(layer)}")
-    before = state_of(probe)
-    for shaken in (False, True):  # training moves the weights: what mixes rows elsewhere shows with others, if at all
-        if shaken:
-            shake(probe)
-            before = state_of(probe)
-        trial = Trial(in_training(probe))
+    before = state_bytes(probe)
+    for noisy in (False, True):
+        if noisy:
+            add_noise(probe)
+            before = state_bytes(probe)
+        test = CrossSampleTest(in_training(probe))
         try:
-            trial((x,), batch_size, rounding=not shaken)  # with weights of any size rounding may grow to anything
-        except CrossSampleError as found:
-            where, layer = trial.place_of(found)
-            told = f"{where} ({type(layer).__name__})" if where else type(probe).__name__
-            raise ValueError(f"{told} mixes the rows of a batch: {found}; {_hint(layer)}") from found
-        refuse_changes(before, state_of(probe))
+            test((x,), batch_size, rounding=not noisy)  # with weights of any size, rounding errors have no bound
+        except CrossSampleError as error:
+            where, layer = test.locate(error)
+            named = f"{where} ({type(layer).__name__})" if where else type(probe).__name__
+            raise ValueError(f"{named} mixes the rows of a batch: {error}; {_hint(layer)}") from error
+        refuse_changed_state(before, state_bytes(probe))
 
 
 def check_per_sample_objective(model: nn.Module, objective: Objective, x: Tensor, y: Tensor, batch_size: int) -> None:
-    """Refuse an objective by which a row's loss depends on other rows, as `check_per_sample` does a model.
+    """Refuse an objective by which a row's loss depends on other rows; tested as `check_per_sample` tests a model.
 
     Args:
-        model: one that mixes no rows, in any mode; nothing of it is changed.
-        objective: of one loss for each row.
-        x, y: rows of the kind that it will see, and their targets.
+        model: passed by `check_per_sample`; in any mode; it is not changed.
+        objective: one loss per row.
+        x, y: rows of the kind that it will see, (N, *input), and their targets (N, *target).
         batch_size: of the training.
 
     Raises:
-        ValueError: rows mix, or there is not one loss for each row.
+        ValueError: rows are mixed, or there is not one loss per row.
     """
-    probe = probed(model)
-    for shaken in (False, True):
-        if shaken:
-            shake(probe)
+    probe = training_copy(model)
+    for noisy in (False, True):
+        if noisy:
+            add_noise(probe)
+        test = CrossSampleTest(in_training(probe), PerSampleLosses(objective))
         try:
-            trial = Trial(in_training(probe), RowLosses(objective))
-            trial((x, y), batch_size, rounding=not shaken, many=1 if shaken else 3)  # the model is known to keep apart
-        except CrossSampleError as found:
-            raise ValueError(f"the objective {named(objective)} mixes the rows of a batch: {found}; {ALONE}") from found
+            test((x, y), batch_size, rounding=not noisy, small_batches=1 if noisy else 3)
+        except CrossSampleError as error:
+            raise ValueError(
+                f"the objective {name_of(objective)} mixes the rows of a batch: {error}; {HINT}"
+            ) from error
 
 
 def check_per_sample_gradients(
     model: nn.Module, objective: Objective, x: Tensor, y: Tensor, clipping: FlatClipping
 ) -> None:
-    """Refuse what mixes rows in the backward pass alone, such as an autograd function of one's own or a hook.
+    """Refuse a model that mixes rows in its backward pass alone, by a custom autograd function or a hook.
 
-    What some rows add to the sum must not change, up to rounding, when the others do.
+    What some rows add to the sum of gradients must not change, up to rounding, when other rows do.
 
     Args:
-        model, objective, x, y: as for `check_per_sample_objective`.
-        clipping: that takes the rows' gradients; where it takes one row at a time, none can mix, and one is tried.
+        model: passed by `check_per_sample`; in any mode; it is not changed.
+        objective: one loss per row.
+        x, y: rows of the kind that it will see, (N, *input), and their targets (N, *target).
+        clipping: computes the per-sample gradients; one that takes a row at a time is run on one.
 
     Raises:
-        CrossSampleGradientError: rows mix.
-        Exception: of any kind, where the clipping does not take the model.
+        CrossSampleGradientError: rows are mixed.
+        Exception: of any kind, where the clipping does not support the model.
     """
-    probe = probed(model)
+    probe = training_copy(model)
+    count = clipping.max_physical_batch or SMALL_BATCH
 
-    def of(rows: Batch, same: Tensor) -> Tensor:
-        one, asked = copy.deepcopy((probe, RowLosses(objective)))
-        with clipping.gradients(one) as rows_of, same_chance(one, 0, cuda_of(one)) as generator:
-            found = rows_of(lambda: asked(one, *rows, generator=generator))
-            factors = same.to(found.norms).expand_as(found.norms)
-            return torch.cat([found.norms[:, same].flatten(), *(total.flatten() for total in found.sums(factors))])
+    def contributions(rows: Batch, unchanged: Tensor) -> Tensor:
+        """The norms and the summed gradient of the unchanged rows, in one vector."""
+        fresh, losses = copy.deepcopy((probe, PerSampleLosses(objective)))
+        with clipping.gradients(fresh) as gradients, seeded_pass(fresh, 0, cuda_devices(fresh)) as generator:
+            computed = gradients(lambda: losses(fresh, *rows, generator=generator))
+            factors = unchanged.to(computed.norms).expand_as(computed.norms)
+            sums = computed.weighted_sums(factors)
+            return torch.cat([computed.norms[:, unchanged].flatten(), *(total.flatten() for total in sums)])
 
-    for shaken in (False, True):
-        if shaken:
-            shake(probe)
-        rows, others = next(draws((x, y), clipping.at_once or FEW))
-        for changed in halves(clipping.at_once or FEW):
-            before, after = of(rows, ~changed), of(exchanged(rows, others, changed), ~changed)
+    for noisy in (False, True):
+        if noisy:
+            add_noise(probe)
+        rows, others = next(dummy_batches((x, y), count))
+        for mask in separating_masks(count):
+            before = contributions(rows, ~mask)
+            after = contributions(replace_rows(rows, others, mask), ~mask)
             if differ(before, after, rounding_of(before)):
                 raise CrossSampleGradientError(
                     f"{type(model).__name__} mixes the rows of a batch in its backward pass: a row's gradient changes "
-                    f"when other rows do; {ALONE}"
+                    f"when other rows do; {HINT}"
                 )
 
 
-def probed(model: nn.Module) -> nn.Module:
+def training_copy(model: nn.Module) -> nn.Module:
     """A copy of a model, in training mode.
 
     Raises:
-        ValueError: it has no weights to train, or cannot be copied.
+        ValueError: the model has no trainable weights, or cannot be copied.
     """
-    if not trained(model):
+    if not trainable_parameters(model):
         raise ValueError("all weights are frozen: there is nothing to train")
     try:
         return in_training(copied(model))
@@ -140,24 +159,24 @@ def probed(model: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def shake(model: nn.Module) -> None:
-    """Add standard normal noise to all weights."""
+def add_noise(model: nn.Module) -> None:
+    """Add standard normal noise to all weights, in place."""
     generator = torch.Generator().manual_seed(0)
     for weight in model.parameters():
         weight.add_(torch.randn(weight.shape, generator=generator).to(weight))
 
 
-def named(objective: object) -> str:
+def name_of(objective: object) -> str:
     """The name of a function, or of an object's class."""
     return str(getattr(objective, "__name__", type(objective).__name__))
 
 
-def _by_construction(layer: nn.Module) -> bool:
-    """Whether it is a layer that is known to mix rows, or to keep statistics of them, in its present mode."""
+def _is_batch_norm(layer: nn.Module) -> bool:
+    """Whether the layer is one that mixes rows, or keeps statistics of them, in its present mode."""
     if not isinstance(layer, nn.modules.batchnorm._NormBase) or not layer.training:
         return False
     return isinstance(layer, nn.modules.batchnorm._BatchNorm) or layer.track_running_stats
 
 
 def _hint(layer: nn.Module) -> str:
-    return next((hint for kind, hint in HINTS.items() if isinstance(layer, kind)), ALONE)
+    return next((hint for kind, hint in HINTS.items() if isinstance(layer, kind)), HINT)

@@ -1,4 +1,4 @@
-"""The rows' gradients of one weight, from what goes into its layer and the gradient of what comes out."""
+"""Per-sample gradients of one parameter, from its layer's activations (inputs) and backprops (gradients of outputs)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,36 +8,39 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-CHUNK = 2**18  # numbers that are worked on at a time, so that they stay in a processor's cache
-HELD = 3  # the rows' gradients may take so many times the numbers that their layer has in and out
-SMALL = 1e-30  # a sum of squares so near to the end of float32 that some of them may have become 0
-DOUBLE = 4  # what a number in float64 costs, in numbers of float32
+CHUNK = 2**18  # numbers that are processed at a time, so that they stay in a processor's cache
+GRAD_SAMPLE_LIMIT = 3  # grad_sample is stored while it is at most so many times larger than activations and backprops
+SMALL = 1e-30  # a sum of squares so close to the end of float32 that some of the squares may have become 0
+FLOAT64_COST = 4  # how much more an operation costs in float64 than in float32
 
 
 @dataclass(frozen=True)
 class PerSampleGrad:
-    """The rows' gradients of one weight.
+    """The per-sample gradients of one parameter: their norms and a weighted sum, whether or not they are stored.
 
     Args:
-        squares: their squared L2 norms (N,).
-        total: takes factors (N,); gives the sum over rows of the gradients so multiplied, of the weight's shape.
+        squared_norms: squared L2 norms (N,).
+        weighted_sum: function of clip factors (N,) that returns the sum over samples of factor times gradient, of the
+            parameter's shape.
     """
 
-    squares: Tensor
-    total: Callable[[Tensor], Tensor]
+    squared_norms: Tensor
+    weighted_sum: Callable[[Tensor], Tensor]
 
 
-Keep = Callable[[Tensor, PerSampleGrad], None]  # told of each weight's share during the backward pass
+Store = Callable[[Tensor, PerSampleGrad], None]  # called with each parameter and its gradients in the backward pass
 
 
-def from_rows(rows: Tensor) -> PerSampleGrad:
-    """The share of a weight whose rows' gradients (N, *shape) are at hand."""
-    flat = rows.flatten(1)
-    return PerSampleGrad(torch.linalg.vecdot(flat, flat), lambda factors: (factors @ flat).view(rows.shape[1:]))
+def from_grad_sample(grad_sample: Tensor) -> PerSampleGrad:
+    """Wrap stored per-sample gradients (N, *shape) of one parameter."""
+    flat = grad_sample.flatten(1)
+    return PerSampleGrad(
+        torch.linalg.vecdot(flat, flat), lambda clip_factors: (clip_factors @ flat).view(grad_sample.shape[1:])
+    )
 
 
-def row_squares(x: Tensor) -> Tensor:
-    """The sum of squares of each row of x (N, *), (N,); in float64 where float32 loses what is small."""
+def squared_norms(x: Tensor) -> Tensor:
+    """The sum of squares (N,) of each row of x (N, *); in float64 where float32 would lose small squares."""
     within = tuple(range(1, x.ndim))
     squares = x.square().sum(within)
     if (squares < SMALL).any():
@@ -46,93 +49,122 @@ def row_squares(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Matrices:
-    """A layer that multiplies by one matrix at many places of a row, as linear layers and convolutions do.
+class MatmulLayer:
+    """A layer that multiplies the activations at each position by one matrix: a linear layer or a convolution.
+
+    The positions of a convolution are those of its windows; the positions of a linear layer are the axes between the
+    first and the last. Each group of channels has a matrix of its own (out_features, in_features).
 
     Args:
-        rows, groups, inputs, outputs, places: how many; each group of channels has a matrix (outputs, inputs).
-        numbers: that the layer has in and out for a row, unfolded or not.
-        of: for some of the rows, inputs (n * groups, inputs, places) and gradients (n * groups, outputs, places).
+        batch_size, groups, in_features, out_features, positions: sizes; N, G, D, P and T below.
+        io_size: numbers of one sample in the layer's input and output, before windows are unfolded.
+        unfold: function of a slice of n samples that returns their activations (n * G, D, T) and backprops
+            (n * G, P, T).
     """
 
-    rows: int
+    batch_size: int
     groups: int
-    inputs: int
-    outputs: int
-    places: int
-    numbers: int
-    of: Callable[[slice], tuple[Tensor, Tensor]]
+    in_features: int
+    out_features: int
+    positions: int
+    io_size: int
+    unfold: Callable[[slice], tuple[Tensor, Tensor]]
 
-    def share(self, weight: Tensor, total: Callable[[Tensor], Tensor]) -> PerSampleGrad:
-        """The share of `weight`, by the cheapest way; `total` is used where the rows' gradients are not held.
+    def per_sample_grad(self, weight: Tensor, weighted_sum: Callable[[Tensor], Tensor]) -> PerSampleGrad:
+        """The per-sample gradients of the weight, by the cheapest of three methods.
 
-        They are the products of gradients and inputs over places. Where these are large, their squares are sums over
-        pairs of places instead (Bu et al., 2022, arXiv:2205.10683, eq. 2.3), in float64: the terms may cancel.
+        Small gradients are stored. Otherwise only their norms are computed: from pairs of positions in float64, since
+        the terms may cancel (ghost norm; Bu et al., 2022, arXiv:2205.10683, eq. 2.3), or from gradients that are
+        computed in chunks and dropped.
+
+        Args:
+            weight: the layer's weight, of any shape with G * P * D numbers.
+            weighted_sum: as in `PerSampleGrad`; used where the gradients are not stored.
         """
-        size = self.groups * self.inputs * self.outputs
-        if size <= HELD * self.numbers:
-            rows = weight.new_empty(self.rows, size)
-            for part, inputs, grads in self._parts(self.inputs * self.places):
-                torch.bmm(grads, inputs.transpose(1, 2), out=rows[part].view(-1, self.outputs, self.inputs))
-            return from_rows(rows.view(self.rows, *weight.shape))
-        squares = weight.new_empty(self.rows)
-        if DOUBLE * self.places * (self.inputs + self.outputs) < self.inputs * self.outputs:
-            for part, inputs, grads in self._parts(self.places * max(self.inputs, self.outputs, self.places)):
-                inputs, grads = inputs.double(), grads.double()
-                pairs = (inputs.transpose(1, 2) @ inputs) * (grads.transpose(1, 2) @ grads)
-                squares[part] = pairs.view(-1, self.groups * self.places**2).sum(1).to(squares)
+        matrix = self.in_features * self.out_features
+        size = self.groups * matrix
+        if size <= GRAD_SAMPLE_LIMIT * self.io_size:
+            grad_sample = weight.new_empty(self.batch_size, size)
+            for part, activations, backprops in self._chunks(self.in_features * self.positions):
+                matrices = grad_sample[part].view(-1, self.out_features, self.in_features)
+                torch.bmm(backprops, activations.transpose(1, 2), out=matrices)
+            return from_grad_sample(grad_sample.view(self.batch_size, *weight.shape))
+        squares = weight.new_empty(self.batch_size)
+        if FLOAT64_COST * self.positions * (self.in_features + self.out_features) < matrix:
+            widest = max(self.in_features, self.out_features, self.positions)
+            for part, activations, backprops in self._chunks(self.positions * widest):
+                activations, backprops = activations.double(), backprops.double()
+                pairs = (activations.transpose(1, 2) @ activations) * (backprops.transpose(1, 2) @ backprops)
+                squares[part] = pairs.view(-1, self.groups * self.positions**2).sum(1).to(squares)
         else:
-            for part, inputs, grads in self._parts(self.inputs * max(self.places, self.outputs)):
-                own = (grads @ inputs.transpose(1, 2)).view(-1, size)
-                squares[part] = torch.linalg.vecdot(own, own)
-        return PerSampleGrad(squares, total)
+            for part, activations, backprops in self._chunks(self.in_features * max(self.positions, self.out_features)):
+                grads = (backprops @ activations.transpose(1, 2)).view(-1, size)
+                squares[part] = torch.linalg.vecdot(grads, grads)
+        return PerSampleGrad(squares, weighted_sum)
 
-    def _parts(self, numbers: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Some rows at a time, as many as make a chunk where one has so many numbers in each group."""
+    def _chunks(self, numbers: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Slices of about `CHUNK` numbers, of which a sample has `numbers` in each group, and what `unfold` gives."""
         size = max(1, CHUNK // (self.groups * numbers))
-        for start in range(0, self.rows, size):
+        for start in range(0, self.batch_size, size):
             part = slice(start, start + size)
-            yield part, *self.of(part)
+            yield part, *self.unfold(part)
 
 
-def is_trained(weight: Tensor | None) -> bool:
-    """Whether it is a weight, and not frozen."""
+def is_trainable(weight: Tensor | None) -> bool:
+    """Whether a tensor is a parameter that is not frozen."""
     return isinstance(weight, nn.Parameter) and weight.requires_grad
 
 
 def detach(weight: Tensor | None) -> Any:
-    """Detached if it is trained; a weight that is itself computed keeps its graph."""
-    return weight.detach() if weight is not None and is_trained(weight) else weight
+    """The weight, detached if it is a trainable parameter; a weight that is computed from others keeps its graph."""
+    return weight.detach() if weight is not None and is_trainable(weight) else weight
 
 
-class RecordGradient(Function):
-    """The identity, in place, that shows the gradient which passes, even where nothing before it asks for one."""
+class CaptureBackprops(Function):
+    """The identity, in place; its backward pass hands the gradient to a function.
+
+    The second argument makes the output require a gradient, even where nothing before it does.
+    """
 
     @staticmethod
-    def forward(ctx: Any, output: Tensor, anchor: Tensor, seen: Callable[[Tensor], None]) -> Tensor:
-        ctx.seen = seen
+    def forward(ctx: Any, output: Tensor, anchor: Tensor, on_backprops: Callable[[Tensor], None]) -> Tensor:
+        ctx.on_backprops = on_backprops
         ctx.mark_dirty(output)
         return output
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
-        ctx.seen(grad)
-        return (grad if ctx.needs_input_grad[0] else None), None, None
+    def backward(ctx: Any, backprops: Tensor) -> tuple[Tensor | None, None, None]:
+        ctx.on_backprops(backprops)
+        return (backprops if ctx.needs_input_grad[0] else None), None, None
 
 
-def record_gradient(output: Tensor, x: Tensor, weight: Tensor, seen: Callable[[Tensor, Tensor], None]) -> Tensor:
-    """The output of a layer; `seen` is called with its input `x` and the gradient once that is known.
+def capture_backprops(
+    output: Tensor, activations: Tensor, weight: Tensor, compute_grads: Callable[[Tensor, Tensor], None]
+) -> Tensor:
+    """Have `compute_grads(activations, backprops)` called in the backward pass of a layer.
 
-    Both are in the type of the weight: autocast's are shorter, and norms would be those of other gradients than the
-    ones that are summed.
+    Both arguments are converted to the weight's dtype. Under autocast they are shorter, and their norms would not be
+    those of the gradients that are summed.
+
+    Args:
+        output, activations: the layer's output and input.
+        weight: the layer's weight.
+        compute_grads: computes the layer's per-sample gradients.
+
+    Returns:
+        The output, to be used in place of `output`.
+
+    Raises:
+        ValueError: in the backward pass, a later layer has overwritten the activations in place.
     """
-    x = x.detach()
-    version = x._version
+    activations = activations.detach()
+    version = activations._version
 
-    def passed(grad: Tensor) -> None:
-        if x._version != version:
+    def on_backprops(backprops: Tensor) -> None:
+        if activations._version != version:
             raise ValueError("a layer's input was overwritten by a later one: build that one with inplace=False")
-        seen(x.to(weight.dtype) if x.is_floating_point() else x, grad.detach().to(weight.dtype))
+        own = activations.to(weight.dtype) if activations.is_floating_point() else activations
+        compute_grads(own, backprops.detach().to(weight.dtype))
 
-    taps: Tensor = RecordGradient.apply(output, torch.zeros((), requires_grad=True), passed)
-    return taps
+    captured: Tensor = CaptureBackprops.apply(output, torch.zeros((), requires_grad=True), on_backprops)
+    return captured

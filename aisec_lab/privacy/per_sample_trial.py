@@ -1,187 +1,176 @@
-"""A trial of whether rows meet: what a model answers for some rows while others change, leave, or came before."""
+"""A test of whether a model mixes the rows of a batch: what it computes for some rows while others change."""
 
 import copy
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from aisec_lab.models import Objective
-from aisec_lab.privacy.made_up import Batch, draws, exchanged, halves, taken
-from aisec_lab.privacy.passes import cuda_of, refuse_changes, same_chance, state_of
+from aisec_lab.privacy.dummy_rows import Batch, dummy_batches, replace_rows, select_rows, separating_masks
+from aisec_lab.privacy.per_sample_outputs import outputs
+from aisec_lab.privacy.seeded_pass import cuda_devices, refuse_changed_state, seeded_pass, state_bytes
 
-FEW = 9  # rows of a draw that is cheap
-LATER = "it keeps something from batch to batch, or draws chance of its own: take that out, or name it `generator`"
+SMALL_BATCH = 9  # rows of a batch with which many passes are cheap
+STATE_HINT = (
+    "it keeps something from batch to batch, or has a random generator of its own: take that out, or name it "
+    "`generator`"
+)
 
 
 class CrossSampleError(Exception):
-    """Rows meet: says how, and at which batches it was seen."""
+    """Rows are mixed.
 
-    def __init__(self, how: str, rows: Batch = (), mixed: Batch = (), same: Tensor | None = None) -> None:
-        super().__init__(how)
-        self.rows, self.mixed, self.same = rows, mixed, same
+    Args:
+        reason: how that was seen.
+        rows, replaced: the two batches that showed it, if there were two of one size.
+        unchanged: mask (N,) of the rows that are the same in both.
+    """
 
-
-@torch.no_grad()
-def outputs(model: nn.Module, x: Tensor, *, generator: torch.Generator) -> Tensor:
-    """What a model answers: its outputs (N, *)."""
-    answers = model(x)
-    if not isinstance(answers, Tensor) or answers.ndim < 1 or len(answers) != len(x):
-        given = tuple(answers.shape) if isinstance(answers, Tensor) else type(answers).__name__
-        raise ValueError(f"a model answers a batch with a tensor of one row for each row, got {given}: wrap it")
-    return answers
+    def __init__(self, reason: str, rows: Batch = (), replaced: Batch = (), unchanged: Tensor | None = None) -> None:
+        super().__init__(reason)
+        self.rows, self.replaced, self.unchanged = rows, replaced, unchanged
 
 
-@dataclass(frozen=True)
-class RowLosses:
-    """An objective, held to one loss for each row."""
-
-    objective: Objective
-
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Losses (N,) of inputs (N, *input) and targets (N, *target); ValueError where it gives something else."""
-        losses = self.objective(model, x, y, generator=generator)
-        if not isinstance(losses, Tensor) or losses.shape != (len(x),) or not losses.is_floating_point():
-            given = f"{losses.dtype} {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
-            raise ValueError(
-                f"an objective gives a loss for each row, ({len(x)},), got {given}: use reduction='none', and take "
-                "the mean over what else a row has, as in .flatten(1).mean(1)"
-            )
-        return losses
-
-
-class Trial:
-    """Questions to fresh copies of a model, which share its weights and nothing else, with the same chance each.
+class CrossSampleTest:
+    """Passes through fresh copies of a model, which share its weights and nothing else, each with the same seed.
 
     Args:
         model: in training mode.
-        asked: what of it is looked at: of model, batch and generator, answers (N, *); `outputs`, or an objective.
+        function: what is tested: a function of model, batch and generator that returns (N, *); `outputs`, or an
+            objective.
 
     Raises:
-        CrossSampleError: by each question, where the answers say that rows meet.
-        ValueError: something of a copy's state has changed in a pass.
+        CrossSampleError: in each test, a result shows that rows are mixed.
+        ValueError: a pass has changed the state of a copy.
     """
 
-    def __init__(self, model: nn.Module, asked: Callable[..., Tensor] = outputs) -> None:
-        self.model, self.asked = model, asked
+    def __init__(self, model: nn.Module, function: Callable[..., Tensor] = outputs) -> None:
+        self.model, self.function = model, function
         self.weights = list(model.parameters())
-        self.kept = state_of(model, self.weights)
-        self.cuda = cuda_of(model)
+        self.state = state_bytes(model, self.weights)
+        self.cuda = cuda_devices(model)
 
-    def __call__(self, like: Batch, batch_size: int, *, rounding: bool, many: int = 5) -> None:
-        """All questions.
+    def __call__(self, like: Batch, batch_size: int, *, rounding: bool, small_batches: int = 5) -> None:
+        """Run all tests.
 
         Args:
             like: rows of the kind that the model takes.
-            batch_size: rows that are up to twice so many places apart are tried.
-            rounding: whether answers to batches of different sizes are compared, which are the same up to rounding.
-            many: how many draws of few rows are tried.
+            batch_size: of the training; pairs of rows in a batch of twice this size are tested.
+            rounding: whether to compare batches of different sizes, whose results are equal up to rounding.
+            small_batches: number of small batches, at most 5.
         """
-        for seed, (rows, others) in enumerate(islice(draws(like, FEW), many)):
-            first = self.of_changes(rows, others, seed)
+        for seed, (rows, others) in enumerate(islice(dummy_batches(like, SMALL_BATCH), small_batches)):
+            expected = self.replaced_rows(rows, others, seed)
             if rounding:
-                self.of_removals(rows, first, seed)
-        rows, others = next(draws(like, 2 * batch_size))
-        self.of_changes(rows, others, 0)
-        self.of_the_past(rows, others)
+                self.removed_rows(rows, expected, seed)
+        rows, others = next(dummy_batches(like, 2 * batch_size))
+        self.replaced_rows(rows, others, 0)
+        self.earlier_batches(rows, others)
 
-    def of_changes(self, rows: Batch, others: Batch, seed: int) -> Tensor:
-        """Change rows to `remaining_rows`, half of them at a time: for any two, one is changed once while the other is
-        not.
+    def replaced_rows(self, rows: Batch, others: Batch, seed: int) -> Tensor:
+        """Replace some rows by others; the results of the rest must be the same to the bit.
+
+        Every ordered pair of rows is covered: one of the two is replaced while the other stays.
 
         Returns:
-            What is answered for the rows.
+            The results of `rows`, (N, K).
         """
-        first, again = self._answers(rows, seed=seed), self._answers(rows, seed=seed)
-        doubt = 10 * (again - first).nan_to_num().abs().max() if self.cuda else torch.tensor(0.0)  # atomic sums
-        if differ(first, again, doubt.clamp(max=rounding_of(first))):
-            raise CrossSampleError(f"it answers the same rows differently when it is asked again; {LATER}")
-        for changed in halves(len(first)):
-            mixed = exchanged(rows, others, changed)
-            if differ(first[~changed], self._answers(mixed, seed=seed)[~changed], doubt):
-                raise CrossSampleError("what it answers for a row changes when other rows do", rows, mixed, ~changed)
-        return first
+        expected, again = self._run(rows, seed=seed), self._run(rows, seed=seed)
+        atomics = 10 * (again - expected).nan_to_num().abs().max() if self.cuda else torch.tensor(0.0)  # CUDA's sums
+        if differ(expected, again, atomics.clamp(max=rounding_of(expected))):
+            raise CrossSampleError(f"the same rows have other results in a second pass; {STATE_HINT}")
+        for mask in separating_masks(len(expected)):
+            replaced = replace_rows(rows, others, mask)
+            if differ(expected[~mask], self._run(replaced, seed=seed)[~mask], atomics):
+                raise CrossSampleError("a row's result changes when other rows do", rows, replaced, ~mask)
+        return expected
 
-    def of_removals(self, rows: Batch, first: Tensor, seed: int) -> None:
-        """Take rows out: the first, the last, every second, all but one. Where the model is random, without chance."""
-        calm = differ(first, self._answers(rows, seed=seed + 1), torch.tensor(0.0))
-        if calm:
-            first = self._answers(rows, seed=seed, calm=True)
+    def removed_rows(self, rows: Batch, expected: Tensor, seed: int) -> None:
+        """Remove the first row, the last, every second, all but one; the rest must be the same up to rounding.
+
+        A model that is random in training mode is tested in evaluation mode.
+        """
+        is_random = differ(expected, self._run(rows, seed=seed + 1), torch.tensor(0.0))
+        if is_random:
+            expected = self._run(rows, seed=seed, evaluate=True)
         for kept in (slice(1, None), slice(None, -1), slice(None, None, 2), slice(3, 4)):
-            if differ(first[kept], self._answers(taken(rows, kept), seed=seed, calm=calm), rounding_of(first)):
-                raise CrossSampleError("what it answers for a row changes when other rows leave")
+            result = self._run(select_rows(rows, kept), seed=seed, evaluate=is_random)
+            if differ(expected[kept], result, rounding_of(expected)):
+                raise CrossSampleError("a row's result changes when other rows are removed")
 
-    def of_the_past(self, rows: Batch, others: Batch) -> None:
-        """Show it other batches before, and one that is smaller: afterwards it answers the same, in either mode."""
-        for calm in (False, True):
-            first = self._answers(others, rows, seed=0, calm=calm)
-            for before in (rows, taken(others, slice(1, None))):
-                if differ(first, self._answers(before, rows, seed=0, calm=calm), torch.tensor(0.0)):
-                    raise CrossSampleError(f"what it answers for a row depends on the batches before; {LATER}")
+    def earlier_batches(self, rows: Batch, others: Batch) -> None:
+        """Run other batches first, one of them smaller; the results afterwards must be the same, in both modes."""
+        for evaluate in (False, True):
+            expected = self._run(others, rows, seed=0, evaluate=evaluate)
+            for before in (rows, select_rows(others, slice(1, None))):
+                if differ(expected, self._run(before, rows, seed=0, evaluate=evaluate), torch.tensor(0.0)):
+                    raise CrossSampleError(f"a row's result depends on the batches before; {STATE_HINT}")
 
-    def place_of(self, found: CrossSampleError) -> tuple[str, nn.Module]:
-        """The innermost layer whose outputs for rows that are the same differ where its inputs do not, and its name."""
-        if found.same is None:
+    def locate(self, error: CrossSampleError) -> tuple[str, nn.Module]:
+        """The name and module of the innermost layer that mixes rows; "" and the model if none is found.
+
+        It is the first whose outputs for unchanged rows differ while its inputs for these rows do not.
+        """
+        if error.unchanged is None:
             return "", self.model
-        same, runs = found.same, [self._passed(batch, len(found.same)) for batch in (found.rows, found.mixed)]
-        exact = torch.tensor(0.0)
-        for (name, layer, before, after), (_, _, given, then) in zip(*runs, strict=False):
-            alike = before is None or given is None or not differ(before[same], given[same], exact)
-            if alike and differ(after[same], then[same], exact):
+        kept, exact = error.unchanged, torch.tensor(0.0)
+        runs = [self._trace(batch, len(kept)) for batch in (error.rows, error.replaced)]
+        for (name, layer, input_1, output_1), (_, _, input_2, output_2) in zip(*runs, strict=False):
+            same_input = input_1 is None or input_2 is None or not differ(input_1[kept], input_2[kept], exact)
+            if same_input and differ(output_1[kept], output_2[kept], exact):
                 return name, layer
         return "", self.model
 
-    def _passed(self, batch: Batch, rows: int) -> list[tuple[str, nn.Module, Tensor | None, Tensor]]:
-        """What goes into each layer and comes out, in order."""
-        model, asked = self._copied()
-        seen: list[tuple[str, nn.Module, Tensor | None, Tensor]] = []
+    def _trace(self, batch: Batch, rows: int) -> list[tuple[str, nn.Module, Tensor | None, Tensor]]:
+        """Name, module, input and output of each layer that a pass calls, in order."""
+        model, function = self._copy()
+        calls: list[tuple[str, nn.Module, Tensor | None, Tensor]] = []
         with ExitStack() as hooks:
             for name, layer in model.named_modules():
 
-                def look(layer: nn.Module, args: Any, output: Any, name: str = name) -> None:
-                    given, found = _rows_of(args, rows), _rows_of(output, rows)
-                    if found is not None:
-                        seen.append((name, layer, given, found))
+                def record(layer: nn.Module, args: Any, output: Any, name: str = name) -> None:
+                    input, result = _per_row(args, rows), _per_row(output, rows)
+                    if result is not None:
+                        calls.append((name, layer, input, result))
 
-                hooks.callback(layer.register_forward_hook(look).remove)
-            with same_chance(model, 0, self.cuda) as generator:
-                asked(model, *batch, generator=generator)
-        return seen
+                hooks.callback(layer.register_forward_hook(record).remove)
+            with seeded_pass(model, 0, self.cuda) as generator:
+                function(model, *batch, generator=generator)
+        return calls
 
-    def _copied(self) -> tuple[nn.Module, Callable[..., Tensor]]:
+    def _copy(self) -> tuple[nn.Module, Callable[..., Tensor]]:
         copied: tuple[nn.Module, Callable[..., Tensor]]
-        copied = copy.deepcopy((self.model, self.asked), {id(weight): weight for weight in self.weights})
+        copied = copy.deepcopy((self.model, self.function), {id(weight): weight for weight in self.weights})
         return copied
 
-    def _answers(self, *batches: Batch, seed: int, calm: bool = False) -> Tensor:
-        """A copy's answers (N, K) to the last of some batches, float; to that one in evaluation mode where `calm`."""
-        model, asked = self._copied()
+    def _run(self, *batches: Batch, seed: int, evaluate: bool = False) -> Tensor:
+        """A copy's results (N, K) for the last batch, after the others; `evaluate`: that one in evaluation mode."""
+        model, function = self._copy()
         for number, batch in enumerate(batches, 1):
-            if calm and number == len(batches):
+            if evaluate and number == len(batches):
                 model.eval()
-            with same_chance(model, seed, self.cuda) as generator:
-                answers = asked(model, *batch, generator=generator).detach()
-        refuse_changes(self.kept, state_of(model, self.weights))
-        answers = answers.reshape(len(answers), -1)
-        return answers if answers.is_floating_point() else answers.float()
+            with seeded_pass(model, seed, self.cuda) as generator:
+                result = function(model, *batch, generator=generator).detach()
+        refuse_changed_state(self.state, state_bytes(model, self.weights))
+        result = result.reshape(len(result), -1)
+        return result if result.is_floating_point() else result.float()
 
 
-def differ(one: Tensor, other: Tensor, by: Tensor) -> bool:
-    """Whether numbers differ by more than `by`; NaN is NaN, and an infinity itself."""
-    same = (one == other) | (one.isnan() & other.isnan()) | ((one - other).abs() <= by.to(one))
+def differ(one: Tensor, other: Tensor, tolerance: Tensor) -> bool:
+    """Whether tensors differ by more than an absolute tolerance; NaN equals NaN, and infinity itself."""
+    same = (one == other) | (one.isnan() & other.isnan()) | ((one - other).abs() <= tolerance.to(one))
     return not bool(same.all())
 
 
-def rounding_of(answers: Tensor) -> Tensor:
-    """By how much answers may differ that are the same up to rounding."""
-    return torch.finfo(answers.dtype).eps ** 0.5 * answers.nan_to_num(posinf=0, neginf=0).abs().max()
+def rounding_of(result: Tensor) -> Tensor:
+    """The tolerance up to which results are the same but for rounding."""
+    return torch.finfo(result.dtype).eps ** 0.5 * result.nan_to_num(posinf=0, neginf=0).abs().max()
 
 
-def _rows_of(value: Any, count: int) -> Tensor | None:
-    """A copy of what a layer was given or gave, if that is a tensor of one entry for each row."""
+def _per_row(value: Any, count: int) -> Tensor | None:
+    """A copy of a layer's first input or output, if that is a tensor with one entry per row."""
     value = value[0] if isinstance(value, tuple) and value else value
     return value.detach().clone() if isinstance(value, Tensor) and value.ndim and len(value) == count else None

@@ -1,4 +1,4 @@
-"""Counts of private rows under differential privacy, and how far OpenDP's noise is expected to move them."""
+"""Differentially private counts and their expected errors. Contract: docs/dp-statistics.md."""
 
 import math
 from abc import ABC, abstractmethod
@@ -11,22 +11,21 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from aisec_lab.privacy.columns import Charge, check_categories, checked, places
+from aisec_lab.privacy.columns import Charge, category_indices, check_categories, check_columns
 from aisec_lab.privacy.noise import Cells, Floats, ReleaseNoise
 
 
 @dataclass(frozen=True)
 class Release:
-    """What was released, and what its noise is expected to have done to it; all of it may be published.
+    """A released statistic with its expected error; all of it may be published.
 
     Args:
-        value: float64. Counts are as the noise left them, unbiased and perhaps negative: see `consistent`.
-        low, high: a 95 % interval for what each entry of `value` would be without noise; of many entries, some lie
-            outside of theirs.
-        deviation, expected_error: standard deviation and expected absolute value of the error, of value's shape:
-            exact for counts, to first order for means; of quantiles, to first order in shares of the rows.
-        noise: its name, scale, epsilon and delta.
-        simulated: the noise came from a seed: not for release.
+        value: the statistic, float64. Counts are unbiased and may be negative: see `consistent`.
+        low, high: a 95 % interval for each entry of `value` without noise, of its shape.
+        deviation, expected_error: standard deviation and expected absolute value of the error, of the value's shape.
+            They are exact for counts and to first order for means; for quantiles they count in shares of the rows.
+        noise: distribution and scale of the noise, with epsilon and delta.
+        simulated: whether the noise came from a seed; such a statistic must not be published.
     """
 
     value: Floats
@@ -40,27 +39,14 @@ class Release:
 
 @dataclass(frozen=True)
 class Statistic(ABC):
-    """A table of counts of private rows with noise, and what follows from it.
-
-    Neighbours are data sets of which one has one row more. Everything public is a field: categories, bounds, levels.
-    Nothing takes them from the rows where they are left out: the least value, or which categories occur, can tell of a
-    single row. So does a call that is refused: its message is for who holds the rows.
+    """A differentially private statistic, computed from a noisy table of counts. Call contract: docs/dp-statistics.md.
 
     Args:
-        epsilon: what a release spends.
-        delta: above 0 the noise is Gaussian, and a release spends it as well.
-
-    Args of the call:
-        columns: private, (N,) each: numbers, or whatever the categories are.
-        charge: is told the statistic's name, epsilon and delta before any noise is drawn; where it raises, nothing is
-            released. The noise is the operating system's: a release stands outside byte-identity.
-
-    Args of `simulate`: the columns, and the generator of the noise. What it returns is for studies, is marked so, and
-        is charged to nobody.
+        epsilon: positive and finite.
+        delta: 0 for Laplace noise; in (0, 1 / N) for Gaussian noise.
 
     Raises:
-        ValueError: a field out of range; no rows, columns of unequal length, NaN, a value that is not among the
-            categories, a delta of 1 / N or more.
+        ValueError: a field out of its range; in a call, what the contract names.
     """
 
     epsilon: float
@@ -73,28 +59,28 @@ class Statistic(ABC):
 
     @cached_property
     def noise(self) -> ReleaseNoise:
-        """What a release is given."""
+        """The noise of a release."""
         return ReleaseNoise(self.epsilon, self.delta, self.unit)
 
     def __call__(self, *columns: ArrayLike, charge: Charge | None = None) -> Release:
         cells = self._counted(columns)
         if charge is not None:
             charge(type(self).__name__, self.epsilon, self.delta)
-        return self._release(self.noise.added(cells), False)
+        return self._release(self.noise.add(cells), False)
 
     def simulate(self, *columns: ArrayLike, generator: torch.Generator) -> Release:
-        """What a call would release, had its noise come from `generator`."""
+        """What a call would release, with noise from `generator`: for studies, not for publication, not charged."""
         cells = self._counted(columns)
-        return self._release(self.noise.simulated(cells, generator), True)
+        return self._release(self.noise.simulate(cells, generator), True)
 
     def _counted(self, columns: Sequence[ArrayLike]) -> Cells:
-        arrays = checked(columns, self.columns, self.delta, type(self).__name__)
-        _ = self.noise.error  # what can fail has failed before anything is charged
+        arrays = check_columns(columns, self.columns, self.delta, type(self).__name__)
+        _ = self.noise.error  # everything that can fail must fail before anything is charged
         return self._cells(*arrays)
 
     @abstractmethod
     def _cells(self, *columns: Any) -> Cells:
-        """The table, which a row moves by `unit` at most in L1."""
+        """The table of counts; one row changes it by at most `unit` in L1."""
 
     def _release(self, noisy: Cells, simulated: bool) -> Release:
         value, (deviation, expected, reach) = noisy.astype(np.float64), self.noise.error
@@ -106,7 +92,14 @@ class Statistic(ABC):
 
 @dataclass(frozen=True)
 class Count(Statistic):
-    """How many rows there are. The value has shape ()."""
+    """The number of rows. Call contract: docs/dp-statistics.md.
+
+    Args:
+        epsilon, delta: the privacy budget.
+
+    Returns:
+        A `Release` whose `value` has shape ().
+    """
 
     def _cells(self, *columns: Any) -> Cells:
         return np.array(len(columns[0]), dtype=np.int64)
@@ -114,10 +107,14 @@ class Count(Statistic):
 
 @dataclass(frozen=True)
 class Histogram(Statistic):
-    """How many rows are of each category: a data set's classes, a column's groups.
+    """The number of rows in each category of a column. Call contract: docs/dp-statistics.md.
 
     Args:
-        categories: all that there can be, whether they occur or not; the value has their order.
+        epsilon, delta: the privacy budget.
+        categories: all that there can be, public, whether they occur or not.
+
+    Returns:
+        A `Release` whose `value` has shape (len(categories),).
     """
 
     categories: Sequence[Hashable]
@@ -127,15 +124,19 @@ class Histogram(Statistic):
         check_categories(self.categories)
 
     def _cells(self, *columns: Any) -> Cells:
-        return np.bincount(places(columns[0], self.categories), minlength=len(self.categories))
+        return np.bincount(category_indices(columns[0], self.categories), minlength=len(self.categories))
 
 
 @dataclass(frozen=True)
 class CrossTable(Statistic):
-    """How many rows are of each pair of categories of two columns.
+    """The number of rows in each pair of categories of two columns. Call contract: docs/dp-statistics.md.
 
     Args:
-        first, second: the categories of either; the value has shape (len(first), len(second)).
+        epsilon, delta: the privacy budget.
+        first, second: all categories of each column, public.
+
+    Returns:
+        A `Release` whose `value` has shape (len(first), len(second)).
     """
 
     first: Sequence[Hashable]
@@ -149,18 +150,21 @@ class CrossTable(Statistic):
 
     def _cells(self, *columns: Any) -> Cells:
         rows, across = len(self.first), len(self.second)
-        pairs = places(columns[0], self.first) * across + places(columns[1], self.second)
+        pairs = category_indices(columns[0], self.first) * across + category_indices(columns[1], self.second)
         return np.bincount(pairs, minlength=rows * across).reshape(rows, across)
 
 
 def consistent(counts: ArrayLike, total: float) -> Floats:
-    """The nearest table without a negative entry that sums to a total (Duchi et al., 2008, ICML, figure 1).
+    """Project a table onto the nonnegative tables with a given sum (Duchi et al., 2008, ICML, figure 1).
 
-    It only works on what has been released, and so spends nothing.
+    This post-processes what has been released, so it spends no budget.
 
     Args:
-        counts: any shape, at least one entry.
-        total: not negative; published or released before.
+        counts: released counts of any shape, at least one entry.
+        total: the sum, at least 0; public or released.
+
+    Returns:
+        The nearest such table in L2, float64, shape of `counts`.
 
     Raises:
         ValueError: a total that is negative or not finite, no entry, or one that is not finite.
@@ -173,11 +177,17 @@ def consistent(counts: ArrayLike, total: float) -> Floats:
     return np.maximum(table - surplus[np.flatnonzero(ordered >= surplus)[-1]], 0.0)
 
 
-def whole(counts: ArrayLike) -> Cells:
-    """Counts (any shape) rounded to integers that keep their sum, itself rounded: the largest remainders go up.
+def round_to_integers(counts: ArrayLike) -> Cells:
+    """Round counts to integers that sum to the rounded sum: the largest remainders are rounded up.
+
+    Args:
+        counts: finite numbers of any shape.
+
+    Returns:
+        Integers, int64, shape of `counts`.
 
     Raises:
-        ValueError: a count that is not finite, which would become an integer all the same.
+        ValueError: a count that is not finite.
     """
     table = _finite(counts)
     down = np.floor(table)

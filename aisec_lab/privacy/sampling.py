@@ -1,4 +1,4 @@
-"""Where the chance in private training comes from: who is in a batch, and the noise."""
+"""Randomness of private training: Poisson sampling of batches, and Gaussian noise."""
 
 import os
 from collections.abc import Sequence
@@ -10,10 +10,14 @@ BITS = 52  # of a uniform draw: with half a unit added it is exact in float64, a
 
 
 def sampling_rate(rows: int, batch_size: int) -> float:
-    """The chance q = batch_size / rows of each row to be in a batch.
+    """The probability q = batch_size / rows with which each row is in a batch.
+
+    Args:
+        rows: number of training rows.
+        batch_size: expected rows of a batch.
 
     Raises:
-        ValueError: fewer rows than a batch has, so that q would pass 1.
+        ValueError: fewer rows than a batch, so that q would exceed 1.
     """
     if rows < batch_size:
         raise ValueError(
@@ -22,26 +26,31 @@ def sampling_rate(rows: int, batch_size: int) -> float:
     return batch_size / rows
 
 
-def poisson(rows: int, batch_size: int, generator: torch.Generator | None) -> Sequence[Tensor]:
-    """The batches of an epoch, each row in each of them by a coin of its own (Poisson sampling).
+def poisson_batches(rows: int, batch_size: int, generator: torch.Generator | None) -> Sequence[Tensor]:
+    """Sample the batches of an epoch: each row is in each batch with probability q, independently (Poisson sampling).
 
     Args:
-        rows: how many there are.
-        batch_size: how many are expected in a batch; each row is in it with chance `sampling_rate`.
-        generator: source of the coins; none for the operating system.
+        rows: number of training rows.
+        batch_size: expected rows of a batch; q is `sampling_rate`.
+        generator: source of randomness; None for the operating system.
 
     Returns:
-        As many batches of row numbers, int64 and in order, as an epoch of `Fit` has steps; some may be empty.
+        As many batches as an epoch of `Fit` has steps, each of ascending row indices (n,), int64; some may be empty.
 
     Raises:
-        ValueError: fewer rows than a batch has.
+        ValueError: fewer rows than a batch.
     """
     rate, batches = sampling_rate(rows, batch_size), -(-rows // batch_size)
     return [(uniforms(rows, generator) < rate).nonzero().squeeze(1) for _ in range(batches)]
 
 
 def uniforms(count: int, generator: torch.Generator | None) -> Tensor:
-    """So many numbers from [0, 1], float64, from `generator`, or, where there is none, from the operating system."""
+    """Uniform numbers in [0, 1], shape (count,), float64.
+
+    Args:
+        count: how many.
+        generator: source of randomness; None for the operating system.
+    """
     if generator is not None:
         return torch.rand(count, dtype=torch.float64, generator=generator)
     words = torch.frombuffer(bytearray(os.urandom(8 * count)), dtype=torch.int64)
@@ -49,10 +58,15 @@ def uniforms(count: int, generator: torch.Generator | None) -> Tensor:
 
 
 def normals(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
-    """Standard normal noise of `shape`, float32, from `generator`, or, where there is none, from the operating system.
+    """Standard normal noise, float32.
 
-    The latter by the inverse of the normal distribution, which ends at 8.2 standard deviations. Both are rounded to
-    float32, from which noise can in principle be told from noise around another value (Mironov, 2012).
+    The noise is rounded to float32, by which an adversary can in principle tell it from noise around another value
+    (Mironov, 2012).
+
+    Args:
+        shape: of the noise.
+        generator: source of randomness. None for the operating system, whose uniform numbers are turned into normal
+            ones by the inverse distribution function, up to 8.2 standard deviations.
     """
     if generator is not None:
         return torch.randn(shape, generator=generator)

@@ -1,4 +1,4 @@
-"""Private training of many small networks together: DP-SGD on a stack."""
+"""DP-SGD on a stack of many small networks, trained together."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -17,19 +17,22 @@ from aisec_lab.privacy.dp_sgd import DPSGD
 from aisec_lab.privacy.sampling import normals, uniforms
 
 
-def mechanism_of_a_member(private: DPSGD, fit: Fit, rows: int) -> SampledGaussian:
-    """What the training of one member of a stack is to an accountant; q and the steps are sampled as stated here.
+def member_mechanism(private: DPSGD, fit: Fit, rows: int) -> SampledGaussian:
+    """The mechanism of the training of one member of a stack.
 
-    A member's rows are drawn by fair coins, so their number is no public constant and neither q nor the steps may
-    follow it: they are those of `DPSGD` on rows // 2, whatever the coins said.
+    Each member's rows are drawn by fair coins. Their number is private, so q and the steps must not depend on it: they
+    are those of `DPSGD` on rows // 2.
 
     Args:
-        private: epsilon or noise, delta.
-        fit: batch size and epochs.
-        rows: all of them, of which a member has about half.
+        private: epsilon or noise multiplier, and delta.
+        fit: expected batch size and epochs.
+        rows: number of all rows, of which a member has about half.
+
+    Returns:
+        Sampling rate, noise multiplier and steps.
 
     Raises:
-        ValueError: as `DPSGD.mechanism`, on half the rows.
+        ValueError: rows // 2 below the batch size, or delta not below 1 / (rows // 2).
     """
     return private.mechanism(fit, rows // 2)
 
@@ -46,17 +49,20 @@ def fit_private_stack(
     """Train each member with `DPSGD` on rows of its own (Abadi et al., 2016, arXiv:1607.00133, algorithm 1).
 
     Args:
-        stack, dataset, generators: as for `fit_stack`; sampling and noise are seeded, so that this is a simulation.
-        included: fair coins (K, N), bool, as `inclusion_mask` throws them.
-        private: epsilon or noise, delta, and the clipping norm; `FlatClipping` or `GhostClipping`, which are the same
-            here.
+        stack: K networks; trained in place, left in evaluation mode.
+        dataset: all N rows, with classes.
+        included: fair coins (K, N), bool, as `inclusion_mask` draws them: which rows each member is trained on.
+        private: epsilon or noise multiplier, delta, and `FlatClipping` or `GhostClipping`, which are the same here.
         fit: epochs, expected batch size and optimizer.
+        generators: source of sampling and noise, one per member. They are seeded, so the models are a simulation.
 
     Returns:
-        As `fit_stack`; these losses are not private.
+        Mean loss (K,) of the rows that each member saw in the last tenth of the steps; it is not private.
 
     Raises:
-        ValueError: also another clipping, a release, or what `mechanism_of_a_member` refuses.
+        ValueError: coins or generators that do not fit the stack; another clipping or objective, `stop` or `release`;
+            what `member_mechanism` refuses.
+        FloatingPointError: a member's loss is not finite.
     """
     if type(private.clipping) not in (FlatClipping, GhostClipping) or private.release:
         raise ValueError(
@@ -64,7 +70,7 @@ def fit_private_stack(
         )
     if private.objective != Standard() or private.stop is not None:
         raise ValueError("a stack is trained with the objective Standard and to its end: use Fit for another")
-    mechanism, norm = mechanism_of_a_member(private, fit, len(dataset)), private.clipping.max_grad_norm
+    mechanism, norm = member_mechanism(private, fit, len(dataset)), private.clipping.max_grad_norm
     step = partial(
         private_stack_step, norm=norm, noise=mechanism.sigma * norm, expected=fit.batch_size, generators=generators
     )
@@ -75,9 +81,16 @@ def fit_private_stack(
 def poisson_steps(
     fit: Fit, rows: int, generator: torch.Generator, *, mechanism: SampledGaussian
 ) -> tuple[int, Iterator[Tensor]]:
-    """The mechanism's steps, and for each of them the rows of a member that join it, every one by its own chance q."""
-    draws = (uniforms(rows, generator) < mechanism.q for _ in range(mechanism.steps))
-    return mechanism.steps, (joined.nonzero().squeeze(1) for joined in draws)
+    """A `StackSampler` of Poisson batches: the mechanism's steps, and the row indices (n,) of each step's batch.
+
+    Args:
+        fit: not used; the mechanism has its epochs and batch size.
+        rows: number of the member's rows.
+        generator: source of randomness.
+        mechanism: sampling rate and steps.
+    """
+    masks = (uniforms(rows, generator) < mechanism.q for _ in range(mechanism.steps))
+    return mechanism.steps, (mask.nonzero().squeeze(1) for mask in masks)
 
 
 def private_stack_step(
@@ -91,35 +104,37 @@ def private_stack_step(
     expected: float,
     generators: Sequence[torch.Generator],
 ) -> Tensor:
-    """The private gradient of each member: rows cut to `norm`, summed, with noise, over the expected batch.
+    """Set each member's private gradient: the noisy sum of clipped per-sample gradients over the expected batch size.
 
-    No row's gradient is written out: a linear layer's is the outer product of its input a and of the gradient b of its
-    output, and its squared norm, the bias' included, (|a|^2 + 1) |b|^2 (Goodfellow, 2015, arXiv:1510.01799).
+    Per-sample gradients are not stored. That of a linear layer is the outer product of its activations a and backprops
+    b, and its squared norm, with the bias, is (|a|^2 + 1) |b|^2 (Goodfellow, 2015, arXiv:1510.01799).
 
     Args:
-        stack, x, y, there: as for `plain_stack_step`; a batch may be empty, and its gradient is noise.
-        norm: the largest L2 norm of a row's gradient.
+        stack: its parameters' `grad` is set.
+        x, y: a batch for each member, (K, B, *shape) and (K, B), padded at the end; it may be empty.
+        there: mask (K, B) of the rows that are not padding.
+        norm: clipping norm.
         noise: standard deviation of the noise on the sum.
-        expected: rows of a batch on average, by which the sum is divided.
-        generators: source of the noise, one for each member.
+        expected: expected rows of a batch, by which the sum is divided.
+        generators: source of the noise, one per member.
 
     Returns:
-        Losses (K, B), detached, 0 for padding and for rows whose gradient is not finite, which count as zero.
+        Losses (K, B), detached; 0 for padding and for rows whose gradient is not finite, which are dropped.
     """
-    inputs, outputs = stack.layers(x)
+    activations, outputs = stack.layers(x)
     losses = F.cross_entropy(outputs[-1].flatten(0, 1), y.flatten(), reduction="none").view(y.shape) * there
-    gradients = torch.autograd.grad(losses.sum(), outputs)  # (K, B, out) each; rows do not meet, so each has its own
+    backprops = torch.autograd.grad(losses.sum(), outputs)  # (K, B, out) each
     with torch.no_grad():
-        squares = [(a.square().sum(2) + 1) * b.square().sum(2) for a, b in zip(inputs, gradients, strict=True)]
-        scale = (norm / (torch.stack(squares).sum(0).sqrt() + TINY)).clamp(max=1)  # (K, B)
+        squares = [(a.square().sum(2) + 1) * b.square().sum(2) for a, b in zip(activations, backprops, strict=True)]
+        factors = (norm / (torch.stack(squares).sum(0).sqrt() + TINY)).clamp(max=1)  # (K, B)
         finite = torch.stack(squares).sum(0).isfinite()
-        if not finite.all():  # such a row counts as zero
-            scale, losses = (torch.where(finite, value, 0) for value in (scale, losses))
-            inputs = [torch.where(finite[..., None], part, 0) for part in inputs]
-            gradients = tuple(torch.where(finite[..., None], part, 0) for part in gradients)
-        for weight, bias, a, b in zip(stack.weights, stack.biases, inputs, gradients, strict=True):
-            cut = b * scale[..., None]
-            for parameter, total in ((weight, a.mT @ cut), (bias, cut.sum(1, keepdim=True))):
+        if not finite.all():
+            factors, losses = (torch.where(finite, value, 0) for value in (factors, losses))
+            activations = [torch.where(finite[..., None], part, 0) for part in activations]
+            backprops = tuple(torch.where(finite[..., None], part, 0) for part in backprops)
+        for weight, bias, a, b in zip(stack.weights, stack.biases, activations, backprops, strict=True):
+            clipped = b * factors[..., None]
+            for parameter, total in ((weight, a.mT @ clipped), (bias, clipped.sum(1, keepdim=True))):
                 if noise:
                     drawn = torch.stack([normals(total.shape[1:], generator) for generator in generators])
                     total = total + noise * drawn.to(total)

@@ -1,4 +1,4 @@
-"""Rows that may be published in place of private ones: drawn from a model of their marginals, learned with noise."""
+"""Differentially private synthetic rows, sampled from a graphical model of noisy marginals."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aisec_lab.privacy.columns import Charge, check_categories, checked, places
+from aisec_lab.privacy.columns import Charge, category_indices, check_categories, check_columns
 from aisec_lab.privacy.noise import Cells, ReleaseNoise
 
 ALGORITHMS = ("aim", "mst")
-NULL = 0  # its place among a column's cells
-NEVER = -1e6  # a log-probability
+NULL = 0  # index of the null value among a column's cells
+NEVER = -1e6  # log-probability of what must not be sampled
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What was released; all of it may be published.
+class SyntheticRows:
+    """Released synthetic rows; all of it may be published.
 
     Args:
-        columns: by name, (M,) each, of categories. M is an estimate of the number of private rows, or what was asked.
-        epsilon, delta: what the release keeps to.
-        rho: the zero-concentrated privacy that this follows from.
-        algorithm: that chose the marginals.
+        columns: categories (M,) by column name; M is `Synthetic.rows` or a noisy estimate of the number of rows.
+        epsilon, delta: the guarantee.
+        rho: the zero-concentrated DP from which it follows.
+        algorithm: "mst" or "aim".
     """
 
     columns: dict[str, NDArray[Any]]
@@ -40,31 +40,25 @@ class Rows:
 class Synthetic:
     """Synthetic rows by OpenDP's MST (McKenna et al., 2021, arXiv:2108.04978) or AIM (2022, arXiv:2201.12677).
 
-    Half of the budget measures every column by itself; the rest chooses and measures pairs of columns (MST: a tree of
-    them; AIM: triples, too, as many as pay). The rows come from the graphical model that fits best: what pairs
-    were not measured, it takes for no more dependent than the measured ones make them.
+    Half of the budget measures each column alone. The rest selects and measures pairs of columns (MST: a tree of them;
+    AIM: triples too). The rows are sampled from the graphical model that fits these marginals: it assumes no other
+    dependence between columns than the measured ones imply.
 
-    It cannot be seeded, so there is no `simulate`, and it stands outside byte-identity: for use by hand, in mode
-    `release`. Three columns of 200 rows take about 12 seconds of CPU by MST and 15 by AIM, eight of 300 about 18 by
-    MST: the time goes to compiling and to the search for the scale of the noise, nearly none of it to rows.
-
-    Neighbours are data sets of which one has one row more.
+    OpenDP takes no seed, so there is no `simulate`, and two calls differ. A call takes 12 to 18 seconds of CPU for
+    three to eight columns of some hundred rows, most of it for compiling and for the search of the noise scale.
+    Neighbours, public fields and `charge`: docs/dp-statistics.md.
 
     Args:
-        epsilon: what a release keeps to, with delta; positive.
-        delta: in (0, 1).
-        categories: of each column, all that there can be, whether they occur or not; two columns at least. A number's
-            bins are categories, once it has been put into them by public edges.
+        epsilon: positive and finite.
+        delta: in (0, 1 / N).
+        categories: all categories of each column, public, whether they occur or not; at least two columns. Bin numeric
+            columns by public edges first.
         algorithm: "mst" or "aim".
-        rows: how many to make; by default, about as many as there are, which is then estimated with noise.
-
-    Args of the call:
-        columns: private, by name, (N,) each, in any order.
-        charge: is told "Synthetic", epsilon and delta before any noise is drawn; where it raises, nothing is released.
+        rows: number of rows to sample; None for a noisy estimate of N.
 
     Raises:
-        ValueError: a field out of range; other columns than `categories` has, no rows, unequal lengths, NaN, a value
-            that is not among the categories, a delta of 1 / N or more.
+        ValueError: a field out of its range; in a call, other columns than `categories`, no rows, unequal lengths, NaN,
+            a value that is not among the categories, delta of 1 / N or more.
     """
 
     epsilon: float
@@ -88,34 +82,44 @@ class Synthetic:
 
     @cached_property
     def rho(self) -> float:
-        """The largest zero-concentrated privacy that keeps to epsilon and delta by OpenDP's conversion, or a hair less.
+        """The largest zero-concentrated DP that OpenDP converts to (epsilon, delta), or slightly less.
 
-        It is that of one Gaussian draw (Bun & Steinke, 2016, arXiv:1605.02065, proposition 1.6), whose noise OpenDP
-        has already found.
+        It is that of one Gaussian draw (Bun & Steinke, 2016, arXiv:1605.02065, proposition 1.6) with OpenDP's scale.
         """
         most = 1 / (2 * ReleaseNoise(self.epsilon, self.delta).scale ** 2)
-        less = (most * (1 - 1e-9 * hair) for hair in count(1))
-        return next(rho for rho in less if _adds_up(rho, len(self.categories) - 1))
+        candidates = (most * (1 - 1e-9 * k) for k in count(1))
+        return next(rho for rho in candidates if _budget_suffices(rho, len(self.categories) - 1))
 
-    def __call__(self, columns: Mapping[str, ArrayLike], *, charge: Charge | None = None) -> Rows:
+    def __call__(self, columns: Mapping[str, ArrayLike], *, charge: Charge | None = None) -> SyntheticRows:
+        """Release synthetic rows.
+
+        Args:
+            columns: private columns (N,) by name, in any order.
+            charge: called with "Synthetic", epsilon and delta before any noise is drawn; where it raises, nothing is
+                released.
+        """
         if set(columns) != set(self.categories):
             raise ValueError(
                 f"columns must be {sorted(self.categories)}, as the categories have, got {sorted(columns)}"
             )
-        arrays = checked([columns[name] for name in self.categories], len(self.categories), self.delta, "Synthetic")
-        cells = [places(values, named) for values, named in zip(arrays, self.categories.values(), strict=True)]
-        rho = self.rho  # what can fail has failed before anything is charged
+        arrays = check_columns(
+            [columns[name] for name in self.categories], len(self.categories), self.delta, "Synthetic"
+        )
+        cells = [
+            category_indices(values, named) for values, named in zip(arrays, self.categories.values(), strict=True)
+        ]
+        rho = self.rho  # everything that can fail must fail before anything is charged
         if charge is not None:
             charge("Synthetic", self.epsilon, self.delta)
-        made = self._drawn(self._table(cells, rho).model)
+        sampled = self._sample(self._contingency_table(cells, rho).model)
         released = {
-            name: _named(self.categories[name], place - NULL - 1)
-            for name, place in zip(self.categories, made, strict=True)
+            name: _take(self.categories[name], index - NULL - 1)
+            for name, index in zip(self.categories, sampled, strict=True)
         }
-        return Rows(released, self.epsilon, self.delta, rho, self.algorithm)
+        return SyntheticRows(released, self.epsilon, self.delta, rho, self.algorithm)
 
-    def _table(self, cells: Sequence[Cells], rho: float) -> Any:
-        """OpenDP's contingency table: a model over all columns, and the marginals with noise that it fits."""
+    def _contingency_table(self, cells: Sequence[Cells], rho: float) -> Any:
+        """OpenDP's contingency table: a graphical model of all columns and the noisy marginals that it fits."""
         import opendp.prelude as dp
         import polars as pl
         from opendp.extras.mbi import AIM, MST
@@ -123,7 +127,10 @@ class Synthetic:
         dp.enable_features("contrib")
         frame = pl.DataFrame({str(number): column for number, column in enumerate(cells)})  # names that OpenDP takes
         keys = {
-            str(number): [None, *range(len(named))]  # it wants a cell for the null; as the first, rounding shuns it
+            str(number): [
+                None,
+                *range(len(named)),
+            ]  # OpenDP needs a cell for null; as the first, it gets no rounded rows
             for number, named in enumerate(self.categories.values())
         }
         context = dp.Context.compositor(
@@ -135,8 +142,8 @@ class Synthetic:
         algorithm = {"aim": AIM, "mst": MST}[self.algorithm]()
         return context.query().contingency_table(keys=keys, algorithm=algorithm).release()
 
-    def _drawn(self, model: Any) -> list[Cells]:
-        """Cells of new rows, (M,) for each column, from the model on condition that none is null, as none was."""
+    def _sample(self, model: Any) -> list[Cells]:
+        """Cells (M,) of each column, sampled from the model conditioned on no null, since no row has one."""
         from attr import evolve
         from mbi import Factor  # type: ignore[import-untyped]
 
@@ -152,11 +159,11 @@ class Synthetic:
         return [data[str(number)].to_numpy().astype(np.int64) for number in range(len(self.categories))]
 
 
-def _adds_up(rho: float, pairs: int) -> bool:
-    """Whether what MST splits over the choices of its pairs adds up to no more than it split, rounded as OpenDP does.
+def _budget_suffices(rho: float, pairs: int) -> bool:
+    """Whether the budgets that MST gives to the choices of pairs add up to no more than it has, as OpenDP rounds.
 
-    Where it does not, OpenDP 0.16 fails with "insufficient budget" after it has drawn noise (its issue 2789). This
-    follows its arithmetic, so that such a rho is passed over before anything is charged.
+    If not, OpenDP 0.16 fails with "insufficient budget" after it has drawn noise (its issue 2789). We repeat its
+    arithmetic to avoid such a rho before anything is charged.
     """
     from opendp import combinators, domains, measures, metrics
     from opendp.mod import enable_features
@@ -170,9 +177,9 @@ def _adds_up(rho: float, pairs: int) -> bool:
     return bool(whole.map(1) <= chosen)
 
 
-def _named(categories: Sequence[Hashable], place: Cells) -> NDArray[Any]:
-    """The categories at these places (M,): their own type where they share a plain one, else objects."""
+def _take(categories: Sequence[Hashable], index: Cells) -> NDArray[Any]:
+    """The categories at indices (M,): of their own dtype where they share a plain type, else objects."""
     kinds = {type(category) for category in categories}
     plain = len(kinds) == 1 and issubclass(kinds.pop(), bool | int | float | str | np.generic)
     named = np.array(list(categories)) if plain else np.fromiter(categories, dtype=object, count=len(categories))
-    return named[place]
+    return named[index]

@@ -114,7 +114,7 @@ class Signed:
                 return record
         except (ValueError, TypeError, RecursionError):
             pass
-        raise ValueError(f"no {cls.__name__.lower()} of a ledger: {line[:60]!r}")
+        raise ValueError(f"no {cls.KIND.split()[-1].decode()} of a ledger: {line[:60]!r}")
 
     def _message(self) -> bytes:
         return self.KIND + canonical({name: value for name, value in vars(self).items() if name != "signature"})

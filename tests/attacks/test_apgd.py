@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from aisec_lab.attacks import APGD, DLR, L1, L2, PGD, Linf, Targeted, TargetedAPGD, TargetedMargin
+from aisec_lab.attacks.evasion.gradient.apgd import APGDState, checkpoints
 from aisec_lab.attacks.evasion.gradient.apgd_l1 import L1APGDState
-from aisec_lab.attacks.evasion.gradient.apgd_state import APGDState, checkpoints
 from aisec_lab.models import PassCounter
 
 
@@ -25,21 +25,21 @@ def test_checkpoints_are_those_of_the_paper():
 def test_step_halves_and_goes_back_to_the_best_where_the_loss_hardly_rose():
     """Row 0 rose in all four steps, row 1 in two of four, row 2 in three of four but not beyond its best."""
     zero = torch.zeros(3, 1)
-    climb = APGDState.begin(torch.arange(3), zero, zero, torch.tensor([0.0, 0.0, 9.0]), eps=1.0)
+    state = APGDState.begin(torch.arange(3), zero, zero, torch.tensor([0.0, 0.0, 9.0]), eps=1.0)
     for f in ([1.0, 5.0, 1.0], [2.0, 4.0, 2.0], [3.0, 3.0, 3.0], [4.0, 4.5, 4.0]):
-        climb.move(torch.tensor(f)[:, None], -torch.tensor(f)[:, None], torch.tensor(f))
-    climb.update_step_size(4)
-    assert climb.eta.tolist() == [2, 1, 1]
-    assert climb.delta.squeeze(1).tolist() == [4, 5, 0]
-    assert climb.f.tolist() == [4, 5, 9]
-    assert climb.grad.squeeze(1).tolist() == [-4, -5, 0]
-    climb.update_step_size(
+        state.update(torch.tensor(f)[:, None], -torch.tensor(f)[:, None], torch.tensor(f))
+    state.update_step_size(4)
+    assert state.eta.tolist() == [2, 1, 1]
+    assert state.delta.squeeze(1).tolist() == [4, 5, 0]
+    assert state.f.tolist() == [4, 5, 9]
+    assert state.grad.squeeze(1).tolist() == [-4, -5, 0]
+    state.update_step_size(
         0
     )  # nothing asked of the rises: halved only where neither eta nor the best has changed since
-    assert climb.eta.tolist() == [1, 1, 1]
+    assert state.eta.tolist() == [1, 1, 1]
 
 
-def sparse_climb(grad, delta, eps=0.3):
+def sparse_state(grad, delta, eps=0.3):
     return L1APGDState.begin(torch.arange(len(grad)), delta, grad, torch.zeros(len(grad)), eps)
 
 
@@ -49,8 +49,8 @@ def test_a_step_in_l1_goes_along_the_steepest_coordinates_that_can_move():
     x[1, 0] = 0.9
     delta = torch.zeros_like(x)
     delta[1, 0] = 0.1  # at its face
-    c = sparse_climb(grad, delta)
-    z = c.step(L1(0.3), x, first=True)
+    state = sparse_state(grad, delta)
+    z = state.step(L1(0.3), x, first=True)
     assert z[0].tolist() == pytest.approx([0.3 * 10 / 19, 0.3 * 9 / 19] + [0] * 8)
     # row 1: 0.1 is held; of 0.3 / 17 * (9, 8) on top the projection takes so much off each that 0.2 is left
     excess = 0.3 * 9 / 17 + 0.3 * 8 / 17 - 0.2
@@ -62,21 +62,21 @@ def test_a_step_in_l1_goes_along_the_steepest_coordinates_that_can_move():
 
 def test_the_step_in_l1_gets_sparser_with_the_best_point():
     """A sparser best point brings back the first eta, another one a smaller."""
-    c = sparse_climb(torch.ones(2, 40), torch.ones(2, 40))
-    assert c.number.tolist() == [8, 8]
+    state = sparse_state(torch.ones(2, 40), torch.ones(2, 40))
+    assert state.sparsity.tolist() == [8, 8]
     best = torch.zeros(2, 40)
     best[0, :12], best[1, :39] = 1, 1
-    c.move(best, torch.full((2, 40), 5.0), torch.ones(2))
-    c.move(torch.ones(2, 40), torch.ones(2, 40), torch.zeros(2))
-    c.update_step_size(1)
-    assert c.number.tolist() == [8, 26]
-    assert c.eta.tolist() == pytest.approx([0.3, 0.2])
-    assert torch.equal(c.delta[0], best[0])
-    assert (c.grad[0] == 5).all()
-    assert (c.delta[1] == 1).all()
+    state.update(best, torch.full((2, 40), 5.0), torch.ones(2))
+    state.update(torch.ones(2, 40), torch.ones(2, 40), torch.zeros(2))
+    state.update_step_size(1)
+    assert state.sparsity.tolist() == [8, 26]
+    assert state.eta.tolist() == pytest.approx([0.3, 0.2])
+    assert torch.equal(state.delta[0], best[0])
+    assert (state.grad[0] == 5).all()
+    assert (state.delta[1] == 1).all()
     for _ in range(9):
-        c.update_step_size(1)
-    assert c.eta.tolist() == pytest.approx([0.03, 0.03])
+        state.update_step_size(1)
+    assert state.eta.tolist() == pytest.approx([0.03, 0.03])
 
 
 @pytest.mark.parametrize("steps", [1, 3, 10, 25, 100])

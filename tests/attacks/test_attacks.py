@@ -21,7 +21,6 @@ from aisec_lab.attacks import (
     KullbackLeibler,
     Linf,
     LowPrecision,
-    QuickAutoAttack,
     Square,
     TargetedAPGD,
 )
@@ -41,7 +40,7 @@ ATTACKS = {
     "MI-FGSM with diversity and kernel": lambda ball: MIFGSM(ball, diversity=0.5, kernel=3),
     "PGD in halves": lambda ball: LowPrecision(ball, partial(PGD, steps=8, step_size=0.25)),
     "AutoAttack": lambda ball: AutoAttack(ball, steps=5, targets=2, queries=20),
-    "AutoAttack, quick": lambda ball: QuickAutoAttack(ball, steps=5, targets=2),
+    "AutoAttack, quick": lambda ball: AutoAttack(ball, "quick", steps=5, targets=2),
 }
 ONLY = {"Square": {"Linf", "L2", "L1"}, "AutoAttack": {"Linf", "L2", "L1"}}
 CASES = [
@@ -68,7 +67,7 @@ def test_points_are_feasible_and_the_model_is_left_alone(attack, cnn, sample, se
     assert not x_adv.requires_grad
     assert x_adv.min() >= 0
     assert x_adv.max() <= 1
-    assert (attack.ball.size(x_adv - x) <= attack.ball.eps * (1 + 1e-6) + 1e-6).all()
+    assert (attack.ball.norm(x_adv - x) <= attack.ball.eps * (1 + 1e-6) + 1e-6).all()
     assert accuracy(cnn, x_adv, y) < accuracy(cnn, x, y) - 0.05
     assert torch.equal(x, before)
     assert all(torch.equal(p, w) for p, w in zip(cnn.parameters(), weights, strict=True))

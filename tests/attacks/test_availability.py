@@ -29,7 +29,7 @@ def test_a_sponge_wakes_units_and_never_puts_any_to_sleep(ball, inplace, cnn, sa
     assert (after >= before).all()
     assert (after > before).double().mean() > 0.95
     assert after.mean() > activation_density(model, x + ball.sample(x, seed(0))).mean() + 0.02
-    assert (ball.size(x_adv - x) <= ball.eps * (1 + 1e-6)).all()
+    assert (ball.norm(x_adv - x) <= ball.eps * (1 + 1e-6)).all()
     assert x_adv.min() >= 0
     assert x_adv.max() <= 1
 

@@ -51,7 +51,7 @@ def naive(ball, x, v):
 
 
 def inside(ball, x, delta, slack=1e-6):
-    sizes = ball.size(delta.double())
+    sizes = ball.norm(delta.double())
     return bool((sizes <= ball.eps * (1 + slack) + 1e-30).all() and (x + delta >= 0).all() and (x + delta <= 1).all())
 
 
@@ -108,7 +108,7 @@ def test_starts_lie_inside_and_go_with_the_row(ball, seed):
 def test_starts_are_uniform_where_the_box_does_not_bind(ball, seed):
     """The share of the volume inside a start's own radius, size / eps to the power of D, is uniform on [0, 1]."""
     x = 0.5 + 1e-3 * torch.rand(4000, 6, generator=seed(0), dtype=torch.float64)
-    share = (ball.size(ball.sample(x, seed(1))) / ball.eps) ** 6
+    share = (ball.norm(ball.sample(x, seed(1))) / ball.eps) ** 6
     assert kstest(share.numpy(), "uniform").pvalue > 0.001
 
 

@@ -69,8 +69,8 @@ def test_it_converges_to_the_closed_form_on_a_linear_model(attack, rows, linear,
     logits = model(rows).detach()
     slope = (model[1].weight[1] - model[1].weight[0]).detach()
     rise = logits[:, 0] - logits[:, 1]
-    exact = attack.ball.size(attack.ball.crossing(rows, slope.expand_as(rows), rise))
-    inside = attack.ball.crossing(rows, slope.expand_as(rows), 1e3 * rise.sign())  # as far as the box reaches
+    exact = attack.ball.norm(attack.ball.step_to_hyperplane(rows, slope.expand_as(rows), rise))
+    inside = attack.ball.step_to_hyperplane(rows, slope.expand_as(rows), 1e3 * rise.sign())  # as far as the box reaches
     assert ((inside * slope).sum(1).abs() > rise.abs()).all()
     dual = {"L2": 2, "Linf": 1, "L1": torch.inf}[attack.ball.name]
     free = torch.isclose(exact, rise.abs() / slope.norm(dual))
@@ -92,7 +92,7 @@ def test_points_are_feasible_and_the_distances_true(attack, cnn, sample, seed):
     assert torch.equal(x, before)
     assert found.x_adv.min() >= 0
     assert found.x_adv.max() <= 1
-    assert torch.equal(attack.ball.size(found.x_adv - x), found.distance)
+    assert torch.equal(attack.ball.norm(found.x_adv - x), found.distance)
     assert torch.equal(found.distance == 0, wrong)
     assert torch.equal(found.x_adv[wrong], x[wrong])
     assert (cnn(found.x_adv).argmax(1) != y).double().mean() >= 0.995

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from aisec_lab.attacks import APGD, L2, PGD, Linf, LowPrecision, QuickAutoAttack, Targeted
+from aisec_lab.attacks import APGD, L2, PGD, AutoAttack, Linf, LowPrecision, Targeted
 from aisec_lab.attacks.evasion.low_precision import BF16Model
 from aisec_lab.models import PassCounter
 
@@ -61,7 +61,8 @@ def test_it_breaks_as_many_rows_as_float32(ball, cnn, sample, seed):
     """Within one row of 200 in each direction, and every claim is of the model itself."""
     x, y = sample
     half, whole = (
-        attack(cnn, x, y, generator=seed(0)) for attack in (LowPrecision(ball, QuickAutoAttack), QuickAutoAttack(ball))
+        attack(cnn, x, y, generator=seed(0))
+        for attack in (LowPrecision(ball, partial(AutoAttack, version="quick")), AutoAttack(ball, "quick"))
     )
     assert abs(int(right(cnn, half, y).sum()) - int(right(cnn, whole, y).sum())) <= 1
 

@@ -157,7 +157,7 @@ def test_what_is_found_is_what_it_says(attack, cnn, sample, seed):
     finite = found.distance.isfinite()
     assert finite.double().mean() > 0.95
     assert torch.equal(finite, broken)
-    assert torch.equal(found.distance[finite], attack.ball.size(found.x_adv - x)[finite])
+    assert torch.equal(found.distance[finite], attack.ball.norm(found.x_adv - x)[finite])
     assert torch.equal(found.distance == 0, ~right)
     assert torch.equal(found.x_adv[~right], x[~right])
     assert torch.equal(x, before)
@@ -232,7 +232,7 @@ def test_one_run_is_the_whole_curve(attack, cnn, sample, seed):
         x_adv = FixedEpsilon(ball, attack)(cnn, x, y, generator=seed(0))
         with torch.no_grad():
             broken = cnn(x_adv).argmax(1) != y
-        assert (attack.ball.size(x_adv - x) <= ball.eps).all()
+        assert (attack.ball.norm(x_adv - x) <= ball.eps).all()
         assert torch.equal(x_adv[~broken], x[~broken])
         assert (broken == (distance <= ball.eps)).double().mean() > 0.98  # the last bits of float32 may decide a row
 

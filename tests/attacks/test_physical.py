@@ -82,7 +82,7 @@ def test_the_gradient_through_placement_and_view_is_right(seed):
 
     def seen(pixels):
         stamped = over(Patch(pixels, 0.4, placement=mild), x, 1)
-        return mild.lit(F.grid_sample(stamped, mild.grid(x, noise), align_corners=False), noise)
+        return mild.relight(F.grid_sample(stamped, mild.grid(x, noise), align_corners=False), noise)
 
     pixels = (0.3 + 0.3 * torch.rand(1, 3, 3, generator=seed(3), dtype=torch.float64)).requires_grad_()
     assert seen(pixels).var(0).max() > 0.01

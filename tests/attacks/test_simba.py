@@ -126,7 +126,7 @@ def test_points_are_feasible_queries_counted_and_batches_unnoticed(ball, basis, 
     x_adv = attack(cnn, x, y, generator=seed(0))
     assert torch.equal(x, before)
     assert torch.equal(x_adv[:3], x[:3])
-    assert (ball.size(x_adv - x) <= ball.eps * (1 + 1e-5)).all()
+    assert (ball.norm(x_adv - x) <= ball.eps * (1 + 1e-5)).all()
     assert x_adv.min() >= 0
     assert x_adv.max() <= 1
     order = torch.randperm(30, generator=seed(2))

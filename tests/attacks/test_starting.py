@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import minimize
 
 from aisec_lab.attacks import FMN, L0, L1, L2, Boundary, BrendelBethge, GeoDA, HopSkipJump, Linf, Targeted
-from aisec_lab.attacks.evasion.minimum_norm.trust_region import FULL, step_onto
+from aisec_lab.attacks.evasion.minimum_norm.trust_region import RADIUS_USED, step_onto
 from aisec_lab.models import PassCounter
 
 ATTACKS = {
@@ -37,11 +37,11 @@ def test_a_search_begins_at_its_start_and_ends_nearer(attack, cnn, rows, seed):
     x, y, start = rows
     before = start.clone()
     found = attack(cnn, x, y, generator=seed(0), start=start)
-    size = attack.ball.size
-    assert (found.distance <= size(start - x) * (1 + 1e-5)).all()
-    assert found.distance.median() < 0.8 * size(start - x).median()
+    norm = attack.ball.norm
+    assert (found.distance <= norm(start - x) * (1 + 1e-5)).all()
+    assert found.distance.median() < 0.8 * norm(start - x).median()
     assert (cnn(found.x_adv).argmax(1) != y).all()
-    assert torch.allclose(size(found.x_adv - x), found.distance)
+    assert torch.allclose(norm(found.x_adv - x), found.distance)
     assert found.distance[0] == 0
     assert torch.equal(start, before)
 
@@ -54,7 +54,7 @@ def test_a_start_of_each_rows_target_reaches_it(attack, cnn, rows, seed):
     aimed = type(attack)(**{**vars(attack), "goal": Targeted()})
     found = aimed(cnn, x, target, generator=seed(0), start=start)
     assert (cnn(found.x_adv).argmax(1) == target).all()
-    assert (found.distance <= attack.ball.size(start - x) * (1 + 1e-5)).all()
+    assert (found.distance <= attack.ball.norm(start - x) * (1 + 1e-5)).all()
 
 
 @each
@@ -97,7 +97,7 @@ def test_l0_is_refused():
 
 def by_slsqp(ball, x, z, b, rise, radius):
     """The least norm of a row within a radius, and within the share of it that a step uses up at least."""
-    return [least_norm(ball, x, z, b, rise, share * radius) for share in (1, FULL)]
+    return [least_norm(ball, x, z, b, rise, share * radius) for share in (1, RADIUS_USED)]
 
 
 def least_norm(ball, x, z, b, rise, radius):
@@ -115,7 +115,7 @@ def least_norm(ball, x, z, b, rise, radius):
         on += [{"type": "ineq", "fun": lambda v, s=s: v[size:] - s * (v[:size] - x)} for s in (1, -1)]
         value = lambda v: v[size:].sum()  # noqa: E731
     found = minimize(value, begin, bounds=bounds, constraints=on, method="SLSQP", options={"maxiter": 300})
-    return ball.size(torch.tensor(found.x[None, :size] - x)).item() if found.success else None
+    return ball.norm(torch.tensor(found.x[None, :size] - x)).item() if found.success else None
 
 
 @pytest.mark.parametrize("ball", [L2(0), L1(0), Linf(0)], ids=repr)
@@ -136,7 +136,7 @@ def test_a_step_ends_at_the_nearest_point_of_the_plane_that_it_reaches(ball, see
         if least is not None and almost is not None:
             solved += 1
             assert miss[i] < 1e-7
-            assert least - 1e-5 <= ball.size(y - x)[i] <= almost + 1e-5
+            assert least - 1e-5 <= ball.norm(y - x)[i] <= almost + 1e-5
     assert solved > 15
 
 

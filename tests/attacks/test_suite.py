@@ -15,13 +15,11 @@ from aisec_lab.attacks import (
     PGD,
     AutoAttack,
     Linf,
-    QuickAutoAttack,
-    RandAutoAttack,
     SequentialEnsemble,
     Square,
     Untargeted,
 )
-from aisec_lab.attacks.evasion.auto_attack import CLEAN, STANDING, spawn_generators
+from aisec_lab.attacks.evasion.auto_attack import CLEAN, ROBUST, spawn_generators
 from aisec_lab.models import PassCounter, seeded
 
 ROWS = 60
@@ -37,7 +35,7 @@ SUITES = [
     AutoAttack(Linf(0.06), steps=5, targets=2, queries=40),
     AutoAttack(L2(0.4), steps=5, targets=2, queries=40),
     AutoAttack(L1(1.0), steps=5, targets=2, queries=40),
-    QuickAutoAttack(L1(1.0), steps=5, targets=2),
+    AutoAttack(L1(1.0), "quick", steps=5, targets=2),
     SequentialEnsemble(
         {"square": Square(Linf(0.07), 30), "pgd": PGD(Linf(0.06), steps=3), "apgd": APGD(Linf(0.06), steps=4)}
     ),
@@ -49,13 +47,13 @@ def test_each_row_is_won_by_the_first_stage_that_wins_it_alone(suite, exact, see
     """So the suite is never weaker than a stage, no stage repeats the work of one before, and the order is kept."""
     model, x, y = exact
     stages = suite.stages(10)
-    expected = torch.where(model(x).argmax(1) == y, STANDING, CLEAN)
+    expected = torch.where(model(x).argmax(1) == y, ROBUST, CLEAN)
     lowest = Untargeted().margin(model(x), y).detach()
     own = spawn_generators(seed(0), len(stages))
     for number, (attack, generator) in enumerate(zip(stages.values(), own, strict=True), start=1):
         margin = Untargeted().margin(model(attack(model, x, y, generator=generator)), y).detach()
-        lowest = torch.where(expected == STANDING, torch.minimum(lowest, margin), lowest)
-        expected[(expected == STANDING) & (margin < 0)] = number
+        lowest = torch.where(expected == ROBUST, torch.minimum(lowest, margin), lowest)
+        expected[(expected == ROBUST) & (margin < 0)] = number
     *_, worst = suite.run(model, x, y, generator=seed(0))
     assert torch.equal(worst.stage, expected)
     assert torch.allclose(worst.margin, lowest)
@@ -69,7 +67,7 @@ def test_the_standard_stages_are_those_of_the_paper_and_its_settings():
     assert list(stages) == ["apgd_ce", "apgd_t", "fab_t", "square"]
     assert [stages["apgd_ce"].steps, stages["apgd_t"].steps, stages["fab_t"].attack.steps] == [100, 100, 100]
     assert [stages["apgd_t"].targets, stages["fab_t"].attack.targets, stages["square"].queries] == [9, 9, 5000]
-    quick = QuickAutoAttack(Linf(8 / 255)).stages(10)
+    quick = AutoAttack(Linf(8 / 255), "quick").stages(10)
     assert quick == {name: stages[name] for name in ("apgd_ce", "apgd_t")}
 
 
@@ -115,7 +113,7 @@ def test_a_stage_sees_the_survivors_alone(exact, seed):
         model, x, y, generator=seed(0)
     )
     right = int((model(x).argmax(1) == y).sum())
-    assert seen == [right, int((worst.stage == STANDING).sum())]
+    assert seen == [right, int((worst.stage == ROBUST).sum())]
     assert 0 < seen[1] < right
     SequentialEnsemble({"pgd": PGD(Linf(1.0)), "again": spy})(model, x, y, generator=seed(0))
     assert len(seen) == 2
@@ -134,7 +132,7 @@ def test_a_stage_that_only_says_so_has_not_won(exact, seed):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("suite", [SUITES[0], RandAutoAttack(Linf(0.06), steps=5, draws=1)], ids=repr)
+@pytest.mark.parametrize("suite", [SUITES[0], AutoAttack(Linf(0.06), "rand", steps=5, draws=1)], ids=repr)
 def test_few_classes_are_no_obstacle(suite, classes, linear, seed):
     """The margin in place of DLR; on a linear model the closed form, far from the box."""
     x = 0.2 + 0.6 * torch.rand(40, 1, 4, 4, generator=seed(1), dtype=torch.float64)
@@ -172,7 +170,7 @@ def test_rand_attacks_the_mean_of_a_randomised_model(cnn, sample, seed):
         with seeded(model, seed(2)):
             return torch.stack([model(x_adv).argmax(1) == y for _ in range(20)]).double().mean()
 
-    rand = RandAutoAttack(Linf(0.08), steps=15, draws=10)
+    rand = AutoAttack(Linf(0.08), "rand", steps=15, draws=10)
     once = replace(rand, draws=1)
     assert accuracy(rand) < accuracy(once) - 0.02
     assert accuracy(once) < accuracy(lambda model, x, y, *, generator: x) - 0.1
@@ -182,3 +180,9 @@ def test_a_ball_that_a_stage_does_not_know_is_refused_when_the_suite_is_made():
     """Not after hours."""
     with pytest.raises(ValueError, match="FAB knows the balls Linf, L2 and L1, not L0"):
         AutoAttack(L0(1))
+
+
+def test_an_unknown_version_is_refused():
+    """With the names of those there are."""
+    with pytest.raises(ValueError, match="version must be one of standard, quick, rand, got 'plus'"):
+        AutoAttack(Linf(0.1), "plus")

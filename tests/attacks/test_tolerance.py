@@ -61,7 +61,7 @@ def test_the_answer_moves_by_eps_times_the_dual_norm(ball, upwards, regressor, i
         # what a goal of |error| returns is its largest: upwards where the row erred upwards
         along = moved if upwards else -moved
         assert (along <= reach * (1 + 1e-9)).all()
-        assert (ball.size(z - x) <= ball.eps * (1 + 1e-9)).all()
+        assert (ball.norm(z - x) <= ball.eps * (1 + 1e-9)).all()
         if isinstance(attack, APGD):
             along = along[error(regressor, x, y).sign() == (1 if upwards else -1)]
         assert torch.allclose(along, reach.expand_as(along), rtol=2e-2 if isinstance(attack, PGD) else 1e-6)

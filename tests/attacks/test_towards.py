@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from aisec_lab.attacks import L2, FixedEpsilon, Linf, TargetedAPGD, TargetedFAB, Untargeted
-from aisec_lab.attacks.evasion.gradient.apgd_run import run_apgd
+from aisec_lab.attacks.evasion.gradient.apgd_attacks import run_apgd
 from aisec_lab.attacks.evasion.minimum_norm.fab import fab_steps, plane_towards
 from aisec_lab.attacks.evasion.minimum_norm.tracker import FINAL_STEPS, MinimumNormTracker, top_wrong_classes
-from aisec_lab.attacks.evasion.search.best import TOGETHER, LowestMargin
+from aisec_lab.attacks.evasion.search.best import PASS_ROWS, LowestMargin
 from aisec_lab.models import frozen
 
 FEW, MANY = 40, 300
@@ -95,7 +95,7 @@ def test_many_rows_are_searched_as_before_to_the_bit(attack, one_by_one, cnn, di
     x_adv = attack(together, x, y, generator=seed(0))
     assert torch.equal(x_adv, one_by_one(attack, apart, x, y, seed(0)))
     assert (together.passes, together.rows) == (apart.passes, apart.rows)
-    assert TOGETHER // 2 < standing(cnn, x_adv, y).sum() < standing(cnn, x, y).sum()
+    assert PASS_ROWS // 2 < standing(cnn, x_adv, y).sum() < standing(cnn, x, y).sum()
 
 
 @each

@@ -8,7 +8,7 @@ from scipy.ndimage import correlate
 from torch import nn
 
 from aisec_lab.attacks import L2, MIFGSM, PGD, Linf, Margin, Targeted
-from aisec_lab.attacks.evasion.gradient.mifgsm import _resampled, smooth_gradient
+from aisec_lab.attacks.evasion.gradient.mifgsm import apply_affine, smooth_gradient
 from aisec_lab.core import RowNoise
 
 
@@ -46,8 +46,8 @@ def test_the_kernel_is_a_gaussian_of_mass_one(seed):
 def test_diversity_shrinks_an_image_to_whole_pixels_and_puts_it_inside(seed):
     """Each seen image is `F.interpolate` of the row, padded with zeros, at one of the sizes and places allowed."""
     x = 0.2 + 0.8 * torch.rand(60, 2, 10, 7, generator=seed(1), dtype=torch.float64)
-    attack = MIFGSM(Linf(0.1), diversity=0.7, smallest=0.6)
-    seen = _resampled(x, attack._where(x, RowNoise(x, seed(0)), 0))
+    attack = MIFGSM(Linf(0.1), diversity=0.7, min_size=0.6)
+    seen = apply_affine(x, attack._diversity_maps(x, RowNoise(x, seed(0)), 0))
     kinds = set()
     for row, image in zip(x, seen, strict=True):
         down, right = image[0].any(1).nonzero()[:, 0], image[0].any(0).nonzero()[:, 0]
@@ -88,7 +88,7 @@ def test_rows_without_a_gradient_stay(seed):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"steps": 0}, {"step_size": 0}, {"decay": -1}, {"diversity": 1.1}, {"smallest": 0}, {"kernel": 4}, {"kernel": 0}],
+    [{"steps": 0}, {"step_size": 0}, {"decay": -1}, {"diversity": 1.1}, {"min_size": 0}, {"kernel": 4}, {"kernel": 0}],
 )
 def test_impossible_settings_are_refused(settings):
     """When the attack is made, not when it runs."""

@@ -35,11 +35,11 @@ def test_it_fools_rows_that_it_has_not_seen(ball, cnn, sample, train, seed):
     x, y = sample
     attack = Universal(ball)(train, model=cnn, generator=seed(0))
     noise = ball.ascent_direction(torch.randn(x[:1].shape, generator=seed(0)))
-    noise = ball.eps * noise / ball.size(noise)
+    noise = ball.eps * noise / ball.norm(noise)
     x_adv = attack(cnn, x, y, generator=seed(0))
     errors = [(cnn(z).argmax(1) != y).double().mean() for z in (x, (x + noise).clamp(0, 1), x_adv)]
     assert errors[2] > 0.1 + 2 * errors[1]
-    assert (ball.size(x_adv - x) <= ball.eps * (1 + 1e-6)).all()
+    assert (ball.norm(x_adv - x) <= ball.eps * (1 + 1e-6)).all()
     assert x_adv.min() >= 0
     assert x_adv.max() <= 1
     assert torch.allclose(x_adv, (x + attack.delta).clamp(0, 1))

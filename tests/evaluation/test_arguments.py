@@ -16,7 +16,7 @@ from aisec_lab.defenses.text.masking_certificate import WordCertificate
 from aisec_lab.evaluation import bracket, detection_rates
 from aisec_lab.evaluation.membership import tpr_at_fpr
 from aisec_lab.privacy.auditing.canaries import gaussian_delta, gaussian_epsilon
-from aisec_lab.privacy.releases import consistent, whole
+from aisec_lab.privacy.releases import consistent, round_to_integers
 
 NAN = math.nan
 ONE = torch.tensor([1])
@@ -57,7 +57,7 @@ def seed():
         (lambda: gaussian_epsilon(np.array([1.0, NAN]), 0.1), "mu must be at least 0"),
         (lambda: consistent([1.0, NAN], 1), "1 that are not"),
         (lambda: consistent([1.0, 2.0], NAN), "total nan"),
-        (lambda: whole([0.5, math.inf]), "1 that are not"),
+        (lambda: round_to_integers([0.5, math.inf]), "1 that are not"),
     ],
 )
 def test_what_is_no_such_number_is_refused(ask, message):

@@ -48,7 +48,7 @@ def test_batches_are_put_together_and_agree_with_the_attack_at_each_level(ball):
     attack = FMN(ball.with_eps(0), steps=50)
     found, passes = run_minimum_norm(attack, model, data, seed=0)
     assert found.x_adv.shape == x.shape
-    assert torch.equal(found.distance, ball.size(found.x_adv - x))
+    assert torch.equal(found.distance, ball.norm(found.x_adv - x))
     assert passes.backward_passes <= 300 * 50 < passes.forward_passes
     x_adv, _ = run_attack(FixedEpsilon(ball, attack), model, data, seed=0)
     survive = (model(x_adv).argmax(1) == data.y).sum().item()

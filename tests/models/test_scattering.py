@@ -102,8 +102,8 @@ def trained(digits: Dataset) -> nn.Sequential:
     """Trained with its privacy stated, on coefficients computed once."""
     model = ScatteringLinear()(SHAPE, 10, generator=seed(0))
     fit = Fit(epochs=15, batch_size=512, learning_rate=4, weight_decay=0, momentum=0.9)
-    course = ThroughScattering(DPSGD(epsilon=8, delta=1e-4, clipping=GhostClipping(0.1)))
-    fit(model, digits, course, generator=seed(0))
+    recipe = ThroughScattering(DPSGD(epsilon=8, delta=1e-4, clipping=GhostClipping(0.1)))
+    fit(model, digits, recipe, generator=seed(0))
     return model
 
 

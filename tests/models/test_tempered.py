@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from aisec_lab.models.tempered import TemperedCNN, TemperedSigmoid
-from aisec_lab.privacy.ghost import ghost_norms
+from aisec_lab.privacy.ghost import ghost_gradients
 
 
 def seed(value: int) -> torch.Generator:
@@ -96,7 +96,7 @@ def test_ghost_clipping_sees_each_rows_gradient() -> None:
     """The norms by book-keeping are those of autograd row by row, in the layout that the weights have in memory."""
     model = TemperedCNN()((1, 28, 28), 10, generator=seed(0))
     x, y = torch.rand(5, 1, 28, 28, generator=seed(1)), torch.arange(5)
-    with ghost_norms(model) as gradients:
+    with ghost_gradients(model) as gradients:
         norms = gradients(lambda: F.cross_entropy(model(x), y, reduction="none")).norms.norm(dim=0)
     for row, norm in enumerate(norms):
         loss = F.cross_entropy(model(x[row : row + 1]), y[row : row + 1])

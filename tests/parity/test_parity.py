@@ -103,7 +103,7 @@ def standing(models, sample) -> Callable[..., float]:
             x_adv = attack(model, x, y, seed)
             assert x_adv.min() >= 0
             assert x_adv.max() <= 1
-            assert (ball.size(x_adv - x) <= ball.eps * (1 + 1e-5)).all()
+            assert (ball.norm(x_adv - x) <= ball.eps * (1 + 1e-5)).all()
             with torch.no_grad():
                 right += int((model(x_adv).argmax(1) == y).sum())
         return right / (REPEATS * len(y))

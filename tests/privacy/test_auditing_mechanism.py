@@ -138,10 +138,10 @@ def shuffled_by(rows, batch_size, generator):
 @pytest.mark.parametrize("patch", PATCHES)
 def test_the_training_that_studies_run_is_hunted(patch, clipping, monkeypatch):
     """As it is, it is left alone; a mistake in its own code is found."""
-    course = DPSGD(noise_multiplier=FEW.sigma, clipping=clipping)
-    assert course.mechanism(FIT, 1000) == FEW
+    recipe = DPSGD(noise_multiplier=FEW.sigma, clipping=clipping)
+    assert recipe.mechanism(FIT, 1000) == FEW
     PATCHES[patch](monkeypatch)
-    found = MechanismAudit(course.mechanism(FIT, 1000))(TrainingMechanism(course, FIT, 1000, NORM), generator=seed(7))
+    found = MechanismAudit(recipe.mechanism(FIT, 1000))(TrainingMechanism(recipe, FIT, 1000, NORM), generator=seed(7))
     assert found.rejected == (patch != "as it is")
 
 

@@ -23,7 +23,7 @@ from aisec_lab.models.training.fit import Losses
 from aisec_lab.privacy.accounting import epsilon
 from aisec_lab.privacy.clipping import AdaptiveClipping, FlatClipping, GhostClipping, PerLayerClipping, RowByRowClipping
 from aisec_lab.privacy.dp_sgd import DPSGD
-from aisec_lab.privacy.sampling import normals, poisson, uniforms
+from aisec_lab.privacy.sampling import normals, poisson_batches, uniforms
 
 CLIPPINGS = [FlatClipping, PerLayerClipping, AdaptiveClipping, GhostClipping, RowByRowClipping]
 
@@ -47,11 +47,11 @@ def vector(model):
     return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
 
 
-def change(x, y, course, *, sigma=0.0, expected=10, number=0):
+def change(x, y, recipe, *, sigma=0.0, expected=10, number=0):
     """What a step of SGD at rate 1 makes of the weights, as one vector."""
     model = network().train()
     before = vector(model)
-    with course.stepping(model, sigma, expected, seed(number)) as step:
+    with recipe.private_step(model, sigma, expected, seed(number)) as step:
         losses = step(model, SGD(model.parameters(), lr=1.0), Losses(Standard(), model, x, y, seed(0)))
     assert len(losses) == len(x)
     return vector(model) - before
@@ -109,18 +109,18 @@ def test_opacus_makes_the_same_step(rows):
 @pytest.mark.parametrize("count", [0, 7])
 def test_the_noise_has_its_size(clipping, count, rows):
     """A normal deviation of noise * norm / expected in every weight, in an empty batch too."""
-    course, sigma = quiet(clipping), 3.0
-    both = [change(rows.x[:count], rows.y[:count], course, sigma=by, number=6) for by in (0.0, sigma)]
-    scaled = (both[1] - both[0]) * 10 / (clipping.gradient_noise(sigma, 10) * 0.5)
+    recipe, sigma = quiet(clipping), 3.0
+    both = [change(rows.x[:count], rows.y[:count], recipe, sigma=by, number=6) for by in (0.0, sigma)]
+    scaled = (both[1] - both[0]) * 10 / (clipping.gradient_noise_multiplier(sigma, 10) * 0.5)
     assert kstest(scaled.numpy(), "norm").pvalue > 0.001
-    assert not torch.equal(both[1], change(rows.x[:count], rows.y[:count], course, sigma=sigma, number=7))
+    assert not torch.equal(both[1], change(rows.x[:count], rows.y[:count], recipe, sigma=sigma, number=7))
 
 
 def test_an_adaptive_bound_is_carried_from_step_to_step(rows):
     """While all rows are longer than C it grows by exp(rate * quantile), and the steps with it."""
     x, y, model = rows.x[:10], rows.y[:10], network().train()
     optimizer, lengths = SGD(model.parameters(), lr=1.0), []
-    with quiet(AdaptiveClipping(1e-4, rate=1.0, count_noise=1e-4)).stepping(model, 0.0, 10, seed(0)) as step:
+    with quiet(AdaptiveClipping(1e-4, rate=1.0, count_noise=1e-4)).private_step(model, 0.0, 10, seed(0)) as step:
         for _ in range(4):
             before = vector(model)
             step(model, optimizer, Losses(Standard(), model, x, y, seed(0)))
@@ -134,7 +134,7 @@ def test_an_empty_batch_without_noise_changes_nothing(rows):
 
 def test_batches_are_poisson_samples():
     """Sizes are binomial, where shuffling has one size; each row is in by coins of its own, never twice."""
-    batches = [batch for number in range(60) for batch in poisson(200, 30, seed(number))]
+    batches = [batch for number in range(60) for batch in poisson_batches(200, 30, seed(number))]
     assert len(batches) == 60 * 7
     counts = torch.bincount(torch.tensor([len(batch) for batch in batches]), minlength=201).double()
     edges = [0, 25, 28, 30, 32, 35, 201]
@@ -150,8 +150,8 @@ def test_batches_are_poisson_samples():
 
 
 def test_batches_may_be_empty_or_whole():
-    assert any(len(batch) == 0 for batch in poisson(20, 1, seed(0)))
-    (whole,) = poisson(20, 20, seed(0))
+    assert any(len(batch) == 0 for batch in poisson_batches(20, 1, seed(0)))
+    (whole,) = poisson_batches(20, 20, seed(0))
     assert whole.tolist() == list(range(20))
 
 
@@ -174,7 +174,7 @@ def test_what_is_stated_is_what_is_sampled(count, batch_size):
         Standard(),
         generator=seed(1),
         step=step,
-        batches=poisson,
+        batches=poisson_batches,
     )
     assert (mechanism.steps, mechanism.sigma) == (len(seen), 1.5)
     deviation = (mechanism.q * (1 - mechanism.q) / (count * len(seen))) ** 0.5
@@ -195,10 +195,10 @@ def test_infinity_is_clipping_alone():
 @pytest.mark.parametrize("clipping", CLIPPINGS)
 def test_it_trains_in_place_and_leaves_no_trace(clipping, rows):
     """Better than chance by far, the same twice, a plain model afterwards that can be copied."""
-    course, ends = DPSGD(noise_multiplier=0.5, clipping=clipping()), []
+    recipe, ends = DPSGD(noise_multiplier=0.5, clipping=clipping()), []
     for epochs, count in ((1, 100), (1, 100), (4, 900)):
         model = network()
-        Fit(epochs=epochs, learning_rate=0.02)(model, rows.subset(torch.arange(count)), course, generator=seed(1))
+        Fit(epochs=epochs, learning_rate=0.02)(model, rows.subset(torch.arange(count)), recipe, generator=seed(1))
         ends.append(vector(model))
         assert not model.training
         assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
@@ -228,9 +228,9 @@ def test_frozen_weights_stay(rows):
 @pytest.mark.parametrize("clipping", [GhostClipping(), AdaptiveClipping()])
 def test_an_interrupted_training_goes_on_to_the_same_bits(clipping, rows, tmp_path):
     """The adaptive bound, too, is where it was; with other settings nothing goes on."""
-    course, few, straight = DPSGD(noise_multiplier=1, clipping=clipping), rows.subset(torch.arange(200)), network()
+    recipe, few, straight = DPSGD(noise_multiplier=1, clipping=clipping), rows.subset(torch.arange(200)), network()
     fit = Fit(epochs=3, learning_rate=0.01, momentum=0.9)
-    fit(straight, few, course, generator=seed(1))
+    fit(straight, few, recipe, generator=seed(1))
 
     model, file, count = network(), tmp_path / "run", [0]
 
@@ -241,16 +241,16 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(clipping, rows, tmp_pa
 
     stop.at = 11  # passes: 4 batches and a look at the rows an epoch
     with model.register_forward_pre_hook(stop), pytest.raises(KeyboardInterrupt):
-        fit(model, few, course, generator=seed(1), resume=file)
+        fit(model, few, recipe, generator=seed(1), resume=file)
     assert file.exists()
     resumed = network()
-    fit(resumed, few, course, generator=seed(2), resume=file)
+    fit(resumed, few, recipe, generator=seed(2), resume=file)
     assert torch.equal(vector(resumed), vector(straight))
     with pytest.raises(ValueError, match="is of another run"):
         other = DPSGD(noise_multiplier=0.5, clipping=clipping)
         fit(network(), few, other, generator=seed(1), resume=file)
     with pytest.raises(ValueError, match="is of another run"):  # as many rows, of the same name
-        fit(network(), rows.subset(torch.arange(200, 400)), course, generator=seed(1), resume=file)
+        fit(network(), rows.subset(torch.arange(200, 400)), recipe, generator=seed(1), resume=file)
 
 
 def test_a_release_does_not_follow_the_seed(rows):
@@ -270,7 +270,7 @@ def test_the_operating_systems_noise_is_normal():
     drawn = normals((100, 200), None)
     assert drawn.dtype == torch.float32
     assert kstest(drawn.flatten().numpy(), "norm").pvalue > 1e-6
-    sizes = [len(batch) for _ in range(20) for batch in poisson(1000, 100, None)]
+    sizes = [len(batch) for _ in range(20) for batch in poisson_batches(1000, 100, None)]
     assert abs(sum(sizes) / 200 - 100) < 6 * (90 / 200) ** 0.5
 
 

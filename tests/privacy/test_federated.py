@@ -27,11 +27,11 @@ from aisec_lab.privacy.dp_sgd import DPSGD
 from aisec_lab.privacy.federated.client_level import ClientLevel
 from aisec_lab.privacy.federated.federation import Federation
 from aisec_lab.privacy.federated.local import Local
-from aisec_lab.privacy.federated.outcomes import epsilon_by_round, gradient_seen, run_federation
+from aisec_lab.privacy.federated.outcomes import epsilon_by_round, observed_gradient, run_federation
 from aisec_lab.privacy.federated.rules import FedAvg, Krum, Median, TrimmedMean
 from aisec_lab.privacy.federated.secure import SecureAggregation
 from aisec_lab.privacy.federated.split import Dirichlet, split_evenly
-from aisec_lab.privacy.sampling import poisson
+from aisec_lab.privacy.sampling import poisson_batches
 
 CONFIG = Path(__file__).parents[2] / "configs/privacy/federated.yaml"
 
@@ -79,7 +79,7 @@ def test_rules_meet_loops_over_lists(n, number, data):
     updates, rows = torch.randn(n, 3, dtype=torch.float64, generator=seed(number)), torch.arange(n) + 1
     plain = updates.tolist()
     order = naive_krum(plain, f)
-    assert Krum(f, kept=n).chosen(updates).tolist() == order
+    assert Krum(f, kept=n).select(updates).tolist() == order
     torch.testing.assert_close(Krum(f)(updates, rows), updates[order[0]])
     torch.testing.assert_close(Krum(f, kept=3)(updates, rows), updates[order[:3]].mean(0))
     torch.testing.assert_close(
@@ -119,8 +119,8 @@ def test_krum_chooses_an_honest_client(f, more, number, far):
     n = 2 * f + 3 + more
     updates = F.normalize(torch.randn(n, 6, dtype=torch.float64, generator=seed(number)), dim=1)
     updates[:f] = far * F.normalize(torch.randn(6, dtype=torch.float64, generator=seed(number + 1)), dim=0)
-    assert Krum(f).chosen(updates).item() >= f
-    assert (Krum(f, kept=n - f).chosen(updates) >= f).all()
+    assert Krum(f).select(updates).item() >= f
+    assert (Krum(f, kept=n - f).select(updates) >= f).all()
 
 
 def test_one_step_on_all_rows_is_gradient_descent():
@@ -153,7 +153,7 @@ def test_a_client_descends_its_objective(mu, privacy):
     copied, generator = linear(), seed(3)
     sent = parameters_to_vector(copied.parameters()).detach()
     for _ in range(3):
-        draw = shuffled if privacy is None else poisson
+        draw = shuffled if privacy is None else poisson_batches
         for batch in draw(len(rows), 16, generator):
             losses = F.cross_entropy(copied(rows.x[batch]), rows.y[batch], reduction="sum")
             loss = losses / (len(batch) if privacy is None else 16)
@@ -201,7 +201,7 @@ STEPS: list[int] = []
 class Counted(FlatClipping):
     """Counts the noisy steps that were really taken."""
 
-    def next_bound(self, bound, norms, batch_size, generator):
+    def next_max_grad_norm(self, bound, norms, batch_size, generator):
         STEPS[-1] += 1
         return bound
 
@@ -251,7 +251,7 @@ def test_who_stays_away_spends_nothing():
 def share_right(rule, malicious=None, privacy=None):
     federation = Federation(10, Local(1, 16, 1.0, privacy=privacy), rule)
     test = hospitals().test
-    return run_federation(federation, MLP(()), five(), test, malicious=malicious, seed=0).right[-1] / len(test)
+    return run_federation(federation, MLP(()), five(), test, malicious=malicious, seed=0).correct[-1] / len(test)
 
 
 @pytest.mark.parametrize("malicious", [
@@ -283,7 +283,7 @@ def test_a_server_inverts_an_update_unless_rows_are_private():
     rows, model = hospitals().train.subset(torch.tensor([3])), linear().eval()
     attack, errors = GradientInversion(steps=200), []
     for privacy in (None, DPSGD(noise_multiplier=2.0, delta=1e-3)):
-        seen = gradient_seen(Local(1, 1, 1.0, privacy=privacy), model, rows, generator=seed(5))
+        seen = observed_gradient(Local(1, 1, 1.0, privacy=privacy), model, rows, generator=seed(5))
         if privacy is None:
             truth = torch.autograd.grad(F.cross_entropy(model(rows.x), rows.y), list(model.parameters()))
             torch.testing.assert_close(seen, list(truth), atol=1e-6, rtol=1e-4)
@@ -293,7 +293,7 @@ def test_a_server_inverts_an_update_unless_rows_are_private():
     assert errors[0] < 1e-3
     assert errors[1] > guess > 0.1
     with pytest.raises(ValueError, match="the update is one by 3 steps: raise batch_size to 48"):
-        gradient_seen(Local(), model, five()[0], generator=seed(0))
+        observed_gradient(Local(), model, five()[0], generator=seed(0))
 
 
 def test_rows_are_shared_out():

@@ -30,8 +30,8 @@ from tests.privacy.test_federated import five, linear, seed
 def test_masks_cancel_to_the_last_bit(n, number, bits):
     """The integers that the server sums are those of the unmasked vectors; the sum is as near as fixed point can be."""
     secure, vectors = SecureAggregation(bits), torch.randn(n, 7, dtype=torch.float64, generator=seed(number))
-    masked = secure.masked(vectors, generator=seed(number + 1))
-    assert torch.equal(masked.sum(0) % MODULUS, secure.encoded(vectors).sum(0) % MODULUS)
+    masked = secure.mask(vectors, generator=seed(number + 1))
+    assert torch.equal(masked.sum(0) % MODULUS, secure.encode(vectors).sum(0) % MODULUS)
     assert masked.min() >= 0
     assert masked.max() < MODULUS
     error = (secure(vectors, generator=seed(number + 1)) - vectors.sum(0)).abs().max()
@@ -45,7 +45,7 @@ def test_masks_cancel_to_the_last_bit(n, number, bits):
 def test_what_is_sent_is_uniform_whatever_it_hides(subset, value):
     """One client's vector, and the sum of any two of three: the highest and the lowest byte, by chi squared."""
     vectors = torch.full((3, 50_000), value)
-    seen = SecureAggregation().masked(vectors, generator=seed(0))[subset].sum(0) % MODULUS
+    seen = SecureAggregation().mask(vectors, generator=seed(0))[subset].sum(0) % MODULUS
     for byte in (seen >> 24, seen & 255):
         assert stats.chisquare(byte.bincount(minlength=256).numpy()).pvalue > 1e-4
 
@@ -110,24 +110,24 @@ def test_no_client_moves_the_sum_further_than_the_norm(n, number, size):
     """Add/remove neighbours: with and without a client, whatever it sends; a short update stays as it is."""
     private, updates = ClientLevel(1.0, 0.7, 0.0), torch.randn(n, 9, dtype=torch.float64, generator=seed(number))
     updates[0] *= size
-    clipped = private.clipped(updates)
-    assert (clipped.sum(0) - private.clipped(updates[1:]).sum(0)).norm() <= 0.7 + 1e-9
+    clipped = private.clip(updates)
+    assert (clipped.sum(0) - private.clip(updates[1:]).sum(0)).norm() <= 0.7 + 1e-9
     short = updates.norm(dim=1) <= 0.7
     torch.testing.assert_close(clipped[short], updates[short])
     torch.testing.assert_close(
         clipped[~short].norm(dim=1), torch.full((int((~short).sum()),), 0.7, dtype=torch.float64)
     )
-    assert not private.clipped(torch.zeros(2, 3)).any()
+    assert not private.clip(torch.zeros(2, 3)).any()
 
 
 def test_the_noise_is_what_the_accountant_is_told():
     """Standard deviation z S over the clients expected, whoever joined; each joins by a coin of its own."""
     private, clients = ClientLevel(0.2, 0.5, 1.5), 50
     total = torch.full((200_000,), 3.0)
-    published = private.published(total, clients, seed(0))
+    published = private.noisy_mean(total, clients, seed(0))
     assert published.mean().item() == pytest.approx(3.0 / 10, abs=1e-3)
     assert published.std().item() == pytest.approx(1.5 * 0.5 / 10, rel=0.01)
-    joined = torch.stack([private.joining(clients, generator) for generator in [seed(1)] for _ in range(2000)])
+    joined = torch.stack([private.sample_clients(clients, generator) for generator in [seed(1)] for _ in range(2000)])
     assert stats.binomtest(int(joined.sum()), joined.numel(), 0.2).pvalue > 1e-4
     counts = joined.sum(1).double()
     assert counts.var().item() == pytest.approx(50 * 0.2 * 0.8, rel=0.15)  # a fixed number would have none

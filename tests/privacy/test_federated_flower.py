@@ -108,7 +108,7 @@ def test_rules_are_those_of_flower_on_any_updates(number):
     contents = [RecordDict({"arrays": ArrayRecord([row.numpy()])}) for row in updates]
     for kept in (1, 3):
         chosen = [contents.index(content) for content in select_multikrum(contents, f, kept)]
-        assert Krum(f, kept).chosen(updates).tolist() == chosen
+        assert Krum(f, kept).select(updates).tolist() == chosen
     trimmed = trim_mean(updates.numpy(), (f + 0.5) / n)
     np.testing.assert_allclose(TrimmedMean(f)(updates, rows).numpy(), trimmed, rtol=1e-12)
     np.testing.assert_allclose(Median()(updates, rows).numpy(), np.median(updates.numpy(), axis=0), rtol=1e-12)

@@ -12,9 +12,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from aisec_lab.models import CNN, MLP, BagOfEmbeddings, ResNet, TextCNN
-from aisec_lab.privacy import per_sample_grad as shares
-from aisec_lab.privacy.ghost import ghost_norms
-from aisec_lab.privacy.gradients import instantiated, trained
+from aisec_lab.privacy import per_sample_grad
+from aisec_lab.privacy.ghost import ghost_gradients
+from aisec_lab.privacy.gradients import opacus_gradients, trainable_parameters
 
 
 def seed(number):
@@ -29,7 +29,7 @@ def losses_of(model, x):
 
 def one_by_one(model, x):
     """Rows' gradients (N, *shape) by weight, from a pass for each row."""
-    weights = list(trained(model).values())
+    weights = list(trainable_parameters(model).values())
     rows = [
         torch.autograd.grad(losses_of(model, x[i : i + 1]).sum(), weights, allow_unused=True) for i in range(len(x))
     ]
@@ -42,13 +42,13 @@ def one_by_one(model, x):
 def check(model, x, tolerance=1e-9):
     """Norms and a weighted sum with factors of each row's and weight's own."""
     rows = one_by_one(model, x)
-    with ghost_norms(model) as gradients:
+    with ghost_gradients(model) as gradients:
         found = gradients(lambda: losses_of(model, x))
     norms = torch.stack([row.flatten(1).norm(dim=1) for row in rows])
     assert norms.max() > 0.01
     torch.testing.assert_close(found.norms, norms, rtol=tolerance, atol=tolerance)
     factors = torch.rand(norms.shape, dtype=norms.dtype, generator=seed(5))
-    for total, row, factor in zip(found.sums(factors), rows, factors, strict=True):
+    for total, row, factor in zip(found.weighted_sums(factors), rows, factors, strict=True):
         torch.testing.assert_close(total, torch.einsum("n,n...->...", factor, row), rtol=tolerance, atol=tolerance)
     assert all(weight.grad is None for weight in model.parameters())
 
@@ -97,9 +97,9 @@ LAYERS = {
 }
 WAYS = {
     "as it chooses": {},
-    "held": {"HELD": 1e9, "CHUNK": 50},
-    "pairs": {"HELD": 0, "DOUBLE": 0, "CHUNK": 50},
-    "made again": {"HELD": 0, "DOUBLE": 1e9, "CHUNK": 50},
+    "held": {"GRAD_SAMPLE_LIMIT": 1e9, "CHUNK": 50},
+    "pairs": {"GRAD_SAMPLE_LIMIT": 0, "FLOAT64_COST": 0, "CHUNK": 50},
+    "made again": {"GRAD_SAMPLE_LIMIT": 0, "FLOAT64_COST": 1e9, "CHUNK": 50},
 }
 
 
@@ -107,7 +107,7 @@ WAYS = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_norms_and_sums_are_those_of_single_rows(name, way, monkeypatch):
     for constant, value in WAYS[way].items():
-        monkeypatch.setattr(shares, constant, value)
+        monkeypatch.setattr(per_sample_grad, constant, value)
     model, x = LAYERS[name]
     check(copy.deepcopy(model).double().train(), x)
 
@@ -121,11 +121,11 @@ def test_opacus_finds_the_same(name):
     model, x = LAYERS[name]
     model = copy.deepcopy(model).double().train()
     with ExitStack() as stack:
-        ours = stack.enter_context(ghost_norms(model))(lambda: losses_of(model, x))
-        theirs = stack.enter_context(instantiated(model))(lambda: losses_of(model, x))
+        ours = stack.enter_context(ghost_gradients(model))(lambda: losses_of(model, x))
+        theirs = stack.enter_context(opacus_gradients(model))(lambda: losses_of(model, x))
     torch.testing.assert_close(ours.norms, theirs.norms, rtol=1e-6, atol=1e-9)
     factors = torch.rand(ours.norms.shape, dtype=torch.float64, generator=seed(5))
-    for one, other in zip(ours.sums(factors), theirs.sums(factors), strict=True):
+    for one, other in zip(ours.weighted_sums(factors), theirs.weighted_sums(factors), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
 
 
@@ -142,7 +142,7 @@ def test_any_convolution(n, groups, inside, out, size, stride, dilation, padding
     model = nn.Conv2d(groups * inside, groups * out, size, stride, padding, dilation, groups, bias).double()
     x = torch.rand(n, groups * inside, *sides, dtype=torch.float64, generator=seed(3))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shares, "HELD", held)
+        patch.setattr(per_sample_grad, "GRAD_SAMPLE_LIMIT", held)
         check(model, x)
 
 
@@ -154,14 +154,14 @@ def test_any_linear_layer(n, places, inputs, outputs):
 
 def test_terms_that_cancel_do_not_hide_a_norm(monkeypatch):
     """A thousand places of large opposite terms and a rest of 1e-2: in float32 pairs of places would give anything."""
-    monkeypatch.setattr(shares, "HELD", 0)
-    monkeypatch.setattr(shares, "DOUBLE", 0)
+    monkeypatch.setattr(per_sample_grad, "GRAD_SAMPLE_LIMIT", 0)
+    monkeypatch.setattr(per_sample_grad, "FLOAT64_COST", 0)
     x = torch.full((1, 1000, 1), 100.0)
     signs = torch.ones(1000, 1)
     signs[1::2] = -1
     signs[0] += 1e-4
     layer = nn.Linear(1, 1, bias=False)
-    with ghost_norms(layer) as gradients:
+    with ghost_gradients(layer) as gradients:
         found = gradients(lambda: (layer(x) * signs).sum((1, 2)))
     assert found.norms.item() == pytest.approx(1e-2, rel=1e-2)
 
@@ -183,7 +183,7 @@ def test_a_weight_that_nobody_uses_has_gradients_of_zero():
 def test_the_model_is_not_touched():
     model = CNN(4, 6)((1, 8, 8), 3, generator=seed(0)).double()
     before = {name: set(vars(module)) for name, module in model.named_modules()}
-    with ghost_norms(model) as gradients:
+    with ghost_gradients(model) as gradients:
         gradients(lambda: losses_of(model, images(1, 8, 8)))
         assert {name: set(vars(module)) for name, module in model.named_modules()} == before
         assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
@@ -236,7 +236,7 @@ WRONG = {
 def test_what_would_be_cut_by_wrong_norms_is_refused(name):
     how, message = WRONG[name]
     model = Uses(how).double()
-    with ghost_norms(model) as gradients, pytest.raises(ValueError, match=message):
+    with ghost_gradients(model) as gradients, pytest.raises(ValueError, match=message):
         gradients(lambda: losses_of(model, images(3, 5)))
 
 
@@ -270,7 +270,7 @@ OTHERS = {
 def test_layers_without_a_known_norm_are_refused_by_name(name):
     model, x, message = OTHERS[name]
     model = copy.deepcopy(model).double()
-    with ghost_norms(model) as gradients, pytest.raises(ValueError, match=message):
+    with ghost_gradients(model) as gradients, pytest.raises(ValueError, match=message):
         gradients(lambda: losses_of(model, x))
 
 
@@ -278,7 +278,7 @@ def test_opacus_takes_a_layer_that_runs_twice():
     """What ghost clipping refuses, and where it sends to: `FlatClipping` finds the rows' own gradients."""
     model = Uses(lambda m, x: m.second(m.first(m.first(x)))).double().train()
     rows = one_by_one(model, images(5))
-    with instantiated(model) as gradients:
+    with opacus_gradients(model) as gradients:
         found = gradients(lambda: losses_of(model, images(5)))
     torch.testing.assert_close(found.norms, torch.stack([row.flatten(1).norm(dim=1) for row in rows]))
 
@@ -291,5 +291,5 @@ REFUSED = [OUTSIDE, *((*LAYERS[name], "weight") for name in OVERLOOKED)]
 def test_what_opacus_overlooks_is_refused(model, x, weight):
     """It would cut by other norms than the gradients'."""
     model = copy.deepcopy(model).double().train()
-    with instantiated(model) as gradients, pytest.raises(ValueError, match=f"{weight} do not add up to autograd's"):
+    with opacus_gradients(model) as gradients, pytest.raises(ValueError, match=f"{weight} do not add up to autograd's"):
         gradients(lambda: losses_of(model, x))

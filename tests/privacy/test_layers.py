@@ -156,7 +156,7 @@ def test_each_layer_trains_by_a_clipping_that_is_named(name):
         taken.append(kind)
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         before = nn.utils.parameters_to_vector(weights).detach().clone()
-        with DPSGD(noise_multiplier=0.0, clipping=clipping(bound)).stepping(model, 0.0, 1, seed(0)) as step:
+        with DPSGD(noise_multiplier=0.0, clipping=clipping(bound)).private_step(model, 0.0, 1, seed(0)) as step:
             step(model, SGD(weights, lr=1.0), Losses(Standard(), model, data.x, data.y, seed(0)))
         moved = before - nn.utils.parameters_to_vector(weights).detach()
         rounding = 2e-2 if name == "mixed precision" else 1e-3  # passes in bfloat16 depend on the batch's size
@@ -180,12 +180,12 @@ def test_the_layer_that_opacus_has_instead_is_named(name, instead):
 @pytest.mark.parametrize("bound", [0.01, 1.0])
 def test_a_row_in_mixed_precision_moves_the_sum_by_no_more_than_the_norm(clipping, bound):
     """Passes are in bfloat16, norms and sums are not: the sensitivity holds to float32's rounding."""
-    data, course = rows(), DPSGD(noise_multiplier=0.0, clipping=clipping(bound))
+    data, recipe = rows(), DPSGD(noise_multiplier=0.0, clipping=clipping(bound))
     sums = []
     for count in (1, 0):
         model = made("mixed precision")
         before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-        with course.stepping(model, 0.0, 1, seed(0)) as step:
+        with recipe.private_step(model, 0.0, 1, seed(0)) as step:
             losses = Losses(Standard(), model, data.x[:count], data.y[:count], seed(0))
             step(model, SGD(model.parameters(), lr=1.0), losses)
         sums.append(before - nn.utils.parameters_to_vector(model.parameters()).detach())
@@ -204,10 +204,10 @@ def test_weights_of_low_precision_are_refused(kind, part):
 
 def test_autocast_around_a_training_is_refused():
     """Sums and clipping factors would be in bfloat16, too."""
-    course = DPSGD(noise_multiplier=1.0, delta=1e-3)
+    recipe = DPSGD(noise_multiplier=1.0, delta=1e-3)
     fit, model = Fit(epochs=1, batch_size=8), made("GroupNorm")
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="inside of the model's forward"):
-        fit(model, rows(), course, generator=seed(0))
+        fit(model, rows(), recipe, generator=seed(0))
 
 
 def test_float64_trains_by_the_same_noise():

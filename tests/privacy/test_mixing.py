@@ -164,8 +164,8 @@ def models(operators):
 
 
 def fit(model, rows):
-    course = DPSGD(noise_multiplier=1.0, clipping=RowByRowClipping())
-    return Fit(epochs=1, batch_size=8)(model, rows, course, generator=seed(1))
+    recipe = DPSGD(noise_multiplier=1.0, clipping=RowByRowClipping())
+    return Fit(epochs=1, batch_size=8)(model, rows, recipe, generator=seed(1))
 
 
 @given(models(MIXING))
@@ -352,12 +352,12 @@ def test_no_backward_pass_that_mixes_rows_trains(name, hooked, clipping, rows):
     """The outputs say nothing of it: what some rows add to the sum changes with others."""
     turn, apart = TURNS[name]
     torch.manual_seed(0)
-    course = DPSGD(noise_multiplier=1.0, clipping=clipping)
+    recipe = DPSGD(noise_multiplier=1.0, clipping=clipping)
     if apart:
-        course.check_model(Backward(turn, hooked), rows, 4)
+        recipe.check_model(Backward(turn, hooked), rows, 4)
         return
     with pytest.raises(ValueError, match="Backward mixes the rows of a batch in its backward pass"):
-        course.check_model(Backward(turn, hooked), rows, 4)
+        recipe.check_model(Backward(turn, hooked), rows, 4)
 
 
 def test_a_buffer_that_changes_later_ends_the_training_as_it_was(rows):
@@ -379,8 +379,8 @@ def test_all_that_is_published_is_the_same_whatever_a_row_holds(row, value, name
     for data in (rows, Dataset(x, rows.y, rows.classes, rows.name)):
         torch.manual_seed(0)
         model = Model(APART[name], "between", 1.0, False, nn.LayerNorm(WIDTH))
-        course = DPSGD(noise_multiplier=0.0, clipping=GhostClipping(1e-30))
-        Fit(epochs=1, batch_size=8, momentum=0.0)(model, data, course, generator=seed(1))
+        recipe = DPSGD(noise_multiplier=0.0, clipping=GhostClipping(1e-30))
+        Fit(epochs=1, batch_size=8, momentum=0.0)(model, data, recipe, generator=seed(1))
         states.append(model.state_dict())
     assert all((states[0][key] - states[1][key]).abs().max() < 1e-25 for key in states[0])
 
@@ -463,7 +463,7 @@ def test_a_frozen_backbone_keeps_its_statistics(rows):
     backbone(rows.x)
     model = nn.Sequential(backbone.requires_grad_(False), nn.Linear(8, 3))
     before = copy.deepcopy(model.state_dict())
-    for course in (DPSGD(noise_multiplier=1.0), DPSGD(noise_multiplier=1.0, clipping=RowByRowClipping()), Standard()):
-        Fit(epochs=1, batch_size=8)(model, rows, course, generator=seed(1))
+    for recipe in (DPSGD(noise_multiplier=1.0), DPSGD(noise_multiplier=1.0, clipping=RowByRowClipping()), Standard()):
+        Fit(epochs=1, batch_size=8)(model, rows, recipe, generator=seed(1))
     after = model.state_dict()
     assert [name for name in before if not torch.equal(before[name], after[name])] == ["1.weight", "1.bias"]

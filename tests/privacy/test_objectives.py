@@ -56,8 +56,8 @@ def test_a_step_is_the_sum_of_the_cut_gradients(kind, clipping):
     bound = own.norm(dim=1).median().item()
     expected = -(own * (bound / own.norm(dim=1)).clamp(max=1)[:, None]).sum(0) / 5
     before = nn.utils.parameters_to_vector(weights).detach().clone()
-    course = DPSGD(noise_multiplier=0.0, clipping=clipping(bound), objective=objective)
-    with course.stepping(model, 0.0, 5, seed(0)) as step:
+    recipe = DPSGD(noise_multiplier=0.0, clipping=clipping(bound), objective=objective)
+    with recipe.private_step(model, 0.0, 5, seed(0)) as step:
         step(model, SGD(weights, lr=1.0), Losses(objective, model, x, y, seed(0)))
     moved = nn.utils.parameters_to_vector(weights).detach() - before
     torch.testing.assert_close(moved, expected, atol=1e-5, rtol=1e-3)
@@ -66,9 +66,9 @@ def test_a_step_is_the_sum_of_the_cut_gradients(kind, clipping):
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_learns_and_its_records_know_no_accuracy(kind):
     objective, rows, outputs = KINDS[kind]
-    model, course = network(outputs), DPSGD(noise_multiplier=0.1, delta=1e-3, objective=objective)
+    model, recipe = network(outputs), DPSGD(noise_multiplier=0.1, delta=1e-3, objective=objective)
     before = objective(model, rows.x, rows.y, generator=seed(0)).mean()
-    history = Fit(epochs=20, batch_size=20, learning_rate=0.1)(model, rows, course, generator=seed(1))
+    history = Fit(epochs=20, batch_size=20, learning_rate=0.1)(model, rows, recipe, generator=seed(1))
     assert objective(model, rows.x, rows.y, generator=seed(0)).mean() < 0.7 * before
     assert all("accuracy" not in record for record in history)
 
@@ -114,9 +114,9 @@ def test_no_objective_that_mixes_rows_trains(name, clipping):
     """Whatever it is made of; not a weight moves, and the objective is as it was."""
     model = network(3)
     before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-    course = DPSGD(noise_multiplier=1.0, clipping=clipping, objective=MIXING[name])
+    recipe = DPSGD(noise_multiplier=1.0, clipping=clipping, objective=MIXING[name])
     with pytest.raises(ValueError, match="the objective .* mixes the rows of a batch"):
-        Fit(epochs=1, batch_size=8)(model, CLASSES, course, generator=seed(0))
+        Fit(epochs=1, batch_size=8)(model, CLASSES, recipe, generator=seed(0))
     assert torch.equal(nn.utils.parameters_to_vector(model.parameters()), before)
     assert Running() == MIXING["a running mean"]
 
@@ -134,12 +134,12 @@ def test_an_objective_gives_a_loss_for_each_row(objective, given):
 
 def test_where_another_objective_is_not_taken_it_is_refused(tmp_path):
     """A function's repr is its address, by which no resumed run is known again; a stack computes its own losses."""
-    course = DPSGD(noise_multiplier=1.0, objective=squared)
+    recipe = DPSGD(noise_multiplier=1.0, objective=squared)
     with pytest.raises(ValueError, match="make the objective and stop frozen dataclasses"):
-        Fit(epochs=1)(network(1), NUMBERS, course, generator=seed(0), resume=tmp_path / "run")
+        Fit(epochs=1)(network(1), NUMBERS, recipe, generator=seed(0), resume=tmp_path / "run")
     stack = ModelStack(MLP(hidden=(3,)), (WIDTH,), 3, [seed(0)])
     with pytest.raises(ValueError, match="with the objective Standard"):
-        fit_private_stack(stack, CLASSES, torch.ones(1, N).bool(), course, fit=Fit(), generators=[seed(0)])
+        fit_private_stack(stack, CLASSES, torch.ones(1, N).bool(), recipe, fit=Fit(), generators=[seed(0)])
 
 
 def test_a_client_follows_the_objective_of_its_promise():

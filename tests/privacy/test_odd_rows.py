@@ -16,8 +16,8 @@ from aisec_lab.models.training.fit import Losses
 from aisec_lab.models.training.stack import ModelStack
 from aisec_lab.privacy import DPSGD, AdaptiveClipping, FlatClipping, GhostClipping, PerLayerClipping, RowByRowClipping
 from aisec_lab.privacy.federated import ClientLevel
+from aisec_lab.privacy.monitor import TrainingMonitor
 from aisec_lab.privacy.stacked import private_stack_step
-from aisec_lab.privacy.watch import Tally
 
 CLIPPINGS = [FlatClipping, PerLayerClipping, AdaptiveClipping, GhostClipping, RowByRowClipping]
 ODD = [math.nan, math.inf, -math.inf, 3e38, -1e30, 1e20, 1e-40, 1e-23, 0.0]
@@ -43,13 +43,13 @@ class Steep(nn.Module):
 def moved(x, y, clipping, slope, root):
     """Ten times what a step of SGD at rate 1 makes of the weights, and how many rows were dropped."""
     torch.manual_seed(0)
-    model, dropped = Steep(slope, root), Tally()
+    model, dropped = Steep(slope, root), TrainingMonitor()
     before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-    with DPSGD(noise_multiplier=0.0, clipping=clipping(NORM)).stepping(model, 0.0, 10, seed(0), dropped) as step:
+    with DPSGD(noise_multiplier=0.0, clipping=clipping(NORM)).private_step(model, 0.0, 10, seed(0), dropped) as step:
         losses = step(model, SGD(model.parameters(), lr=1.0), Losses(Standard(), model, x, y, seed(0)))
     assert losses.isfinite().all()
-    assert len(losses) == len(x) - dropped.rows
-    return 10 * (nn.utils.parameters_to_vector(model.parameters()).detach() - before), dropped.rows
+    assert len(losses) == len(x) - dropped.dropped_rows
+    return 10 * (nn.utils.parameters_to_vector(model.parameters()).detach() - before), dropped.dropped_rows
 
 
 @pytest.mark.parametrize("clipping", CLIPPINGS)
@@ -83,8 +83,8 @@ def test_a_training_goes_on_and_says_how_many_rows_counted_as_zero(clipping):
     rows = Dataset(x, torch.arange(20) % 3, ("a", "b", "c"), "made")
     model = nn.Sequential(nn.Linear(4, 4), Root(), nn.Linear(4, 3))
     nn.init.zeros_(model[0].bias)
-    course = DPSGD(noise_multiplier=1.0, clipping=clipping())
-    history = Fit(epochs=1, batch_size=20)(model, rows, course, generator=seed(1))
+    recipe = DPSGD(noise_multiplier=1.0, clipping=clipping())
+    history = Fit(epochs=1, batch_size=20)(model, rows, recipe, generator=seed(1))
     assert [record["dropped_rows"] for record in history] == [1]
     assert all(weight.isfinite().all() for weight in model.parameters())
 
@@ -114,7 +114,7 @@ def test_a_row_of_a_stack_moves_its_members_by_no_more(odd):
 def test_a_clients_update_moves_the_sum_by_no_more(odd):
     updates = torch.rand(3, 4, generator=seed(0))
     updates[1] = odd
-    cut = ClientLevel(max_update_norm=NORM).clipped(updates)
+    cut = ClientLevel(max_update_norm=NORM).clip(updates)
     assert cut.isfinite().all()
     assert (cut.norm(dim=1) <= NORM * 1.001).all()
     assert torch.isfinite(torch.tensor(odd)) or not cut[1].any()

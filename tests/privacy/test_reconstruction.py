@@ -143,14 +143,14 @@ def test_our_own_training_keeps_to_its_bound_and_no_better(noise, honest):
     x, y = opposite(3)
     candidates, classes = x[-1:].repeat(2, 1), torch.tensor([0, 1])
     fit = Fit(epochs=steps, batch_size=len(x), learning_rate=0.1, weight_decay=0, momentum=0)
-    course = DPSGD(noise_multiplier=sigma, clipping=GhostClipping(bound))
-    mechanism = course.mechanism(fit, len(x))
+    recipe = DPSGD(noise_multiplier=sigma, clipping=GhostClipping(bound))
+    mechanism = recipe.mechanism(fit, len(x))
     right = 0
     for run in range(runs):
         y[-1] = run % 2
         model = nn.Sequential(nn.Flatten(), nn.Linear(6, 2, bias=False))
         nn.init.zeros_(model[1].weight)
-        with course.stepping(model, noise * sigma, len(x), seed(run)) as step:
+        with recipe.private_step(model, noise * sigma, len(x), seed(run)) as step:
             watched = GradientRecorder(model, step, len(x), bound, x[-1:])
             rows = Dataset(x, y.clone(), ("0", "1"), "opposite")
             fit(model, rows, Standard(), step=watched, generator=seed(run))

@@ -17,7 +17,7 @@ from scipy import stats
 from aisec_lab.privacy.auditing.canaries import CanaryAudit, from_gaussian, from_rates
 from aisec_lab.privacy.noise import ReleaseNoise
 from aisec_lab.privacy.numeric import PARTS, GroupMeans, Mean, Quantiles
-from aisec_lab.privacy.releases import Count, CrossTable, Histogram, consistent, whole
+from aisec_lab.privacy.releases import Count, CrossTable, Histogram, consistent, round_to_integers
 
 LEVEL = 1e-6
 DRAWS = 10_000
@@ -59,10 +59,10 @@ def misfit(draws, noise, scale):
 def test_noise_has_its_law(noise):
     """OpenDP's and the simulated one, each against the exact probabilities; half the noise is seen by the same test."""
     zeros = np.zeros(DRAWS, dtype=np.int64)
-    for draws in (noise.added(zeros), noise.simulated(zeros, seed(0))):
+    for draws in (noise.add(zeros), noise.simulate(zeros, seed(0))):
         assert misfit(draws, noise, noise.scale) > LEVEL
         assert misfit(draws, noise, 2 * noise.scale) < LEVEL
-    z, p = noise.law
+    z, p = noise.pmf
     np.testing.assert_allclose(p, probabilities(noise, noise.scale, z), atol=1e-12)
     deviation, expected, reach = noise.error
     inside = {t: probabilities(noise, noise.scale, np.arange(-t, t + 1)).sum() for t in (reach - 1, reach)}
@@ -76,7 +76,7 @@ def test_noise_has_its_law(noise):
 def test_simulated_noise_is_like_the_released(noise):
     """The Kolmogorov-Smirnov test of two samples, which is conservative where values tie, at any scale."""
     zeros = np.zeros(DRAWS, dtype=np.int64)
-    released, simulated = noise.added(zeros), noise.simulated(zeros, seed(1))
+    released, simulated = noise.add(zeros), noise.simulate(zeros, seed(1))
     assert stats.ks_2samp(released, simulated, method="asymp").pvalue > LEVEL
     if noise.scale > 1:
         assert stats.ks_2samp(released, simulated // 2, method="asymp").pvalue < LEVEL
@@ -200,7 +200,7 @@ def test_the_interval_of_a_mean_covers_at_any_size(values, delta):
         x = rng.beta(0.1, 2, n) if VALUES[values] is None else np.full(n, VALUES[values])
         mean = Mean(epsilon, (0, 1), delta=delta)
         cells = np.broadcast_to(mean._cells(x), (runs, 2))
-        many = mean._release(mean.noise.simulated(cells, generator), True)  # as many releases as there are rows
+        many = mean._release(mean.noise.simulate(cells, generator), True)  # as many releases as there are rows
         missed = int(((many.low > x.mean() + 1e-12) | (many.high < x.mean() - 1e-12)).sum())
         assert missed <= stats.binom.ppf(0.9999, runs, 0.05), (n, epsilon)
 
@@ -240,7 +240,7 @@ def test_quantiles_err_by_the_stated_share_of_rows():
 @pytest.mark.parametrize(("few", "many"), [(1, 1), (3, 17), (32, 32), (1, 63)])
 def test_tails_of_sums_are_not_understated(noise, few, many):
     """0.75 of `few` draws less 0.25 of `many`, against the exact law by convolution."""
-    z, p = noise.law
+    z, p = noise.pmf
     size = 1 << 17
     spectrum = [np.fft.rfft(np.bincount((weight * z) % size, weights=p, minlength=size)) for weight in (3, -1)]
     law = np.fft.irfft(spectrum[0] ** few * spectrum[1] ** many, size)
@@ -293,7 +293,7 @@ def test_the_number_of_rows_costs_a_mean_nothing():
 def test_the_book_is_asked_before_noise_is_drawn(query, monkeypatch):
     """A book that refuses leaves nothing drawn; rows that are refused are not charged; a simulation is free."""
     drawn = []
-    real = ReleaseNoise.added
+    real = ReleaseNoise.add
     monkeypatch.setattr(ReleaseNoise, "added", lambda noise, cells: drawn.append(noise) or real(noise, cells))
     charges, data, statistic = [], query.columns(50), query.make(0.5, 1e-3)
 
@@ -368,17 +368,17 @@ def test_consistent_counts_are_the_nearest(counts, total):
 @settings(deadline=None)
 def test_whole_counts_keep_their_sum(counts):
     """Each is within one of what it was."""
-    table = whole(counts)
+    table = round_to_integers(counts)
     assert table.sum() == np.rint(np.sum(counts))
     assert (np.abs(table - counts) < 1 + 1e-9).all()
-    assert np.array_equal(whole(table), table)
+    assert np.array_equal(round_to_integers(table), table)
 
 
 def test_post_processing_keeps_shapes():
     """Of the table that it is given."""
     table = [[1.5, -2.0], [3.0, 0.2]]
     assert consistent(table, 4).shape == (2, 2)
-    assert whole(table).tolist() == [[2, -2], [3, 0]]
+    assert round_to_integers(table).tolist() == [[2, -2], [3, 0]]
     with pytest.raises(ValueError, match="total -1"):
         consistent(table, -1)
     with pytest.raises(ValueError, match="0 entries"):

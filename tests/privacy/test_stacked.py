@@ -10,7 +10,7 @@ from aisec_lab.models import MLP, Fit
 from aisec_lab.models.training.fit_stack import ModelStack
 from aisec_lab.privacy.clipping import FlatClipping, GhostClipping, PerLayerClipping
 from aisec_lab.privacy.dp_sgd import DPSGD
-from aisec_lab.privacy.stacked import fit_private_stack, mechanism_of_a_member, poisson_steps, private_stack_step
+from aisec_lab.privacy.stacked import fit_private_stack, member_mechanism, poisson_steps, private_stack_step
 
 ARCHITECTURE = MLP(hidden=(6, 5))
 FIT = Fit(epochs=3, batch_size=20, momentum=0.0, learning_rate=0.1, weight_decay=0.0)
@@ -82,7 +82,7 @@ def test_the_noise_has_its_size_and_is_each_members_own(rows):
 
 def test_q_and_steps_do_not_follow_the_coins(rows):
     """They are those of DPSGD on half the rows, and the sampler keeps to them for members of any size."""
-    mechanism = mechanism_of_a_member(DPSGD(noise_multiplier=1.3), FIT, 100)
+    mechanism = member_mechanism(DPSGD(noise_multiplier=1.3), FIT, 100)
     assert (mechanism.q, mechanism.sigma, mechanism.steps) == (0.4, 1.3, 9)
     for size in (30, 50, 70):
         steps, draws = poisson_steps(FIT, size, seed(0), mechanism=mechanism)
@@ -91,7 +91,7 @@ def test_q_and_steps_do_not_follow_the_coins(rows):
 
 def test_every_row_joins_by_a_chance_of_its_own():
     """Over many steps: the share of joins is q, sizes spread as a binomial, no row is drawn twice in a step."""
-    mechanism = mechanism_of_a_member(DPSGD(noise_multiplier=1.0), Fit(epochs=2000, batch_size=10), 100)
+    mechanism = member_mechanism(DPSGD(noise_multiplier=1.0), Fit(epochs=2000, batch_size=10), 100)
     _, draws = poisson_steps(FIT, 60, seed(0), mechanism=mechanism)
     draws = list(draws)
     sizes = torch.tensor([len(each) for each in draws], dtype=torch.float64)
@@ -135,6 +135,6 @@ def test_what_a_stack_cannot_do_is_refused(rows):
         with pytest.raises(ValueError, match="FlatClipping or GhostClipping and not for release"):
             fit_private_stack(stack, rows, included, private, fit=FIT, generators=seeds(0, 2))
     with pytest.raises(ValueError, match="needs at least batch_size = 60 rows, got 50"):
-        mechanism_of_a_member(DPSGD(noise_multiplier=1.0), Fit(batch_size=60), 100)
+        member_mechanism(DPSGD(noise_multiplier=1.0), Fit(batch_size=60), 100)
     with pytest.raises(ValueError, match="below 1/50 rows, got 0.02"):
-        mechanism_of_a_member(DPSGD(epsilon=1.0, delta=0.02), FIT, 100)
+        member_mechanism(DPSGD(epsilon=1.0, delta=0.02), FIT, 100)

@@ -65,9 +65,9 @@ def steps_of(monkeypatch):
 def test_a_training_that_stops_spends_the_steps_it_took(epochs, monkeypatch):
     """With the noise of the whole plan: less than the target, and just it where it ends as planned."""
     taken, stop = steps_of(monkeypatch), After(epochs)
-    course, model = DPSGD(noise_multiplier=1.5, delta=1e-3, stop=stop), network()
-    history = FIT(model, DATA, course, generator=seed(1))
-    spent, planned = course.spent(FIT, ROWS, history), course.mechanism(FIT, ROWS)
+    recipe, model = DPSGD(noise_multiplier=1.5, delta=1e-3, stop=stop), network()
+    history = FIT(model, DATA, recipe, generator=seed(1))
+    spent, planned = recipe.spent(FIT, ROWS, history), recipe.mechanism(FIT, ROWS)
     assert len(taken) == spent.steps == epochs * EPOCH
     assert len(history) == len(stop.asked) == epochs
     assert (spent.q, spent.sigma) == (planned.q, planned.sigma)
@@ -90,10 +90,10 @@ def test_a_question_changes_nothing_of_the_training():
 def test_a_training_that_has_stopped_stays_so_when_it_is_resumed(tmp_path, monkeypatch):
     """Its file says so; nothing more is taken, and it spends what it spent."""
     stop, model, again = After(2), network(), network()
-    course = DPSGD(noise_multiplier=1.0, delta=1e-3, stop=stop)
-    history = FIT(model, DATA, course, generator=seed(1), resume=tmp_path / "run")
+    recipe = DPSGD(noise_multiplier=1.0, delta=1e-3, stop=stop)
+    history = FIT(model, DATA, recipe, generator=seed(1), resume=tmp_path / "run")
     taken = steps_of(monkeypatch)
-    assert FIT(again, DATA, course, generator=seed(9), resume=tmp_path / "run") == history
+    assert FIT(again, DATA, recipe, generator=seed(9), resume=tmp_path / "run") == history
     assert not taken
     assert torch.equal(vector(again), vector(model))
 
@@ -103,7 +103,7 @@ def test_a_training_that_has_stopped_stays_so_when_it_is_resumed(tmp_path, monke
 def test_an_interruption_leaves_whole_epochs(at, release, tmp_path, monkeypatch):
     """The steps of the broken epoch are in no weight that is left: what is resumed spends no more than was planned."""
     stop, model, taken = After(99), network(), steps_of(monkeypatch)
-    course = DPSGD(noise_multiplier=1.0, delta=1e-3, stop=stop, release=release)
+    recipe = DPSGD(noise_multiplier=1.0, delta=1e-3, stop=stop, release=release)
     before, real = vector(model), DPSGD._step
 
     def broken(self, *args, **kwargs):
@@ -113,31 +113,31 @@ def test_an_interruption_leaves_whole_epochs(at, release, tmp_path, monkeypatch)
 
     monkeypatch.setattr(DPSGD, "_step", broken)
     with pytest.raises(KeyboardInterrupt):
-        FIT(model, DATA, course, generator=seed(1), resume=tmp_path / "run")
+        FIT(model, DATA, recipe, generator=seed(1), resume=tmp_path / "run")
     whole = at // EPOCH
     assert len(stop.asked) == whole
     assert torch.equal(vector(model), stop.asked[-1] if whole else before)
     assert not model.training
     monkeypatch.setattr(DPSGD, "_step", real)
     taken.clear()
-    history = FIT(model, DATA, course, generator=seed(1), resume=tmp_path / "run")
+    history = FIT(model, DATA, recipe, generator=seed(1), resume=tmp_path / "run")
     assert len(taken) == (5 - whole) * EPOCH
-    assert course.spent(FIT, ROWS, history).steps == 5 * EPOCH == whole * EPOCH + len(taken)
+    assert recipe.spent(FIT, ROWS, history).steps == 5 * EPOCH == whole * EPOCH + len(taken)
 
 
 def test_training_on_spends_beside():
     """Two calls are two mechanisms: together more than either, and less than their sum."""
-    course, model = DPSGD(noise_multiplier=1.0, delta=1e-3, clipping=RowByRowClipping()), network()
+    recipe, model = DPSGD(noise_multiplier=1.0, delta=1e-3, clipping=RowByRowClipping()), network()
     first, then = FIT, Fit(epochs=2, batch_size=BATCH)
-    spent = [course.spent(fit, ROWS, fit(model, DATA, course, generator=seed(1))) for fit in (first, then)]
+    spent = [recipe.spent(fit, ROWS, fit(model, DATA, recipe, generator=seed(1))) for fit in (first, then)]
     alone = [told([one]) for one in spent]
     assert max(alone) < told(spent) < sum(alone)
-    assert told(spent) == pytest.approx(told([course.mechanism(Fit(epochs=7, batch_size=BATCH), ROWS)]))
+    assert told(spent) == pytest.approx(told([recipe.mechanism(Fit(epochs=7, batch_size=BATCH), ROWS)]))
 
 
 def test_what_makes_no_sense_is_refused():
-    course = DPSGD(noise_multiplier=1.0, delta=1e-3, stop=After(1))
+    recipe = DPSGD(noise_multiplier=1.0, delta=1e-3, stop=After(1))
     with pytest.raises(ValueError, match="6 records of a training of 5 epochs"):
-        course.spent(FIT, ROWS, [{}] * 6)
+        recipe.spent(FIT, ROWS, [{}] * 6)
     with pytest.raises(ValueError, match="not asked to stop"):
-        Local(privacy=course)
+        Local(privacy=recipe)

@@ -1,1 +1,1 @@
-"""Evasion: inputs that are changed a little until the model is wrong about them."""
+"""Evasion: inputs that are changed a little so that a model misclassifies them."""

@@ -1,4 +1,4 @@
-"""Views of a defended model that make every attack adaptive, and an attack that looks through one of them."""
+"""Adaptive attacks on defended models: EOT for randomised and BPDA for non-differentiable defenses."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,39 +15,50 @@ from aisec_lab.models.layers import refuse_opaque
 
 
 class View(Protocol):
-    """How an attacker looks at a classifier: through another classifier over the same weights."""
+    """A function that wraps a classifier for an attack: another classifier with the same weights."""
 
     def __call__(self, model: nn.Module) -> nn.Module:
-        """A classifier, in the mode of `model`, which stays as it is."""
+        """A classifier in the mode of `model`, which stays unchanged."""
         ...
 
 
 class EOTModel(nn.Module):
-    """The mean logits of several passes through a randomised classifier."""
+    """The mean logits of several passes through a randomised classifier.
+
+    Args:
+        model: a randomised classifier.
+        draws: number of passes.
+    """
 
     def __init__(self, model: nn.Module, draws: int) -> None:
         super().__init__()
         self.model, self.draws = model, draws
-        self.training = trains(model)  # of this module alone: the model's own parts keep their modes
+        self.training = trains(model)  # not .eval(), which would change the modes of the model's parts
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, K) of inputs (N, *input)."""
+        """Mean logits (N, K) of inputs (N, *input)."""
         return torch.stack([self.model(x) for _ in range(self.draws)]).mean(0)
 
 
 class BPDAModel(nn.Module):
-    """The same logits as the model's; backward, some of its layers are taken for a surrogate."""
+    """A classifier with the same logits as the model; some layers have the gradient of a surrogate.
+
+    Args:
+        model: classifier.
+        layers: parts of the model.
+        surrogate: a differentiable function of a layer's input that approximates its output.
+    """
 
     def __init__(self, model: nn.Module, layers: list[nn.Module], surrogate: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.model, self.surrogate = model, surrogate
-        self.layers = tuple(layers)  # they are registered as parts of the model already
+        self.layers = tuple(layers)  # a tuple, as they are registered as parts of the model already
         self.training = trains(model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K) of inputs (N, *input)."""
-        # hooks for the time of one pass: the model is not changed, and `frozen` finds no hook to take away
-        handles = [layer.register_forward_hook(self._straight) for layer in self.layers]
+        # hooks only during a pass, so that the model stays unchanged and `frozen` finds no hooks to remove
+        handles = [layer.register_forward_hook(self._straight_through) for layer in self.layers]
         try:
             logits: Tensor = self.model(x)
         finally:
@@ -55,9 +66,10 @@ class BPDAModel(nn.Module):
                 handle.remove()
         return logits
 
-    def _straight(self, layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        near = self.surrogate(args[0])
-        return output.detach() + (near - near.detach())
+    def _straight_through(self, layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        """The layer's output, with the surrogate's gradient."""
+        approximation = self.surrogate(args[0])
+        return output.detach() + (approximation - approximation.detach())
 
 
 def identity(x: Tensor) -> Tensor:
@@ -69,11 +81,11 @@ def identity(x: Tensor) -> Tensor:
 class EOT:
     """Expectation over transformation (Athalye et al., 2018, arXiv:1802.00420, section 4.2).
 
-    Args of the call:
-        model: a randomised classifier; it draws anew in each of the passes.
+    Args:
+        draws: number of forward passes that are averaged.
 
-    Returns:
-        A classifier of the mean logits over `draws` passes, whose gradient is the mean of their gradients.
+    Raises:
+        ValueError: draws below 1.
     """
 
     draws: int = 16
@@ -83,6 +95,14 @@ class EOT:
             raise ValueError(f"draws must be positive, got {self.draws}")
 
     def __call__(self, model: nn.Module) -> nn.Module:
+        """Average a randomised model.
+
+        Args:
+            model: classifier that draws anew in each pass.
+
+        Returns:
+            A classifier of the mean logits; its gradient is the mean of the passes' gradients.
+        """
         return EOTModel(model, self.draws)
 
 
@@ -90,19 +110,27 @@ class EOT:
 class BPDA:
     """Backward pass differentiable approximation (Athalye et al., 2018, arXiv:1802.00420, section 4.1).
 
-    Forward nothing changes. Backward, each part of the model that has an attribute `differentiable`, and that
-    false, is taken for the surrogate: a function of the part's input that resembles it and has a gradient.
+    The forward pass stays unchanged. In the backward pass, each module with an attribute `differentiable = False` is
+    replaced by the surrogate.
 
-    Args of the call:
-        model: a classifier with such parts, at any depth.
-
-    Raises:
-        ValueError: there are none, or the model is opaque.
+    Args:
+        surrogate: a differentiable function of a module's input that approximates its output.
     """
 
     surrogate: Callable[[Tensor], Tensor] = identity
 
     def __call__(self, model: nn.Module) -> nn.Module:
+        """Replace the gradient of non-differentiable modules.
+
+        Args:
+            model: classifier with such modules, at any depth.
+
+        Returns:
+            A classifier with the same logits.
+
+        Raises:
+            ValueError: no such module, or an opaque model.
+        """
         refuse_opaque(model)
         layers = [module for module in model.modules() if getattr(module, "differentiable", True) is False]
         if not layers:
@@ -115,15 +143,14 @@ class BPDA:
 
 @dataclass(frozen=True)
 class Adaptive:
-    """An attack on what a view shows of the model.
+    """An attack on a view of the model.
+
+    Call contract: that of the attack, which is given `view(model)`. Judge its result on the model itself.
 
     Args:
-        ball: the threat.
+        ball: the threat model.
         attack: makes the attack of a ball: a class such as `PGD`, or `partial(PGD, steps=100)`.
-        view: what the attack sees in place of the model.
-
-    Args of the call, returns, raises: as for the attack, which is given `view(model)`. What it found is to be judged on
-    the model itself.
+        view: wraps the model for the attack, such as `EOT` or `BPDA`.
     """
 
     ball: Ball
@@ -131,11 +158,11 @@ class Adaptive:
     view: View
 
     def __post_init__(self) -> None:
-        self.attack(self.ball)  # what the attack refuses is refused at once
+        self.attack(self.ball)  # raise its errors now, not at the call
 
     @property
     def goal(self) -> Goal:
-        """The attack's."""
+        """The goal of the attack."""
         return getattr(self.attack(self.ball), "goal", Untargeted())
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:

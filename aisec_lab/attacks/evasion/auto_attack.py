@@ -1,9 +1,10 @@
-"""AutoAttack: attacks one after the other, each on the rows that the ones before have left standing."""
+"""AutoAttack: attacks in sequence, each on the rows that the earlier ones left robust."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,27 +14,28 @@ from aisec_lab.attacks.evasion.attack import Attack, check_answer, prepare_input
 from aisec_lab.attacks.evasion.black_box.square import Square
 from aisec_lab.attacks.evasion.fixed_epsilon import FixedEpsilon
 from aisec_lab.attacks.evasion.geometry.balls import L1, Ball
-from aisec_lab.attacks.evasion.gradient.apgd import APGD, TargetedAPGD
+from aisec_lab.attacks.evasion.gradient.apgd_attacks import APGD, TargetedAPGD
 from aisec_lab.attacks.evasion.minimum_norm.fab import TargetedFAB
 from aisec_lab.attacks.evasion.search.goals import logit_margin
 from aisec_lab.attacks.evasion.search.losses import DLR, Loss, Margin, TargetedDLR, TargetedLoss, TargetedMargin
 from aisec_lab.models.asked import asked
 
-CLEAN, STANDING = 0, -1  # in `WorstCase.stage`
+CLEAN, ROBUST = 0, -1  # values of `WorstCase.stage`
 RESTARTS_L1, TARGETS_L1 = 5, 5  # of APGD-CE and, at most, of APGD-T in L1, as in the authors' code
+VERSIONS = ("standard", "quick", "rand")
 
 
 @dataclass(frozen=True, eq=False)
 class WorstCase:
-    """The worst case of each row over the stages so far; all that is needed to go on with the next.
+    """The worst case of each row over the stages run so far; a run can be resumed from it.
 
     Args:
-        x_adv: inputs (N, *input): where a row was first won, else its point of lowest margin.
-        margin: their margins (N,), negative where a row is won.
-        stage: which stage won a row (N,), int64, counted from 1; 0 for rows that are wrong as they are, -1 for
-            rows that stand.
-        classes: how many the model knows.
-        done: how many stages have run.
+        x_adv: inputs (N, *input), each the first adversarial point, else the point of lowest margin.
+        margin: margins (N,) of `x_adv`, negative where a row is adversarial.
+        stage: stage (N,), int64, that made the row adversarial, counted from 1; 0 for rows misclassified without an
+            attack, -1 for rows that are robust so far.
+        classes: number of classes of the model.
+        done: number of stages run.
     """
 
     x_adv: Tensor
@@ -44,17 +46,18 @@ class WorstCase:
 
 
 class AttackEnsemble(ABC):
-    """Attacks in a row, itself an attack: the per-example worst case over its stages.
+    """Attacks in sequence, itself an attack: the worst case of each row over its stages.
 
-    Args of the call, raises: as for `PGD`; the classes are the true ones.
-
-    Returns:
-        Adversarial inputs, shape of `x`: `WorstCase.x_adv` after the last stage.
+    Call contract: docs/evasion-attacks.md, untargeted. The call returns `WorstCase.x_adv` after the last stage.
     """
 
     @abstractmethod
     def stages(self, classes: int) -> Mapping[str, Attack]:
-        """The attacks by name, in order, for a model of so many classes."""
+        """The attacks in order, by name.
+
+        Args:
+            classes: number of classes of the model.
+        """
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         *_, worst = self.run(model, x, y, generator=generator)
@@ -66,44 +69,49 @@ class AttackEnsemble(ABC):
         """Attack stage by stage.
 
         Args:
-            model, x, y: as in the call.
-            generator: gives each stage one of its own, whatever the other stages are given to do.
-            after: what an interrupted run, of the same arguments, last gave: the stages that it has done are not run
-                again, and the others do what they would have done.
+            model: classifier in evaluation mode; inputs (N, *input) to logits (N, K).
+            x: clean inputs (N, *input) in [0, 1].
+            y: true classes (N,), int64.
+            generator: seeds one generator for each stage, so that a stage does not depend on what others draw.
+            after: the last worst case of an interrupted run with the same arguments. Its stages are skipped; the
+                others give what they would have given.
 
         Yields:
-            The worst case so far: over the clean rows, and after each stage.
+            The worst case over the clean rows (or `after`), and then after each stage.
+
+        Raises:
+            ValueError: what the call contract lists.
         """
         x = prepare_inputs(model, x, y, generator)
         worst = self._clean(model, x, y) if after is None else after
         yield worst
         stages = self.stages(worst.classes)
-        for attack, own in list(zip(stages.values(), spawn_generators(generator, len(stages)), strict=True))[
-            worst.done :
-        ]:
+        generators = spawn_generators(generator, len(stages))
+        for attack, own in list(zip(stages.values(), generators, strict=True))[worst.done :]:
             worst = self._next(model, x, y, worst, attack, own)
             yield worst
 
     def _clean(self, model: nn.Module, x: Tensor, y: Tensor) -> WorstCase:
+        """The worst case before the first stage."""
         with asked(model), torch.no_grad():
             logits = model(x)
         check_answer(logits, y)
         margin = logit_margin(logits, y)
-        return WorstCase(x.clone(), margin, torch.where(margin < 0, CLEAN, STANDING), logits.shape[1], done=0)
+        return WorstCase(x.clone(), margin, torch.where(margin < 0, CLEAN, ROBUST), logits.shape[1], done=0)
 
     def _next(
         self, model: nn.Module, x: Tensor, y: Tensor, worst: WorstCase, attack: Attack, generator: torch.Generator
     ) -> WorstCase:
-        """One stage on the survivors; what it found is judged here, by the model itself."""
+        """The worst case after one more stage; its points are judged here, on the model itself."""
         x_adv, margin, stage, done = worst.x_adv.clone(), worst.margin.clone(), worst.stage.clone(), worst.done + 1
-        rows = (stage == STANDING).nonzero().squeeze(1)
+        rows = (stage == ROBUST).nonzero().squeeze(1)
         if len(rows):
             z = attack(model, x[rows], y[rows], generator=generator)
             with asked(model), torch.no_grad():
-                reached = logit_margin(model(z), y[rows])
-            lower = reached < margin[rows]
-            x_adv[rows[lower]], margin[rows[lower]] = z[lower], reached[lower]
-            stage[rows[reached < 0]] = done
+                new_margin = logit_margin(model(z), y[rows])
+            lower = new_margin < margin[rows]
+            x_adv[rows[lower]], margin[rows[lower]] = z[lower], new_margin[lower]
+            stage[rows[new_margin < 0]] = done
         return WorstCase(x_adv, margin, stage, worst.classes, done)
 
 
@@ -115,7 +123,11 @@ def spawn_generators(generator: torch.Generator, number: int) -> list[torch.Gene
 
 @dataclass(frozen=True)
 class SequentialEnsemble(AttackEnsemble):
-    """Any attacks, by name, as one."""
+    """The given attacks as one. Call contract: docs/evasion-attacks.md, untargeted.
+
+    Args:
+        attacks: attacks in order, by name.
+    """
 
     attacks: Mapping[str, Attack]
 
@@ -125,68 +137,58 @@ class SequentialEnsemble(AttackEnsemble):
 
 @dataclass(frozen=True)
 class AutoAttack(AttackEnsemble):
-    """AutoAttack, version "standard" (Croce & Hein, 2020, arXiv:2003.01690, section 6): images, Linf, L2 and L1.
+    """AutoAttack (Croce & Hein, 2020, arXiv:2003.01690, section 6). Call contract: docs/evasion-attacks.md, untargeted.
 
-    APGD-CE, targeted APGD-DLR, targeted FAB, Square. With fewer than 4 classes the ratio loses its meaning, and the
-    margin takes its place. In L1 (Croce & Hein, 2021, arXiv:2103.01208) APGD begins in larger balls, with 5 restarts
-    or towards at most 5 targets.
+    - "standard": APGD-CE, APGD-T, FAB-T, Square; images; Linf, L2 and L1;
+    - "quick": APGD-CE and APGD-T alone, which find nearly all that the four find; any inputs, any ball;
+    - "rand", for randomised models: APGD-CE and APGD-DLR on mean logits (`EOT`); each stage's points are judged on
+      fresh samples of the model; any inputs, any ball.
+
+    In L1 (Croce & Hein, 2021, arXiv:2103.01208) the first two versions begin APGD in larger balls, with 5 restarts or
+    at most 5 targets. Where a model has too few classes for a DLR loss (3, targeted 4), the margin replaces it.
+
+    Args:
+        ball: the threat model.
+        version: "standard", "quick" or "rand".
+        steps: iterations of each APGD and FAB run.
+        targets: wrong classes of APGD-T and FAB-T; no effect in "rand".
+        queries: queries of Square for each row; effective in "standard" only.
+        draws: forward passes that EOT averages; effective in "rand" only.
+
+    Raises:
+        ValueError: an unknown version, and settings that one of its stages refuses.
     """
 
     ball: Ball
+    version: Literal["standard", "quick", "rand"] = "standard"
     steps: int = 100
     targets: int = 9
     queries: int = 5000
-
-    def __post_init__(self) -> None:
-        self.stages(classes=10)  # what a stage refuses is refused at once
-
-    def stages(self, classes: int) -> Mapping[str, Attack]:
-        return {
-            **QuickAutoAttack(self.ball, self.steps, self.targets).stages(classes),
-            "fab_t": FixedEpsilon(self.ball, TargetedFAB(steps=self.steps, targets=self.targets)),
-            "square": Square(self.ball, self.queries),
-        }
-
-
-@dataclass(frozen=True)
-class QuickAutoAttack(AttackEnsemble):
-    """The first two stages of `AutoAttack`, which find nearly all that the four do, in any ball and for any inputs."""
-
-    ball: Ball
-    steps: int = 100
-    targets: int = 9
-
-    def __post_init__(self) -> None:
-        self.stages(classes=10)
-
-    def stages(self, classes: int) -> Mapping[str, Attack]:
-        loss: TargetedLoss = TargetedDLR() if classes >= 4 else TargetedMargin()
-        sparse = isinstance(self.ball, L1)
-        restarts, targets = (RESTARTS_L1, min(self.targets, TARGETS_L1)) if sparse else (1, self.targets)
-        return {
-            "apgd_ce": APGD(self.ball, self.steps, restarts, larger_first=sparse),
-            "apgd_t": TargetedAPGD(self.ball, self.steps, targets, loss, larger_first=sparse),
-        }
-
-
-@dataclass(frozen=True)
-class RandAutoAttack(AttackEnsemble):
-    """AutoAttack, version "rand", for models that draw at random: APGD-CE and APGD-DLR on mean logits (`EOT`).
-
-    What a stage found is judged on fresh draws of the model itself. With fewer than 3 classes the margin replaces DLR.
-    """
-
-    ball: Ball
-    steps: int = 100
     draws: int = 20
 
     def __post_init__(self) -> None:
-        self.stages(classes=10)
+        if self.version not in VERSIONS:
+            raise ValueError(f"version must be one of {', '.join(VERSIONS)}, got {self.version!r}")
+        self.stages(classes=10)  # raise the stages' errors now, not at the call
 
     def stages(self, classes: int) -> Mapping[str, Attack]:
-        loss: Loss = DLR() if classes >= 3 else Margin()
-        view = EOT(self.draws)
+        if self.version == "rand":
+            loss: Loss = DLR() if classes >= 3 else Margin()
+            return {
+                "apgd_ce": Adaptive(self.ball, partial(APGD, steps=self.steps), EOT(self.draws)),
+                "apgd_dlr": Adaptive(self.ball, partial(APGD, steps=self.steps, loss=loss), EOT(self.draws)),
+            }
+        in_l1 = isinstance(self.ball, L1)
+        restarts, targets = (RESTARTS_L1, min(self.targets, TARGETS_L1)) if in_l1 else (1, self.targets)
+        targeted: TargetedLoss = TargetedDLR() if classes >= 4 else TargetedMargin()
+        quick: dict[str, Attack] = {
+            "apgd_ce": APGD(self.ball, self.steps, restarts, larger_first=in_l1),
+            "apgd_t": TargetedAPGD(self.ball, self.steps, targets, targeted, larger_first=in_l1),
+        }
+        if self.version == "quick":
+            return quick
         return {
-            "apgd_ce": Adaptive(self.ball, partial(APGD, steps=self.steps), view),
-            "apgd_dlr": Adaptive(self.ball, partial(APGD, steps=self.steps, loss=loss), view),
+            **quick,
+            "fab_t": FixedEpsilon(self.ball, TargetedFAB(steps=self.steps, targets=self.targets)),
+            "square": Square(self.ball, self.queries),
         }

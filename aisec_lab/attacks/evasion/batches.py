@@ -1,4 +1,4 @@
-"""An attack on more rows than a pass can hold."""
+"""An attack on more rows than fit into one pass."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,17 @@ from aisec_lab.attacks.evasion.minimum_norm.tracker import MinimumNormAttack
 
 @dataclass(frozen=True)
 class InBatches:
-    """An attack, batch by batch, so that memory holds one batch of rows at a time.
+    """An attack on one batch of rows after the other, to save memory.
+
+    Call contract: that of the attack. Each batch begins with the generator in the same state; noise is keyed by row
+    (`RowNoise`), so that rows of different batches have different noise.
 
     Args:
         attack: an evasion attack, or a minimum-norm one.
-        batch_size: rows at a time.
+        batch_size: rows of a batch.
 
-    Args of the call, returns, raises: as for the attack. Each batch begins with the generator in the same state; noise
-    is keyed by row (`RowNoise`), so that no two batches share theirs.
+    Raises:
+        ValueError: a batch_size below 1.
     """
 
     attack: Attack | MinimumNormAttack
@@ -36,9 +39,9 @@ class InBatches:
         for rows, classes in zip(x.split(self.batch_size), y.split(self.batch_size), strict=True):
             generator.set_state(state)
             parts.append(self.attack(model, rows, classes, generator=generator))
-        found = [part for part in parts if isinstance(part, MinimumNormResult)]
-        if found:
+        results = [part for part in parts if isinstance(part, MinimumNormResult)]
+        if results:
             return MinimumNormResult(
-                torch.cat([part.x_adv for part in found]), torch.cat([part.distance for part in found])
+                torch.cat([part.x_adv for part in results]), torch.cat([part.distance for part in results])
             )
         return torch.cat([part for part in parts if isinstance(part, Tensor)])

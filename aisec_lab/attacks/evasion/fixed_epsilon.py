@@ -1,4 +1,4 @@
-"""A minimum-norm attack, held to a budget."""
+"""Minimum-norm attacks as attacks inside a ball of fixed radius."""
 
 from dataclasses import dataclass, replace
 
@@ -13,29 +13,37 @@ from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 
 @dataclass(frozen=True)
 class FixedEpsilon:
-    """Any minimum-norm attack as an attack of fixed eps: what it finds inside a ball, as FAB serves AutoAttack.
+    """A minimum-norm attack as an attack inside a ball of fixed radius, as AutoAttack uses FAB.
 
-    Args of the call, raises: those of the attack.
+    Call contract: docs/evasion-attacks.md. A row leaves the search once it is adversarial inside the ball.
+
+    Args:
+        ball: the threat model.
+        attack: the minimum-norm attack; its own ball is replaced.
 
     Returns:
-        Adversarial inputs, shape of `x`, inside ball and box; a row for which none was found is returned as it is.
-        It leaves the search as soon as a point inside the ball has won.
+        Of the call: adversarial inputs, shape of `x`, inside ball and box; rows that are not adversarial stay
+        unchanged.
+
+    Raises:
+        ValueError: a ball that the attack does not support, and what the call contract lists.
     """
 
     ball: Ball
-    attack: MinimumNormAttack  # its own ball is replaced
+    attack: MinimumNormAttack
 
     def __post_init__(self) -> None:
-        self._bound()  # an attack that does not know the norm says so
+        self._attack_in_ball()  # raise the attack's error for an unsupported norm now
 
     @property
     def goal(self) -> Goal:
-        """The attack's."""
+        """The goal of the attack."""
         return getattr(self.attack, "goal", Untargeted())
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        found = self._bound()(model, x, y, generator=generator)
-        return torch.where(per_row(found.distance <= self.ball.eps, x), found.x_adv, x)
+        result = self._attack_in_ball()(model, x, y, generator=generator)
+        return torch.where(per_row(result.distance <= self.ball.eps, x), result.x_adv, x)
 
-    def _bound(self) -> MinimumNormAttack:
+    def _attack_in_ball(self) -> MinimumNormAttack:
+        """The attack with this ball."""
         return replace(self.attack, ball=self.ball)  # type: ignore[type-var]

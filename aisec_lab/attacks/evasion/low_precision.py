@@ -1,4 +1,4 @@
-"""Searching in bfloat16, which is faster where the machine multiplies in it, without believing bfloat16."""
+"""Attacks that search in bfloat16, which is faster on some hardware, with results judged in float32."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,15 +14,19 @@ from aisec_lab.models.contexts import trains
 
 
 class BF16Model(nn.Module):
-    """A classifier whose convolutions and matrix products are in bfloat16, forward and backward."""
+    """A classifier whose convolutions and matrix products are in bfloat16, forward and backward.
+
+    Args:
+        model: classifier.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.training = trains(model)  # of this module alone: the model's own parts keep their modes
+        self.training = trains(model)  # not .eval(), which would change the modes of the model's parts
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, K) of inputs (N, *input), in the type of `x`."""
+        """Logits (N, K) of inputs (N, *input), in the dtype of `x`."""
         with torch.autocast(x.device.type, torch.bfloat16):
             logits: Tensor = self.model(x)
         return logits.to(x.dtype)
@@ -30,37 +34,35 @@ class BF16Model(nn.Module):
 
 @dataclass(frozen=True)
 class LowPrecision:
-    """An attack that searches in bfloat16, and is not believed: what it found is judged in float32.
+    """An attack that searches in bfloat16; its result is judged in float32.
 
-    A number of bfloat16 has 8 significant bits. A row that is won to it and not to the model itself is attacked once
-    more, in float32; a row that it left standing comes back at the point of lowest margin that it saw, to be judged on
-    the model like every other.
+    bfloat16 has 8 significant bits. A row that is adversarial for the bfloat16 model only is attacked once more, in
+    float32. A row that is not adversarial is returned at the point of lowest bfloat16 margin. Call contract: that of
+    the attack.
 
     Args:
-        ball: the threat.
+        ball: the threat model.
         attack: makes the attack of a ball: a class such as `AutoAttack`, or `partial(PGD, steps=100)`.
-
-    Args of the call, returns, raises: as for the attack.
     """
 
     ball: Ball
     attack: Callable[[Ball], Attack]
 
     def __post_init__(self) -> None:
-        self.attack(self.ball)  # what the attack refuses is refused at once
+        self.attack(self.ball)  # raise its errors now, not at the call
 
     @property
     def goal(self) -> Goal:
-        """The attack's."""
+        """The goal of the attack."""
         return getattr(self.attack(self.ball), "goal", Untargeted())
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = prepare_inputs(model, x, y, generator)
-        attack, rounded = self.attack(self.ball), BF16Model(model)
+        attack, bf16 = self.attack(self.ball), BF16Model(model)
         margin = self.goal.margin
-        x_adv = attack(rounded, x, y, generator=generator)
+        x_adv = attack(bf16, x, y, generator=generator)
         with asked(model), torch.no_grad():
-            false = (margin(rounded(x_adv), y) < 0) & ~(margin(model(x_adv), y) < 0)
-        if false.any():
-            x_adv[false] = attack(model, x[false], y[false], generator=generator)
+            bf16_only = (margin(bf16(x_adv), y) < 0) & ~(margin(model(x_adv), y) < 0)
+        if bf16_only.any():
+            x_adv[bf16_only] = attack(model, x[bf16_only], y[bf16_only], generator=generator)
         return x_adv

@@ -39,7 +39,7 @@ class GradientRecorder:
 
     Args:
         model: the classifier that is trained.
-        step: the real step (`DPSGD.stepping`), which leaves the noisy sum of clipped gradients over `expected` as the
+        step: the real step (`DPSGD.private_step`); it leaves the noisy sum of clipped gradients over `expected` as the
             gradient of the weights.
         expected: expected batch size, by which the step divides.
         max_grad_norm: C, the L2 norm to which the step clips each row's gradient over all weights.

@@ -1,1 +1,1 @@
-"""Models as ONNX files."""
+"""Export of models to ONNX files, and inference on such files."""

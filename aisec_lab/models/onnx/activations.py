@@ -1,4 +1,4 @@
-"""How norms, activations and poolings are written in ONNX."""
+"""ONNX forms of normalisation, activation and pooling layers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A classifier as an ONNX file, its size on disk, and such a file as a classifier."""
+"""Write a classifier as an ONNX file, and load an ONNX file as a classifier."""
 
 import io
 import os
@@ -17,25 +17,26 @@ from aisec_lab.models.quantised import Quantised
 THREADS = 1
 DTYPES = {"tensor(float)": torch.float32, "tensor(double)": torch.float64, "tensor(float16)": torch.float16}
 OPSET = 20  # of traced models: the newest that the tracer writes
-ROWS, CLOSE = 5, 1e-4  # on so many rows, another number than was traced, a trace has to answer so closely
+ROWS, CLOSE = 5, 1e-4  # rows on which a trace is compared with the model, another number than was traced; tolerance
 
 
 def onnx_bytes(model: nn.Module, shape: tuple[int, ...]) -> bytes:
-    """Write a classifier as ONNX.
+    """Export a classifier to ONNX.
+
+    An `nn.Sequential` of common layers is written directly (opset 21): weights of few bits take few bits, and mostly
+    zero weights are written sparsely. Any other model is traced by `torch.onnx.export` (opset 20), in float32.
 
     Args:
-        model: classifier with float32 weights, quantised or not; it stays as it is.
+        model: classifier with float32 weights, quantised or not; it is not changed.
         shape: of one input.
 
     Returns:
-        The file: `x`, float32 (N, *shape), to `logits` (N, K), for any N. Equal models give equal bytes, with no path,
-        time or version in them. Of common layers in an `nn.Sequential`, weights of few bits take few bits, and where
-        most are zero, only the others are written (opset 21). Any other model is traced by `torch.onnx.export`
-        (opset 20), with all its weights in float32.
+        The bytes of the file, with input `x`, float32 (N, *shape), and output `logits` (N, K), for any N. Equal models
+        give equal bytes, without path, time or version.
 
     Raises:
-        ValueError: weights of another type; a layer without a form in ONNX in a quantised model, or one that torch
-            cannot trace, or whose trace answers unlike the model.
+        ValueError: weights of another dtype; a quantised model with a layer without ONNX form; a model that torch
+            cannot trace, or whose trace has other outputs.
     """
     from aisec_lab.models.onnx import activations as onnx_activations  # noqa: F401  # onnx takes half a second that no other stage should pay
     from aisec_lab.models.onnx.graph import Graph
@@ -55,19 +56,19 @@ def onnx_bytes(model: nn.Module, shape: tuple[int, ...]) -> bytes:
 
 
 def traced(model: nn.Module, shape: tuple[int, ...]) -> bytes:
-    """As `onnx_bytes`, by `torch.onnx.export`: for any frozen model whose operators ONNX has."""
+    """Export a frozen model by `torch.onnx.export`; arguments, result and errors of `onnx_bytes`."""
     import onnx
 
     x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(next(model.parameters(), torch.empty(0)))
     rows = torch.cat([x, 1 - x, x.flip(0)])[:ROWS]
-    given = logits_of(model, rows)
+    logits = logits_of(model, rows)
     content, short_cut = io.BytesIO(), torch.backends.mha.get_fastpath_enabled()
     names: dict[str, Any] = {"input_names": ["x"], "output_names": ["logits"]}
     names["dynamic_axes"] = {"x": {0: "N"}, "logits": {0: "N"}}
-    torch.backends.mha.set_fastpath_enabled(False)  # it has no form in ONNX
+    torch.backends.mha.set_fastpath_enabled(False)  # the fast path has no ONNX form
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what they warn of is tried below
+            warnings.simplefilter("ignore")  # we compare outputs below
             torch.onnx.export(model, (x,), content, dynamo=False, opset_version=OPSET, **names)  # type: ignore[arg-type]
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         line = str(error).splitlines()[0]
@@ -77,8 +78,10 @@ def traced(model: nn.Module, shape: tuple[int, ...]) -> bytes:
     file = onnx.load_from_string(content.getvalue())
     file.producer_name = file.producer_version = ""
     written = file.SerializeToString(deterministic=True)
-    told = OnnxClassifier(written)(rows)
-    if given.shape != told.shape or not torch.allclose(told, given, atol=CLOSE * float(given.abs().max()), rtol=0):
+    traced_logits = OnnxClassifier(written)(rows)
+    if logits.shape != traced_logits.shape or not torch.allclose(
+        traced_logits, logits, atol=CLOSE * float(logits.abs().max()), rtol=0
+    ):
         raise ValueError(
             f"the ONNX file of this {type(model).__name__} answers {ROWS} rows unlike the model, which does something "
             "that tracing does not see, such as a fixed number of rows or a branch on values: write it without"
@@ -87,24 +90,35 @@ def traced(model: nn.Module, shape: tuple[int, ...]) -> bytes:
 
 
 def save_onnx(path: str | os.PathLike[str], model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Write `onnx_bytes` to a file, whole or not at all; returns its size in bytes, raises as that does."""
+    """Export a classifier to an ONNX file, written atomically.
+
+    Args:
+        path: of the file; its folder must exist.
+        model: classifier with float32 weights, quantised or not; it is not changed.
+        shape: of one input.
+
+    Returns:
+        Size of the file in bytes.
+
+    Raises:
+        ValueError: what `onnx_bytes` refuses.
+    """
     content = onnx_bytes(model, shape)
     with written_beside(Path(path)) as beside:
         return beside.write_bytes(content)
 
 
 class OnnxClassifier(nn.Module):
-    """An ONNX file as a classifier, run by ONNX Runtime on one thread of the CPU; it has no gradient.
+    """An ONNX file as a classifier, run by ONNX Runtime on one CPU thread; it has no gradient.
 
-    A file with a fixed number of rows is asked as often as it takes, rows of zeros filling the last time; its answer to
-    a row must not depend on the others, as that of any classifier in evaluation mode.
+    A file with a fixed number of rows is run in several batches, the last padded with zeros. Its output for a row must
+    not depend on other rows, as for any classifier in evaluation mode.
 
     Args:
-        content: the file, with one input of floating point numbers and one output, as `onnx_bytes` writes it; float32,
-            float64 or float16.
+        content: bytes of the file, with one floating point input (float32, float64 or float16) and one output.
 
     Raises:
-        ValueError: no such file; on a call, inputs that are no floats or of another shape than the file says.
+        ValueError: bytes that are not such a file; in a call, inputs that are not floating point or of another shape.
     """
 
     differentiable: ClassVar[bool] = False
@@ -137,7 +151,7 @@ class OnnxClassifier(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, K) of inputs (N, *shape) in [0, 1], on their device, in the file's own type."""
+        """Logits (N, K) of inputs (N, *shape) in [0, 1], on their device, in the file's dtype."""
         if not x.is_floating_point():
             raise ValueError(f"inputs are floats in [0, 1], got {x.dtype}: divide bytes by 255")
         given = tuple(x.shape[1:])

@@ -1,4 +1,4 @@
-"""An ONNX file in the making: nodes and constants, in the order in which they are asked for."""
+"""A builder of ONNX files: nodes and constants."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ import onnx
 from onnx import helper
 from torch import Tensor
 
-OPSET, IR = 21, 10  # the first with four-bit integers, in blocks
-INDEX_COST = 200  # bytes that the nodes of a constant take that is written by its places
+OPSET, IR = 21, 10  # the first with four-bit integers in blocks
+INDEX_COST = 200  # bytes of the nodes of a sparse constant
 
 
 class Graph:
-    """What a network does, as ONNX nodes; names are numbers, so that equal networks give equal bytes."""
+    """An ONNX graph under construction; names are numbers, so that equal networks give equal bytes."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -24,8 +24,8 @@ class Graph:
 
         Args:
             kind: the ONNX operator.
-            inputs: names of what it reads; an empty one leaves an optional input out.
-            attributes: as the operator has them.
+            inputs: names of its inputs; an empty name leaves an optional input out.
+            attributes: of the operator.
 
         Returns:
             The name of its output.
@@ -37,12 +37,12 @@ class Graph:
     def constant(
         self, values: Tensor | np.ndarray | float | list[int], *, four_bits: bool = False, rest: int = 0
     ) -> str:
-        """Add a constant, in the shorter of two forms: all its entries, or those unlike most with their places.
+        """Add a constant in the smaller of two forms: dense, or sparse with the indices of the entries unlike `rest`.
 
         Args:
-            values: an array or a number, float32 unless it has another type; a list is of int64.
-            four_bits: whether whole numbers in [-8, 7] go into half a byte each.
-            rest: what most entries may be.
+            values: an array or a number, float32 unless it has another dtype; a list is of int64.
+            four_bits: whether integers in [-8, 7] take half a byte each.
+            rest: value of most entries in the sparse form.
 
         Returns:
             Its name; equal constants are written once.
@@ -56,11 +56,16 @@ class Graph:
         if key not in self.known:
             cost = np.count_nonzero(array != rest) * (array.itemsize + _index(array).itemsize) + INDEX_COST
             short = cost < array.nbytes / (2 if four_bits else 1)
-            self.known[key] = self._placed(array, rest) if short else self._dense(array, four_bits)
+            self.known[key] = self._sparse(array, rest) if short else self._dense(array, four_bits)
         return self.known[key]
 
     def file(self, output: str, shape: tuple[int, ...]) -> bytes:
-        """The graph as a file: `x`, float32 (N, *shape), to `logits`, which the node named `output` gives."""
+        """The bytes of the ONNX file, with input `x`, float32 (N, *shape), and output `logits` (N, K).
+
+        Args:
+            output: name of the node that computes the logits.
+            shape: of one input.
+        """
         nodes = [*self.nodes, helper.make_node("Identity", [output], ["logits"])]
         kind = onnx.TensorProto.FLOAT
         inputs = [helper.make_tensor_value_info("x", kind, ["N", *shape])]
@@ -83,8 +88,8 @@ class Graph:
         self.constants.append(helper.make_tensor(name, kind, array.shape, raw, raw=True))
         return name
 
-    def _placed(self, array: np.ndarray, rest: int) -> str:
-        """One value throughout, among which the others are put at their places when the file is opened."""
+    def _sparse(self, array: np.ndarray, rest: int) -> str:
+        """The sparse form: a constant array into which the other values are scattered when the file is loaded."""
         places = np.flatnonzero(array != rest).astype(_index(array).dtype)
         filling = helper.make_tensor("", helper.np_dtype_to_tensor_dtype(array.dtype), [1], [rest])
         filled = self.node("ConstantOfShape", self.constant([array.size]), value=filling)
@@ -94,5 +99,5 @@ class Graph:
 
 
 def _index(array: np.ndarray) -> np.ndarray:
-    """A place in the array, in as few bytes as hold them all."""
+    """A zero of the smallest integer type that holds any index of the array."""
     return np.zeros((), np.uint16 if array.size <= 2**16 else np.uint32)

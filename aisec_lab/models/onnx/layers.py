@@ -1,4 +1,4 @@
-"""How layers with weights, rounded or not, and chains of layers are written in ONNX."""
+"""ONNX forms of layers with weights, quantised or not, and of sequences of layers."""
 
 from collections.abc import Mapping
 from functools import singledispatch
@@ -12,33 +12,33 @@ from aisec_lab.models.layers import Normalised
 from aisec_lab.models.onnx.graph import Graph
 from aisec_lab.models.quantised import TINY, FixedGrid, Quantised, RowGrid, no_short_cut
 
-ZERO = 128  # the unsigned byte that stands for a weight of zero
+ZERO = 128  # the unsigned byte that represents a weight of zero
 
 
 class NoFormError(ValueError):
-    """A module whose form in ONNX is not known here."""
+    """A module without a registered ONNX form."""
 
 
 @singledispatch
 def form(module: nn.Module, graph: Graph, x: str, rank: int) -> str:
-    """What `written` does, registered for each kind of module."""
+    """Write a module as `written` does; one function is registered for each type of module."""
     raise NoFormError(f"{type(module).__name__} has no ONNX form here: register one with `form`")
 
 
 def written(module: nn.Module, graph: Graph, x: str, rank: int) -> str:
-    """Add what a module does to a graph.
+    """Add a module to a graph.
 
     Args:
-        module: of a kind that `form` knows, with no hook that might change what it does.
-        graph: is added to.
-        x: name of what the module reads.
-        rank: how many dimensions that has, rows included.
+        module: of a type that `form` knows, without hooks.
+        graph: graph that is extended.
+        x: name of the module's input.
+        rank: number of dimensions of the input, with that of the rows.
 
     Returns:
-        Name of what the module gives.
+        Name of the module's output.
 
     Raises:
-        NoFormError: a module whose form in ONNX is not known here, or one that inherits and does something else.
+        NoFormError: a module without a registered form, or a subclass with another `forward`.
     """
     kind: Any = next(kind for kind in type(module).__mro__ if kind in form.registry)  # the last one is `object`
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]

@@ -1,1 +1,1 @@
-"""The training loop, its state, and several models trained at once."""
+"""The training loop, its resumable state, and training of several models at once."""

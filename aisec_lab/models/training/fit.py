@@ -1,4 +1,4 @@
-"""The one training loop."""
+"""The training loop. Contract: docs/training.md."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -24,21 +24,21 @@ PROGRESS_ROWS = 1000  # training rows whose accuracy the progress line shows
 
 
 class Objective(Protocol):
-    """What training minimises."""
+    """A training objective."""
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Losses (N,) of inputs (N, *input) in [0, 1] with classes (N,)."""
+        """Per-sample losses (N,) of inputs x (N, *input) in [0, 1] with classes y (N,)."""
         ...
 
 
 class Losses:
-    """The losses of a batch, computed afresh at each call, so that a step may ask for them twice or in parts.
+    """The losses of a batch, computed anew in each call: a step may compute them twice, or in parts.
 
     Args:
-        objective: what they are.
+        objective: computes the losses.
         model: the model in training mode.
         x, y: the batch, (N, *input) and (N,); it may be empty.
-        generator: source of all that the objective draws.
+        generator: source of the objective's randomness.
     """
 
     def __init__(self, objective: Objective, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator):
@@ -48,7 +48,7 @@ class Losses:
         return len(self.x)
 
     def __call__(self, rows: slice | Tensor = slice(None)) -> Tensor:
-        """Losses (n,) of those rows of the batch, with their graph; a slice, or their numbers (n,)."""
+        """Losses (n,), with their graph, of the rows of the batch at a slice or at indices (n,)."""
         return self.objective(self.model, self.x[rows], self.y[rows], generator=self.generator)
 
 
@@ -57,19 +57,19 @@ Sampler = Callable[[int, int, torch.Generator], Sequence[Tensor]]
 
 
 def shuffled(rows: int, batch_size: int, generator: torch.Generator) -> Sequence[Tensor]:
-    """The batches of an epoch, indices of rows: every row once, in a random order; the last one may be smaller."""
+    """The batches of an epoch, as indices (n,): each row once, in random order; the last batch may be smaller."""
     return torch.randperm(rows, generator=generator).split(batch_size)
 
 
 class Callback(Protocol):
-    """What looks at the model after each epoch, and may end the training."""
+    """A function that is called after each epoch, and may end the training."""
 
     def __call__(self, model: nn.Module, dataset: Dataset) -> dict[str, float]:
-        """Figures for the epoch's record."""
+        """Entries for the epoch's record; a nonzero `stopped` ends the training after this epoch."""
         ...
 
     def should_stop(self, history: list[dict[str, float]]) -> bool:
-        """Whether the last epoch of the records has to be undone and the training ends."""
+        """Whether to undo the last epoch in `history` and end the training."""
         ...
 
 
@@ -79,7 +79,7 @@ def plain_step(model: nn.Module, optimizer: Optimizer, losses: Losses) -> Tensor
     Args:
         model: the model in training mode.
         optimizer: over the model's parameters.
-        losses: computes the batch's losses (N,) afresh at each call, so that other steps may call it twice.
+        losses: computes the losses (N,) of the batch.
 
     Returns:
         The losses (N,) before the step, detached.
@@ -95,38 +95,24 @@ def plain_step(model: nn.Module, optimizer: Optimizer, losses: Losses) -> Tensor
 class Fit:
     """Minimise an objective with AdamW on a one-cycle schedule (Loshchilov & Hutter, 2019; Smith & Topin, 2019).
 
-    Or, where `momentum` is given, with SGD at a constant rate, the recipe of most papers on private training.
+    With `momentum`, by SGD at a constant rate, as most papers on private training do. Call contract: docs/training.md.
 
-    Args of the call:
-        model: classifier; trained in place, left in evaluation mode. Batch norms whose weights are frozen keep their
-            statistics.
-        dataset: training rows.
-        objective: losses (N,) of a batch, or a course.
-        generator: source of the order of rows and of all that the objective draws.
-        step: how losses become an update; `plain_step` unless privacy or a defense asks for another.
-        batches: draws the batches of an epoch; `shuffled` unless privacy asks for another.
-        probe: looks at the model after each epoch; where it finds the epoch spoiled, training ends with the weights
-            from before that epoch; where its figures have a `stopped` that is not 0, with those after it. None by
-            default.
-        resume: a file that is rewritten after each epoch, and from which an interrupted run goes on to
-            the same bits; none by default.
-
-    Returns:
-        One record an epoch: `epoch`, mean `loss`, `accuracy` on a sample of the training set where it has classes, and
-        what the objective and the probe cost, `forward_passes` and `backward_passes` of one example; and what the probe
-        found. A spoiled epoch has its record too, the last one.
+    Args:
+        epochs: at least 1.
+        batch_size: at least 1.
+        learning_rate: positive; with AdamW, the peak of the cycle.
+        weight_decay: at least 0.
+        momentum: of SGD; None for AdamW.
 
     Raises:
-        FloatingPointError: the loss is not finite any more.
-        ValueError: all weights are frozen; a batch of one row before a batch norm; the file to resume from belongs to
-            another run; a step, batches or a probe beside a course.
+        ValueError: a field out of its range.
     """
 
     epochs: int = 20
     batch_size: int = 64
-    learning_rate: float = 0.003  # the peak of the cycle
+    learning_rate: float = 0.003
     weight_decay: float = 0.0005
-    momentum: float | None = None  # none: AdamW on its cycle
+    momentum: float | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0 or not self.weight_decay >= 0:
@@ -211,11 +197,11 @@ class Fit:
                     )
 
     def steps_an_epoch(self, rows: int) -> int:
-        """How many updates an epoch over so many rows makes."""
+        """The number of steps of an epoch over so many rows."""
         return -(-rows // self.batch_size)
 
     def descent(self, model: nn.Module, total: int) -> tuple[Optimizer, LRScheduler]:
-        """The optimizer of a model's weights, and the schedule of its `total` steps."""
+        """The optimizer of a model's weights, and its learning rate schedule for `total` steps."""
         weights, rate, decay = model.parameters(), self.learning_rate, self.weight_decay
         if self.momentum is None:
             adam = AdamW(weights, lr=rate, weight_decay=decay)

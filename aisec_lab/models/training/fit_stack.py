@@ -1,4 +1,4 @@
-"""Many small networks of one shape, trained together: each as `Fit` would train it alone."""
+"""Training of a stack of small networks, each as `Fit` would train it alone."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,12 +21,12 @@ StackSampler = Callable[[Fit, int, torch.Generator], tuple[int, Iterator[Tensor]
 
 
 def plain_stack_step(stack: ModelStack, x: Tensor, y: Tensor, there: Tensor) -> Tensor:
-    """The gradients of each member's mean loss on its own batch.
+    """Set the gradient of each member's mean loss on its own batch.
 
     Args:
         stack: its parameters' `grad` is set.
-        x, y: a batch for each member, (K, B, *shape) and (K, B), padded at their ends.
-        there: which of these rows are no padding (K, B), bool.
+        x, y: a batch for each member, (K, B, *shape) and (K, B), padded at the end.
+        there: mask (K, B) of the rows that are not padding.
 
     Returns:
         Losses (K, B), detached, 0 for padding.
@@ -38,7 +38,13 @@ def plain_stack_step(stack: ModelStack, x: Tensor, y: Tensor, there: Tensor) -> 
 
 
 def shuffled_epochs(fit: Fit, rows: int, generator: torch.Generator) -> tuple[int, Iterator[Tensor]]:
-    """How many batches a training of `Fit` makes of so many rows, and those batches, the same as `Fit`'s."""
+    """The number of batches of all epochs of `Fit`, and an iterator over these batches, the same as `Fit`'s.
+
+    Args:
+        fit: epochs and batch size.
+        rows: number of the member's rows.
+        generator: source of the order of rows.
+    """
     epochs = (shuffled(rows, fit.batch_size, generator) for _ in range(fit.epochs))
     return fit.epochs * fit.steps_an_epoch(rows), (batch for epoch in epochs for batch in epoch)
 
@@ -53,26 +59,27 @@ def fit_stack(
     step: StackStep = plain_stack_step,
     batches: StackSampler = shuffled_epochs,
 ) -> Tensor:
-    """Train each member on rows of its own, as `fit` would train it alone with `Standard`, up to float.
+    """Train each member on its own rows, as `fit` would train it alone with `Standard`, up to rounding.
 
-    A member's outcome depends on its rows and its generator alone, not on its neighbours. Members with more rows than
-    others make more steps, each on a schedule of its own; one that is through rests.
+    A member depends on its rows and its generator alone. A member with more rows makes more steps; each has its own
+    learning rate schedule.
 
     Args:
-        stack: trained in place, left in evaluation mode.
+        stack: K networks; trained in place, left in evaluation mode.
         dataset: all rows (N, *shape).
-        included: which of them each member learns from (K, N), bool.
+        included: which rows each member is trained on (K, N), bool.
         fit: epochs, batch size and optimizer.
-        generators: source of a member's order of rows, and of all that the step draws for it; one for each member.
-        step: sets the gradients of a batch; `plain_stack_step` unless privacy asks for another.
-        batches: gives how many steps a member makes, and the rows of each, counted among the member's own.
+        generators: source of the order of rows and of the step's randomness, one per member.
+        step: sets the gradients of a batch; `plain_stack_step`, or a private one.
+        batches: function of `fit`, number of rows and generator; returns a member's number of steps, and an iterator
+            over the indices of each batch among the member's rows.
 
     Returns:
-        The mean loss of the rows that each member saw in the last tenth of the steps (K,).
+        Mean loss (K,) of the rows that each member saw in the last tenth of the steps.
 
     Raises:
-        ValueError: coins or generators that do not fit the stack, or a member without rows.
-        FloatingPointError: a member's loss is not finite any more.
+        ValueError: `included` or `generators` that do not fit the stack, or a member without rows.
+        FloatingPointError: a member's loss is not finite.
     """
     _check(stack, dataset, included, generators)
     device = stack.weights[0].device
@@ -112,7 +119,7 @@ def fit_stack(
 
 
 def _schedule(fit: Fit, total: int) -> list[dict[str, Any]]:
-    """What `fit` sets its optimizer to before each of its steps."""
+    """The learning rate, and the betas of AdamW, before each step of `fit`."""
     optimizer, schedule = fit.descent(nn.Linear(1, 1), total)
     settings: list[dict[str, Any]] = []
     for _ in range(total):
@@ -124,9 +131,9 @@ def _schedule(fit: Fit, total: int) -> list[dict[str, Any]]:
 
 
 def _optimizer(fit: Fit, stack: ModelStack) -> tuple[Optimizer, list[tuple[nn.Parameter, list[nn.Parameter]]]]:
-    """The optimizer of `fit` with a group for each member, and the members' parts of each parameter.
+    """The optimizer of `fit` with a group per member, and for each parameter of the stack the members' views of it.
 
-    The parts share their memory with the stack: a step moves the stack's weights, with one member's in the cache.
+    The views share memory with the stack, so a step changes the stack's weights, one member after the other.
     """
     parameters = list(stack.parameters())
     views = [[nn.Parameter(part) for part in parameter.detach().unbind()] for parameter in parameters]

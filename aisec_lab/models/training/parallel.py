@@ -1,4 +1,4 @@
-"""Many networks of any architecture, trained in parallel processes."""
+"""Training of many networks of any architecture in parallel processes."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ from aisec_lab.models.training.fit import Fit, Objective
 from aisec_lab.models.training.recipe import TrainingRecipe
 
 State = dict[str, np.ndarray]
-_rows: list[Dataset] = []  # of a worker: sent once, not with each task
+_rows: list[Dataset] = []  # the dataset of a worker, which is sent once, not with each task
 
 
 def fit_in_parallel(
@@ -31,27 +31,27 @@ def fit_in_parallel(
     seeds: Sequence[int],
     workers: int = 1,
 ) -> list[nn.Sequential]:
-    """Train a classifier on each set of rows, several at a time.
+    """Train a classifier on each of K sets of rows, several at a time.
 
-    A model depends on its rows and its seed alone. Each is trained on one thread, so that it has the same bits whatever
-    the number of workers. Workers are new processes that import what they need; a script that calls this with more
-    than one stands behind `if __name__ == "__main__"`.
+    A model depends on its rows and its seed alone, to the bit, since each is trained on one thread. Workers are spawned
+    processes: a script that uses more than one needs `if __name__ == "__main__"`.
 
     Args:
         architecture: of all models.
         dataset: all rows (N, *shape).
-        included: which of them each model learns from (K, N), bool.
-        objective: what training minimises; it is pickled, as are architecture and fit.
-        fit: the loop.
-        seeds: K numbers; each seeds the generator of a model's weights and of its training.
-        workers: how many processes, from 1, which is this one.
+        included: which rows each model is trained on (K, N), bool.
+        objective: losses or a recipe; it is pickled, as are architecture and fit.
+        fit: the training loop.
+        seeds: K integers; each seeds the initial weights and the training of a model.
+        workers: number of processes; 1 trains in this process.
 
     Returns:
         K classifiers in evaluation mode, on the CPU.
 
     Raises:
-        ValueError: rows or seeds that do not fit, a model without rows, or fewer than one worker.
-        BrokenProcessPool: a worker was killed, say for want of memory. What training raises in a worker is raised here.
+        ValueError: `included` or `seeds` of another shape, a model without rows, or fewer than one worker.
+        BrokenProcessPool: a worker was killed, for example for lack of memory. Errors of training are raised as they
+            are.
     """
     if included.dtype != torch.bool or included.shape != (len(seeds), len(dataset)) or not included.any(1).all():
         raise ValueError(
@@ -73,7 +73,7 @@ def fit_in_parallel(
 
 
 def _here(train: partial[State], dataset: Dataset, tasks: list[tuple[np.ndarray, int]]) -> list[State]:
-    """The work of a worker, in this process."""
+    """Train in this process, on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     _rows.append(dataset)
@@ -85,7 +85,7 @@ def _here(train: partial[State], dataset: Dataset, tasks: list[tuple[np.ndarray,
 
 
 def _begin(x: np.ndarray, y: np.ndarray, classes: tuple[str, ...], name: str, features: tuple[str, ...]) -> None:
-    """Begin as a worker: on one thread, and no longer than the process that it works for."""
+    """Initialise a worker: one thread, the dataset, and exit when the parent process ends."""
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _rows.append(Dataset(torch.from_numpy(x), torch.from_numpy(y), classes, name, features))

@@ -1,4 +1,4 @@
-"""Many small networks of one shape, held together so that one matrix product does the work of all."""
+"""A stack of small networks of one shape, computed by batched matrix products."""
 
 from collections.abc import Sequence
 
@@ -7,19 +7,17 @@ from torch import Tensor, nn
 
 from aisec_lab.models.architectures import MLP
 
-ROWS = 250  # rows a pass over the whole stack
+ROWS = 250  # rows per pass of the whole stack
 
 
 class ModelStack(nn.Module):
-    """K networks of one architecture; one matrix product of the stack does the work of K.
-
-    Member k begins with the weights that `architecture` draws from the k-th generator, to the bit.
+    """K networks of one architecture, computed together; member k has the initial weights of the k-th generator.
 
     Args:
-        architecture: shape of the members.
+        architecture: of all members.
         shape: of one input.
-        classes: C.
-        generators: source of the weights, one for each member.
+        classes: number of classes C.
+        generators: source of the initial weights, one per member, at least one.
 
     Raises:
         ValueError: no member.
@@ -43,7 +41,7 @@ class ModelStack(nn.Module):
         return len(self.weights[0])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (K, B, C) of inputs (K, B, *shape), member by member, or of (B, *shape), the same for all."""
+        """Logits (K, B, C) of inputs (K, B, *shape), one batch per member, or (B, *shape), the same for all."""
         return self.layers(x)[1][-1]
 
     def layers(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -58,13 +56,13 @@ class ModelStack(nn.Module):
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (K, N, C), on the CPU, of the same rows (N, *shape) for all members, a part of them at a time."""
+        """Logits (K, N, C), on the CPU, of the same rows x (N, *shape) for all members, batch by batch."""
         device = self.weights[0].device
         return torch.cat([self(part.to(device)).cpu() for part in x.split(ROWS)], dim=1)
 
     @torch.no_grad()
     def unstacked(self, k: int) -> nn.Sequential:
-        """Member k as a classifier of its own, in evaluation mode; its weights are a copy."""
+        """Member k as a classifier in evaluation mode, with a copy of its weights."""
         model = self.architecture(self.shape, self.classes, generator=torch.Generator()).to(self.weights[0])
         layers = [layer for layer in model if isinstance(layer, nn.Linear)]
         for layer, weight, bias in zip(layers, self.weights, self.biases, strict=True):

@@ -1,4 +1,4 @@
-"""What an interrupted training goes on from."""
+"""The state of a training run, from which it can be resumed."""
 
 import hashlib
 from pathlib import Path
@@ -13,7 +13,15 @@ from aisec_lab.core.files import written_beside
 
 
 class TrainingState:
-    """All the state of a training run that an interruption would lose."""
+    """The resumable state of a training run.
+
+    Args:
+        model: the model that is trained.
+        optimizer: of its weights.
+        schedule: of the learning rate.
+        generator: source of randomness of the run.
+        identity: settings and data of the run; only a run with the same ones can be resumed.
+    """
 
     def __init__(
         self, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler, generator: torch.Generator, identity: str
@@ -24,14 +32,18 @@ class TrainingState:
         self.history: list[dict[str, float]] = []
 
     def save(self, path: Path) -> None:
-        """Write the state to `path`, whole or not at all."""
+        """Write the state to a file, atomically."""
         state = {name: part.state_dict() for name, part in self.parts.items()}
         state |= {"generator": self.generator.get_state(), "history": self.history, "identity": self.identity}
         with written_beside(path) as beside:
             torch.save(state, beside)
 
     def restore(self, path: Path) -> None:
-        """Take the state from `path`; ValueError where it belongs to a run with other settings."""
+        """Load the state from a file.
+
+        Raises:
+            ValueError: the file belongs to a run with another identity.
+        """
         state = torch.load(path, weights_only=True)
         if state["identity"] != self.identity:
             raise ValueError(f"{path} is of another run ({state['identity']}), not of {self.identity}: remove it")
@@ -42,7 +54,7 @@ class TrainingState:
 
 
 def content_of(*tensors: Tensor) -> str:
-    """The first 16 hexadecimal digits of the sha256 of tensors: their types, shapes and numbers."""
+    """The first 16 hexadecimal digits of a sha256 over the dtypes, shapes and values of tensors."""
     content = hashlib.sha256()
     for tensor in tensors:
         content.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())

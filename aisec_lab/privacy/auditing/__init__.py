@@ -1,1 +1,1 @@
-"""Audits: how much privacy is lost for certain, whatever has been promised."""
+"""Privacy audits: lower bounds on the epsilon of a mechanism or a training, whatever is claimed."""

@@ -1,4 +1,4 @@
-"""The hunt for a broken mechanism: what many of its runs show, beside the whole profile that is claimed for it."""
+"""The mechanism audit: a test of many runs of an implementation against its claimed privacy profile."""
 
 import math
 from dataclasses import dataclass, replace
@@ -17,27 +17,33 @@ GRID = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 
 
 class Implementation(Protocol):
-    """What is suspected: something that can be run many times with a canary and without it."""
+    """An implementation of a mechanism that can be run many times with a canary and without it."""
 
     def __call__(self, included: bool, runs: int, *, generator: torch.Generator) -> Tensor:
-        """The noisy sum of clipped gradients at each step of independent runs, (runs, steps), floating point.
+        """Run the implementation.
 
-        The sums are seen along the canary's gradient, in units of the clipping norm: of all other rows they hold
-        nothing, of the canary 1 at each step whose batch it is in, or 0 where it is not `included`.
+        Args:
+            included: whether the canary is in the training set.
+            runs: number of independent runs.
+            generator: source of all randomness.
+
+        Returns:
+            The noisy sum of clipped gradients at each step, (runs, steps), floating point, projected on the canary's
+            gradient and in units of the clipping norm. Other rows contribute 0. The canary contributes 1 at each step
+            whose batch it is in, or 0 where it is not `included`.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class AuditResult:
-    """What a hunt has found.
+    """The result of a mechanism audit.
 
     Args:
-        epsilons: the points of the profile, (G,).
-        claimed: the deltas that are claimed there, (G,).
-        measured: those that the runs show, (noises, 2, G): each likelihood ratio's, with the canary against without
-            it and the other way round.
-        low: the lower bounds on `measured`, of its shape, which all hold together at the hunt's level.
+        epsilons: grid of the privacy profile (G,).
+        claimed: claimed deltas at these epsilons (G,).
+        measured: estimated deltas (noises, 2, G): for each likelihood ratio, and for both directions of add/remove.
+        low: lower bounds on `measured`, of its shape, which hold together at the audit's level.
     """
 
     epsilons: NDArray[np.float64]
@@ -47,54 +53,42 @@ class AuditResult:
 
     @property
     def rejected(self) -> bool:
-        """Whether a lower bound passes its claim."""
+        """Whether the claim is rejected: a lower bound exceeds the claimed delta."""
         return self.margin > 0
 
     @property
     def margin(self) -> float:
-        """By how much delta a lower bound passes its claim at most; negative where none does."""
+        """The largest difference of a lower bound and the claimed delta; negative where the claim is not rejected."""
         return float((self.low - self.claimed).max())
 
     @property
     def epsilon(self) -> float:
-        """Where it does so."""
+        """The epsilon at which this difference is largest."""
         return float(self.epsilons[(self.low - self.claimed).max((0, 1)).argmax()])
 
 
 @dataclass(frozen=True)
 class MechanismAudit:
-    """Is a mechanism as private as claimed? A test of all its steps together, at many epsilons.
+    """Test whether a mechanism is as private as claimed: all steps together, at many epsilons.
 
-    A mechanism that keeps to a claim has P(A) <= e^epsilon Q(A) + delta(epsilon) for any event A, with P its outputs
-    with a canary and Q those without, and with the two exchanged. The events here are those that an attacker who
-    knows the claim would choose: the log-likelihood ratio of the claimed mechanism is above epsilon (or below
-    -epsilon). Against the mechanism as claimed no test is stronger. One with less noise can hide from it, where the
-    canary is rarely in a batch and stands out there only because the noise is low: the likelihood ratio of a mechanism
-    with half the noise is asked, too. Nothing is chosen after the runs, so that each rate's Clopper-Pearson bound
-    holds; Bonferroni over rates, directions, epsilons and ratios makes all hold together.
+    A correct claim has P(A) <= e^epsilon Q(A) + delta(epsilon) for any event A, where P and Q are the distributions of
+    the outputs with and without a canary, in both orders. The events are thresholds on the log-likelihood ratio of the
+    claimed mechanism, by Neyman and Pearson the strongest test of it. A mechanism with less noise can pass this test if
+    the canary is rarely in a batch, so the ratio of one with half the noise is tested too. No choice depends on the
+    runs: each Clopper-Pearson bound is valid, and Bonferroni makes all hold together.
 
-    The whole profile matters: batches of shuffled rows that are accounted as Poisson samples show at small epsilon,
-    where a row that is in a batch each epoch for certain is found more easily than one that may be in none, and not at
-    the epsilon of a small delta (Chua et al., 2024, arXiv:2403.17673, compare the two). They show where the noise is
-    small and the epochs are few.
+    The whole profile is needed: shuffled batches that were accounted for as Poisson samples violate it at small
+    epsilons, and not at that of a small delta (Chua et al., 2024, arXiv:2403.17673, compare the two).
 
     Args:
-        claimed: what the accountant was told.
-        runs: how many with the canary, and as many without.
-        level: how often, at most, a correct mechanism is accused.
-        epsilons: where the profile is looked at, not negative.
-        noises: of the likelihood ratios, in units of the claimed noise.
-
-    Args of the call:
-        implementation: the mechanism under suspicion.
-        generator: source of all its randomness.
-
-    Returns:
-        The verdict, with both profiles.
+        claimed: the mechanism as it was accounted for, with noise.
+        runs: with the canary, and as many without; at least 1.
+        level: in (0, 1); the largest probability with which a correct mechanism is rejected.
+        epsilons: grid of the profile, finite and at least 0.
+        noises: noise of the tested likelihood ratios over the claimed noise, positive.
 
     Raises:
-        ValueError: no run, a level outside (0, 1), epsilons that are negative or missing, noises that are not positive
-            or missing, a claim without noise, sums of another shape or not finite.
+        ValueError: a field out of its range.
     """
 
     claimed: SampledGaussian
@@ -116,14 +110,26 @@ class MechanismAudit:
             raise ValueError(f"a mechanism without noise claims nothing that could be tested: {self.claimed}")
 
     def __call__(self, implementation: Implementation, *, generator: torch.Generator) -> AuditResult:
+        """Run and test an implementation.
+
+        Args:
+            implementation: the implementation to test.
+            generator: source of all its randomness.
+
+        Returns:
+            The decision, with the claimed and the measured profile.
+
+        Raises:
+            ValueError: sums that are not finite or not (runs, steps).
+        """
         inside, outside = (self._sums(implementation, included, generator) for included in (True, False))
         epsilons = np.array(self.epsilons)
         counts = []  # (noises, directions, rates, G)
         for noise in self.noises:
-            supposed = replace(self.claimed, sigma=noise * self.claimed.sigma)
-            with_it, without = log_likelihood_ratio(inside, supposed), log_likelihood_ratio(outside, supposed)
+            tested = replace(self.claimed, sigma=noise * self.claimed.sigma)
+            present, absent = log_likelihood_ratio(inside, tested), log_likelihood_ratio(outside, tested)
             counts.append(
-                [[above(ratios, epsilons) for ratios in pair] for pair in ((with_it, without), (-without, -with_it))]
+                [[above(ratios, epsilons) for ratios in pair] for pair in ((present, absent), (-absent, -present))]
             )
         hits, false = np.moveaxis(np.array(counts), 2, 0)
         alpha = self.level / np.size(counts)
@@ -146,9 +152,16 @@ class MechanismAudit:
 
 
 def log_likelihood_ratio(sums: Tensor, claimed: SampledGaussian) -> Tensor:
-    """The evidence for a canary in noisy sums (runs, steps): log of P over Q of the claimed mechanism, (runs,).
+    """The log-likelihood ratio log P/Q of each run under a claimed mechanism.
 
-    A step adds log((1 - q) + q exp((2 s - 1) / (2 sigma^2))), with its sum s in units of the clipping norm.
+    A step with sum s adds log((1 - q) + q exp((2 s - 1) / (2 sigma^2))).
+
+    Args:
+        sums: noisy sums (runs, steps), as an `Implementation` gives them.
+        claimed: sampling rate and noise multiplier.
+
+    Returns:
+        Ratios (runs,); positive where the sums are more likely with the canary than without it.
     """
     gain = (2 * sums - 1) / (2 * claimed.sigma**2)
     if claimed.q == 1:
@@ -158,12 +171,12 @@ def log_likelihood_ratio(sums: Tensor, claimed: SampledGaussian) -> Tensor:
 
 
 def above(ratios: Tensor, epsilons: NDArray[np.float64]) -> NDArray[np.int64]:
-    """How many of the ratios (runs,) are above each epsilon (G,), (G,)."""
+    """The number of ratios (runs,) above each epsilon (G,): shape (G,)."""
     ordered = np.sort(ratios.cpu().numpy())
     return len(ordered) - np.searchsorted(ordered, epsilons, side="right")
 
 
 @lru_cache
 def profile(claimed: SampledGaussian, epsilons: tuple[float, ...]) -> tuple[float, ...]:
-    """The claimed deltas; kept, since the accountant takes longer than the runs."""
+    """The claimed deltas at epsilons; cached, since the accountant takes longer than the runs."""
     return tuple(delta_profile([claimed], epsilons).tolist())

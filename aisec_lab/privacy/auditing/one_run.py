@@ -10,19 +10,19 @@ from torch import Tensor
 
 from aisec_lab.core.binomial import tail
 
-FRACTIONS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # of the canaries: the two counts that `split_audit` tries
-HALVINGS = 50  # of the interval that holds the bound: far below what a bound is printed with
+FRACTIONS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # of the canaries: numbers of guesses that `split_audit` tries
+HALVINGS = 50  # of the interval that holds the bound
 
 
 @dataclass(frozen=True)
 class OneRunBound:
-    """What a one-run audit has found.
+    """The result of a one-run audit.
 
     Args:
         epsilon: the lower bound, 0 where nothing is certain.
-        correct: how many guesses were right.
-        guesses: how many were made.
-        canaries: how many records tossed a coin.
+        correct: number of correct guesses.
+        guesses: number of guesses.
+        canaries: number of canaries.
     """
 
     epsilon: float
@@ -35,28 +35,18 @@ class OneRunBound:
 class OneRunAudit:
     """A lower bound on epsilon from one model (Steinke, Nasr & Jagielski, 2023, arXiv:2305.08846, algorithm 1).
 
-    Each of m canaries was put into the training set or left out of it by a fair coin of its own. The canaries with the
-    highest scores are guessed to be in, those with the lowest to be out, and the audit keeps silent on the rest. The
-    counts of guesses have to be fixed before the coins are looked at, or by `split_audit`.
-
-    The bound is on add/remove privacy: a canary is there or it is not, and nothing takes its place.
+    Each of m canaries is in the training set with probability 1/2, independently. The audit guesses "in" for the
+    canaries with the highest scores, "out" for those with the lowest, and abstains on the rest. The numbers of guesses
+    must be fixed without knowing the inclusion, or chosen by `split_audit`. The bound is for add/remove neighbours.
 
     Args:
-        k_plus: guesses "in".
-        k_minus: guesses "out".
-        delta: of the (epsilon, delta) that is bounded.
-        confidence: how often, at least, the bound does not pass the true epsilon.
-
-    Args of the call:
-        scores: one a canary, (m,), finite, computed without the coins; bigger is "was in the training set".
-        included: the coins (m,), bool; true where the canary was in.
-
-    Returns:
-        The bound and the counts that it rests on.
+        k_plus: number of guesses "in", at least 0.
+        k_minus: number of guesses "out", at least 0; both together at least 1.
+        delta: in [0, 1); of the (epsilon, delta) that is bounded.
+        confidence: in (0, 1); the probability with which the bound is at most the true epsilon.
 
     Raises:
-        ValueError: no guess or more guesses than canaries, a delta or a confidence outside [0, 1) and (0, 1), scores
-            that are not finite or not as many as the coins.
+        ValueError: a field out of its range.
     """
 
     k_plus: int
@@ -71,7 +61,19 @@ class OneRunAudit:
             raise ValueError(f"delta must lie in [0, 1) and confidence in (0, 1): {self}")
 
     def __call__(self, scores: Tensor, included: Tensor) -> OneRunBound:
-        checked(scores, included)
+        """Audit the scores of one run.
+
+        Args:
+            scores: finite scores (m,), computed without knowing the inclusion; larger means "was in".
+            included: inclusion (m,), bool.
+
+        Returns:
+            The bound, and the counts from which it follows.
+
+        Raises:
+            ValueError: more guesses than canaries, or scores that are not finite or do not fit the inclusion.
+        """
+        check_scores(scores, included)
         guesses = self.k_plus + self.k_minus
         if guesses > len(scores):
             raise ValueError(f"{guesses} guesses about {len(scores)} canaries: lower k_plus or k_minus: {self}")
@@ -84,21 +86,25 @@ class OneRunAudit:
 def split_audit(
     scores: Tensor, included: Tensor, *, delta: float, confidence: float = 0.95, generator: torch.Generator
 ) -> OneRunBound:
-    """The one-run audit of one half of the canaries, with the counts of guesses that did best on the other half.
+    """A one-run audit of half of the canaries, with the numbers of guesses that are best on the other half.
 
-    The canaries of the first half, their coins once seen, are fixed records of the training set to the second.
+    The bound is valid: given its inclusion, the first half is a fixed part of the training set for the second.
 
     Args:
-        scores, included, delta, confidence: as for `OneRunAudit`.
-        generator: draws the halves.
+        scores: finite scores (m,) of at least 4 canaries; larger means "was in".
+        included: inclusion (m,), bool.
+        delta: in [0, 1); of the (epsilon, delta) that is bounded.
+        confidence: in (0, 1); the probability with which the bound is at most the true epsilon.
+        generator: splits the canaries.
 
     Returns:
-        The bound from the second half; its `canaries` are those of that half.
+        The bound from the second half; its counts are those of that half.
 
     Raises:
-        ValueError: as for `OneRunAudit`, or fewer than 4 canaries.
+        ValueError: fewer than 4 canaries, scores that are not finite or do not fit the inclusion, delta or confidence
+            out of its range.
     """
-    checked(scores, included)
+    check_scores(scores, included)
     if len(scores) < 4:
         raise ValueError(f"{len(scores)} canaries cannot be halved: use at least 4, better some hundreds")
     order = torch.randperm(len(scores), generator=generator).to(scores.device)
@@ -112,29 +118,43 @@ def split_audit(
 
 
 def p_value(correct: int, guesses: int, canaries: int, epsilon: float, delta: float) -> float:
-    """How likely so many right guesses are, at most, if the training is (epsilon, delta)-DP (theorem 5.2).
+    """The largest probability of so many correct guesses if the training is (epsilon, delta)-DP (theorem 5.2).
 
-    The right guesses are then no more than Binomial(guesses, e^epsilon / (1 + e^epsilon)) but for failures that delta
-    allows: P[B >= v] + 2 m delta max_i P[v > B >= v - i] / i, with v right ones of m canaries.
-    """
-    rate = float(expit(epsilon))
-    by_luck = tail(correct, guesses, rate)
-    if delta == 0:
-        return by_luck
-    failures = np.arange(1, correct + 1)  # that would have to help
-    short = bdtrc(correct - failures - 1.0, guesses, rate) - by_luck
-    return min(1.0, by_luck + 2 * canaries * delta * float((short / failures).max(initial=0.0)))
-
-
-@lru_cache(maxsize=4096)  # a choice of counts, or a simulation, comes back to the same counts again and again
-def lower_bound(correct: int, guesses: int, canaries: int, delta: float, confidence: float = 0.95) -> float:
-    """The epsilon below which so many right guesses would be a surprise, 0 where there is none.
+    Without delta the correct guesses are dominated by B = Binomial(guesses, e^epsilon / (1 + e^epsilon)). With delta
+    the probability is P[B >= v] + 2 m delta max_i P[v > B >= v - i] / i, for v correct guesses and m canaries.
 
     Args:
-        correct: guesses that were right, from 0 to `guesses`.
-        guesses: how many were made, from 1 to `canaries`.
-        canaries: how many records tossed a fair coin of their own.
-        delta, confidence: as for `OneRunAudit`.
+        correct: number of correct guesses, from 0 to `guesses`.
+        guesses: number of guesses, from 1 to `canaries`.
+        canaries: number of canaries.
+        epsilon: at least 0.
+        delta: in [0, 1).
+
+    Returns:
+        The p-value in [0, 1].
+    """
+    rate = float(expit(epsilon))
+    pure = tail(correct, guesses, rate)
+    if delta == 0:
+        return pure
+    failures = np.arange(1, correct + 1)  # i above
+    missed = bdtrc(correct - failures - 1.0, guesses, rate) - pure
+    return min(1.0, pure + 2 * canaries * delta * float((missed / failures).max(initial=0.0)))
+
+
+@lru_cache(maxsize=4096)  # `split_audit` and simulations need the same counts again and again
+def lower_bound(correct: int, guesses: int, canaries: int, delta: float, confidence: float = 0.95) -> float:
+    """The largest epsilon that so many correct guesses reject, by bisection of `p_value`; 0 where there is none.
+
+    Args:
+        correct: number of correct guesses, from 0 to `guesses`.
+        guesses: number of guesses, from 1 to `canaries`.
+        canaries: number of canaries, each included with probability 1/2.
+        delta: in [0, 1).
+        confidence: in (0, 1); the probability with which the bound is at most the true epsilon.
+
+    Returns:
+        The lower bound on epsilon.
 
     Raises:
         ValueError: counts that do not fit each other.
@@ -157,15 +177,23 @@ def lower_bound(correct: int, guesses: int, canaries: int, delta: float, confide
 
 
 def max_certifiable_epsilon(canaries: int, delta: float = 0.0, confidence: float = 0.95) -> float:
-    """The most that so many canaries can certify: the bound where every one of them is guessed right.
+    """The largest lower bound on epsilon that a one-run audit can give: all canaries are guessed correctly.
 
     Without delta it is log(p / (1 - p)) with p = (1 - confidence)^(1 / canaries).
+
+    Args:
+        canaries: number of canaries, at least 1.
+        delta: in [0, 1).
+        confidence: in (0, 1).
+
+    Returns:
+        The bound.
     """
     return lower_bound(canaries, canaries, canaries, delta, confidence)
 
 
-def checked(scores: Tensor, included: Tensor) -> None:
-    """Refuse scores that are no score for each coin."""
+def check_scores(scores: Tensor, included: Tensor) -> None:
+    """Refuse scores that are not finite, or that are not one per canary, with a ValueError."""
     if included.dtype != torch.bool or scores.ndim != 1 or included.shape != scores.shape or not len(scores):
         raise ValueError(
             f"need a score (m,) and a coin, bool (m,), for each canary, "

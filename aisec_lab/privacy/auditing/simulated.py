@@ -1,4 +1,4 @@
-"""Mechanisms to hunt: one that does what it claims, and broken ones. Each is simulated, many runs at once."""
+"""Simulated mechanisms to audit: a correct one, and broken ones. Each simulates many runs at once."""
 
 from dataclasses import dataclass
 
@@ -10,46 +10,62 @@ from aisec_lab.privacy.accounting import SampledGaussian
 
 @dataclass(frozen=True)
 class CorrectMechanism:
-    """The noisy sums of a Poisson-sampled Gaussian mechanism: (runs, steps), in clipping norms."""
+    """An `Implementation` that simulates the Poisson-sampled Gaussian mechanism as claimed.
+
+    Args:
+        claimed: the mechanism as it is accounted for.
+    """
 
     claimed: SampledGaussian
 
     def __call__(self, included: bool, runs: int, *, generator: torch.Generator) -> Tensor:
         sums = self.noise() * torch.randn(runs, self.claimed.steps, generator=generator)
-        return sums + self.length() * self.batches(runs, generator) if included else sums
+        return sums + self.gradient_norm() * self.batches(runs, generator) if included else sums
 
     def noise(self) -> float:
-        """Its standard deviation."""
+        """The standard deviation of the noise, in units of the clipping norm."""
         return self.claimed.sigma
 
-    def length(self) -> float:
-        """Of the canary's gradient."""
+    def gradient_norm(self) -> float:
+        """The norm of the canary's gradient after clipping, in units of the clipping norm."""
         return 1.0
 
     def batches(self, runs: int, generator: torch.Generator) -> Tensor:
-        """In which steps the canary is, (runs, steps), bool."""
+        """In which batches the canary is, (runs, steps), bool."""
         return torch.rand(runs, self.claimed.steps, generator=generator) < self.claimed.q
 
 
 class HalfNoise(CorrectMechanism):
-    """Half of the noise that is claimed."""
+    """A broken mechanism with half the claimed noise.
+
+    Args:
+        claimed: the mechanism as it is accounted for.
+    """
 
     def noise(self) -> float:
         return self.claimed.sigma / 2
 
 
 class NoClipping(CorrectMechanism):
-    """The canary's gradient has five times the norm to which it should have been cut."""
+    """A broken mechanism without clipping: the canary's gradient is five times the clipping norm.
 
-    def length(self) -> float:
+    Args:
+        claimed: the mechanism as it is accounted for.
+    """
+
+    def gradient_norm(self) -> float:
         return 5.0
 
 
 class ShuffledMechanism(CorrectMechanism):
-    """Each row is in one batch of each epoch of 1 / q steps, while Poisson sampling is claimed."""
+    """A broken mechanism that shuffles: each row is in one batch per epoch of 1 / q steps, but Poisson is claimed.
+
+    Args:
+        claimed: the mechanism as it is accounted for; its steps are whole epochs.
+    """
 
     def batches(self, runs: int, generator: torch.Generator) -> Tensor:
-        an_epoch = round(1 / self.claimed.q)
-        epochs = self.claimed.steps // an_epoch
-        places = torch.randint(an_epoch, (runs, epochs, 1), generator=generator)
-        return torch.zeros(runs, epochs, an_epoch, dtype=torch.bool).scatter(2, places, True).flatten(1)
+        steps_per_epoch = round(1 / self.claimed.q)
+        epochs = self.claimed.steps // steps_per_epoch
+        position = torch.randint(steps_per_epoch, (runs, epochs, 1), generator=generator)
+        return torch.zeros(runs, epochs, steps_per_epoch, dtype=torch.bool).scatter(2, position, True).flatten(1)

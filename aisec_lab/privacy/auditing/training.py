@@ -1,4 +1,4 @@
-"""A real private training as something to hunt: the noisy sums that its weights give away."""
+"""A real private training as an implementation to audit: its noisy sums, read off its weights."""
 
 from dataclasses import dataclass
 
@@ -10,32 +10,31 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from aisec_lab.data import Dataset
 from aisec_lab.models import Fit, TrainingRecipe
 
-STEEPEST = 0.5  # half of the least length of a canary's gradient before clipping, which is sqrt(1/2) at weights of zero
+LARGEST_NORM = 0.5  # of the clipping: a canary's gradient has norm sqrt(1/2) at zero weights, and must stay above it
 
 
 @dataclass(frozen=True)
 class TrainingMechanism:
-    """Many runs of a private training on a linear model, seen step by step: an `Implementation`.
+    """An `Implementation` that runs private training of a linear model and reads the noisy sums off its steps.
 
-    All code that a study runs is run here: sampling, the rows' gradients, clipping, noise, division, the step. Row j is
-    a canary whose one pixel meets two weights of its own, so that its gradient is orthogonal to all others' and is cut
-    to `norm` exactly. One training on so many canaries is therefore as many independent runs with a canary, provided
-    the noise of two weights is independent. Where the canary is not included, its row is black and has no gradient.
+    It runs all code of a study: sampling, per-sample gradients, clipping, noise, division and step. Row j is a canary
+    with one pixel, which meets two weights of its own. So its gradient is orthogonal to all others and is clipped to
+    `norm` exactly, and one training on many canaries is as many independent runs with one canary, if the noise of
+    different weights is independent. A canary that is not included is a black row without gradient. The steps are those
+    of `fit` on `rows` rows.
 
     Args:
-        course: the private training, with flat clipping.
-        fit: its loop, with momentum 0 and weight decay 0, so that a step of the weights tells the gradient; at so low a
-            learning rate that the model stays undecided.
-        rows: canaries of one training.
-        norm: the clipping norm that is claimed, at most 0.5.
-
-    Args of the call, returns: as for `Implementation`; steps are the epochs' of `fit` on `rows`.
+        recipe: the private training, with flat clipping.
+        fit: the training loop, with momentum 0 and weight decay 0, so that each change of the weights is the gradient;
+            the learning rate must be so low that the model's outputs stay near zero.
+        rows: number of canaries of one training.
+        norm: the claimed clipping norm, in (0, 0.5].
 
     Raises:
-        ValueError: another momentum or weight decay, a norm above 0.5, or one that is not positive.
+        ValueError: another momentum or weight decay, or a norm out of its range.
     """
 
-    course: TrainingRecipe
+    recipe: TrainingRecipe
     fit: Fit
     rows: int
     norm: float
@@ -43,32 +42,32 @@ class TrainingMechanism:
     def __post_init__(self) -> None:
         if self.fit.momentum != 0 or self.fit.weight_decay != 0:
             raise ValueError(f"the weights tell each step's gradient at momentum 0 and weight_decay 0 only: {self.fit}")
-        if not 0 < self.norm <= STEEPEST:
+        if not 0 < self.norm <= LARGEST_NORM:
             raise ValueError(
-                f"norm must lie in (0, {STEEPEST}], got {self.norm}: a canary's gradient is not much longer"
+                f"norm must lie in (0, {LARGEST_NORM}], got {self.norm}: a canary's gradient is not much longer"
             )
 
     def __call__(self, included: bool, runs: int, *, generator: torch.Generator) -> Tensor:
         canaries = torch.eye(self.rows) if included else torch.zeros(self.rows, self.rows)
         dataset = Dataset(canaries, torch.ones(self.rows, dtype=torch.int64), ("out", "in"), "canaries")
-        found = [self._sums(dataset, generator) for _ in range(-(-runs // self.rows))]
-        return torch.cat(found)[:runs]
+        sums = [self._sums(dataset, generator) for _ in range(-(-runs // self.rows))]
+        return torch.cat(sums)[:runs]
 
     def _sums(self, dataset: Dataset, generator: torch.Generator) -> Tensor:
-        """The sums of one training along each canary's gradient, (rows, steps), in clipping norms."""
+        """The sums of one training, projected on each canary's gradient, (rows, steps), in clipping norms."""
         model = nn.Linear(self.rows, 2, bias=False)
         nn.init.zeros_(model.weight)
-        seen = [model.weight.detach().clone()]
+        weights = [model.weight.detach().clone()]
 
-        def look(optimizer: Optimizer, *_: object) -> None:
+        def record(optimizer: Optimizer, *_: object) -> None:
             if any(model.weight is weight for group in optimizer.param_groups for weight in group["params"]):
-                seen.append(model.weight.detach().clone())
+                weights.append(model.weight.detach().clone())
 
-        handle = register_optimizer_step_post_hook(look)
+        handle = register_optimizer_step_post_hook(record)
         try:
-            self.fit(model, dataset, self.course, generator=generator)
+            self.fit(model, dataset, self.recipe, generator=generator)
         finally:
             handle.remove()
-        moved = torch.stack(seen).diff(dim=0)  # (steps, 2, rows)
-        along = (moved[:, 1] - moved[:, 0]) / 2**0.5  # against a canary's gradient, which is along (1, -1)
-        return (along * self.fit.batch_size / (self.fit.learning_rate * self.norm)).T
+        steps = torch.stack(weights).diff(dim=0)  # (steps, 2, rows)
+        projected = (steps[:, 1] - steps[:, 0]) / 2**0.5  # a canary's gradient is along (1, -1)
+        return (projected * self.fit.batch_size / (self.fit.learning_rate * self.norm)).T

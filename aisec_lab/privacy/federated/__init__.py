@@ -1,4 +1,4 @@
-"""Learning together without pooling the rows: clients, servers, what each may see, and what is promised to whom."""
+"""Federated learning: clients, aggregation rules, secure aggregation, and DP for rows and for whole clients."""
 
 import lazy_loader
 

@@ -1,7 +1,7 @@
 from .client_level import ClientLevel
-from .federation import Federated, Federation
+from .federation import FederatedResult, Federation
 from .local import Local
-from .outcomes import FederatedHistory, epsilon_by_round, gradient_seen, run_federation
+from .outcomes import FederatedHistory, epsilon_by_round, observed_gradient, run_federation
 from .rules import FedAvg, Krum, Median, TrimmedMean
 from .secure import SecureAggregation
 from .split import Dirichlet, split_evenly
@@ -10,8 +10,8 @@ __all__ = [
     "ClientLevel",
     "Dirichlet",
     "FedAvg",
-    "Federated",
     "FederatedHistory",
+    "FederatedResult",
     "Federation",
     "Krum",
     "Local",
@@ -19,7 +19,7 @@ __all__ = [
     "SecureAggregation",
     "TrimmedMean",
     "epsilon_by_round",
-    "gradient_seen",
+    "observed_gradient",
     "run_federation",
     "split_evenly",
 ]

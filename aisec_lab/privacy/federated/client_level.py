@@ -1,4 +1,4 @@
-"""A promise to whole clients, whatever rows they have."""
+"""Client-level differential privacy."""
 
 import math
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ TINY = 1e-12  # keeps an update of zero from dividing by zero
 class ClientLevel:
     """Clip each client's update and add noise to their sum (McMahan et al., 2018, arXiv:1710.06963, algorithm 1).
 
-    Each client joins a round by a coin of its own. All count alike, and the sum is divided by the number that is
-    expected, q times the clients, the paper's estimator f_f. The noise is the server's, which is
-    trusted with the clipped updates, or, under secure aggregation, with their sum alone.
+    Each client joins a round with probability q, independently. All have the same weight, and the sum is divided by the
+    expected number of clients (the paper's estimator f_f). The server adds the noise, so it is trusted with the clipped
+    updates or, under secure aggregation, with their sum.
 
     Args:
-        q: the chance of each client to join a round, in (0, 1].
-        max_update_norm: S, the L2 norm to which updates are cut.
-        noise_multiplier: z, the noise's standard deviation in units of S.
+        q: sampling rate of clients, in (0, 1].
+        max_update_norm: clipping norm S of updates, positive and finite.
+        noise_multiplier: z, standard deviation of the noise over S, at least 0.
 
     Raises:
         ValueError: a setting out of its range.
@@ -40,38 +40,44 @@ class ClientLevel:
             )
 
     def mechanism(self, rounds: int) -> SampledGaussian:
-        """What so many rounds are to an accountant; neighbouring federations differ by one client."""
+        """The mechanism that an accountant has to account for; neighbouring federations differ by one client."""
         return SampledGaussian(self.q, self.noise_multiplier, rounds)
 
-    def joining(self, clients: int, generator: torch.Generator) -> Tensor:
-        """Who joins a round, (clients,), bool."""
+    def sample_clients(self, clients: int, generator: torch.Generator) -> Tensor:
+        """Sample the clients that join a round: mask (clients,), bool."""
         return uniforms(clients, generator) < self.q
 
-    def clipped(self, updates: Tensor) -> Tensor:
-        """Updates (n, P), none of them longer than `max_update_norm`; one that is not finite counts as zero."""
+    def clip(self, updates: Tensor) -> Tensor:
+        """Clip updates (n, P) to `max_update_norm`; an update that is not finite becomes zero."""
         updates = torch.where(updates.isfinite().all(1, keepdim=True), updates, 0)
-        lengths = updates.norm(dim=1, keepdim=True).clamp(min=TINY)
-        return updates * (self.max_update_norm / lengths).clamp(max=1)
+        norms = updates.norm(dim=1, keepdim=True).clamp(min=TINY)
+        return updates * (self.max_update_norm / norms).clamp(max=1)
 
-    def published(self, total: Tensor, clients: int, generator: torch.Generator) -> Tensor:
-        """The server's update (P,) from the sum (P,) of the clipped ones of whoever joined."""
+    def noisy_mean(self, total: Tensor, clients: int, generator: torch.Generator) -> Tensor:
+        """The server's update (P,): the sum (P,) of clipped updates plus noise, over the expected number of clients.
+
+        Args:
+            total: sum of the clipped updates of the clients that joined (P,).
+            clients: number of all clients.
+            generator: source of the noise.
+        """
         noise = normals(total.shape, generator).to(total)
         return (total + self.noise_multiplier * self.max_update_norm * noise) / (self.q * clients)
 
     def guarantee(self, clients: int, rounds: int, delta: float) -> dict[str, float]:
-        """What a client is promised, and what that costs the model.
+        """The guarantee for each client, and the noise that it costs.
 
         Args:
-            clients: how many there are.
-            rounds: of the federation.
-            delta: below 1 / clients.
+            clients: number of clients.
+            rounds: number of rounds.
+            delta: in (0, 1 / clients).
 
         Returns:
-            `epsilon`, and `noise`: the length of the noise on a round's update, for each weight, in units of S. With
-            few clients one of them is always useless: the noise is z / (q clients), and z is what epsilon falls with.
+            `epsilon`, and `noise`: the standard deviation of the noise on each weight of a round's update, in units of
+            S: z / (q clients). With few clients, either epsilon or the noise is too large to be useful.
 
         Raises:
-            ValueError: delta outside.
+            ValueError: delta out of its range.
         """
         check_target(1.0, delta, clients)
         return {

@@ -1,4 +1,4 @@
-"""Rounds: clients learn on their own rows, a server combines what they send."""
+"""Federated learning in one process: clients train on their own rows, a server aggregates their updates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,15 +18,15 @@ from aisec_lab.privacy.federated.secure import SecureAggregation
 
 
 @dataclass(frozen=True, eq=False)
-class Federated:
-    """What a federation has come to.
+class FederatedResult:
+    """The result of a federation.
 
     Args:
-        weights: of the server's model before the first round and after each, (rounds + 1, P).
-        ledger: for each client, what each round was to an accountant of its rows: `ledger[client][round]`; without
-            noise where nothing is promised, without steps where the client stayed away.
-        clients: the same for whole clients, one mechanism a round; empty where nothing is promised to them.
-        left_out: how many updates of each round were not finite, and left out; it has no noise, and is not private.
+        weights: the server's weights before the first round and after each, (rounds + 1, P).
+        ledger: `ledger[client][round]`, the mechanism on the client's rows. It has no noise where `Local` has no
+            `privacy`, and no steps where the client did not join.
+        clients: the mechanism on whole clients, one per round; empty without `client_level`.
+        left_out: number of updates of each round that were not finite; it has no noise and is not private.
     """
 
     weights: Tensor
@@ -39,34 +39,21 @@ class Federated:
 class Federation:
     """Federated learning, round by round (McMahan et al., 2017, arXiv:1602.05629, algorithm 1).
 
-    An update with NaN or infinity is left out of its round, as if the client had no rows, and counted: with a mean it
-    would be the model's end. Against the rules that withstand attackers it counts as an update of zero, so that it uses
-    up one of the attackers that they withstand.
-
-    All in one process and in order, each client in each round with a generator of its own, so that it is the same to
-    the bit, and what one client draws, or an attacker, changes nothing for another.
+    An update with NaN or infinity is left out of its round, as if the client had no rows. A robust rule gets an update
+    of zero in its place, which uses up one of the attackers that it tolerates. All clients run in one process, in
+    order. Each has a generator of its own in each round, so results are bit-identical, and the draws of one client or
+    of an attacker do not change another client.
 
     Args:
-        rounds: how many.
-        local: what a client does in a round.
-        rule: how the server combines updates.
-        secure: hides the updates from the server, so that it sees their sum. None: it sees each.
-        client_level: a promise to whole clients. None: all join each round, nothing is promised to them as a whole.
-
-    Args of the call:
-        model: classifier; trained in place, left in evaluation mode.
-        clients: their rows.
-        malicious: which clients are an attacker's, and what they do; None: all are honest.
-        generator: source of all that clients, server and attacker draw.
-
-    Returns:
-        The server's weights after each round, and what each client has spent.
+        rounds: at least 1.
+        local: training of a client in a round.
+        rule: aggregation of the updates.
+        secure: secure aggregation, by which the server sees only the sum of the updates; None: it sees each.
+        client_level: differential privacy for whole clients; None: all clients join each round.
 
     Raises:
-        ValueError: a rule that must see each update beside secure aggregation; any rule but `FedAvg` beside a promise
-            to clients; no client; malicious clients that there are not; a model that mixes rows (BatchNorm); what
-            `Local` and the rule refuse.
-        FloatingPointError: no update of a round is finite, or the model is not after it.
+        ValueError: a field out of its range; secure aggregation with a rule that needs each update; `client_level` with
+            another rule than `FedAvg`.
     """
 
     rounds: int = 15
@@ -91,14 +78,30 @@ class Federation:
         *,
         malicious: MaliciousClients | None = None,
         generator: torch.Generator,
-    ) -> Federated:
+    ) -> FederatedResult:
+        """Run all rounds.
+
+        Args:
+            model: classifier; trained in place, left in evaluation mode.
+            clients: the rows of each client; at least one client.
+            malicious: which clients are malicious, and what they do; None: all are honest.
+            generator: source of all randomness of clients, server and attacker.
+
+        Returns:
+            The server's weights after each round, and the privacy that each client spent.
+
+        Raises:
+            ValueError: no client; more malicious clients than there are; a model that mixes rows (BatchNorm); what
+                `Local` and the rule refuse.
+            FloatingPointError: no update of a round is finite, or the aggregated model is not.
+        """
         if not clients:
             raise ValueError("a federation has at least one client, got none")
-        self.local.check_model(model, clients[0])  # a running mean, too, is no weight: it would stay with the client
+        self.local.check_model(model, clients[0])  # buffers, such as running means, are not sent
         attacker = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        wrong, attack = torch.zeros(len(clients), dtype=torch.bool), None
+        is_malicious, attack = torch.zeros(len(clients), dtype=torch.bool), None
         if malicious is not None:
-            wrong, attack = malicious.select(len(clients)), malicious.updates
+            is_malicious, attack = malicious.select(len(clients)), malicious.updates
             clients = malicious.poisoned(clients, generator=attacker)
         sizes = torch.tensor([len(rows) for rows in clients])
         own = [self.local.mechanism(int(size), self.rounds) for size in sizes]
@@ -109,21 +112,21 @@ class Federation:
         for _ in tqdm(range(self.rounds), mininterval=0.5, unit="round", desc="federation"):
             seeds = torch.randint(2**62, (len(clients) + 1,), generator=generator).tolist()
             server = torch.Generator().manual_seed(seeds.pop())
-            joined = self._joining(len(clients), server)
-            updates = history[0].new_zeros(len(clients), len(history[0]))  # of whoever stays away: nothing
+            joined = self._sample_clients(len(clients), server)
+            updates = history[0].new_zeros(len(clients), len(history[0]))  # zero for a client that does not join
             for client in joined.nonzero().flatten().tolist():
                 chance = torch.Generator().manual_seed(seeds[client])
                 updates[client] = self.local.update(model, clients[client], rounds=self.rounds, generator=chance)
             for client, spent in enumerate(ledger):
                 spent.append(own[client] if joined[client] else replace(own[client], steps=0))
-            if attack is not None and (wrong & joined).any():
-                updates[joined] = attack(updates[joined], wrong[joined], generator=attacker)
+            if attack is not None and (is_malicious & joined).any():
+                updates[joined] = attack(updates[joined], is_malicious[joined], generator=attacker)
             finite = updates.isfinite().all(1)
             left_out.append(int((~finite).sum()))
             if self.client_level is None and not finite.any():
                 raise FloatingPointError(f"no update of round {len(left_out)} is finite: lower local.learning_rate")
             updates = torch.where(finite[:, None], updates, 0)
-            history.append(history[-1] + self._combined(updates, sizes * finite, server))
+            history.append(history[-1] + self._aggregate(updates, sizes * finite, server))
             if not history[-1].isfinite().all():
                 raise FloatingPointError(
                     f"the model is not finite after round {len(left_out)}: lower local.learning_rate"
@@ -131,18 +134,18 @@ class Federation:
             vector_to_parameters(history[-1].clone(), model.parameters())
         model.eval()
         private = () if self.client_level is None else (self.client_level.mechanism(1),) * self.rounds
-        return Federated(torch.stack(history), tuple(map(tuple, ledger)), private, tuple(left_out))
+        return FederatedResult(torch.stack(history), tuple(map(tuple, ledger)), private, tuple(left_out))
 
-    def _joining(self, clients: int, generator: torch.Generator) -> Tensor:
+    def _sample_clients(self, clients: int, generator: torch.Generator) -> Tensor:
         if self.client_level is None:
             return torch.ones(clients, dtype=torch.bool)
-        return self.client_level.joining(clients, generator)
+        return self.client_level.sample_clients(clients, generator)
 
-    def _combined(self, updates: Tensor, sizes: Tensor, generator: torch.Generator) -> Tensor:
-        """The server's update (P,) from those of all clients (n, P)."""
+    def _aggregate(self, updates: Tensor, sizes: Tensor, generator: torch.Generator) -> Tensor:
+        """The server's update (P,) from the updates (n, P) of all clients."""
         private = self.client_level
         if private is None and self.secure is None:
             return self.rule(updates, sizes)
-        parts = shares(sizes, updates)[:, None] * updates if private is None else private.clipped(updates)
+        parts = shares(sizes, updates)[:, None] * updates if private is None else private.clip(updates)
         total = parts.sum(0) if self.secure is None else self.secure(parts, generator=generator)
-        return total if private is None else private.published(total, len(updates), generator)
+        return total if private is None else private.noisy_mean(total, len(updates), generator)

@@ -1,4 +1,4 @@
-"""What a federation came to, in figures."""
+"""Results of a federation: accuracy and epsilon by round, and what a server can observe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ from aisec_lab.models.layers import Architecture
 from aisec_lab.privacy.accountants import pld_epsilon
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.composition import COARSE
-from aisec_lab.privacy.federated.federation import Federated, Federation
+from aisec_lab.privacy.federated.federation import FederatedResult, Federation
 from aisec_lab.privacy.federated.local import Local
 from aisec_lab.privacy.mechanisms import merged
 
 
 @dataclass(frozen=True, eq=False)
 class FederatedHistory:
-    """A federation that has been played to its end.
+    """A completed federation.
 
     Args:
-        model: the server's, in evaluation mode.
-        federated: its weights, and what each client has spent.
-        right: test rows that it got right before the first round and after each, rounds + 1.
+        model: the server's model, in evaluation mode.
+        federated: its weights by round, and the privacy that each client spent.
+        correct: number of test rows classified correctly before the first round and after each, rounds + 1.
     """
 
     model: nn.Module
-    federated: Federated
-    right: list[int]
+    federated: FederatedResult
+    correct: list[int]
 
 
 def run_federation(
@@ -43,66 +43,78 @@ def run_federation(
     malicious: MaliciousClients | None = None,
     seed: int,
 ) -> FederatedHistory:
-    """Play a federation with a new model.
+    """Run a federation with a new model.
 
     Args:
-        federation: what is played.
-        architecture: of the model; its first weights depend on the seed alone.
-        clients: their rows.
+        federation: the federation.
+        architecture: of the model; its initial weights depend on the seed alone.
+        clients: the rows of each client.
         test: rows that no client has.
-        malicious: which clients are an attacker's; None: none.
-        seed: of everything.
+        malicious: which clients are malicious, and what they do; None: all are honest.
+        seed: of all randomness.
+
+    Returns:
+        The model, the federation's result, and the accuracy by round.
+
+    Raises:
+        ValueError, FloatingPointError: what the federation raises.
     """
     first = torch.Generator().manual_seed(seed)
     model = architecture(test.shape, len(test.classes), generator=first)
     federated = federation(model, clients, malicious=malicious, generator=torch.Generator().manual_seed(seed))
-    return FederatedHistory(model, federated, right_by_round(model, federated, test))
+    return FederatedHistory(model, federated, correct_by_round(model, federated, test))
 
 
-def right_by_round(model: nn.Module, federated: Federated, test: Dataset) -> list[int]:
-    """How many test rows the server's model got right before the first round and after each, rounds + 1 numbers.
+def correct_by_round(model: nn.Module, federated: FederatedResult, test: Dataset) -> list[int]:
+    """The number of test rows that the server's model classifies correctly before the first round and after each.
 
-    `model` is of the federation's architecture; it keeps the last weights.
+    Args:
+        model: of the federation's architecture; it is left with the last weights.
+        federated: the result of the federation.
+        test: test rows with classes.
+
+    Returns:
+        rounds + 1 numbers.
     """
-    right = []
+    correct = []
     for weights in federated.weights:
         vector_to_parameters(weights.clone(), model.parameters())
-        right.append(int((logits_of(model, test.x).argmax(1) == test.y).sum()))
-    return right
+        correct.append(int((logits_of(model, test.x).argmax(1) == test.y).sum()))
+    return correct
 
 
 def epsilon_by_round(spent: Sequence[SampledGaussian], delta: float) -> list[float]:
-    """What is promised after each round, all rounds so far composed (by "pld" on a grid of 1e-3, an upper bound).
+    """The epsilon after each round, for all rounds so far (by "pld" on a grid of 1e-3).
 
     Args:
-        spent: a mechanism for each round: a client's `ledger[client]`, or `clients` of the federation.
+        spent: the mechanism of each round: `ledger[client]` or `clients` of a `FederatedResult`.
         delta: in (0, 1).
 
     Returns:
-        Epsilons, one a round, never falling; infinite where there is no noise.
+        Upper bounds on epsilon, one per round, never decreasing; infinite where there is no noise.
     """
-    found = []
+    epsilons = []
     for rounds in range(1, len(spent) + 1):
         gaussians, statements = merged(spent[:rounds])
         noisy = all(each.noisy for each in gaussians)
-        found.append(float(pld_epsilon(gaussians, statements, delta, COARSE)) if noisy else float("inf"))
-    return found
+        epsilons.append(float(pld_epsilon(gaussians, statements, delta, COARSE)) if noisy else float("inf"))
+    return epsilons
 
 
-def gradient_seen(local: Local, model: nn.Module, rows: Dataset, *, generator: torch.Generator) -> list[Tensor]:
-    """The gradient that a server reads off a client's update by one step, for `GradientInversion`.
+def observed_gradient(local: Local, model: nn.Module, rows: Dataset, *, generator: torch.Generator) -> list[Tensor]:
+    """The gradient that a server can compute from a client's update of one step, for `GradientInversion`.
 
     Args:
-        local: what the client does in a round; with `privacy` the gradient is clipped and noisy.
-        model: with the weights that the client was sent.
-        rows: of the client; no more than a batch.
-        generator: the client's.
+        local: the client's training; with `privacy` the gradient is clipped and noisy.
+        model: with the server's weights; it is not changed.
+        rows: the client's rows, at most one batch.
+        generator: source of the client's randomness.
 
     Returns:
         One tensor for each of `model.parameters()`, in their order.
 
     Raises:
-        ValueError: an update by several steps, whose gradients the server sees only added up.
+        ValueError: an update of several steps, of which the server sees only the sum.
     """
     steps = local.epochs * -(-len(rows) // local.batch_size)
     if steps != 1:

@@ -1,4 +1,4 @@
-"""How a server makes one update of many, some of which may be an attacker's."""
+"""Aggregation rules: one update of the server from those of many clients, some of which may be malicious."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -8,16 +8,19 @@ from torch import Tensor
 
 
 class AggregationRule(Protocol):
-    """A frozen dataclass of settings that is called."""
+    """A rule that aggregates updates: a frozen dataclass of settings that is called.
 
-    additive: ClassVar[bool]  # whether a weighted sum is all that it needs to know
+    `additive` says whether the rule needs only a weighted sum, so that it can run under secure aggregation.
+    """
+
+    additive: ClassVar[bool]
 
     def __call__(self, updates: Tensor, rows: Tensor) -> Tensor:
-        """Combine updates.
+        """Aggregate updates.
 
         Args:
-            updates: of the clients (n, P), floating point; changes of the weights, not weights.
-            rows: how many rows each client says it has (n,).
+            updates: the clients' updates (n, P), floating point: changes of the weights, not weights.
+            rows: number of rows that each client claims to have (n,).
 
         Returns:
             The server's update (P,).
@@ -30,9 +33,9 @@ class AggregationRule(Protocol):
 
 @dataclass(frozen=True)
 class FedAvg:
-    """The mean, weighted by rows (McMahan et al., 2017, arXiv:1602.05629, algorithm 1: FedAvg); see `AggregationRule`.
+    """The mean weighted by rows (McMahan et al., 2017, arXiv:1602.05629, algorithm 1).
 
-    A single client can move it anywhere.
+    A single malicious client can move it anywhere. Call contract: `AggregationRule`.
     """
 
     additive: ClassVar[bool] = True
@@ -43,10 +46,10 @@ class FedAvg:
 
 
 def check_finite(updates: Tensor) -> None:
-    """Refuse updates (n, P) of which one is NaN or infinite: it would be the model's end, whatever the others say.
+    """Refuse updates (n, P) if one is not finite.
 
     Raises:
-        ValueError: as said.
+        ValueError: with the indices of such updates.
     """
     finite = updates.isfinite().all(1)
     if not finite.all():
@@ -57,22 +60,25 @@ def check_finite(updates: Tensor) -> None:
 
 
 def shares(rows: Tensor, updates: Tensor) -> Tensor:
-    """The weights (n,) of the updates in their mean, in proportion to rows (n,)."""
+    """The weights (n,) of the updates (n, P) in their mean, proportional to rows (n,)."""
     weights = rows.to(updates)
     return weights / weights.sum()
 
 
 @dataclass(frozen=True)
 class Krum:
-    """The updates nearest to their neighbours (Blanchard et al., 2017, arXiv:1703.02757, sections 4 and 5);
+    """Krum and multi-Krum (Blanchard et al., 2017, arXiv:1703.02757, sections 4 and 5).
+
+    An update's score is the sum of its squared distances to its n - f - 2 nearest others. The result is the plain mean
+    of the updates with the lowest scores; numbers of rows are ignored, since an attacker may claim any. Call contract:
     `AggregationRule`.
 
-    An update's score is the sum of its squared distances to the n - f - 2 others that are nearest. One update, or the
-    plain mean of several (multi-Krum), is kept: rows do not count, an attacker may claim any number.
-
     Args:
-        byzantine: f, how many attackers are expected; there must be 2 f + 3 clients at least.
-        kept: m, how many updates with the least scores are averaged; 1 is Krum.
+        byzantine: f, expected number of malicious clients, at least 0; there must be at least 2 f + 3 clients.
+        kept: m, number of updates that are averaged, at least 1; 1 is Krum.
+
+    Raises:
+        ValueError: a field out of its range.
     """
 
     byzantine: int = 1
@@ -86,10 +92,10 @@ class Krum:
 
     def __call__(self, updates: Tensor, rows: Tensor) -> Tensor:
         check_finite(updates)
-        return updates[self.chosen(updates)].mean(0)
+        return updates[self.select(updates)].mean(0)
 
-    def chosen(self, updates: Tensor) -> Tensor:
-        """Which of the updates (n, P) are kept, (kept,), int64, the least score first."""
+    def select(self, updates: Tensor) -> Tensor:
+        """Indices (kept,), int64, of the updates (n, P) with the lowest scores, the lowest first."""
         n = len(updates)
         if n < 2 * self.byzantine + 3 or self.kept > n:
             raise ValueError(
@@ -104,13 +110,17 @@ class Krum:
 
 @dataclass(frozen=True)
 class TrimmedMean:
-    """The mean of what is left, in each coordinate, without the largest and smallest values; `AggregationRule`.
+    """The coordinate-wise trimmed mean (Yin et al., 2018, arXiv:1803.01498, definition 2).
 
-    Yin et al. (2018, arXiv:1803.01498, definition 2). It never leaves the range of the honest values, coordinate by
-    coordinate, while no more attack than are trimmed.
+    With at most `byzantine` malicious clients, each coordinate stays in the range of the honest values. Call contract:
+    `AggregationRule`.
 
     Args:
-        byzantine: how many values are left out at either end; there must be 2 byzantine + 1 clients at least.
+        byzantine: number of values that are removed at each end, at least 0; there must be at least 2 byzantine + 1
+            clients.
+
+    Raises:
+        ValueError: a negative number.
     """
 
     byzantine: int = 1
@@ -134,9 +144,9 @@ class TrimmedMean:
 
 @dataclass(frozen=True)
 class Median:
-    """The median in each coordinate (Yin et al., 2018, arXiv:1803.01498, definition 1); `AggregationRule`.
+    """The coordinate-wise median (Yin et al., 2018, arXiv:1803.01498, definition 1). Call contract: `AggregationRule`.
 
-    Of an even number of clients the mean of the two in the middle.
+    For an even number of clients, it is the mean of the two middle values.
     """
 
     additive: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Whose rows are whose."""
+"""Splits of a dataset between clients."""
 
 from dataclasses import dataclass
 
@@ -7,30 +7,22 @@ import torch
 
 from aisec_lab.data import Dataset
 
-TRIES = 1000  # of a split before no client is too small
+TRIES = 1000  # splits that are drawn until no client is too small
 
 
 @dataclass(frozen=True)
 class Dirichlet:
-    """Rows shared out so that each client has a mixture of classes and a size of its own.
+    """A non-iid split: each class is divided between clients by a Dirichlet distribution.
 
-    The shares of the clients in each class are drawn from a Dirichlet distribution (Yurochkin et al., 2019,
-    arXiv:1905.12022).
+    Yurochkin et al. (2019, arXiv:1905.12022).
 
     Args:
-        clients: how many.
-        alpha: concentration; 100 is nearly the same mixture everywhere, 0.1 nearly one class for each client.
-        smallest: rows that each client has at least; the split is drawn again until it is so.
-
-    Args of the call:
-        dataset: all rows.
-        generator: source of the shares and of who gets which row.
-
-    Returns:
-        One dataset for each client; every row is in exactly one of them.
+        clients: at least 1.
+        alpha: concentration, positive; 100 gives nearly equal mixtures of classes, 0.1 nearly one class per client.
+        smallest: least number of rows of a client, at least 1; the split is drawn again until it holds.
 
     Raises:
-        ValueError: settings out of range, or a split that a thousand draws did not find.
+        ValueError: a field out of its range.
     """
 
     clients: int = 5
@@ -42,6 +34,18 @@ class Dirichlet:
             raise ValueError(f"clients, smallest and alpha must be positive: {self}")
 
     def __call__(self, dataset: Dataset, *, generator: torch.Generator) -> list[Dataset]:
+        """Split a dataset.
+
+        Args:
+            dataset: all rows.
+            generator: source of randomness.
+
+        Returns:
+            One dataset per client; each row is in exactly one of them.
+
+        Raises:
+            ValueError: a thousand draws gave no split with enough rows for each client.
+        """
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))  # torch's has no public seed
         y = dataset.y.numpy()
         for _ in range(TRIES):
@@ -60,7 +64,15 @@ class Dirichlet:
 
 
 def split_evenly(dataset: Dataset, clients: int, *, generator: torch.Generator) -> list[Dataset]:
-    """Rows shared out at random, client by client within one row of the same number.
+    """An iid split at random, into parts whose sizes differ by at most one row.
+
+    Args:
+        dataset: all rows.
+        clients: number of parts, from 1 to the number of rows.
+        generator: source of randomness.
+
+    Returns:
+        One dataset per client.
 
     Raises:
         ValueError: fewer rows than clients.

@@ -124,7 +124,7 @@ def test_medians_are_not_above_the_peers_at_equal_queries(attack, peer, cnn, rig
     monkeypatch.setattr(np, "mat", np.asmatrix, raising=False)  # which it makes by what NumPy 2 took out
     x, y = right
     oracle = Oracle(cnn)
-    theirs = attack.ball.size(peer(oracle, x, y) - x).median()
+    theirs = attack.ball.norm(peer(oracle, x, y) - x).median()
     ours = replace(attack, queries=oracle.queries // ROWS)(cnn, x, y, generator=seed(0))
     assert theirs < torch.inf
     assert ours.distance.median() <= 1.1 * theirs
@@ -152,7 +152,7 @@ def test_simba_wins_as_many_rows_as_arts_for_fewer_queries(attack, kind, cnn, ri
         won = [cnn(z).argmax(1) != y for z in (mine, found)]
     assert won[0].sum() >= won[1].sum() > ROWS / 2
     assert ours.queries < theirs.queries
-    distances = [torch.where(w, attack.ball.size(z - x), torch.inf) for w, z in zip(won, (mine, found), strict=True)]
+    distances = [torch.where(w, attack.ball.norm(z - x), torch.inf) for w, z in zip(won, (mine, found), strict=True)]
     assert distances[0].median() <= 1.1 * distances[1].median()
 
 

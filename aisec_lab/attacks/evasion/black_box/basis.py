@@ -1,4 +1,4 @@
-"""The directions that a search without gradients tries: single pixels, or waves of low frequency."""
+"""Orthonormal bases for searches without gradients: single coordinates, or cosine waves of low frequency."""
 
 import math
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ class Basis(Protocol):
     """An orthonormal basis of the inputs, or of a part of them."""
 
     def order(self, x: Tensor, noise: RowNoise) -> Tensor:
-        """All directions (N, D) by number, int64, in a random order of each row's own (its noise at counter 0)."""
+        """The numbers (N, D) of all directions, int64, in a random order for each row (its noise at counter 0)."""
         ...
 
     def directions(self, x: Tensor, number: Tensor) -> Tensor:
-        """The direction of each row's number (N,), of length 1, shape of `x`."""
+        """For each row the direction of its number (N,): Euclidean length 1, shape of `x`."""
         ...
 
     def normal(self, x: Tensor, samples: int, generator: torch.Generator) -> Tensor:
-        """Standard normal in each of the basis' first directions, (samples, *input), of the shape of one row of `x`."""
+        """Standard normal noise in the basis' first directions: (samples, *input), shaped as rows of `x`."""
         ...
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """One coordinate at a time; for inputs of any shape."""
+    """The standard basis: one coordinate at a time; for inputs of any shape."""
 
     def order(self, x: Tensor, noise: RowNoise) -> Tensor:
         return noise.uniform((x.shape[1:].numel(),), 0).argsort(1)
@@ -42,13 +42,13 @@ class Pixels:
 
 @dataclass(frozen=True)
 class DCT:
-    """The cosines of the two-dimensional discrete cosine transform (type II), a channel at a time; for images.
+    """The two-dimensional discrete cosine transform (type II) of each channel; for images (N, C, H, W).
 
     Args:
-        low: the share of the frequencies, along each side, that come first: 1/8 as in SimBA's paper.
+        low: share in (0, 1] of the frequencies along each side that are tried first: 1/8 as in SimBA's paper.
 
     Raises:
-        ValueError: a share outside (0, 1]; inputs that are no images (N, C, H, W).
+        ValueError: a share outside (0, 1]; inputs that are no images.
     """
 
     low: float = 0.125
@@ -58,7 +58,7 @@ class DCT:
             raise ValueError(f"low is a share of the frequencies, in (0, 1], got {self.low}")
 
     def order(self, x: Tensor, noise: RowNoise) -> Tensor:
-        """The lowest frequencies in a random order, then ring by ring the higher ones."""
+        """The lowest frequencies in a random order, then the higher ones, ring by ring."""
         down, right = self._lowest(x)
         above = [
             torch.arange(side, device=x.device) - low for side, low in zip(x.shape[2:], (down, right), strict=True)
@@ -83,7 +83,7 @@ class DCT:
         return cosines(x.shape[2], x)[:down].T @ waves @ cosines(x.shape[3], x)[:right]
 
     def _lowest(self, x: Tensor) -> tuple[int, int]:
-        """How many frequencies come first, down and across."""
+        """How many frequencies are low, along height and width."""
         if x.ndim != 4:
             raise ValueError(f"DCT takes images (N, C, H, W), got shape {tuple(x.shape)}: use Pixels")
         height, width = (max(1, round(self.low * side)) for side in x.shape[2:])
@@ -91,7 +91,15 @@ class DCT:
 
 
 def cosines(side: int, like: Tensor) -> Tensor:
-    """The orthonormal basis of the discrete cosine transform, type II: (side, side), a row for each frequency."""
+    """The orthonormal basis of the discrete cosine transform, type II.
+
+    Args:
+        side: number of pixels.
+        like: a tensor of the wanted dtype and device.
+
+    Returns:
+        Shape (side, side), a row for each frequency.
+    """
     place = torch.arange(side, dtype=torch.float64, device=like.device)
     waves = (2 / side) ** 0.5 * torch.cos(math.pi / side * (place[None, :] + 0.5) * place[:, None])
     waves[0] /= 2**0.5

@@ -1,4 +1,4 @@
-"""The Boundary attack: a random walk along the boundary, towards the clean input, on decisions alone."""
+"""The Boundary attack: a random walk along the decision boundary towards the clean input, on decisions alone."""
 
 import math
 from dataclasses import dataclass
@@ -16,23 +16,34 @@ from aisec_lab.core.row_noise import RowNoise
 from aisec_lab.models.asked import asked
 
 TRIES = 100  # candidates for a first point
-HALVINGS = 10  # on the way from it to the boundary
-ADAPT = 1.5  # factor by which steps grow and shrink, to the power of what they miss their share of wins by
-SPHERE, STEP = 0.5, 0.25  # shares of wins aimed at: of steps around the clean input, of those that come nearer too
-CHECK = 10  # every so many steps the step around the clean input is asked about by itself
+HALVINGS = 10  # from it to the boundary
+ADAPT = 1.5  # base of the factor by which step sizes adapt
+SPHERE_RATE = 0.5  # share of orthogonal steps that shall be adversarial
+STEP_RATE = 0.25  # share of steps towards x that shall be adversarial
+SPHERE_PERIOD = 10  # steps between two queries of the orthogonal step alone
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """Boundary attack (Brendel et al., 2018, arXiv:1712.04248, algorithm 1): minimum-norm in L2.
+    """The Boundary attack (Brendel et al., 2018, arXiv:1712.04248, algorithm 1): minimum-norm in L2.
 
-    Each step goes around the clean input, a share `delta` of the distance, and then nearer, by a share `epsilon`. Both
-    adapt in each row: a win lets them grow, a loss shrink, so that they settle where the wanted shares win.
+    Each step is orthogonal to the direction of x, of relative length `delta`, and then towards x, of relative length
+    `epsilon`. Both adapt in each row to the rate at which steps stay adversarial. Call contract:
+    docs/evasion-attacks.md, decision attacks with start or starts.
 
-    Args of the call, returns, raises: as for `HopSkipJump`.
+    Args:
+        ball: L2; rows adversarial inside its radius leave the search.
+        queries: the most queries for each row, at least 2.
+        delta: first length of the orthogonal step, a share in (0, 1) of the distance to x.
+        epsilon: first length of the step towards x, a share in (0, 1) of the distance to x.
+        goal: what makes a row adversarial.
+
+    Raises:
+        ValueError: another ball, settings outside their ranges, a start that is not adversarial, and what the call
+            contract lists.
     """
 
-    ball: L2 = L2(0)  # the radius within which a row needs no further search
+    ball: L2 = L2(0)
     queries: int = 5000
     delta: float = 0.01
     epsilon: float = 0.01
@@ -56,35 +67,36 @@ class Boundary:
         x = prepare_inputs(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
-            found = DecisionSearch(model, x, y, self.goal, self.ball, self.queries)
-            rows, z = starting_points(found, noise, start, starts, TRIES)
-            z = binary_search(found, rows, z, HALVINGS)
-            delta, epsilon = torch.full_like(found.distance, self.delta), torch.full_like(found.distance, self.epsilon)
+            search = DecisionSearch(model, x, y, self.goal, self.ball, self.queries)
+            rows, z = starting_points(search, noise, start, starts, TRIES)
+            z = binary_search(search, rows, z, HALVINGS)
+            delta = torch.full_like(search.distance, self.delta)
+            epsilon = torch.full_like(search.distance, self.epsilon)
             step = 0
             while True:
-                going = found.active(rows)
-                rows, z = rows[going], z[going]
+                active = search.active(rows)
+                rows, z = rows[active], z[active]
                 if not len(rows):
-                    return found.result()
+                    return search.result()
                 eta = noise.select(rows).normal(x.shape[1:], TRIES + step)
-                around = self._around(x[rows], z, delta[rows], eta)
-                if step % CHECK == 0:
-                    delta[rows] *= _adapted(found.query(rows, around), SPHERE)
-                nearer = interpolate(self.ball, x[rows], around, 1 - epsilon[rows])
-                won = found.query(rows, nearer)
-                epsilon[rows] = (epsilon[rows] * _adapted(won, STEP)).clamp(max=0.5)
-                z = torch.where(per_row(won, z), nearer, z)
+                on_sphere = self._orthogonal_step(x[rows], z, delta[rows], eta)
+                if step % SPHERE_PERIOD == 0:
+                    delta[rows] *= _step_factor(search.query(rows, on_sphere), SPHERE_RATE)
+                nearer = interpolate(self.ball, x[rows], on_sphere, 1 - epsilon[rows])
+                is_adv = search.query(rows, nearer)
+                epsilon[rows] = (epsilon[rows] * _step_factor(is_adv, STEP_RATE)).clamp(max=0.5)
+                z = torch.where(per_row(is_adv, z), nearer, z)
                 step += 1
 
-    def _around(self, x: Tensor, z: Tensor, delta: Tensor, eta: Tensor) -> Tensor:
-        """From z by a random step of length delta, orthogonal to the way to x, and back onto the sphere around x."""
+    def _orthogonal_step(self, x: Tensor, z: Tensor, delta: Tensor, eta: Tensor) -> Tensor:
+        """A random step from z of relative length delta (n,), orthogonal to z - x, on the sphere around x."""
         distance = self.ball.norm(z - x)
-        back = self.ball.ascent_direction(z - x)
-        eta = eta - per_row((eta * back).flatten(1).sum(1), x) * back
+        direction = self.ball.ascent_direction(z - x)
+        eta = eta - per_row((eta * direction).flatten(1).sum(1), x) * direction
         eta = self.ball.ascent_direction(eta) * per_row(delta, x)
-        return (x + per_row(distance, x) * self.ball.ascent_direction(back + eta)).clamp(0, 1)
+        return (x + per_row(distance, x) * self.ball.ascent_direction(direction + eta)).clamp(0, 1)
 
 
-def _adapted(won: Tensor, share: float) -> Tensor:
-    """A factor that leaves the step where it is, on average, once a share of steps wins."""
-    return torch.exp(math.log(ADAPT) * (won.float() - share))
+def _step_factor(is_adv: Tensor, share: float) -> Tensor:
+    """Factors (n,) for a step size, which settle once a `share` of steps is adversarial."""
+    return torch.exp(math.log(ADAPT) * (is_adv.float() - share))

@@ -1,4 +1,4 @@
-"""Ways from an input to points that win, walked on decisions alone."""
+"""Searches for the decision boundary along paths from a clean input, on decisions alone."""
 
 from collections.abc import Callable
 
@@ -9,104 +9,115 @@ from aisec_lab.attacks.evasion.black_box.decision_search import DecisionSearch
 from aisec_lab.attacks.evasion.geometry.balls import Ball, Linf
 from aisec_lab.attacks.evasion.geometry.projections import per_row
 
-# The points (m, *input) of rows at positions (m,) among those in work, each at its place (m,) of its row's path
+# Of indices (m,) into the n paths and positions (m,) on them: points (m, *input)
 Path = Callable[[Tensor, Tensor], Tensor]
 
-LEAPS = 10  # of `find_bracket`, which double
-GAP = 0.01  # the first of them, a share of the guess, as in the code of Sign-OPT's authors
+BRACKET_STEPS = 10  # steps of `find_bracket`, at most
+FIRST_BRACKET_STEP = 0.01  # length of the first, a share of the guess, as in the code of Sign-OPT's authors
 
 
 def interpolate(ball: Ball, x: Tensor, z: Tensor, share: Tensor) -> Tensor:
-    """The nearest points to z (n, *input) at a share (n,) of their distance from x, as the ball measures it."""
-    delta = z - x
-    if isinstance(ball, Linf):
-        reach = per_row(share * ball.norm(delta), x)
-        delta = delta.clamp(-reach, reach)
-    else:
-        delta = per_row(share, x) * delta
-    return (x + delta).clamp(0, 1)  # of rounding
-
-
-def ray(x: Tensor, way: Tensor) -> Path:
-    """From inputs x (n, *input) straight along directions of the same shape, up to the faces of the box."""
-    return lambda still, place: (x[still] + per_row(place, x) * way[still]).clamp(0, 1)
-
-
-def bisect(found: DecisionSearch, rows: Tensor, path: Path, low: Tensor, high: Tensor, times: Tensor) -> Tensor:
-    """The places (n,) at which paths begin to win, from below.
+    """Points between inputs and adversarial points.
 
     Args:
-        found: asked once for each row and halving.
-        rows: positions of the rows in the whole batch.
-        path: of each.
-        low, high: places (n,) that do not win and that do.
-        times: halvings (n,), int64.
+        ball: whose norm measures the distance; in Linf the perturbation is clipped, in other norms it is scaled.
+        x: inputs (n, *input).
+        z: the other ends, shape of `x`.
+        share: shares (n,) in [0, 1] of the distance from x to z.
 
     Returns:
-        The lowest places that have won, at most `high`.
+        Shape of `x`, at that distance from x, and nearest to z among such points.
+    """
+    delta = z - x
+    if isinstance(ball, Linf):
+        bound = per_row(share * ball.norm(delta), x)
+        delta = delta.clamp(-bound, bound)
+    else:
+        delta = per_row(share, x) * delta
+    return (x + delta).clamp(0, 1)  # against rounding
+
+
+def ray(x: Tensor, direction: Tensor) -> Path:
+    """Straight paths from inputs x (n, *input) along directions of the same shape, clipped to the box."""
+    return lambda idx, t: (x[idx] + per_row(t, x) * direction[idx]).clamp(0, 1)
+
+
+def bisect(search: DecisionSearch, rows: Tensor, path: Path, low: Tensor, high: Tensor, halvings: Tensor) -> Tensor:
+    """The positions (n,) on paths where points become adversarial, by bisection.
+
+    Args:
+        search: one query for each row and halving.
+        rows: positions (n,) of the rows in the whole batch.
+        path: of each.
+        low: positions (n,) on the paths that are not adversarial.
+        high: positions (n,) on the paths that are adversarial.
+        halvings: for each row (n,), int64.
+
+    Returns:
+        The lowest adversarial positions found, at most `high`.
     """
     low, high = low.clone(), high.clone()
-    for done in range(int(times.max()) if len(times) else 0):
-        still = (times > done).nonzero().squeeze(1)
-        middle = (low[still] + high[still]) / 2
-        won = found.query(rows[still], path(still, middle))
-        low[still], high[still] = torch.where(won, low[still], middle), torch.where(won, middle, high[still])
+    for done in range(int(halvings.max()) if len(halvings) else 0):
+        idx = (halvings > done).nonzero().squeeze(1)
+        middle = (low[idx] + high[idx]) / 2
+        is_adv = search.query(rows[idx], path(idx, middle))
+        low[idx], high[idx] = torch.where(is_adv, low[idx], middle), torch.where(is_adv, middle, high[idx])
     return high
 
 
-def binary_search(found: DecisionSearch, rows: Tensor, z: Tensor, times: int) -> Tensor:
-    """Pull won points z (n, *input) towards their rows until they stand at the boundary.
+def binary_search(search: DecisionSearch, rows: Tensor, z: Tensor, halvings: int) -> Tensor:
+    """Move adversarial points towards their rows until they are at the boundary.
 
     Args:
-        found: asked once for each row and halving.
-        rows: positions of the rows in the whole batch.
-        z: a point for each that has won.
-        times: halvings; the share of the distance ends within 2 ** -times of the boundary.
+        search: one query for each row and halving.
+        rows: positions (n,) of the rows in the whole batch.
+        z: an adversarial point for each (n, *input).
+        halvings: their number; the share of the distance is then known to within 2 ** -halvings.
 
     Returns:
-        Points that have won, shape of `z`.
+        Adversarial points, shape of `z`.
     """
-    x, ones = found.x[rows], z.new_ones(len(rows))
+    x, ones = search.x[rows], z.new_ones(len(rows))
 
-    def path(still: Tensor, share: Tensor) -> Tensor:
-        return interpolate(found.ball, x[still], z[still], share)
+    def path(idx: Tensor, share: Tensor) -> Tensor:
+        return interpolate(search.ball, x[idx], z[idx], share)
 
-    share = bisect(found, rows, path, torch.zeros_like(ones), ones, torch.full_like(rows, times))
-    return interpolate(found.ball, x, z, share)
+    share = bisect(search, rows, path, torch.zeros_like(ones), ones, torch.full_like(rows, halvings))
+    return interpolate(search.ball, x, z, share)
 
 
 def find_bracket(
-    found: DecisionSearch, rows: Tensor, path: Path, guess: Tensor, *, outward: bool
+    search: DecisionSearch, rows: Tensor, path: Path, guess: Tensor, *, outward: bool
 ) -> tuple[Tensor, Tensor]:
-    """Places around a guess between which paths begin to win, by leaps that double.
+    """Positions on both sides of the boundary near a guess, by steps that double.
 
     Args:
-        found: asked once for each row about the guess, and once for each leap.
-        rows: positions of the rows in the whole batch.
-        path: of each; at place 0 stands the row itself.
-        guess: places (n,) > 0.
-        outward: whether to leap ahead from a guess that does not win, too.
+        search: one query for each row at the guess, and one for each step.
+        rows: positions (n,) of the rows in the whole batch.
+        path: of each; position 0 is the row itself.
+        guess: positions (n,) > 0.
+        outward: whether to search beyond a guess that is not adversarial, too.
 
     Returns:
-        Places (n,) that do not win, and places that do, `inf` where none was found.
+        Positions (n,) that are not adversarial, and positions that are, `inf` where none was found.
     """
-    won = found.query(rows, path(torch.arange(len(rows), device=rows.device), guess))
-    low, high = torch.where(won, 0.0, guess), torch.where(won, guess, torch.inf)
-    still = (won | outward).nonzero().squeeze(1)
-    for leap in range(LEAPS):
-        inward, far = won[still], GAP * 2**leap
-        still = still[found.active(rows[still]) & (~inward | (far < 1))]
-        if not len(still):
+    is_adv = search.query(rows, path(torch.arange(len(rows), device=rows.device), guess))
+    low, high = torch.where(is_adv, 0.0, guess), torch.where(is_adv, guess, torch.inf)
+    idx = (is_adv | outward).nonzero().squeeze(1)
+    for number in range(BRACKET_STEPS):
+        inward, far = is_adv[idx], FIRST_BRACKET_STEP * 2**number
+        idx = idx[search.active(rows[idx]) & (~inward | (far < 1))]
+        if not len(idx):
             break
-        inward = won[still]
-        place = guess[still] * torch.where(inward, 1 - far, 1 + far)
-        wins = found.query(rows[still], path(still, place))
-        high[still] = torch.where(wins, place, high[still])
-        low[still] = torch.where(wins, low[still], place)
-        still = still[wins == inward]
+        inward = is_adv[idx]
+        t = guess[idx] * torch.where(inward, 1 - far, 1 + far)
+        hit = search.query(rows[idx], path(idx, t))
+        high[idx] = torch.where(hit, t, high[idx])
+        low[idx] = torch.where(hit, low[idx], t)
+        idx = idx[hit == inward]
     return low, high
 
 
 def bisection_steps(low: Tensor, high: Tensor, tolerance: Tensor) -> Tensor:
-    """How often to halve low..high (n,) until they are within a tolerance (n,) of each other: (n,), int64."""
+    """How many halvings (n,), int64, bring low..high (n,) within a tolerance (n,)."""
     return ((high - low) / tolerance).log2().ceil().clamp(min=0).long()

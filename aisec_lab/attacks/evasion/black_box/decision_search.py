@@ -1,4 +1,4 @@
-"""What every search that sees only decisions keeps: the nearest point won of each row, and its queries, counted."""
+"""What decision-based attacks share: the nearest adversarial point of each row, its queries, and starting points."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,16 +13,19 @@ from aisec_lab.attacks.evasion.minimum_norm.starting_points import check_adversa
 from aisec_lab.attacks.evasion.search.goals import Goal
 from aisec_lab.core.row_noise import RowNoise
 
-BATCH = 128  # points a pass: with many more, a pass leaves the processor's cache and takes longer for each
+BATCH = 128  # points of a pass; larger passes leave the processor's cache and are slower
 
 
 @dataclass(frozen=True, eq=False)
 class DecisionAttackResult(MinimumNormResult):
-    """As `MinimumNormResult`, with the way there.
+    """A `MinimumNormResult` with the history of the search; E entries, one for each time that a row's distance fell.
 
     Args:
-        rows, queries, distances: one entry (E,) each for every time that a row came nearer: which row, after how
-            many queries about it, and how near.
+        x_adv: see `MinimumNormResult`.
+        distance: see `MinimumNormResult`.
+        rows: positions (E,) of the rows.
+        queries: queries (E,) about the row until then.
+        distances: the row's new distances (E,).
     """
 
     rows: Tensor
@@ -30,89 +33,109 @@ class DecisionAttackResult(MinimumNormResult):
     distances: Tensor
 
     def within(self, queries: int) -> Tensor:
-        """Distances (N,) found with so many queries a row, `inf` for none: a point of the curve against queries."""
+        """Distances (N,) after so many queries for each row, `inf` for rows without an adversarial point by then."""
         soon = self.queries <= queries
         nearest = torch.full_like(self.distance, torch.inf)
         return nearest.scatter_reduce(0, self.rows[soon], self.distances[soon], "amin")
 
 
 class DecisionSearch:
-    """The nearest point of each row that has won so far, beginning with the rows that are won as they are.
+    """The nearest adversarial point of each row so far, and a count of queries; misclassified rows have distance 0.
 
     Args:
-        model: classifier, frozen; asked once about all rows, which counts.
+        model: classifier, frozen; the first call on all rows counts as one query for each.
         x: clean inputs (N, *input).
-        y: classes (N,), true or target ones, as the goal has it.
-        goal: when a point has won.
-        ball: the norm, and the radius within which a row needs no further search.
-        queries: how often the model may be asked about each row.
+        y: classes (N,), true or target ones, as the goal needs them.
+        goal: what makes a point adversarial.
+        ball: the norm, and the radius within which a row leaves the search.
+        queries: the most queries for each row.
 
     Attributes:
-        spent: queries so far, (N,).
-        unsolved: positions of the rows that are not won as they are.
+        x_adv: the points, shape of `x`.
+        distance: their distances (N,), `inf` for rows without one.
+        queries_used: queries so far (N,).
+        active_rows: positions of the rows that were not adversarial without an attack.
     """
 
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, goal: Goal, ball: Ball, queries: int) -> None:
         self.model, self.x, self.y, self.goal, self.ball, self.queries = model, x, y, goal, ball, queries
         logits = model(x)
         check_answer(logits, y)
-        won = goal.margin(logits, y) < 0
+        is_adv = goal.margin(logits, y) < 0
         self.x_adv = x.clone()
-        self.distance = torch.where(won, 0.0, torch.inf).to(x.dtype)
+        self.distance = torch.where(is_adv, 0.0, torch.inf).to(x.dtype)
         self.queries_used = torch.ones_like(y)
-        self.active_rows = (~won).nonzero().squeeze(1)
-        self._log = [(won.nonzero().squeeze(1), self.queries_used[won], self.distance[won])]
+        self.active_rows = (~is_adv).nonzero().squeeze(1)
+        self._log = [(is_adv.nonzero().squeeze(1), self.queries_used[is_adv], self.distance[is_adv])]
 
     def queries_left(self, rows: Tensor) -> Tensor:
-        """How many queries are left to the rows at positions `rows`."""
+        """The remaining queries (n,) of the rows at positions `rows`."""
         return self.queries - self.queries_used[rows]
 
     def active(self, rows: Tensor) -> Tensor:
-        """A mask over `rows`: which have queries left and stand outside the ball."""
+        """A mask over `rows`: which have queries left and no adversarial point inside the ball."""
         return (self.queries_left(rows) > 0) & (self.distance[rows] > self.ball.eps)
 
     def query(self, rows: Tensor, z: Tensor) -> Tensor:
-        """Ask about one point z (n, *input) for each of `rows`, and remember those that win and are nearer.
+        """Query one point for each row, and record those that are adversarial and nearer.
+
+        Args:
+            rows: positions (n,) of the rows.
+            z: points (n, *input).
 
         Returns:
-            Which have won (n,): none of those whose queries are used up, about which nothing is asked.
+            Which are adversarial (n,). Rows without queries left are not queried, and count as not adversarial.
         """
-        asked = self.queries_left(rows) > 0
-        won = torch.zeros_like(asked)
-        rows, z = rows[asked], z[asked]
+        allowed = self.queries_left(rows) > 0
+        is_adv = torch.zeros_like(allowed)
+        rows, z = rows[allowed], z[allowed]
         self.queries_used[rows] += 1
-        won[asked] = new = self._decide(z, self.y[rows])
+        is_adv[allowed] = new = self._decide(z, self.y[rows])
         distance = self.ball.norm(z - self.x[rows])
         nearer = new & (distance < self.distance[rows])
         rows, z, distance = rows[nearer], z[nearer], distance[nearer]
         self.x_adv[rows], self.distance[rows] = z, distance
         self._log.append((rows, self.queries_used[rows], distance))
-        return won
+        return is_adv
 
     def query_many(self, row: int, z: Tensor) -> Tensor:
-        """Ask about the points z (m, *input), all for one row: as many, of the first, as it has queries left.
+        """Query several points for one row, the first ones that its remaining queries allow. None is recorded.
+
+        Args:
+            row: its position.
+            z: points (m, *input).
 
         Returns:
-            Which of them have won (at most m,). None is remembered: they explore, and are hardly ever nearer.
+            Which are adversarial (at most m,).
         """
         z = z[: self.queries - int(self.queries_used[row])]
         self.queries_used[row] += len(z)
         return self._decide(z, self.y[row].expand(len(z)))
 
     def result(self) -> DecisionAttackResult:
-        """What was found, and the way there."""
+        """The nearest points, and the history of the search."""
         rows, queries, distances = (torch.cat(part) for part in zip(*self._log, strict=True))
         return DecisionAttackResult(self.x_adv, self.distance, rows, queries, distances)
 
     def _decide(self, z: Tensor, y: Tensor) -> Tensor:
-        if not len(z):  # many a model, such as a forest, takes no empty batch
+        """Which points z (m, *input) are adversarial, in passes of at most `BATCH`."""
+        if not len(z):  # a forest, for example, accepts no empty batch
             return torch.zeros_like(y, dtype=torch.bool)
         parts = zip(z.split(BATCH), y.split(BATCH), strict=True)
         return torch.cat([self.goal.margin(self.model(z), y) < 0 for z, y in parts])
 
 
 def starting_candidates(noise: RowNoise, x: Tensor, starts: Tensor | None) -> Callable[[Tensor, int | Tensor], Tensor]:
-    """What a search may start from: of `starts` (M, *input), or uniform noise, by positions (n,) and counters."""
+    """Candidates for starting points, as a function of positions (n,) and counters.
+
+    Args:
+        noise: of the rows.
+        x: clean inputs (N, *input).
+        starts: inputs (M, *input) to choose from; None for uniform noise.
+
+    Returns:
+        A function that gives candidates (n, *input).
+    """
 
     def candidate(rows: Tensor, number: int | Tensor) -> Tensor:
         own = noise.select(rows)
@@ -124,50 +147,50 @@ def starting_candidates(noise: RowNoise, x: Tensor, starts: Tensor | None) -> Ca
 
 
 def starting_points(
-    found: DecisionSearch, noise: RowNoise, given: Tensor | None, starts: Tensor | None, tries: int
+    search: DecisionSearch, noise: RowNoise, start: Tensor | None, starts: Tensor | None, tries: int
 ) -> tuple[Tensor, Tensor]:
-    """A first point that has won for each unsolved row: the one given, or the first of several candidates.
+    """An adversarial starting point for each active row: the given one, or the first adversarial candidate.
 
     Args:
-        found: asked once for each row and candidate.
+        search: one query for each row and candidate.
         noise: of the rows.
-        given: a point for each row (N, *input).
-        starts: candidates for any row (M, *input); without either, uniform noise.
+        start: a point for each row (N, *input).
+        starts: candidates for any row (M, *input); uniform noise if neither is given.
         tries: most candidates for a row.
 
     Returns:
-        Positions (n,) of the rows that have one, in ascending order, and their points (n, *input).
+        Positions (n,) of the rows that have one, ascending, and their points (n, *input).
 
     Raises:
-        ValueError: both are given; a start that has not won, or is no point of the box.
+        ValueError: both are given; a start that is not adversarial, or is no point of the box.
     """
-    if given is None:
-        return first_adversarial(found, starting_candidates(noise, found.x, starts), tries)
+    if start is None:
+        return first_adversarial(search, starting_candidates(noise, search.x, starts), tries)
     if starts is not None:
         raise ValueError("give one start for each row, or starts to choose from, not both")
-    check_start(found.x, given)
-    rows = found.active_rows
-    check_adversarial(rows, found.query(rows, given[rows]))
-    return rows, given[rows]
+    check_start(search.x, start)
+    rows = search.active_rows
+    check_adversarial(rows, search.query(rows, start[rows]))
+    return rows, start[rows]
 
 
 def first_adversarial(
-    found: DecisionSearch, candidate: Callable[[Tensor, int | Tensor], Tensor], tries: int
+    search: DecisionSearch, candidate: Callable[[Tensor, int | Tensor], Tensor], tries: int
 ) -> tuple[Tensor, Tensor]:
-    """A first point that has won for each unsolved row.
+    """The first adversarial candidate of each active row.
 
     Args:
-        found: asked once for each row and candidate.
+        search: one query for each row and candidate.
         candidate: see `starting_candidates`.
         tries: most candidates for a row.
 
     Returns:
-        Positions (n,) of the rows that have one, in ascending order, and their points (n, *input).
+        Positions (n,) of the rows that have one, ascending, and their points (n, *input).
     """
-    rows = found.active_rows
+    rows = search.active_rows
     for number in range(tries):
         if not len(rows):
             break
-        rows = rows[~found.query(rows, candidate(rows, number))]
-    begun = found.active_rows[found.distance[found.active_rows] < torch.inf]
-    return begun, found.x_adv[begun]
+        rows = rows[~search.query(rows, candidate(rows, number))]
+    begun = search.active_rows[search.distance[search.active_rows] < torch.inf]
+    return begun, search.x_adv[begun]

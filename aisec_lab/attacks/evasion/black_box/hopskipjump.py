@@ -1,4 +1,4 @@
-"""HopSkipJump: down the boundary by gradients that are estimated from decisions alone."""
+"""HopSkipJump: gradient estimates at the decision boundary, from decisions alone."""
 
 import math
 from dataclasses import dataclass
@@ -25,27 +25,23 @@ HALVINGS = 25  # of a step, at most
 class HopSkipJump:
     """HopSkipJump (Chen et al., 2020, arXiv:1904.02144, algorithm 2): minimum-norm in L2 and Linf.
 
-    Args of the call:
-        model: classifier in evaluation mode, or an `Oracle`; inputs in [0, 1], shape (N, *input), to scores (N, K),
-            of which only the highest is looked at.
-        x, y: clean inputs and their true classes (N,), int64; with the goal `Targeted`, the targets.
-        generator: source of all noise.
-        start: points that have won (N, *input), one for each row, such as another attack's; looked at once.
-        starts: instead of it, inputs (M, *input) to choose from, such as some of each target class; a search towards
-            a class hardly ever starts from uniform noise, which is what it is given without them.
+    Call contract: docs/evasion-attacks.md, decision attacks with start or starts. Towards a target class, uniform noise
+    is hardly ever a starting point: give inputs of that class.
 
-    Returns:
-        The nearest input that has won for each row, inside the box, and the way there (`DecisionAttackResult`). The
-        model sees no row more than `queries` times, the clean row included. Rows that are won as they are, and rows for
-        which none of 100 starts has won, come back untouched.
+    Args:
+        ball: L2 or Linf; rows adversarial inside its radius leave the search.
+        queries: the most queries for each row, at least 2.
+        samples: B_0, queries of the first gradient estimate; iteration t takes B_0 sqrt(t).
+        goal: what makes a row adversarial.
 
     Raises:
-        ValueError: another ball, a start that has not won, and what `PGD` refuses.
+        ValueError: another ball, settings outside their ranges, a start that is not adversarial, and what the call
+            contract lists.
     """
 
-    ball: Ball = L2(0)  # the norm, and a radius within which a row needs no further search
+    ball: Ball = L2(0)
     queries: int = 5000
-    samples: int = 100  # B_0, of the first estimate
+    samples: int = 100
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
@@ -66,50 +62,50 @@ class HopSkipJump:
         x = prepare_inputs(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
-            found = DecisionSearch(model, x, y, self.goal, self.ball, self.queries)
-            rows, z = starting_points(found, noise, start, starts, TRIES)
-            z = self._to_boundary(found, rows, z)
+            search = DecisionSearch(model, x, y, self.goal, self.ball, self.queries)
+            rows, z = starting_points(search, noise, start, starts, TRIES)
+            z = self._to_boundary(search, rows, z)
             t = 0
             while True:
-                going = found.active(rows)
-                rows, z = rows[going], z[going]
+                active = search.active(rows)
+                rows, z = rows[active], z[active]
                 if not len(rows):
-                    return found.result()
+                    return search.result()
                 t += 1
                 distance = self.ball.norm(z - x[rows])
                 delta = torch.full_like(distance, FIRST_DELTA) if t == 1 else distance / x.shape[1:].numel()
-                v = self._gradient(found, rows, z, delta, round(self.samples * math.sqrt(t)), noise.select(rows), t)
-                z = self._jump(found, rows, z, v, distance / math.sqrt(t))
-                z = self._to_boundary(found, rows, z)
+                v = self._gradient(search, rows, z, delta, round(self.samples * math.sqrt(t)), noise.select(rows), t)
+                z = self._step_along(search, rows, z, v, distance / math.sqrt(t))
+                z = self._to_boundary(search, rows, z)
 
     def _gradient(
-        self, found: DecisionSearch, rows: Tensor, z: Tensor, delta: Tensor, samples: int, noise: RowNoise, t: int
+        self, search: DecisionSearch, rows: Tensor, z: Tensor, delta: Tensor, samples: int, noise: RowNoise, t: int
     ) -> Tensor:
-        """The direction in which points z at the boundary are won, estimated by polling around them (eq. 16)."""
+        """The direction in which boundary points z become adversarial, estimated from samples (eq. 16)."""
 
-        def around(i: int, own: torch.Generator) -> tuple[Tensor, Tensor]:
+        def sample_around(i: int, own: torch.Generator) -> tuple[Tensor, Tensor]:
             u = torch.randn((samples, *z.shape[1:]), generator=own, dtype=z.dtype, device=z.device)
             points = (z[i] + delta[i] * L2(0).ascent_direction(u)).clamp(0, 1)
             return points, (points - z[i]) / delta[i]
 
-        return self.ball.ascent_direction(decision_gradient(found, rows, around, noise, TRIES + t))
+        return self.ball.ascent_direction(decision_gradient(search, rows, sample_around, noise, TRIES + t))
 
-    def _jump(self, found: DecisionSearch, rows: Tensor, z: Tensor, v: Tensor, step: Tensor) -> Tensor:
-        """One step along v, halved until it wins; a row whose step never does stays."""
+    def _step_along(self, search: DecisionSearch, rows: Tensor, z: Tensor, v: Tensor, step: Tensor) -> Tensor:
+        """One step along v, halved until the point is adversarial; a row without such a point stays at z."""
         z = z.clone()
-        short = torch.arange(len(rows), device=z.device)  # which have not stepped yet
+        pending = torch.arange(len(rows), device=z.device)  # rows without an adversarial step so far
         for _ in range(HALVINGS):
-            short = short[found.queries_left(rows[short]) > 0]
-            if not len(short):
+            pending = pending[search.queries_left(rows[pending]) > 0]
+            if not len(pending):
                 break
-            ahead = (z[short] + per_row(step[short], z) * v[short]).clamp(0, 1)
-            won = found.query(rows[short], ahead)
-            z[short[won]] = ahead[won]
-            short = short[~won]
+            candidate = (z[pending] + per_row(step[pending], z) * v[pending]).clamp(0, 1)
+            is_adv = search.query(rows[pending], candidate)
+            z[pending[is_adv]] = candidate[is_adv]
+            pending = pending[~is_adv]
             step = step / 2
         return z
 
-    def _to_boundary(self, found: DecisionSearch, rows: Tensor, z: Tensor) -> Tensor:
-        """Section III-C.1: until the share of the way is known to theta, d^(-3/2) in L2 and d^-2 in Linf."""
+    def _to_boundary(self, search: DecisionSearch, rows: Tensor, z: Tensor) -> Tensor:
+        """Section III-C.1: bisection until the share of the distance is known to theta: d^-1.5 in L2, d^-2 in Linf."""
         power = 1.5 if isinstance(self.ball, L2) else 2
-        return binary_search(found, rows, z, math.ceil(power * math.log2(found.x.shape[1:].numel())))
+        return binary_search(search, rows, z, math.ceil(power * math.log2(search.x.shape[1:].numel())))

@@ -1,4 +1,4 @@
-"""NES: projected gradient descent on gradients that are estimated from scores."""
+"""NES: projected gradient ascent on gradients that are estimated from scores."""
 
 from dataclasses import dataclass
 
@@ -14,35 +14,40 @@ from aisec_lab.attacks.evasion.search.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.search.objectives import signed_loss
 from aisec_lab.core.row_noise import RowNoise
 
-BATCH = 256  # points a pass, about
+BATCH = 256  # points of a pass, about
 
 
 @dataclass(frozen=True)
 class NES:
     """The query-limited attack by natural evolution strategies (Ilyas et al., 2018, arXiv:1804.08598, section 2.2).
 
-    Each step averages the loss's slopes along random directions u, each tried as x + sigma u and x - sigma u
-    (algorithm 1), and goes along the mean as `PGD` does along the gradient, with momentum.
+    Each step estimates the gradient from finite differences along random directions u, at x + sigma u and x - sigma u
+    (algorithm 1), and goes along it as `PGD` does, with momentum. Call contract: docs/evasion-attacks.md; the model may
+    be an `Oracle`.
 
-    Args of the call:
-        model: classifier in evaluation mode, or an `Oracle`; inputs in [0, 1], shape (N, *input), to logits (N, K).
-        x, y: clean inputs and their true classes (N,), int64; with the goal `Targeted`, the targets.
-        generator: source of the directions.
+    Args:
+        ball: the threat model: Linf, L2, L1 or L0.
+        queries: the most queries for each row, at least 2, the clean row included.
+        samples: the paper's n, queries of an estimate: even, two for each direction.
+        sigma: distance at which finite differences are taken, along each normal coordinate.
+        step_size: length of a step, in units of eps.
+        momentum: weight in [0, 1) of earlier estimates.
+        loss: what is maximised; of logits (N, K) and `y`.
+        goal: what makes a row adversarial.
 
     Returns:
-        Adversarial inputs, shape of `x`, inside ball and box, at the lowest margin seen. The points that slopes are
-        measured at lie inside the box and may lie outside the ball by sigma. The model sees no row more than
-        `queries` times, the clean row included, and none again once it is won.
+        Of the call: adversarial inputs, shape of `x`, inside ball and box, each at its lowest margin seen. A row is not
+        queried again once it is adversarial. Points of finite differences are inside the box, but can leave the ball.
 
     Raises:
-        ValueError: what `PGD` refuses.
+        ValueError: settings outside their ranges, and what the call contract lists.
     """
 
     ball: Ball
     queries: int = 1000
-    samples: int = 50  # the paper's n, points an estimate: two for each direction
+    samples: int = 50
     sigma: float = 0.001
-    step_size: float = 0.1  # in units of eps
+    step_size: float = 0.1
     momentum: float = 0.9
     loss: Loss = CrossEntropy()
     goal: Goal = Untargeted()
@@ -58,11 +63,11 @@ class NES:
         x = prepare_inputs(model, x, y, generator)
         noise = RowNoise(x, generator)
         with scored(model), torch.no_grad():
-            found = LowestMargin(model, x, y, self.goal)
-            rows, left = found.active_rows, self.queries - 1
+            best = LowestMargin(model, x, y, self.goal)
+            rows, left = best.active_rows, self.queries - 1
             delta, mean = torch.zeros_like(x), torch.zeros_like(x)
             counter = 0
-            while len(rows) and left >= 3:  # a direction, and the point that it leads to
+            while len(rows) and left >= 3:  # two for a direction, one for the new point
                 pairs = min(self.samples, left - 1) // 2
                 origin, z = x[rows], x[rows] + delta[rows]
                 grad = self.gradient(model, z, y[rows], noise.select(rows), pairs, counter)
@@ -74,34 +79,34 @@ class NES:
                 )
                 delta[rows] = self.ball.project(origin, delta[rows] + step)
                 z = origin + delta[rows]
-                rows = rows[found.update(rows, z, model(z))]
+                rows = rows[best.update(rows, z, model(z))]
                 left -= 2 * pairs + 1
                 counter += pairs
-        return found.x_adv
+        return best.x_adv
 
     def gradient(self, model: nn.Module, z: Tensor, y: Tensor, noise: RowNoise, pairs: int, counter: int = 0) -> Tensor:
-        """Estimate the gradient of the ascended loss at z (n, *input) with 2 queries for each of `pairs` directions.
+        """Estimate the gradient of the loss at z, with 2 queries for each direction.
 
-        Without a bias where the loss is linear and the box is sigma away: a point that would leave the box is clipped.
+        The estimate is unbiased where the loss is linear and the box is far; points outside the box are clipped.
 
         Args:
             model: classifier, frozen.
             z: points (n, *input).
             y: classes (n,).
             noise: of the rows.
-            pairs: directions.
-            counter: of the noise of the first of them.
+            pairs: number of directions.
+            counter: of the noise of the first direction.
 
         Returns:
             Shape of `z`.
         """
         grad = torch.zeros_like(z)
-        together = max(1, BATCH // (2 * len(z)))  # directions a pass
-        for first in range(0, pairs, together):
-            k = min(together, pairs - first)
+        per_pass = max(1, BATCH // (2 * len(z)))  # directions of a pass
+        for first in range(0, pairs, per_pass):
+            k = min(per_pass, pairs - first)
             u = torch.cat([noise.normal(z.shape[1:], counter + first + i) for i in range(k)])
             up, down = ((z.repeat(k, *(1,) * (z.ndim - 1)) + s * self.sigma * u).clamp(0, 1) for s in (1, -1))
-            ascended = signed_loss(self.loss, self.goal, y.repeat(2 * k))
-            rise, fall = ascended(model(torch.cat([up, down]))).chunk(2)
+            objective = signed_loss(self.loss, self.goal, y.repeat(2 * k))
+            rise, fall = objective(model(torch.cat([up, down]))).chunk(2)
             grad += (per_row(rise - fall, u) * u).unflatten(0, (k, len(z))).sum(0)
         return grad / (2 * self.sigma * pairs)

@@ -1,4 +1,4 @@
-"""Sign-OPT: the direction in which the boundary is nearest, by the signs of how far it is."""
+"""Sign-OPT: minimises the distance to the boundary over directions, by the signs of its directional derivatives."""
 
 from dataclasses import dataclass
 
@@ -19,9 +19,9 @@ from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.core.row_noise import RowNoise
 from aisec_lab.models.asked import asked
 
-SMOOTHING = 0.001  # the paper's epsilon, beside a direction of norm 1
+SMOOTHING = 0.001  # the paper's epsilon, added along a direction of norm 1
 HALVINGS = 10  # of the radius of a first direction
-FINE = 2e-6  # how well radii are known later, as shares of them
+TOLERANCE = 2e-6  # relative tolerance of later radii
 GROW, SHRINK, SHORTEST = 2.0, 0.25, 1e-4  # of the step size, as in the authors' code
 TRIES = 15  # of a line search
 
@@ -30,33 +30,29 @@ TRIES = 15  # of a line search
 class SignOPT:
     """Sign-OPT (Cheng et al., 2020, arXiv:1909.10773, algorithm 1): minimum-norm in L2 and Linf.
 
-    It minimises g(theta), the distance of the boundary from x in direction theta. One query tells whether g falls
-    along a random direction (eq. 3); the mean of these signs is the way down, with a line search. In Linf the authors'
-    code scales each direction to norm 1, which stalls once several coordinates are at the bound; here the direction
-    stays in the cube [-1, 1]^D, and a step is the sign of the mean, clipped to the cube.
+    It minimises g(theta), the distance from x to the boundary in direction theta. One query tells whether g falls along
+    a random direction (eq. 3); the mean of these signs is the descent direction of a line search. In Linf the authors'
+    code scales each direction to norm 1, which stalls once several coordinates are at the bound; here directions stay
+    in the cube [-1, 1]^D, and a step is the sign of the mean, clipped to the cube. Call contract:
+    docs/evasion-attacks.md, decision attacks with starts.
 
-    Args of the call:
-        model: classifier in evaluation mode, or an `Oracle`; inputs in [0, 1], shape (N, *input), to scores (N, K),
-            of which only the highest is looked at.
-        x, y: clean inputs (N, *input) and their true classes (N,), int64; with the goal `Targeted`, the targets.
-        generator: source of all noise.
-        starts: inputs (M, *input) to head for at first, such as some of each target class; without them it is
-            uniform noise.
-
-    Returns:
-        The nearest input that has won for each row, inside the box, and the way there (`DecisionAttackResult`). The
-        model sees no row more than `queries` times, the clean row included. Rows that are won as they are, and rows
-        for which none of the first directions has won, come back untouched.
+    Args:
+        ball: L2 or Linf; rows adversarial inside its radius leave the search.
+        queries: the most queries for each row, at least 2.
+        directions: first directions, the nearest of which begins.
+        samples: the paper's Q, queries of a gradient estimate.
+        step_size: first step size of the line search, beside a direction of norm 1.
+        goal: what makes a row adversarial.
 
     Raises:
-        ValueError: another ball, and what `PGD` refuses.
+        ValueError: another ball, settings outside their ranges, and what the call contract lists.
     """
 
-    ball: Ball = L2(0)  # the norm, and a radius within which a row needs no further search
+    ball: Ball = L2(0)
     queries: int = 5000
-    directions: int = 100  # of which the nearest is the first
-    samples: int = 200  # the paper's Q, directions an estimate
-    step_size: float = 0.2  # at first, beside a direction of norm 1
+    directions: int = 100
+    samples: int = 200
+    step_size: float = 0.2
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
@@ -70,101 +66,103 @@ class SignOPT:
         x = prepare_inputs(model, x, y, generator)
         noise = RowNoise(x, generator)
         with asked(model), torch.no_grad():
-            found = DecisionSearch(model, x, y, self.goal, self.ball, self.queries)
-            rows, theta, g = self._begin(found, noise, starts)
+            search = DecisionSearch(model, x, y, self.goal, self.ball, self.queries)
+            rows, theta, g = self._initial_directions(search, noise, starts)
             alpha = torch.full_like(g, self.step_size)
             t = 0
             while True:
-                going = found.active(rows)
-                rows, theta, g, alpha = rows[going], theta[going], g[going], alpha[going]
+                active = search.active(rows)
+                rows, theta, g, alpha = rows[active], theta[active], g[active], alpha[active]
                 if not len(rows):
-                    return found.result()
-                down = self._descent(found, rows, theta, g, noise.select(rows), self.directions + t)
-                theta, g, alpha = self._line_search(found, rows, theta, g, alpha, down)
+                    return search.result()
+                descent = self._descent_direction(search, rows, theta, g, noise.select(rows), self.directions + t)
+                theta, g, alpha = self._line_search(search, rows, theta, g, alpha, descent)
                 t += 1
 
-    def _begin(self, found: DecisionSearch, noise: RowNoise, starts: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the first directions those of the nearest boundary: rows that have one, directions and radii.
+    def _initial_directions(
+        self, search: DecisionSearch, noise: RowNoise, starts: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The first direction of nearest boundary: rows that have one, directions theta, and radii g(theta).
 
-        A row asks about each direction at the radius of its best one; where that wins, it halves the radius's range.
-        Every pass asks about one point of each row, wherever it is on this way.
+        Each direction is queried at the row's smallest radius so far; if it is adversarial there, the radius is
+        bisected. Each pass queries one point of each row, whichever of these stages the row is at.
         """
-        rows, candidate = found.active_rows, starting_candidates(noise, found.x, starts)
-        x = found.x[rows]
+        rows, candidate = search.active_rows, starting_candidates(noise, search.x, starts)
+        x = search.x[rows]
         theta, g = torch.zeros_like(x), x.new_full((len(rows),), torch.inf)
         low, tried, halved = torch.zeros_like(g), torch.zeros_like(rows), torch.full_like(rows, HALVINGS)
         while True:
             fresh = halved == HALVINGS
-            still = (found.active(rows) & ~(fresh & (tried == self.directions))).nonzero().squeeze(1)
-            if not len(still):
-                begun = g.isfinite()
-                return rows[begun], theta[begun], g[begun]
-            fresh = fresh[still]
-            way = candidate(rows[still], tried[still]) - x[still]
-            most = torch.minimum(self.ball.norm(way), g[still])
-            place = torch.where(fresh, most, (low[still] + g[still]) / 2)
-            way = torch.where(per_row(fresh, x), self._unit(way), theta[still])
-            won = found.query(rows[still], (x[still] + per_row(place, x) * way).clamp(0, 1))
-            theta[still[won]], g[still[won]] = way[won], place[won]
-            low[still] = torch.where(fresh, 0.0, torch.where(won, low[still], place))
-            tried[still] += fresh
-            halved[still] = torch.where(fresh, torch.where(won, 0, HALVINGS), halved[still] + 1)
+            idx = (search.active(rows) & ~(fresh & (tried == self.directions))).nonzero().squeeze(1)
+            if not len(idx):
+                has_start = g.isfinite()
+                return rows[has_start], theta[has_start], g[has_start]
+            fresh = fresh[idx]
+            direction = candidate(rows[idx], tried[idx]) - x[idx]
+            max_radius = torch.minimum(self.ball.norm(direction), g[idx])
+            radius = torch.where(fresh, max_radius, (low[idx] + g[idx]) / 2)
+            direction = torch.where(per_row(fresh, x), self._unit(direction), theta[idx])
+            is_adv = search.query(rows[idx], (x[idx] + per_row(radius, x) * direction).clamp(0, 1))
+            theta[idx[is_adv]], g[idx[is_adv]] = direction[is_adv], radius[is_adv]
+            low[idx] = torch.where(fresh, 0.0, torch.where(is_adv, low[idx], radius))
+            tried[idx] += fresh
+            halved[idx] = torch.where(fresh, torch.where(is_adv, 0, HALVINGS), halved[idx] + 1)
 
-    def _descent(
-        self, found: DecisionSearch, rows: Tensor, theta: Tensor, g: Tensor, noise: RowNoise, counter: int
+    def _descent_direction(
+        self, search: DecisionSearch, rows: Tensor, theta: Tensor, g: Tensor, noise: RowNoise, counter: int
     ) -> Tensor:
         """The direction, of norm 1, in which the radius g falls."""
-        x = found.x[rows]
+        x = search.x[rows]
 
-        def around(i: int, own: torch.Generator) -> tuple[Tensor, Tensor]:
+        def sample_around(i: int, own: torch.Generator) -> tuple[Tensor, Tensor]:
             u = torch.randn((self.samples, *x.shape[1:]), generator=own, dtype=x.dtype, device=x.device)
             u = self._unit(u)
-            way = theta[i] + SMOOTHING * u
-            way = way if isinstance(self.ball, Linf) else self._unit(way)
-            return (x[i] + g[i] * way).clamp(0, 1), u
+            direction = theta[i] + SMOOTHING * u
+            direction = direction if isinstance(self.ball, Linf) else self._unit(direction)
+            return (x[i] + g[i] * direction).clamp(0, 1), u
 
-        return self.ball.ascent_direction(decision_gradient(found, rows, around, noise, counter))
+        return self.ball.ascent_direction(decision_gradient(search, rows, sample_around, noise, counter))
 
     def _line_search(
-        self, found: DecisionSearch, rows: Tensor, theta: Tensor, g: Tensor, alpha: Tensor, down: Tensor
+        self, search: DecisionSearch, rows: Tensor, theta: Tensor, g: Tensor, alpha: Tensor, descent: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Steps that double while the radius falls; where the first does not help, steps that shrink until it does.
+        """Steps that double while the radius falls; if the first step does not help, steps that shrink until one does.
 
         Returns:
             Directions, radii, and the step sizes that led to them; the first step size where none did.
         """
-        x, theta, g, length = found.x[rows], theta.clone(), g.clone(), alpha
+        x, theta, g, length = search.x[rows], theta.clone(), g.clone(), alpha
         origin, alpha = theta.clone(), torch.full_like(alpha, self.step_size)
         moved = torch.zeros_like(rows, dtype=torch.bool)
-        still = torch.arange(len(rows), device=rows.device)
+        idx = torch.arange(len(rows), device=rows.device)
         for attempt in range(TRIES):
-            still = still[found.active(rows[still])]
-            if not len(still):
+            idx = idx[search.active(rows[idx])]
+            if not len(idx):
                 break
-            way = origin[still] + per_row(length[still], x) * down[still]
-            way = self._unit(way.clamp(-1, 1) if isinstance(self.ball, Linf) else way)
-            radius = _radius(found, rows[still], x[still], way, g[still])
-            better, before = radius < g[still], moved[still]
-            nearer = still[better]
-            theta[nearer], g[nearer], alpha[nearer] = way[better], radius[better], length[nearer]
+            direction = origin[idx] + per_row(length[idx], x) * descent[idx]
+            direction = self._unit(direction.clamp(-1, 1) if isinstance(self.ball, Linf) else direction)
+            radius = _radius(search, rows[idx], x[idx], direction, g[idx])
+            better, before = radius < g[idx], moved[idx]
+            nearer = idx[better]
+            theta[nearer], g[nearer], alpha[nearer] = direction[better], radius[better], length[nearer]
             moved[nearer] = True
             length = length.clone()
-            length[still] *= torch.where(better, GROW, SHRINK)
-            on = torch.where(better, before | (attempt == 0), ~before) & (length[still] >= SHORTEST)
-            still = still[on]
+            length[idx] *= torch.where(better, GROW, SHRINK)
+            go_on = torch.where(better, before | (attempt == 0), ~before) & (length[idx] >= SHORTEST)
+            idx = idx[go_on]
         return theta, g, alpha
 
-    def _unit(self, way: Tensor) -> Tensor:
-        """Directions of norm 1."""
-        return normalise_gradient(way) if isinstance(self.ball, Linf) else self.ball.ascent_direction(way)
+    def _unit(self, direction: Tensor) -> Tensor:
+        """Scale directions to norm 1."""
+        return normalise_gradient(direction) if isinstance(self.ball, Linf) else self.ball.ascent_direction(direction)
 
 
-def _radius(found: DecisionSearch, rows: Tensor, x: Tensor, way: Tensor, most: Tensor) -> Tensor:
-    """How far the boundary is from x along directions; `inf` where farther than `most` (n,)."""
-    low, radius = find_bracket(found, rows, ray(x, way), most, outward=False)
-    near = radius.isfinite().nonzero().squeeze(1)
-    low, high = low[near], radius[near]
-    radius[near] = bisect(
-        found, rows[near], ray(x[near], way[near]), low, high, bisection_steps(low, high, FINE * high)
+def _radius(search: DecisionSearch, rows: Tensor, x: Tensor, direction: Tensor, max_radius: Tensor) -> Tensor:
+    """The distance (n,) from x to the boundary along directions; `inf` if above `max_radius` (n,)."""
+    low, radius = find_bracket(search, rows, ray(x, direction), max_radius, outward=False)
+    met = radius.isfinite().nonzero().squeeze(1)
+    low, high = low[met], radius[met]
+    radius[met] = bisect(
+        search, rows[met], ray(x[met], direction[met]), low, high, bisection_steps(low, high, TOLERANCE * high)
     )
     return radius

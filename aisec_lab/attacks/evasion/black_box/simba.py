@@ -1,4 +1,4 @@
-"""SimBA: one direction after another, kept where the score falls."""
+"""SimBA: steps along single directions of a basis, kept if the score of the class falls."""
 
 from dataclasses import dataclass
 
@@ -18,32 +18,36 @@ from aisec_lab.core.row_noise import RowNoise
 
 @dataclass(frozen=True)
 class SimBA:
-    """The simple black-box attack (Guo et al., 2019, arXiv:1905.07121, algorithm 1), held to a ball.
+    """The simple black-box attack (Guo et al., 2019, arXiv:1905.07121, algorithm 1), inside a ball.
 
-    It tries the directions of an orthonormal basis in a random order, each row in its own and again from the
-    first once it is through: a step of epsilon along one, and against it where that does not help. A step stays if the
-    probability of the class falls, or rises with the goal `Targeted`. In the basis `DCT` it is SimBA-DCT.
+    It tries the directions of an orthonormal basis in a random order for each row, again from the first after the last:
+    a step of epsilon, and if it does not help, one in the opposite direction. A step is kept if the probability of the
+    class falls, or with the goal `Targeted` rises. With the basis `DCT` it is SimBA-DCT. Call contract:
+    docs/evasion-attacks.md; the model may be an `Oracle`.
 
-    Args of the call:
-        model: classifier in evaluation mode, or an `Oracle`; inputs in [0, 1], shape (N, *input), to logits (N, K).
-        x, y: clean inputs and their true classes (N,), int64; with the goal `Targeted`, the targets.
-        generator: source of the order.
+    Args:
+        ball: Linf or L2.
+        queries: the most queries for each row, at least 2, the clean row included.
+        epsilon: Euclidean length of a step, in units of the inputs.
+        basis: the directions.
+        loss: only its order matters: a step is kept where it rises.
+        goal: what makes a row adversarial.
 
     Returns:
-        Adversarial inputs, shape of `x`, inside ball and box, at the lowest margin seen. After t directions the
-        perturbation is no longer than epsilon times the root of t. The model sees no row more than `queries` times,
-        the clean row included, none again once it is won, and none where a step would end at a face of the box
-        that it stands at.
+        Of the call: adversarial inputs, shape of `x`, inside ball and box, each at its lowest margin seen. After t
+        directions the L2 norm of a perturbation is at most epsilon sqrt(t). A row is not queried again once it is
+        adversarial, nor for a step that the box blocks.
 
     Raises:
-        ValueError: another ball; the basis `DCT` for inputs that are no images; and what `PGD` refuses.
+        ValueError: another ball, settings outside their ranges, the basis `DCT` for inputs that are no images, and what
+            the call contract lists.
     """
 
     ball: Ball
     queries: int = 1000
-    epsilon: float = 0.2  # length of a step, in widths of the box
+    epsilon: float = 0.2
     basis: Basis = Pixels()
-    loss: Loss = CrossEntropy()  # of which only the order counts: it rises where the probability falls
+    loss: Loss = CrossEntropy()
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
@@ -55,26 +59,26 @@ class SimBA:
         x = prepare_inputs(model, x, y, generator)
         order = self.basis.order(x, RowNoise(x, generator))
         with scored(model), torch.no_grad():
-            found = LowestMargin(model, x, y, self.goal)
-            delta, score = torch.zeros_like(x), signed_loss(self.loss, self.goal, y)(found.logits)
-            tried = torch.zeros_like(y)  # directions that a row is through with
-            against = torch.zeros_like(y, dtype=torch.bool)  # whether the step along the next one has failed
-            rows = found.active_rows
+            best = LowestMargin(model, x, y, self.goal)
+            delta, score = torch.zeros_like(x), signed_loss(self.loss, self.goal, y)(best.logits)
+            tried = torch.zeros_like(y)  # number of directions a row has finished
+            try_negative = torch.zeros_like(y, dtype=torch.bool)  # whether the positive step failed
+            rows = best.active_rows
             for _ in range(1, self.queries):
                 if not len(rows):
                     break
                 origin, here = x[rows], delta[rows]
                 step = self.epsilon * self.basis.directions(origin, order[rows, tried[rows] % order.shape[1]])
-                along, back = (self.ball.project(origin, here + sign * step) for sign in (1, -1))
-                stuck, last = ((z == here).flatten(1).all(1) for z in (along, back))
-                turned = against[rows] | stuck
-                z = torch.where(per_row(turned, x), back, along)
+                along, opposite = (self.ball.project(origin, here + sign * step) for sign in (1, -1))
+                blocked, opposite_blocked = ((z == here).flatten(1).all(1) for z in (along, opposite))
+                negative = try_negative[rows] | blocked
+                z = torch.where(per_row(negative, x), opposite, along)
                 logits = model(origin + z)
                 new = signed_loss(self.loss, self.goal, y[rows])(logits)
                 better = new > score[rows]
                 delta[rows[better]], score[rows[better]] = z[better], new[better]
-                through = better | turned | last
-                tried[rows] += through
-                against[rows] = ~through
-                rows = rows[found.update(rows, origin + z, logits)]
-        return found.x_adv
+                done = better | negative | opposite_blocked
+                tried[rows] += done
+                try_negative[rows] = ~done
+                rows = rows[best.update(rows, origin + z, logits)]
+        return best.x_adv

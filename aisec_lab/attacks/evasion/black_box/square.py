@@ -1,4 +1,4 @@
-"""Square: random search on the scores that a model gives, without gradients."""
+"""The Square attack: random search on scores, without gradients."""
 
 import math
 from collections.abc import Callable
@@ -20,33 +20,35 @@ from aisec_lab.attacks.evasion.search.best import LowestMargin
 from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.core.row_noise import RowNoise
 
-HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the share of pixels, in a search of 10,000 queries
+SCHEDULE = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 at which p halves
 
 
 @dataclass(frozen=True)
 class Square:
-    """Square attack (Andriushchenko et al., 2020, arXiv:1912.00049, algorithms 1 to 3): images only.
+    """The Square attack (Andriushchenko et al., 2020, arXiv:1912.00049, algorithms 1 to 3): images only.
 
-    Squares at random places change to random corners of the ball (Linf), or take over the length of the
-    perturbation elsewhere (L2, and L1 as in Croce & Hein, 2021, arXiv:2103.01208), and stay where this lowers the
-    margin.
+    Each proposal sets a random square of the image to a random corner of the ball (Linf), or moves there the
+    perturbation of another square (L2, and L1 as in Croce & Hein, 2021, arXiv:2103.01208); it is kept if the margin
+    falls. Call contract: docs/evasion-attacks.md; the model may be an `Oracle`.
 
-    Args of the call:
-        model: classifier in evaluation mode; images in [0, 1], shape (N, C, H, W), to logits (N, K).
-        x, y: clean images and their true classes (N,), int64; with the goal `Targeted`, the targets.
-        generator: source of all proposals.
+    Args:
+        ball: Linf, L2 or L1.
+        queries: the most queries for each row, at least 2, the clean row included.
+        p: share in (0, 1] of the pixels that the first square covers; it falls by the paper's schedule.
+        goal: what makes a row adversarial.
 
     Returns:
-        Adversarial images, shape of `x`, inside ball and box, at the lowest margin seen. The model sees no
-        row more than `queries` times, the clean row included, and none again once it is won.
+        Of the call: adversarial images, shape of `x`, inside ball and box, each at its lowest margin seen. A row is not
+        queried again once it is adversarial.
 
     Raises:
-        ValueError: another ball, inputs that are no images, and what `PGD` refuses.
+        ValueError: another ball, settings outside their ranges, inputs that are no images (N, C, H, W), and what the
+            call contract lists.
     """
 
     ball: Ball
     queries: int = 1000
-    p: float = 0.8  # share of the pixels that the first square changes
+    p: float = 0.8
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
@@ -65,9 +67,9 @@ class Square:
             start, propose = partial(square_init_lp, order=order), partial(square_step_lp, order=order)
         noise = RowNoise(x, generator)
         with scored(model), torch.no_grad():
-            found = LowestMargin(model, x, y, self.goal)
-            rows = found.active_rows
-            delta, lowest = torch.zeros_like(x), torch.full_like(found.margin, torch.inf)
+            best = LowestMargin(model, x, y, self.goal)
+            rows = best.active_rows
+            delta, lowest = torch.zeros_like(x), torch.full_like(best.margin, torch.inf)
             for query in range(1, self.queries):
                 if not len(rows):
                     break
@@ -81,11 +83,11 @@ class Square:
                 margin = self.goal.margin(logits, y[rows])
                 lower = margin < lowest[rows]
                 delta[rows[lower]], lowest[rows[lower]] = z[lower], margin[lower]
-                rows = rows[found.update(rows, origin + z, logits)]
-        return found.x_adv
+                rows = rows[best.update(rows, origin + z, logits)]
+        return best.x_adv
 
     def _side(self, query: int, x: Tensor) -> int:
         """The side of the square at a query from 2 on: the share p of the pixels halves on the paper's schedule."""
-        done = 10_000 * (query - 2) / (self.queries - 2)  # before them the clean row and the start
-        share = self.p / 2 ** sum(done > halving for halving in HALVINGS)
+        done = 10_000 * (query - 2) / (self.queries - 2)  # two queries come before: the clean row and the start
+        share = self.p / 2 ** sum(done > after for after in SCHEDULE)
         return min(max(round(math.sqrt(share * x.shape[2:].numel())), 1), min(x.shape[2:]))

@@ -1,4 +1,4 @@
-"""What `Square` proposes: windows of images and the patterns that go into them."""
+"""The proposals of `Square`: windows of images and the patterns put into them."""
 
 import torch
 from torch import Tensor
@@ -6,29 +6,41 @@ from torch import Tensor
 from aisec_lab.attacks.evasion.geometry.projections import clip_to_box, per_row
 from aisec_lab.core.row_noise import RowNoise
 
-DRAWS = 8  # counters that belong to one query
+COUNTERS = 8  # noise counters of one query
 
 
 def square_init_linf(x: Tensor, eps: float, noise: RowNoise) -> Tensor:
-    """The start in Linf: columns of +-eps."""
+    """The start in Linf: vertical stripes of +-eps, shape of `x`."""
     return eps * _signs(x, noise, (x.shape[1], 1, x.shape[3]), 0).expand_as(x)
 
 
 def square_step_linf(x: Tensor, delta: Tensor, eps: float, side: int, noise: RowNoise, query: int) -> Tensor:
-    """In Linf: the window becomes eps or -eps, one sign a channel (algorithm 2), the opposite if nothing would change.
+    """The proposal in Linf (algorithm 2): a window becomes eps or -eps, one sign for each channel.
 
-    The authors' code draws again there. Of small windows in one channel it is every second one: a query for nothing.
+    If nothing would change, the opposite signs are taken. The authors' code draws new signs there; of small windows in
+    one channel, half would waste a query.
+
+    Args:
+        x: images (N, C, H, W).
+        delta: perturbations, shape of `x`.
+        eps: radius of the ball.
+        side: of the window, in pixels.
+        noise: of the rows.
+        query: number of the query.
+
+    Returns:
+        Perturbations, shape of `x`.
     """
-    *_, here = _window(x, side, noise, DRAWS * query)
-    corner = eps * _signs(x, noise, (x.shape[1], 1, 1), DRAWS * query + 2)
-    one, other = (clip_to_box(x, torch.where(here, sign * corner, delta)) for sign in (1, -1))
+    *_, window = _window(x, side, noise, COUNTERS * query)
+    corner = eps * _signs(x, noise, (x.shape[1], 1, 1), COUNTERS * query + 2)
+    one, other = (clip_to_box(x, torch.where(window, sign * corner, delta)) for sign in (1, -1))
     return torch.where(per_row((one == delta).flatten(1).all(1), x), other, one)
 
 
 def square_init_lp(x: Tensor, eps: float, noise: RowNoise, order: int) -> Tensor:
-    """The start in L2 (order 2) and L1 (1): the plane tiled with bumps of random signs.
+    """The start in L2 (order 2) and L1 (order 1): a grid of bumps with random signs, shape of `x`.
 
-    In L1 it may be longer than eps: its projection keeps the peaks.
+    In L1 its norm may exceed eps; the projection then keeps the peaks.
     """
     height, width = x.shape[2:]
     side = max(height // 5, min(3, height, width))
@@ -40,32 +52,45 @@ def square_init_lp(x: Tensor, eps: float, noise: RowNoise, order: int) -> Tensor
 
 
 def square_step_lp(x: Tensor, delta: Tensor, eps: float, side: int, noise: RowNoise, query: int, order: int) -> Tensor:
-    """In L2 (order 2) and L1 (1): a window takes over the length of another one, and what is left of eps, as bumps.
+    """The proposal in L2 (order 2) and L1 (order 1): a window takes the norm of another one, and unused norm, as bumps.
 
-    That is algorithm 3 of the paper; in L1, as in the authors' code for it, the window is longer by as many times as
-    there are channels, and the projection makes it sparse.
+    That is algorithm 3 of the paper. In L1, as in the authors' code, the norm is multiplied by the number of channels,
+    and the projection makes the window sparse.
+
+    Args:
+        x: images (N, C, H, W).
+        delta: perturbations, shape of `x`.
+        eps: radius of the ball.
+        side: of the windows, in pixels.
+        noise: of the rows.
+        query: number of the query.
+        order: of the norm.
+
+    Returns:
+        Perturbations, shape of `x`, before the projection.
     """
     side = max(side, min(3, *x.shape[2:]))
-    down, right, here = _window(x, side, noise, DRAWS * query)
-    *_, there = _window(x, side, noise, DRAWS * query + 2)
+    down, right, window = _window(x, side, noise, COUNTERS * query)
+    *_, other_window = _window(x, side, noise, COUNTERS * query + 2)
     eta = _bumps(side, x, order)
-    eta = torch.where(noise.integers(0, 2, (1, 1), DRAWS * query + 4).bool(), eta, eta.T)  # (N, side, side)
+    eta = torch.where(noise.integers(0, 2, (1, 1), COUNTERS * query + 4).bool(), eta, eta.T)  # (N, side, side)
     image = torch.arange(len(x), device=x.device)[:, None, None]
     eta = eta[image, down.clamp(0, side - 1)[:, :, None], right.clamp(0, side - 1)[:, None, :]]  # (N, H, W)
-    new = eta[:, None] * _signs(x, noise, (x.shape[1], 1, 1), DRAWS * query + 5)
-    new = (new + delta / _length(delta * here, order)) * here
+    new = eta[:, None] * _signs(x, noise, (x.shape[1], 1, 1), COUNTERS * query + 5)
+    new = (new + delta / _length(delta * window, order)) * window
     unused = (eps**order - per_row(delta.flatten(1).norm(order, dim=1) ** order, x)).clamp(min=0) / x.shape[1]
-    budget = _length(delta * (here | there), order) ** order + unused
+    budget = _length(delta * (window | other_window), order) ** order + unused
     budget = budget.sqrt() if order == 2 else x.shape[1] * budget
-    return torch.where(here, budget * new / _length(new, order), delta * ~there)
+    return torch.where(window, budget * new / _length(new, order), delta * ~other_window)
 
 
 def _signs(x: Tensor, noise: RowNoise, shape: tuple[int, ...], counter: int) -> Tensor:
+    """Random signs (N, *shape)."""
     return (2 * noise.integers(0, 2, shape, counter) - 1).to(x.dtype)
 
 
 def _length(part: Tensor, order: int) -> Tensor:
-    """The length of each channel, Euclidean or of order 1, (N, C, 1, 1), never quite 0."""
+    """The norm of each channel, of order 1 or 2, (N, C, 1, 1), plus a constant against division by 0."""
     return part.flatten(2).norm(order, dim=2)[:, :, None, None] + 1e-10
 
 
@@ -73,8 +98,8 @@ def _window(x: Tensor, side: int, noise: RowNoise, counter: int) -> tuple[Tensor
     """A random square of each image.
 
     Returns:
-        Each row's place in the square (N, H) and each column's (N, W), both 0..side-1 inside it; and the mask
-        (N, 1, H, W) of the square.
+        The position of each image row in the square (N, H) and of each column (N, W), both 0..side-1 inside it; and the
+        mask (N, 1, H, W) of the square.
     """
     height, width = x.shape[2:]
     down = torch.arange(height, device=x.device) - noise.integers(0, height - side + 1, (1,), counter)
@@ -84,15 +109,15 @@ def _window(x: Tensor, side: int, noise: RowNoise, counter: int) -> tuple[Tensor
 
 
 def _bumps(side: int, like: Tensor, order: int) -> Tensor:
-    """A bump upwards and one downwards, one above the other, of length 1 together: (side, side) (section 3.4)."""
+    """A positive and a negative bump, one above the other, of norm 1 together: (side, side) (section 3.4)."""
     halves = [sign * _bump(height, side, order) for sign, height in ((1, side // 2), (-1, side - side // 2)) if height]
     eta = torch.cat(halves).to(like)
     return eta / eta.norm(order)
 
 
 def _bump(height: int, width: int, order: int) -> Tensor:
-    """Concentric rectangles, the sum of 1/k^2 (in L1 1/k^4) over all that reach a place; highest in the middle."""
+    """Concentric rectangles (height, width): the sum of 1/k^2 (in L1 1/k^4) over all that contain a pixel."""
     down, right = (torch.arange(height) - height // 2).abs(), (torch.arange(width) - width // 2).abs()
-    steps = torch.maximum(down[:, None], right[None, :])  # from the middle
-    reach = 1.0 / torch.arange(1, int(steps.max()) + 2) ** (2 if order == 2 else 4)
-    return reach.flip(0).cumsum(0).flip(0)[steps]
+    steps = torch.maximum(down[:, None], right[None, :])  # from the centre
+    heights = 1.0 / torch.arange(1, int(steps.max()) + 2) ** (2 if order == 2 else 4)
+    return heights.flip(0).cumsum(0).flip(0)[steps]

@@ -1,4 +1,4 @@
-"""The geometry of a threat: how large a perturbation may be, and in which norm, the box [0, 1] included."""
+"""Threat models: balls of a norm, intersected with the box [0, 1]."""
 
 import math
 import warnings
@@ -26,15 +26,18 @@ from aisec_lab.attacks.evasion.geometry.projections import (
 )
 from aisec_lab.core.row_noise import RowNoise
 
-LEAP = 1e4  # widths of the box; on digits, PGD in L0 grew stronger with it up to here
+LEAP = 1e4  # step length in widths of the box; on digits, PGD in L0 got stronger with it up to this value
 
 
 @dataclass(frozen=True)
 class Ball(ABC):
     """Perturbations delta (N, *input) of norm at most eps with x + delta inside [0, 1].
 
+    Args:
+        eps: the radius, at least 0, in units of the inputs, whose range is [0, 1].
+
     Raises:
-        ValueError: an eps that is negative, infinite or no number.
+        ValueError: an eps that is negative, infinite or NaN.
     """
 
     eps: float
@@ -49,46 +52,46 @@ class Ball(ABC):
         return type(self).__name__
 
     def with_eps(self, eps: float) -> Self:
-        """A ball of the same norm and another radius."""
+        """A ball of the same norm with another radius."""
         return replace(self, eps=eps)
 
     def project(self, x: Tensor, delta: Tensor) -> Tensor:
-        """The exact Euclidean projection onto ball and box together, shape of `x`."""
-        return self.within(x, delta, x.new_full((len(x),), self.eps, dtype=torch.float64))
+        """The exact Euclidean projection of perturbations of x (N, *input) onto ball and box, shape of `x`."""
+        return self.project_per_row(x, delta, x.new_full((len(x),), self.eps, dtype=torch.float64))
 
     @abstractmethod
     def norm(self, delta: Tensor) -> Tensor:
-        """The norm of each perturbation (N, *input): shape (N,)."""
+        """The norm (N,) of each perturbation (N, *input)."""
 
     @abstractmethod
-    def within(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
-        """The exact Euclidean projection onto the box and, row by row, a ball of radius eps (N,); shape of `x`."""
+    def project_per_row(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
+        """The exact Euclidean projection onto the box and, row by row, balls of radii eps (N,); shape of `x`."""
 
     @abstractmethod
-    def crossing(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
-        """The smallest perturbation, in this norm, along which a linear function rises by so much inside the box.
+    def step_to_hyperplane(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
+        """The smallest perturbation, in this norm, that raises a linear function by a given amount inside the box.
 
         Args:
             x: points (N, *input) of the box.
             slope: gradients of the functions, shape of `x`.
-            rise: by how much they have to rise (N,), or to fall where negative.
+            rise: by how much each has to rise (N,), or to fall where negative.
 
         Returns:
-            Perturbations, shape of `x`; where the box does not hold one, the one that leads farthest.
+            Perturbations, shape of `x`; where the box contains none, the one that comes nearest to the rise.
         """
 
     @abstractmethod
     def ascent_direction(self, grad: Tensor) -> Tensor:
-        """The direction in which a step of `step_size * eps` ascends, shape of `grad`; zero where it is zero."""
+        """The direction of a step of length `step_size * eps`, shape of `grad`; zero where the gradient is."""
 
     @abstractmethod
     def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """A random perturbation inside ball and box, shape of `x`, drawn row by row (`RowNoise`)."""
+        """A random perturbation inside ball and box, shape of `x`; the noise is keyed by row (`RowNoise`)."""
 
 
 @dataclass(frozen=True)
 class Linf(Ball):
-    """No coordinate changes by more than eps; a warning where that is more than 1, the width of the box."""
+    """No coordinate changes by more than eps: 8 of 255 is 8 / 255; an eps above 1, the box's width, is warned of."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,11 +105,11 @@ class Linf(Ball):
     def norm(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).abs().amax(1)
 
-    def within(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
+    def project_per_row(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
         eps = per_row(eps, delta).to(delta.dtype)
         return clip_to_box(x, delta.clamp(-eps, eps))
 
-    def crossing(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
+    def step_to_hyperplane(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
         return smallest_step(
             x, slope, rise, lambda u, room, rise: all_coordinates(u, room, rise, speed=torch.ones_like(u))
         )
@@ -121,19 +124,19 @@ class Linf(Ball):
 
 @dataclass(frozen=True)
 class L2(Ball):
-    """The Euclidean length of the change is at most eps."""
+    """The Euclidean norm of the change is at most eps."""
 
     def norm(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).norm(dim=1)
 
-    def within(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
+    def project_per_row(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
         return project_with_box(x, delta, eps, self.norm, project_l2)
 
-    def crossing(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
+    def step_to_hyperplane(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
         return smallest_step(x, slope, rise, lambda u, room, rise: all_coordinates(u, room, rise, speed=u))
 
     def ascent_direction(self, grad: Tensor) -> Tensor:
-        # scaled by the largest entry first, so that tiny gradients do not vanish when squared
+        # scaled by the largest entry first, so that squares of tiny gradients do not underflow
         grad = normalise_gradient(grad)
         return grad / per_row(self.norm(grad) + TINY, grad)
 
@@ -151,19 +154,19 @@ class L1(Ball):
     def norm(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).abs().sum(1)
 
-    def within(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
+    def project_per_row(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
         return project_with_box(x, delta, eps, self.norm, project_l1)
 
-    def crossing(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
+    def step_to_hyperplane(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
         return smallest_step(x, slope, rise, steepest_first)
 
     def ascent_direction(self, grad: Tensor) -> Tensor:
-        # Steepest in this norm is one coordinate, which takes far too many steps. Along the whole gradient, scaled
-        # to a largest entry of 1, the projection makes the sum sparse, and stops only where the loss is stationary.
+        # The steepest direction of this norm is a single coordinate, which takes far too many steps. Along the whole
+        # gradient, the projection makes the perturbation sparse, and only stationary points of the loss are fixed.
         return normalise_gradient(grad)
 
     def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        # exponentials over their sum, one more than there are coordinates, are uniform on the simplex and below
+        # D of D + 1 exponentials, divided by their sum, are uniform on sums of at most 1
         noise = RowNoise(x, generator)
         exponentials = -torch.log1p(-noise.uniform((x.shape[1:].numel() + 1,), 0))
         simplex = exponentials[:, 1:] / (exponentials.sum(1, keepdim=True) + TINY)
@@ -173,7 +176,14 @@ class L1(Ball):
 
 @dataclass(frozen=True)
 class L0(Ball):
-    """At most eps coordinates change; eps is a whole number."""
+    """At most eps coordinates change.
+
+    Args:
+        eps: number of coordinates, a whole number; of an image each channel of a pixel counts.
+
+    Raises:
+        ValueError: an eps that is negative or no whole number.
+    """
 
     eps: int
 
@@ -185,19 +195,19 @@ class L0(Ball):
     def norm(self, delta: Tensor) -> Tensor:
         return (delta != 0).flatten(1).sum(1).to(delta.dtype)
 
-    def within(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
-        near = clip_to_box(x, delta)
-        gain = (near * (2 * delta - near)).flatten(1)  # delta^2 - (delta - near)^2: how much nearer than at zero
+    def project_per_row(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
+        clipped = clip_to_box(x, delta)
+        gain = (clipped * (2 * delta - clipped)).flatten(1)  # delta^2 - (delta - clipped)^2
         order = gain.argsort(dim=1, descending=True, stable=True)
         first = torch.arange(gain.shape[1], device=x.device) < eps[:, None]
-        return near * torch.zeros_like(gain).scatter(1, order, first.to(x.dtype)).view_as(near)
+        return clipped * torch.zeros_like(gain).scatter(1, order, first.to(x.dtype)).view_as(clipped)
 
-    def crossing(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
+    def step_to_hyperplane(self, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
         return smallest_step(x, slope, rise, whole_coordinates)
 
     def ascent_direction(self, grad: Tensor) -> Tensor:
-        # As for L1, but in leaps: behind a short step no coordinate would ever give way to a better one, behind
-        # a long one the projection keeps those of the largest gradient times room.
+        # The whole gradient, as in L1, but with long steps: after a short one the projection would keep the same
+        # coordinates forever; after a long one it keeps those of largest gradient times room.
         return LEAP * normalise_gradient(grad)
 
     def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -209,13 +219,13 @@ class L0(Ball):
 
 
 def check_ball(attack: str, ball: object, *kinds: type[Ball], instead: str = "") -> None:
-    """Refuse a ball that an attack does not know, and what is none.
+    """Refuse a ball that an attack does not support, and anything that is no ball.
 
     Args:
         attack: its name.
         ball: what it was given.
-        kinds: the balls that it knows; all of them if none is named.
-        instead: what knows the others.
+        kinds: the balls that it supports; all of them if none is named.
+        instead: the attacks that support the others.
 
     Raises:
         ValueError: another one.

@@ -1,93 +1,150 @@
-"""Auto-PGD: gradient ascent that chooses its step by itself (Croce & Hein, 2020, arXiv:2003.01690)."""
+"""Auto-PGD, algorithm 1 of Croce & Hein (2020, arXiv:2003.01690): gradient ascent that chooses its step size.
 
-from dataclasses import dataclass
+The symbols are the paper's, row by row: x^(k) is the k-th point, z the point after the plain gradient step, eta the
+step size, alpha the weight of z against momentum, rho the share of steps that must raise f, w_j a checkpoint, x_max the
+point of largest f so far, f_max its value. Points are stored as perturbations of the clean input, x^(k) - x.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from aisec_lab.attacks.evasion.attack import is_regression, prepare_inputs, scored
-from aisec_lab.attacks.evasion.geometry.balls import Ball, check_ball
-from aisec_lab.attacks.evasion.gradient.apgd_run import run_apgd
-from aisec_lab.attacks.evasion.minimum_norm.tracker import top_wrong_classes
+from aisec_lab.attacks.evasion.geometry.balls import Ball
+from aisec_lab.attacks.evasion.geometry.projections import mask_blocked, per_row
 from aisec_lab.attacks.evasion.search.best import LowestMargin
-from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
-from aisec_lab.attacks.evasion.search.losses import CrossEntropy, Loss, TargetedDLR, TargetedLoss
+
+ALPHA = 0.75
+RHO = 0.75
+
+# Of points (n, *input) and the positions (n,) of their rows: logits (n, K), f (n,) and its gradient (n, *input)
+Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
-@dataclass(frozen=True)
-class APGD:
-    """Auto-PGD on one loss: APGD-CE, and with the loss `DLR` APGD-DLR; in L1 the one of arXiv:2103.01208 (`run_apgd`).
+def checkpoints(n_iter: int) -> list[int]:
+    """The steps 0 = w_0 < w_1 < ... <= `n_iter` at which the step size is reconsidered: w_j = ceil(p_j N_iter)."""
+    percent = [0, 22]  # 100 p_j: p_(j+1) = p_j + max(p_j - p_(j-1) - 0.03, 0.06)
+    while percent[-1] <= 100:
+        percent.append(percent[-1] + max(percent[-1] - percent[-2] - 3, 6))
+    return sorted({-(-p * n_iter // 100) for p in percent[:-1]})
 
-    Args of the call, raises: as for `PGD`.
+
+def algorithm_1(
+    objective: Objective,
+    x: Tensor,
+    rows: Tensor,
+    delta: Tensor,
+    *,
+    rule: "type[APGDState]",
+    ball: Ball,
+    n_iter: int,
+    best: LowestMargin | None = None,
+) -> Tensor:
+    """Maximise f inside a ball around each row.
+
+    Args:
+        objective: logits, f and its gradient.
+        x: clean inputs (N, *input).
+        rows: positions (n,) of the rows to attack.
+        delta: x^(0) - x of these rows (n, *input), inside ball and box.
+        rule: how a step is taken and its size is chosen: `APGDState`, or in L1 `L1APGDState`.
+        ball: the threat model.
+        n_iter: N_iter.
+        best: shown every point; a row leaves once it is adversarial there. None if no row may leave.
 
     Returns:
-        Adversarial inputs, shape of `x`, inside ball and box: a row that is won as it is untouched, one that is
-        won on the way where that was first seen, any other at its point of lowest margin.
+        x_max - x of the rows that did not leave.
     """
-
-    ball: Ball
-    steps: int = 100
-    restarts: int = 1
-    loss: Loss = CrossEntropy()
-    goal: Goal = Untargeted()
-    larger_first: bool = False  # whether six tenths of the steps are spent in 3 eps and in 2 eps
-
-    def __post_init__(self) -> None:
-        check_ball("APGD", self.ball)
-        if self.steps < 1 or self.restarts < 1:
-            raise ValueError(f"steps and restarts must be positive: {self}")
-
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        x = prepare_inputs(model, x, y, generator, real=is_regression(self.goal, self.loss))
-        with scored(model):
-            found = LowestMargin(model, x, y, self.goal)
-            for _ in range(self.restarts):
-                run_apgd(
-                    model,
-                    found,
-                    lambda logits, y: self.goal.sign * self.loss(logits, y),
-                    y,
-                    ball=self.ball,
-                    steps=self.steps,
-                    generator=generator,
-                    larger_first=self.larger_first,
-                )
-        return found.x_adv
+    logits, f, grad = objective(x[rows] + delta, rows)
+    state = rule.begin(rows, delta, grad, f, ball.eps)
+    w, last_checkpoint, k = rule.checkpoints(n_iter), 0, 0
+    while True:
+        if best is not None:
+            best.update(state.rows, x[state.rows] + delta, logits)
+            state.select(best.active_mask[state.rows])
+        if k == n_iter or not len(state.rows):
+            return state.delta_max
+        delta = state.step(ball, x[state.rows], first=k == 0)
+        logits, f, grad = objective(x[state.rows] + delta, state.rows)
+        state.update(delta, grad, f)
+        k += 1
+        if k in w:
+            state.update_step_size(k - last_checkpoint)
+            last_checkpoint = k
 
 
-@dataclass(frozen=True)
-class TargetedAPGD:
-    """Auto-PGD towards the likeliest wrong classes, one after the other (section 5: APGD-T).
+@dataclass
+class APGDState:
+    """The variables of algorithm 1 after step k, for n rows; all fields share the first axis."""
 
-    Args of the call, returns, raises: as for `APGD`. Any wrong class wins, not only the one aimed at; each next
-    target is tried on the survivors alone, or where these are few, with others in one pass (`BestSoFar.per_target`).
-    """
+    rows: Tensor  # positions in the whole batch
+    delta: Tensor  # x^(k) - x
+    delta_previous: Tensor  # x^(k-1) - x
+    grad: Tensor  # of f at x^(k)
+    f: Tensor  # f(x^(k))
+    delta_max: Tensor  # x_max - x
+    grad_max: Tensor  # of f at x_max
+    f_max: Tensor
+    eta: Tensor
+    increases: Tensor  # steps since the last checkpoint that raised f
+    f_max_checkpoint: Tensor  # f_max at the last checkpoint
+    eta_halved: Tensor  # whether eta was halved there
 
-    ball: Ball
-    steps: int = 100
-    targets: int = 9
-    loss: TargetedLoss = TargetedDLR()
-    larger_first: bool = False
+    @staticmethod
+    def random_start(x: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
+        """x^(0) - x, random inside ball and box, shape of `x`."""
+        return ball.sample(x, generator)
 
-    def __post_init__(self) -> None:
-        check_ball("TargetedAPGD", self.ball)
-        if self.steps < 1 or self.targets < 1:
-            raise ValueError(f"steps and targets must be positive: {self}")
+    @staticmethod
+    def checkpoints(n_iter: int) -> list[int]:
+        """The steps w_j, ascending, after which `update_step_size` is called."""
+        return checkpoints(n_iter)
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        x = prepare_inputs(model, x, y, generator)
-        with scored(model):
-            found = LowestMargin(model, x, y, Untargeted())
-            for several, target in found.per_target(top_wrong_classes(found.logits, y, self.targets)):
-                run_apgd(
-                    model,
-                    several,
-                    self.loss,
-                    several.y,
-                    target,
-                    ball=self.ball,
-                    steps=self.steps,
-                    generator=generator,
-                    larger_first=self.larger_first,
-                )
-        return found.x_adv
+    @classmethod
+    def begin(cls, rows: Tensor, delta: Tensor, grad: Tensor, f: Tensor, eps: float) -> Self:
+        """The state at x^(0), with the paper's first step size eta = 2 eps."""
+        zero = torch.zeros_like(f)
+        return cls(rows, delta, delta, grad, f, delta, grad, f, zero + 2 * eps, zero, f, zero.bool())
+
+    def step(self, ball: Ball, x: Tensor, first: bool) -> Tensor:
+        """x^(k+1) - x (lines 3, 7 and 8); the first step has no momentum.
+
+        The gradient is scaled to the steepest direction of the ball's norm, without coordinates that the box blocks.
+        """
+        gradient_step = per_row(self.eta, x) * ball.ascent_direction(mask_blocked(x, self.delta, self.grad))
+        z = ball.project(x, self.delta + gradient_step)
+        if first:
+            return z
+        momentum = self.delta - self.delta_previous
+        return ball.project(x, self.delta + ALPHA * (z - self.delta) + (1 - ALPHA) * momentum)
+
+    def update(self, delta: Tensor, grad: Tensor, f: Tensor) -> None:
+        """Move to x^(k+1); it becomes x_max where f(x^(k+1)) > f_max (lines 4, 5 and 9 to 11)."""
+        self.increases = self.increases + (f > self.f)
+        self.delta_previous, self.delta, self.grad, self.f = self.delta, delta, grad, f
+        higher = f > self.f_max
+        self.delta_max = torch.where(per_row(higher, delta), delta, self.delta_max)
+        self.grad_max = torch.where(per_row(higher, delta), grad, self.grad_max)
+        self.f_max = torch.where(higher, f, self.f_max)
+
+    def update_step_size(self, steps: int) -> None:
+        """At checkpoint w_j, `steps` = w_j - w_(j-1): eta <- eta / 2 and x^(k+1) <- x_max (lines 12 to 15)."""
+        condition_1 = self.increases < RHO * steps
+        condition_2 = ~self.eta_halved & (self.f_max == self.f_max_checkpoint)
+        halve = condition_1 | condition_2
+        self.eta = torch.where(halve, self.eta / 2, self.eta)
+        self.restart_from_best(halve)
+        self.eta_halved, self.f_max_checkpoint, self.increases = halve, self.f_max, torch.zeros_like(self.increases)
+
+    def restart_from_best(self, mask: Tensor) -> None:
+        """Set x^(k+1) <- x_max in the rows of a mask (n,)."""
+        self.delta = torch.where(per_row(mask, self.delta), self.delta_max, self.delta)
+        self.grad = torch.where(per_row(mask, self.delta), self.grad_max, self.grad)
+        self.f = torch.where(mask, self.f_max, self.f)
+
+    def select(self, mask: Tensor) -> None:
+        """Keep only the rows of a mask (n,)."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name)[mask])

@@ -1,4 +1,4 @@
-"""The fast gradient sign method and projected gradient descent, in any norm."""
+"""FGSM and PGD: gradient ascent on a loss inside a ball of any norm."""
 
 from dataclasses import dataclass
 
@@ -14,17 +14,23 @@ from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.search.losses import CrossEntropy, Loss
 from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient, signed_loss
 
-FAR = 1e5  # a step so long, in units of eps, that its projection is the far end of ball and box
+FAR = 1e5  # step length, in units of eps, whose projection is the extreme point of ball and box
 
 
 @dataclass(frozen=True)
 class FGSM:
     """The fast gradient sign method (Goodfellow et al., 2015, arXiv:1412.6572, eq. in section 4).
 
-    One step to the point of ball and box where the loss, made linear at x, is largest: x + eps sign(grad),
-    clipped, in Linf, and the like in the other norms.
+    One step to the point of ball and box where the loss, linearised at x, is largest; in Linf x + eps sign(grad),
+    clipped to [0, 1]. Every row takes the step. Call contract: docs/evasion-attacks.md.
 
-    Args of the call, returns, raises: as for `PGD`; every row takes the step.
+    Args:
+        ball: the threat model: Linf, L2, L1 or L0.
+        loss: what is maximised; of logits (N, K) and `y`.
+        goal: what makes a row adversarial.
+
+    Raises:
+        ValueError: something that is no ball, and what the call contract lists.
     """
 
     ball: Ball
@@ -45,27 +51,30 @@ class FGSM:
 class PGD:
     """Projected gradient descent inside a ball (Madry et al., 2018, arXiv:1706.06083, eq. in section 2.1).
 
-    Args of the call:
-        model: classifier in evaluation mode; inputs in [0, 1], shape (N, *input), to logits (N, K).
-        x, y: clean inputs (N, *input) and their true classes (N,), int64; with the goal `Targeted`, the
-            targets; with the loss `KullbackLeibler`, probabilities (N, K); with the goal `RegressionTolerance`, the
-            true values (N,), floats, of a model that answers (N, 1).
-        generator: source of the random starts.
+    Call contract: docs/evasion-attacks.md.
+
+    Args:
+        ball: the threat model: Linf, L2, L1 or L0.
+        steps: iterations of each restart.
+        step_size: length of a step, in units of eps.
+        restarts: starts; each attacks only the rows that are not yet adversarial.
+        random_start: whether to start at a random point of the ball, or at x.
+        loss: what is maximised; of logits (N, K) and `y`. `KullbackLeibler` needs `early_stop` off.
+        goal: what makes a row adversarial.
+        early_stop: whether a row leaves the search once it is adversarial.
 
     Returns:
-        Adversarial inputs, shape of `x`, inside the ball and inside [0, 1]. With `early_stop`, a row leaves
-        the batch once it is won and is returned as soon as that is seen, a row that is won as it is
-        untouched, and one that is never won at its point of lowest margin. Without, each row takes all
-        steps and is returned at its point of highest loss, as adversarial training wants it.
+        Of the call: adversarial inputs, shape of `x`, inside ball and box. With `early_stop`, each row's first
+        adversarial point, or its point of lowest margin if there is none. Without it, each row takes all steps and is
+        returned at its point of highest loss, as adversarial training needs it.
 
     Raises:
-        ValueError: pixels outside [0, 1], a class outside 0..K-1, a model in training mode, or one that answers with
-            probabilities and has not declared them (`Reading`).
+        ValueError: steps, restarts or step_size not positive, and what the call contract lists.
     """
 
     ball: Ball
     steps: int = 40
-    step_size: float = 0.1  # in units of eps
+    step_size: float = 0.1
     restarts: int = 1
     random_start: bool = True
     loss: Loss = CrossEntropy()
@@ -76,38 +85,40 @@ class PGD:
         check_ball("PGD", self.ball)
         if self.steps < 1 or self.restarts < 1 or not self.step_size > 0:
             raise ValueError(f"steps, restarts and step_size must be positive: {self}")
-        if self.early_stop:  # without, it is for training, where a weak attack may be meant
-            fewest = FROM_ANYWHERE if self.random_start else FROM_CENTRE
-            warn_of_short_steps("PGD", self.steps, self.step_size, fewest=fewest)
+        if self.early_stop:  # without it, the attack is for training, where few short steps may be intended
+            min_distance = FROM_ANYWHERE if self.random_start else FROM_CENTRE
+            warn_of_short_steps("PGD", self.steps, self.step_size, min_distance=min_distance)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         x = prepare_inputs(model, x, y, generator, soft=not self.early_stop, real=is_regression(self.goal, self.loss))
         with scored(model):
-            search = self._until_won if self.early_stop else self._to_the_end
+            search = self._until_adversarial if self.early_stop else self._all_steps
             return search(model, x, y, generator)
 
-    def _until_won(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        found = LowestMargin(model, x, y, self.goal)
+    def _until_adversarial(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Attack; a row leaves once it is adversarial."""
+        best = LowestMargin(model, x, y, self.goal)
         for _ in range(self.restarts):
-            rows = found.active_rows
+            rows = best.active_rows
             delta = self._start(x[rows], generator)
             for _ in range(self.steps):
                 if not len(rows):
-                    return found.x_adv
+                    return best.x_adv
                 z = x[rows] + delta
                 logits, _, grad = self._ascent(model, z, y[rows])
-                alive = found.update(rows, z, logits)
+                alive = best.update(rows, z, logits)
                 rows = rows[alive]
                 delta = self._step(x[rows], delta[alive], grad[alive])
             z = x[rows] + delta
             with torch.no_grad():
-                found.update(rows, z, model(z))
-        return found.x_adv
+                best.update(rows, z, model(z))
+        return best.x_adv
 
-    def _to_the_end(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+    def _all_steps(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Attack every row for all steps; return the points of highest loss."""
         best, highest = x, torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
 
-        def take(z: Tensor, losses: Tensor) -> None:
+        def update(z: Tensor, losses: Tensor) -> None:
             nonlocal best, highest
             best = torch.where(per_row(losses > highest, z), z, best)
             highest = torch.maximum(losses, highest)
@@ -116,10 +127,10 @@ class PGD:
             delta = self._start(x, generator)
             for _ in range(self.steps):
                 _, losses, grad = self._ascent(model, x + delta, y)
-                take(x + delta, losses)
+                update(x + delta, losses)
                 delta = self._step(x, delta, grad)
             with torch.no_grad():
-                take(x + delta, signed_loss(self.loss, self.goal, y)(model(x + delta)))
+                update(x + delta, signed_loss(self.loss, self.goal, y)(model(x + delta)))
         return best
 
     def _start(self, x: Tensor, generator: torch.Generator) -> Tensor:

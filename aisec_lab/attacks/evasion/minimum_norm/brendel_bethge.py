@@ -1,4 +1,4 @@
-"""Brendel & Bethge's attack: along the boundary between classes, by steps whose length is bounded."""
+"""Brendel & Bethge's attack: steps along the decision boundary inside a trust region."""
 
 from dataclasses import dataclass
 
@@ -15,27 +15,32 @@ from aisec_lab.attacks.evasion.search.goals import Goal, Untargeted
 from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient, negative_margin
 
 HALVINGS = 10  # from the starting point to the boundary
-OVERSHOOT = 0.1  # share of the margin by which a step goes beyond the boundary, or stays behind it
-DECAYS, DECAY = 20, 0.5  # times that the radius falls, and to which share of itself
+OVERSHOOT = 0.1  # share of the margin by which steps overshoot the boundary, or stop before it
+DECAYS, DECAY = 20, 0.5  # how often the radius falls, and by which factor
 
 
 @dataclass(frozen=True)
 class BrendelBethge:
     """Brendel & Bethge's attack (Brendel et al., 2019, arXiv:1907.01003): minimum-norm in L1, L2 and Linf.
 
-    From a point that has won, each step goes to the nearest point to the input on the boundary, taken to be flat and
-    its normal averaged over steps, that is at most `step_size` times the number of coordinates away (`step_onto`).
+    From an adversarial point, each step goes to the point of the linearised boundary nearest to x within a Euclidean
+    trust region (`step_onto`); the boundary's normal is averaged over steps. Call contract: docs/evasion-attacks.md,
+    minimum-norm attacks with a start; without one it starts from uniform noise, or, if no noise is adversarial, by
+    gradient ascent.
 
-    Args of the call:
-        model, x, y: as for `FMN`.
-        generator: source of the noise from which a search without `start` begins.
-        start: points that have won (N, *input), one for each row; those of rows that are won as they are are not
-            looked at. Without it uniform noise, and where none of it has won, the point that is first won uphill.
+    Args:
+        ball: Linf, L2 or L1; rows adversarial inside its radius leave the search.
+        steps: iterations.
+        step_size: radius of the trust region, in units of the number of coordinates; it decays during the search.
+        momentum: weight in [0, 1) of earlier normals.
+        goal: what makes a row adversarial.
 
-    Returns, raises: as for `FMN`; also ValueError for a start that has not won, or is no point of the box.
+    Raises:
+        ValueError: another ball, settings outside their ranges, a start that is not adversarial, and what the call
+            contract lists.
     """
 
-    ball: Ball = L2(0)  # the norm, and a radius within which a row needs no further search
+    ball: Ball = L2(0)
     steps: int = 1000
     step_size: float = 0.001
     momentum: float = 0.8
@@ -51,32 +56,28 @@ class BrendelBethge:
     ) -> MinimumNormResult:
         x = prepare_inputs(model, x, y, generator)
         with scored(model):
-            found = MinimumNormTracker(model, x, y, self.goal, self.ball)
+            tracker = MinimumNormTracker(model, x, y, self.goal, self.ball)
             if start is None:
-                find_start(model, found, generator)
+                find_start(model, tracker, generator)
             else:
-                start_from(model, found, start)
-            bisect_to_boundary(model, found, HALVINGS)
-            self._follow(model, found)
-            return found.result(model)
+                start_from(model, tracker, start)
+            bisect_to_boundary(model, tracker, HALVINGS)
+            self._follow_boundary(model, tracker)
+            return tracker.result(model)
 
-    def _follow(self, model: nn.Module, found: MinimumNormTracker) -> None:
-        """Along the boundary, from the nearest points so far, of the rows that stand outside the ball."""
-        rows = ((found.distance > self.ball.eps) & found.distance.isfinite()).nonzero().squeeze(1)
-        z, normal = found.x_adv[rows], torch.zeros_like(found.x[rows])
+    def _follow_boundary(self, model: nn.Module, tracker: MinimumNormTracker) -> None:
+        """Walk along the boundary from the nearest points so far, in the rows whose points lie outside the ball."""
+        rows = ((tracker.distance > self.ball.eps) & tracker.distance.isfinite()).nonzero().squeeze(1)
+        z, normal = tracker.x_adv[rows], torch.zeros_like(tracker.x[rows])
         for k in range(self.steps):
             if not len(rows):
                 return
-            logits, gain, grad = loss_and_gradient(
-                model,
-                z,
-                negative_margin(self.goal, found.y[rows]),
-            )
-            found.update(rows, z, logits)
+            logits, gain, grad = loss_and_gradient(model, z, negative_margin(self.goal, tracker.y[rows]))
+            tracker.update(rows, z, logits)
             normal = self.momentum * normal + (1 - self.momentum) * grad if k else grad
             rise = -gain * torch.where(gain > 0, 1 - OVERSHOOT, 1 + OVERSHOOT)
             radius = self.step_size * z[0].numel() * DECAY ** (DECAYS * (k + 1) // self.steps)
-            z = step_onto(self.ball, found.x[rows], z, normal, rise, torch.full_like(rise, radius))
-            alive = found.distance[rows] > self.ball.eps
+            z = step_onto(self.ball, tracker.x[rows], z, normal, rise, torch.full_like(rise, radius))
+            alive = tracker.distance[rows] > self.ball.eps
             if not alive.all():
                 rows, z, normal = rows[alive], z[alive], normal[alive]

@@ -1,4 +1,4 @@
-"""DeepFool: step onto the nearest boundary as if it were flat, and again."""
+"""DeepFool: repeated steps onto the nearest boundary of the linearised model."""
 
 from dataclasses import dataclass
 
@@ -16,19 +16,25 @@ from aisec_lab.attacks.evasion.search.goals import Untargeted
 
 @dataclass(frozen=True)
 class DeepFool:
-    """DeepFool (Moosavi-Dezfooli et al., 2016, arXiv:1511.04599, algorithm 2 and section 3.3): L2 and Linf.
+    """DeepFool (Moosavi-Dezfooli et al., 2016, arXiv:1511.04599, algorithm 2, section 3.3): minimum-norm, L2 and Linf.
 
-    Here a step leads to the nearest point of the boundary inside the box; the paper has no box.
+    Each step goes to the nearest point of the linearised boundary inside the box; the paper has no box. Call contract:
+    docs/evasion-attacks.md, minimum-norm attacks, untargeted. A row leaves at its first adversarial point, which is
+    near x but not the nearest.
 
-    Args of the call, raises: as for `FMN`.
+    Args:
+        ball: L2 or Linf; rows adversarial inside its radius leave the search.
+        steps: iterations, at most.
+        candidates: number of wrong classes considered, by clean logit from the highest.
+        overshoot: share, at least 0, by which the perturbation is lengthened.
 
-    Returns:
-        `MinimumNormResult`: a row leaves at the first point that has won, which is near, but not the nearest.
+    Raises:
+        ValueError: another ball, settings outside their ranges, and what the call contract lists.
     """
 
     ball: Ball = L2(0)
     steps: int = 50
-    candidates: int = 9  # wrong classes looked at, the likeliest
+    candidates: int = 9
     overshoot: float = 0.02
 
     def __post_init__(self) -> None:
@@ -39,9 +45,9 @@ class DeepFool:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> MinimumNormResult:
         x = prepare_inputs(model, x, y, generator)
         with scored(model):
-            found = MinimumNormTracker(model, x, y, Untargeted(), self.ball)
-            others = top_wrong_classes(found.logits, y, self.candidates)
-            rows = found.active_rows
+            tracker = MinimumNormTracker(model, x, y, Untargeted(), self.ball)
+            others = top_wrong_classes(tracker.logits, y, self.candidates)
+            rows = tracker.active_rows
             delta = torch.zeros_like(x[rows])
             for _ in range(self.steps):
                 if not len(rows):
@@ -49,10 +55,10 @@ class DeepFool:
                 origin = x[rows]
                 z = origin + clip_to_box(origin, (1 + self.overshoot) * delta)
                 logits, plane = nearest_boundary(model, z, y[rows], others[rows], self.ball)
-                alive = ~found.update(rows, z, logits)
+                alive = ~tracker.update(rows, z, logits)
                 rows, delta = rows[alive], (delta + plane.step)[alive]
             z = x[rows] + clip_to_box(x[rows], (1 + self.overshoot) * delta)
             with torch.no_grad():
-                found.update(rows, z, model(z))
-            found.regula_falsi(model, FINAL_STEPS)
-            return found.result(model)
+                tracker.update(rows, z, model(z))
+            tracker.regula_falsi(model, FINAL_STEPS)
+            return tracker.result(model)

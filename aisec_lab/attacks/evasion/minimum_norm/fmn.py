@@ -1,4 +1,4 @@
-"""FMN: a ball that shrinks while its best point wins, and grows while it does not."""
+"""FMN: a ball that shrinks while its worst point is adversarial, and grows while it is not."""
 
 from dataclasses import dataclass
 
@@ -19,30 +19,27 @@ HALVINGS = 10  # from a starting point to the boundary
 
 @dataclass(frozen=True)
 class FMN:
-    """Fast minimum-norm attack (Pintor et al., 2021, arXiv:2102.12827, algorithm 1): L0, L1, L2 and Linf.
+    """The fast minimum-norm attack (Pintor et al., 2021, arXiv:2102.12827, algorithm 1): L0, L1, L2 and Linf.
 
-    Here a step goes along the ball's own steepest direction, alpha_k times the radius far; the paper's has an L2 length
-    that is the same whatever the norm and the number of pixels. Projections are exact, box included.
+    A step goes along the ball's steepest direction, with a length of alpha_k times the radius; the paper's step has the
+    same L2 length in every norm. Projections onto ball and box are exact. Call contract: docs/evasion-attacks.md,
+    minimum-norm attacks with a start; without one it starts at x. Nothing is random.
 
-    Args of the call:
-        model: classifier in evaluation mode; inputs in [0, 1], shape (N, *input), to logits (N, K).
-        x, y: clean inputs (N, *input) and their true classes (N,), int64; with the goal `Targeted`, the targets.
-        generator: unused; nothing here is random.
-        start: points that have won (N, *input), one for each row, to begin at in place of the rows themselves.
-
-    Returns:
-        `MinimumNormResult`: the nearest point seen for each row, inside the box, confirmed to win as it is returned. A
-        row that is won as it is comes back untouched at distance 0, one for which nothing was found at `inf`.
+    Args:
+        ball: any ball; rows adversarial inside its radius leave the search.
+        steps: iterations.
+        step_size: alpha_0, in units of the radius; it decays to a hundredth.
+        gamma: gamma_0, share in (0, 1) by which the radius changes at first.
+        goal: what makes a row adversarial.
 
     Raises:
-        ValueError: pixels outside [0, 1], a class outside 0..K-1, a model in training mode, one that answers with
-            probabilities and has not declared them (`Reading`), or a start that has not won or is no point of the box.
+        ValueError: settings outside their ranges, a start that is not adversarial, and what the call contract lists.
     """
 
-    ball: Ball = L2(0)  # the norm, and a radius within which a row needs no further search
+    ball: Ball = L2(0)
     steps: int = 1000
-    step_size: float = 1.0  # alpha_0, in units of the radius
-    gamma: float = 0.05  # gamma_0, share by which the radius changes
+    step_size: float = 1.0
+    gamma: float = 0.05
     goal: Goal = Untargeted()
 
     def __post_init__(self) -> None:
@@ -55,45 +52,41 @@ class FMN:
     ) -> MinimumNormResult:
         x = prepare_inputs(model, x, y, generator)
         with scored(model):
-            found = MinimumNormTracker(model, x, y, self.goal, self.ball)
+            tracker = MinimumNormTracker(model, x, y, self.goal, self.ball)
             if start is not None:
-                start_from(model, found, start)
-                bisect_to_boundary(model, found, HALVINGS)
-            rows = found.active_rows
-            delta, epsilon = found.x_adv[rows] - x[rows], torch.full_like(found.distance[rows], torch.inf)
+                start_from(model, tracker, start)
+                bisect_to_boundary(model, tracker, HALVINGS)
+            rows = tracker.active_rows
+            delta, epsilon = tracker.x_adv[rows] - x[rows], torch.full_like(tracker.distance[rows], torch.inf)
             for k in range(self.steps):
                 if not len(rows):
                     break
                 z = x[rows] + delta
-                logits, loss, grad = loss_and_gradient(
-                    model,
-                    z,
-                    negative_margin(self.goal, y[rows]),
-                )
-                won = found.update(rows, z, logits)
-                best = found.distance[rows]
+                logits, loss, grad = loss_and_gradient(model, z, negative_margin(self.goal, y[rows]))
+                is_adv = tracker.update(rows, z, logits)
+                nearest = tracker.distance[rows]
                 gamma = cosine_schedule(self.gamma, 0.001, k / self.steps)
                 epsilon = torch.where(
-                    won, torch.minimum(self._turned(epsilon, -gamma), best), self._turned(epsilon, gamma)
+                    is_adv, torch.minimum(self._rescale(epsilon, -gamma), nearest), self._rescale(epsilon, gamma)
                 )
-                never = best.isinf()
-                if never.any():
-                    # as far as the boundary were it flat, and a little farther: onto it would never be beyond it
-                    ahead = self.ball.crossing(z[never], grad[never], -loss[never])
-                    flat = self.ball.norm(delta[never]) + self.ball.norm(ahead)
-                    epsilon[never] = self._turned(flat, gamma)
+                no_adv = nearest.isinf()
+                if no_adv.any():
+                    # a little more than the distance of the linearised boundary, as points on it are not adversarial
+                    to_boundary = self.ball.step_to_hyperplane(z[no_adv], grad[no_adv], -loss[no_adv])
+                    boundary_distance = self.ball.norm(delta[no_adv]) + self.ball.norm(to_boundary)
+                    epsilon[no_adv] = self._rescale(boundary_distance, gamma)
                 alpha = cosine_schedule(self.step_size, self.step_size / 100, k / self.steps)
                 step = self.ball.ascent_direction(mask_blocked(x[rows], delta, grad))
-                delta = self.ball.within(x[rows], delta + per_row(alpha * epsilon, delta) * step, epsilon)
-                alive = best > self.ball.eps
+                delta = self.ball.project_per_row(x[rows], delta + per_row(alpha * epsilon, delta) * step, epsilon)
+                alive = nearest > self.ball.eps
                 if not alive.all():
                     rows, delta, epsilon = rows[alive], delta[alive], epsilon[alive]
-            return found.result(model)
+            return tracker.result(model)
 
-    def _turned(self, epsilon: Tensor, gamma: float) -> Tensor:
-        """The radius after a change by the share gamma; in L0 by one coordinate at least."""
-        turned = epsilon * (1 + gamma)
+    def _rescale(self, epsilon: Tensor, gamma: float) -> Tensor:
+        """The radius (n,) changed by the share gamma; in L0 by one coordinate at least."""
+        rescaled = epsilon * (1 + gamma)
         if not isinstance(self.ball, L0):
-            return turned
-        whole = turned.floor()
+            return rescaled
+        whole = rescaled.floor()
         return torch.maximum(whole, epsilon + 1) if gamma > 0 else torch.minimum(whole, epsilon - 1).clamp(min=1)

@@ -1,4 +1,4 @@
-"""What a minimum-norm attack gives back."""
+"""The result of a minimum-norm attack."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class MinimumNormResult:
-    """The nearest adversarial input of each row, and how far it is: one run gives the whole security curve.
+    """The nearest adversarial input of each row and its distance: one run gives the whole security curve.
 
     Args:
-        x_adv: inputs (N, *input); a row for which nothing was found stays as it was.
-        distance: their distances (N,) in the attack's norm: 0 for rows that are won as they are, `inf` where
-            nothing was found. A row is broken at eps if its distance is at most eps.
+        x_adv: inputs (N, *input); a row without an adversarial point is the clean one.
+        distance: distances (N,) in the attack's norm: 0 for rows misclassified without an attack, `inf` for rows
+            without an adversarial point. A row is adversarial at eps if its distance is at most eps.
     """
 
     x_adv: Tensor

@@ -1,4 +1,4 @@
-"""Where a search for the smallest perturbation begins: points that have won, given or found."""
+"""Starting points of minimum-norm attacks: adversarial inputs that are given or searched for."""
 
 import torch
 from torch import Tensor, nn
@@ -9,20 +9,20 @@ from aisec_lab.attacks.evasion.minimum_norm.tracker import MinimumNormTracker
 from aisec_lab.attacks.evasion.search.objectives import loss_and_gradient, negative_margin
 from aisec_lab.core.row_noise import RowNoise
 
-NOISES = 10  # uniform ones that are tried for each row
-ASCENT = 50  # steps uphill, each a half of a tenth of the box wide, of rows that no noise has won
-STEP = 0.05
+NOISE_TRIES = 10  # noise points tried for each row
+ASCENT_STEPS = 50  # of gradient ascent, for rows without adversarial noise
+ASCENT_STEP_SIZE = 0.05
 
 
 def check_start(x: Tensor, start: Tensor) -> None:
-    """Refuse what is no starting point for each row.
+    """Refuse starting points that do not fit the rows.
 
     Args:
         x: inputs (N, *input).
         start: points to start from.
 
     Raises:
-        ValueError: points of another shape or type than `x`, or outside [0, 1].
+        ValueError: points of another shape or dtype than `x`, or outside [0, 1].
     """
     if not isinstance(start, Tensor) or start.shape != x.shape or start.dtype != x.dtype:
         given = f"{start.dtype} {tuple(start.shape)}" if isinstance(start, Tensor) else type(start).__name__
@@ -31,72 +31,77 @@ def check_start(x: Tensor, start: Tensor) -> None:
         raise ValueError("start must lie in [0, 1], as the rows do")
 
 
-def check_adversarial(rows: Tensor, won: Tensor) -> None:
-    """Refuse starting points of the rows at positions `rows` that have not won, as a mask over them says."""
-    if not won.all():
-        lost = rows[~won].tolist()
+def check_adversarial(rows: Tensor, is_adv: Tensor) -> None:
+    """Refuse, with a ValueError, starting points of `rows` (n,) unless all are adversarial: `is_adv` (n,)."""
+    if not is_adv.all():
+        failed = rows[~is_adv].tolist()
         raise ValueError(
-            f"start must be adversarial for each row, and is not for {len(lost)} of {len(rows)}, such as row "
-            f"{lost[0]}: give these another point, or no start at all"
+            f"start must be adversarial for each row, and is not for {len(failed)} of {len(rows)}, such as row "
+            f"{failed[0]}: give these another point, or no start at all"
         )
 
 
-def start_from(model: nn.Module, found: MinimumNormTracker, start: Tensor) -> None:
-    """Take note of starting points (N, *input) for the rows that are not won as they are.
+def start_from(model: nn.Module, tracker: MinimumNormTracker, start: Tensor) -> None:
+    """Record starting points for the rows that are not misclassified already.
+
+    Args:
+        model: classifier, frozen.
+        tracker: updated.
+        start: points (N, *input).
 
     Raises:
         ValueError: what `check_start` and `check_adversarial` refuse.
     """
-    check_start(found.x, start)
-    rows = (found.distance > 0).nonzero().squeeze(1)
+    check_start(tracker.x, start)
+    rows = (tracker.distance > 0).nonzero().squeeze(1)
     if len(rows):
         with torch.no_grad():
-            check_adversarial(rows, found.update(rows, start[rows], model(start[rows])))
+            check_adversarial(rows, tracker.update(rows, start[rows], model(start[rows])))
 
 
-def find_start(model: nn.Module, found: MinimumNormTracker, generator: torch.Generator) -> None:
-    """Look for starting points of the rows that have none: uniform noise, and where none has won, uphill from the row.
+def find_start(model: nn.Module, tracker: MinimumNormTracker, generator: torch.Generator) -> None:
+    """Search adversarial points for rows without one: uniform noise first, then gradient ascent from x.
 
     Args:
         model: classifier, frozen.
-        found: brought up to date.
+        tracker: updated.
         generator: source of the noise.
     """
-    noise, rows = RowNoise(found.x, generator), found.distance.isinf().nonzero().squeeze(1)
-    for number in range(NOISES):
+    noise, rows = RowNoise(tracker.x, generator), tracker.distance.isinf().nonzero().squeeze(1)
+    for number in range(NOISE_TRIES):
         if not len(rows):
             return
-        z = noise.select(rows).uniform(found.x.shape[1:], number)
+        z = noise.select(rows).uniform(tracker.x.shape[1:], number)
         with torch.no_grad():
-            rows = rows[~found.update(rows, z, model(z))]
-    z = found.x[rows]
-    for _ in range(ASCENT):
+            rows = rows[~tracker.update(rows, z, model(z))]
+    z = tracker.x[rows]
+    for _ in range(ASCENT_STEPS):
         if not len(rows):
             return
-        _, _, grad = loss_and_gradient(model, z, negative_margin(found.goal, found.y[rows]))
-        z = (z + STEP * Linf(0).ascent_direction(grad)).clamp(0, 1)
+        _, _, grad = loss_and_gradient(model, z, negative_margin(tracker.goal, tracker.y[rows]))
+        z = (z + ASCENT_STEP_SIZE * Linf(0).ascent_direction(grad)).clamp(0, 1)
         with torch.no_grad():
-            lost = ~found.update(rows, z, model(z))
-        rows, z = rows[lost], z[lost]
+            not_adv = ~tracker.update(rows, z, model(z))
+        rows, z = rows[not_adv], z[not_adv]
 
 
-def bisect_to_boundary(model: nn.Module, found: MinimumNormTracker, times: int) -> None:
-    """Draw the points outside the ball near, by bisection along their projections onto ever smaller balls.
+def bisect_to_boundary(model: nn.Module, tracker: MinimumNormTracker, times: int) -> None:
+    """Move adversarial points outside the ball to the boundary, by bisecting the radius they are projected to.
 
-    In L2 that is the straight way, in Linf and L1 one that ends at the boundary with a smaller norm.
+    In L2 that path is a straight line; in Linf and L1 it ends at the boundary with a smaller norm than the line.
 
     Args:
         model: classifier, frozen.
-        found: brought up to date.
+        tracker: updated.
         times: halvings.
     """
-    rows = ((found.distance > found.ball.eps) & found.distance.isfinite()).nonzero().squeeze(1)
-    x, delta = found.x[rows], found.x_adv[rows] - found.x[rows]
-    high = found.distance[rows].double()
+    rows = ((tracker.distance > tracker.ball.eps) & tracker.distance.isfinite()).nonzero().squeeze(1)
+    x, delta = tracker.x[rows], tracker.x_adv[rows] - tracker.x[rows]
+    high = tracker.distance[rows].double()
     low = torch.zeros_like(high)
     for _ in range(times if len(rows) else 0):
         middle = (low + high) / 2
-        z = x + found.ball.within(x, delta, middle)
+        z = x + tracker.ball.project_per_row(x, delta, middle)
         with torch.no_grad():
-            won = found.update(rows, z, model(z))
-        low, high = torch.where(won, low, middle), torch.where(won, middle, high)
+            is_adv = tracker.update(rows, z, model(z))
+        low, high = torch.where(is_adv, low, middle), torch.where(is_adv, middle, high)

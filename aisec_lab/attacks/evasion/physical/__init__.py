@@ -1,1 +1,1 @@
-"""Physical evasion: things that are printed, put into the scene, and photographed."""
+"""Physical evasion: printed patches and stickers, poses of an object, and a camera's view of them."""

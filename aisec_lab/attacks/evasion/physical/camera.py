@@ -1,4 +1,4 @@
-"""The model behind a camera: what it answers when the scene is seen under changing conditions."""
+"""A model behind a camera: images are transformed at random before it sees them."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,12 @@ from aisec_lab.models.contexts import trains
 
 
 class TransformedModel(nn.Module):
-    """A classifier that sees each image turned, scaled, shifted, in another light, and with noise."""
+    """A classifier of randomly rotated, scaled, shifted, relit and noisy images.
+
+    Args:
+        model: classifier of square images (N, C, S, S).
+        conditions: the ranges of the transformations.
+    """
 
     generator: torch.Generator | None = None  # `seeded` binds it
 
@@ -22,28 +27,33 @@ class TransformedModel(nn.Module):
         self.training = trains(model)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, K) of images (N, C, S, S) in [0, 1], each seen once; beyond its border an image goes on."""
+        """Logits (N, K) of images (N, C, S, S) in [0, 1], each transformed once; border pixels are repeated outside."""
         check_square(x, "Camera")
         if self.generator is None:
             raise ValueError("Camera draws at random and no generator is bound: use `with seeded(model, generator):`")
         noise = RowNoise(x, self.generator)
-        seen = F.grid_sample(x, self.conditions.grid(x, noise), padding_mode="border", align_corners=False)
-        logits: Tensor = self.model(self.conditions.lit(seen, noise))
+        transformed = F.grid_sample(x, self.conditions.grid(x, noise), padding_mode="border", align_corners=False)
+        logits: Tensor = self.model(self.conditions.relight(transformed, noise))
         return logits
 
 
 @dataclass(frozen=True)
 class PhysicalTransform:
-    """A view of a classifier through a camera: a randomised classifier, so that `EOT` and all attacks apply.
+    """A view of a classifier through a camera: a randomised classifier, for `EOT` and all attacks.
 
-    Args of the call:
-        model: a classifier of square images.
-
-    Returns:
-        A classifier, in the mode of `model`, that draws from the generator bound by `seeded`.
+    Args:
+        conditions: the ranges of the transformations.
     """
 
     conditions: TransformRanges
 
     def __call__(self, model: nn.Module) -> nn.Module:
+        """Put the camera before a model.
+
+        Args:
+            model: classifier of square images (N, C, S, S).
+
+        Returns:
+            A classifier, in the mode of `model`, that draws from the generator bound by `seeded`.
+        """
         return TransformedModel(model, self.conditions)

@@ -1,4 +1,4 @@
-"""Adversarial patches and stickers: a print, learned once, that is put over a part of any image."""
+"""Adversarial patches and stickers: a print, learned once, that is put on a part of any image."""
 
 from dataclasses import dataclass
 
@@ -21,24 +21,21 @@ from aisec_lab.models import seeded
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """A print, as an attack: put over every image, at a place, an angle and in a light drawn for each row.
+    """A print, as an attack: put on every image, at a random position, angle and brightness for each row.
+
+    Call contract: docs/evasion-attacks.md, for square images (N, C, S, S); model and `y` have no effect.
 
     Args:
         pixels: the print (C, s, s) in [0, 1].
         size: its side, a share of the image's.
-        centre: where its middle is, from left and top, in shares of the image's side, before any shift.
-        placement: how it is put there.
-
-    Args of the call:
-        model, y: the classifier and the classes; looked at only to refuse what `PGD` refuses.
-        x: square images (N, C, S, S) in [0, 1].
-        generator: source of the placements, keyed by row.
+        centre: its centre without shift, from left and top, in shares of the image's side.
+        placement: the ranges of rotation, scale, shift and brightness.
 
     Returns:
-        Images, shape of `x`, in [0, 1]; outside the print they are those of `x` to the bit.
+        Of the call: images, shape of `x`, in [0, 1]; outside the print they equal `x` bit for bit.
 
     Raises:
-        ValueError: images that are not square, and what `PGD` refuses.
+        ValueError: images that are not square, and what the call contract lists.
     """
 
     pixels: Tensor
@@ -52,9 +49,17 @@ class Patch:
         return self.apply(x, RowNoise(x, generator))
 
     def apply(self, x: Tensor, noise: RowNoise) -> Tensor:
-        """The print over images x, differentiable in its pixels; at its edge, which is soft, a mean of both."""
+        """Put the print on images; differentiable in its pixels.
+
+        Args:
+            x: square images (N, C, S, S).
+            noise: of the rows.
+
+        Returns:
+            Shape of `x`; at the print's soft edge a mean of both.
+        """
         grid = self.placement.grid(x, noise, centre=self.centre, size=self.size)
-        prints = self.placement.lit(self.pixels.to(x).expand(len(x), -1, -1, -1), noise)
+        prints = self.placement.relight(self.pixels.to(x).expand(len(x), -1, -1, -1), noise)
         layers = torch.cat([prints, torch.ones_like(prints[:, :1])], 1)
         sampled = F.grid_sample(layers, grid, padding_mode="zeros", align_corners=False)
         covered, mask = sampled[:, :-1], sampled[:, -1:]
@@ -63,30 +68,26 @@ class Patch:
 
 @dataclass(frozen=True)
 class AdversarialPatch:
-    """Learn a print by expectation over transformation, with steps along the scaled gradient that shrink to zero.
+    """Learn a print by expectation over transformation, with step sizes that fall linearly to zero.
 
-    Put anywhere, it is the patch of Brown et al. (2017, arXiv:1712.09665, section 2); at one place of an object that is
-    seen through a camera, the sticker of Eykholt et al. (2018, arXiv:1707.08945, section 3). What can be printed is
-    [0, 1]. A row's loss is cut off as for `Universal`.
+    At random positions, it is the patch of Brown et al. (2017, arXiv:1712.09665, section 2); at one position of an
+    object that is seen through a camera, the sticker of Eykholt et al. (2018, arXiv:1707.08945, section 3). Any pixel
+    in [0, 1] counts as printable. Each row's loss is clipped at the beta of `Universal`.
 
     Args:
-        size, centre, placement: as for `Patch`.
-        camera: how the whole image is seen, for a sticker; None if it is seen as it is.
-        epochs, batch_size: passes over the rows, each row under new conditions each time.
-        step_size: of the first step; the largest change of a pixel, whose range is 1.
-        loss, goal: what ascends for the images' true classes; without effect where there is a target.
-        target: the class that every image is to get; None for any wrong one.
-
-    Args of the call:
-        train: images and their true classes.
-        model: classifier in evaluation mode.
-        generator: order of the rows, and all that is drawn.
-
-    Returns:
-        An evasion attack.
+        size: side of the print, a share in (0, 1] of the image's.
+        centre: its centre without shift, from left and top, in shares of the image's side.
+        placement: the ranges of rotation, scale, shift and brightness.
+        camera: view of the whole image, for a sticker; None for the image as it is.
+        epochs: passes over the rows; each row under new conditions each time.
+        batch_size: rows of a batch.
+        step_size: of the first step: the largest change of a pixel, whose range is [0, 1].
+        loss: what is maximised, of logits and true classes; no effect with a target.
+        goal: of the loss, not `Targeted`; no effect with a target.
+        target: the class that every image shall get; None for any wrong one.
 
     Raises:
-        ValueError: what `Patch` refuses.
+        ValueError: settings outside their ranges, images that are not square, and what the call contract lists.
     """
 
     size: float
@@ -108,20 +109,30 @@ class AdversarialPatch:
             raise ValueError(f"epochs, batch_size and step_size must be positive: {self}")
 
     def __call__(self, train: Dataset, *, model: nn.Module, generator: torch.Generator) -> Patch:
+        """Learn the print.
+
+        Args:
+            train: square images in [0, 1] and their true classes.
+            model: classifier in evaluation mode.
+            generator: source of the order of the rows and of all conditions.
+
+        Returns:
+            The print, as an attack.
+        """
         check(model, train.x, train.y)
         check_square(train.x, "AdversarialPatch")
         goal, y = with_target(self.goal, train.y, self.target)
         side = max(1, round(self.size * train.shape[1]))
         pixels = torch.full((train.shape[0], side, side), 0.5)
-        seen = model if self.camera is None else self.camera(model)
+        viewed = model if self.camera is None else self.camera(model)
         steps = self.epochs * -(-len(train) // self.batch_size)
         step = 0
-        with scored(seen), seeded(seen, generator):
+        with scored(viewed), seeded(viewed, generator):
             for _ in range(self.epochs):
                 for rows in torch.randperm(len(train), generator=generator).split(self.batch_size):
                     pixels.requires_grad_()
                     z = self._patch(pixels).apply(train.x[rows], RowNoise(train.x[rows], generator))
-                    losses = signed_loss(self.loss, goal, y[rows])(seen(z)).clamp(max=BETA)
+                    losses = signed_loss(self.loss, goal, y[rows])(viewed(z)).clamp(max=BETA)
                     (grad,) = torch.autograd.grad(losses.mean(), pixels)
                     length = self.step_size * (1 - step / steps)
                     pixels = (pixels.detach() + length * normalise_gradient(grad[None])[0]).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Images turned about their middle and shifted: a threat that no ball holds."""
+"""Rotations and translations of images: a threat model without a ball."""
 
 import math
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RotationTranslation:
-    """All rotations and translations up to a largest (Engstrom et al., 2019, arXiv:1712.02779, section 2).
+    """All rotations and translations up to given limits (Engstrom et al., 2019, arXiv:1712.02779, section 2).
 
     Args:
-        angle: largest rotation, either way, in degrees.
+        angle: largest rotation, either way, in degrees, in [0, 180].
         shift: largest translation along either axis, either way, in pixels.
 
     Raises:
-        ValueError: one of them negative, infinite or no number, or an angle above 180.
+        ValueError: a limit that is negative, infinite or NaN, or an angle above 180.
     """
 
     angle: float = 30.0
@@ -34,15 +34,14 @@ class RotationTranslation:
 
 
 def rotate_translate(x: Tensor, pose: Tensor) -> Tensor:
-    """Images as they look once they are turned about their middle, and then shifted.
+    """Rotate images about their centre, then shift them; differentiable in images and poses.
 
     Args:
         x: images (N, C, H, W).
-        pose: for each an angle in degrees, anticlockwise, and shifts to the right and downwards in pixels (N, 3).
+        pose: for each (N, 3) the angle in degrees, anticlockwise, and the shifts to the right and downwards in pixels.
 
     Returns:
-        Shape of `x`, interpolated between the four nearest pixels; what comes from outside the image is zero.
-        Differentiable in both.
+        Shape of `x`, bilinear, zero outside the original image.
 
     Raises:
         ValueError: inputs that are no images.
@@ -53,13 +52,13 @@ def rotate_translate(x: Tensor, pose: Tensor) -> Tensor:
     right = torch.arange(width, dtype=x.dtype, device=x.device) - (width - 1) / 2 - pose[:, 1, None]  # (N, W)
     down = torch.arange(height, dtype=x.dtype, device=x.device) - (height - 1) / 2 - pose[:, 2, None]  # (N, H)
     right, down = right[:, None, :], down[:, :, None]
-    across = right * angle.cos() - down * angle.sin()  # where each pixel comes from, from the middle
-    along = right * angle.sin() + down * angle.cos()
-    places = torch.stack([2 * across / width, 2 * along / height], 3)
-    return F.grid_sample(x, places, padding_mode="zeros", align_corners=False).clamp(0, 1)  # of rounding
+    source_x = right * angle.cos() - down * angle.sin()  # source of each pixel, from the centre
+    source_y = right * angle.sin() + down * angle.cos()
+    grid = torch.stack([2 * source_x / width, 2 * source_y / height], 3)
+    return F.grid_sample(x, grid, padding_mode="zeros", align_corners=False).clamp(0, 1)  # against rounding
 
 
 def check_images(x: Tensor) -> None:
-    """Refuse, with a ValueError, what is no batch of images."""
+    """Refuse, with a ValueError, inputs that are no images (N, C, H, W)."""
     if x.ndim != 4:
         raise ValueError(f"only images (N, C, H, W) can be turned and shifted, got shape {tuple(x.shape)}")

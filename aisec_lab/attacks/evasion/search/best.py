@@ -1,4 +1,4 @@
-"""What every search for a misclassified row keeps: the best point of each row, and the rows still in work."""
+"""What attacks on margins share: the best point of each row so far, and which rows are still attacked."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -11,23 +11,23 @@ from torch import Tensor, nn
 from aisec_lab.attacks.evasion.attack import check_classes
 from aisec_lab.attacks.evasion.search.goals import Goal
 
-TOGETHER = 256  # rows of a pass, at most, when targets are tried together: one of fewer takes hardly less time
+PASS_ROWS = 256  # rows of a pass over several targets, at most; smaller passes are hardly faster
 
 
 class BestSoFar(ABC):
-    """The best point of each row so far, beginning with the row itself.
+    """The best point of each row so far; at first the row itself.
 
     Args:
-        model: classifier, frozen; asked once about all rows.
+        model: classifier, frozen; called once on all rows.
         x: clean inputs (N, *input).
-        y: classes (N,), true or target ones, as the goal has it.
-        goal: what the margin is.
+        y: classes (N,), true or target ones, as the goal needs them.
+        goal: the margin.
 
     Attributes:
-        x_adv: the points, shape of `x`. Rows that are won as they are stay as they are.
-        score: theirs (N,), the lower the better.
-        logits: the model's answer (N, K) to the rows themselves.
-        copies: how many searches there are about each row; number c about row i of n stands at c * n + i.
+        x_adv: the points, shape of `x`. Rows that are adversarial without an attack stay unchanged.
+        score: scores of the points (N,), the lower the better.
+        logits: the model's output (N, K) on the clean rows.
+        copies: number of searches for each row; copy c of row i of n is at position c * n + i.
     """
 
     score: Tensor
@@ -42,60 +42,71 @@ class BestSoFar(ABC):
     @property
     @abstractmethod
     def is_adversarial(self) -> Tensor:
-        """A mask (N,): rows that need no better point."""
+        """The mask (N,) of rows that need no better point."""
 
     @property
     def active_mask(self) -> Tensor:
-        """A mask (N,): rows that no search before theirs, nor theirs, has won."""
-        won = self.is_adversarial.view(self.copies, -1)
-        return (won.cumsum(0) == 0).flatten()
+        """The mask (N,) of rows that are not adversarial, neither in their own nor in an earlier copy."""
+        is_adv = self.is_adversarial.view(self.copies, -1)
+        return (is_adv.cumsum(0) == 0).flatten()
 
     @property
     def active_rows(self) -> Tensor:
-        """Positions, in the whole batch, of the rows that are not yet won."""
+        """Positions, in the whole batch, of the rows still to be attacked."""
         return self.active_mask.nonzero().squeeze(1)
 
     def retain(self, rows: Tensor, z: Tensor, score: Tensor) -> None:
-        """Keep points z for the rows at positions `rows` where their scores are lower."""
+        """Keep points where their scores are lower.
+
+        Args:
+            rows: positions (n,) of the rows.
+            z: a point for each (n, *input).
+            score: of the points (n,).
+        """
         lower = score < self.score[rows]
         self.x_adv[rows[lower]], self.score[rows[lower]] = z[lower], score[lower]
 
     def per_target(self, targets: Tensor) -> Iterator[tuple[Self, Tensor]]:
-        """Searches for every target of the rows that are not yet won, as many at once as fill a pass.
+        """Attack several target classes, as many in one pass as `PASS_ROWS` allows.
 
-        What comes out is what one target after the other gives, whatever rows share the batch: each target has its
-        search, a row's earlier targets go on where a later one has won, and an earlier one's point goes before.
+        The result is that of one target after the other, whatever rows share the batch: each target has its own copy of
+        a row; once a target makes the row adversarial, only earlier targets go on, and an earlier target's point is
+        preferred.
 
         Args:
             targets: classes (N, T), in the order in which they are tried.
 
         Yields:
-            A search to be done, over copies of the rows, and the target (n,) of each of them.
+            A search over copies of the active rows, to be run by the caller, and the target (n,) of each copy.
         """
         tried = 0
         while tried < targets.shape[1] and len(rows := self.active_rows):
-            together = targets[rows, tried : tried + max(1, TOGETHER // len(rows))]
-            several = self._copied(rows, together.shape[1])
-            yield several, together.T.flatten()
-            for z, score in zip(several.x_adv.split(len(rows)), several.score.split(len(rows)), strict=True):
-                left = self.active_mask[rows]
-                self.retain(rows[left], z[left], score[left])
-            tried += several.copies
+            group = targets[rows, tried : tried + max(1, PASS_ROWS // len(rows))]
+            search = self._copy_rows(rows, group.shape[1])
+            yield search, group.T.flatten()
+            for z, score in zip(search.x_adv.split(len(rows)), search.score.split(len(rows)), strict=True):
+                active = self.active_mask[rows]
+                self.retain(rows[active], z[active], score[active])
+            tried += search.copies
 
-    def _copied(self, rows: Tensor, copies: int) -> Self:
-        """As many searches about each of the rows at positions `rows`, which have seen what this one has."""
-        several = copy.copy(self)
+    def _copy_rows(self, rows: Tensor, copies: int) -> Self:
+        """A search over so many copies of each of the rows at positions `rows`, with what is known about them."""
+        search = copy.copy(self)
         for name, value in vars(self).items():
-            if isinstance(value, Tensor):  # one entry a row
-                setattr(several, name, value[rows.repeat(copies)])
-        several.copies = copies
-        return several
+            if isinstance(value, Tensor):  # one entry for each row
+                setattr(search, name, value[rows.repeat(copies)])
+        search.copies = copies
+        return search
 
 
 class LowestMargin(BestSoFar):
-    """The point of lowest margin seen so far for each row.
+    """The point of lowest margin of each row so far; the score is the margin.
 
-    Args, attributes: as for `BestSoFar`; the score is the margin.
+    Args:
+        model: classifier, frozen; called once on all rows.
+        x: clean inputs (N, *input).
+        y: classes (N,), true or target ones, as the goal needs them.
+        goal: the margin.
     """
 
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> None:
@@ -104,7 +115,7 @@ class LowestMargin(BestSoFar):
 
     @property
     def margin(self) -> Tensor:
-        """Of the points (N,)."""
+        """Margins (N,) of the points."""
         return self.score
 
     @property
@@ -112,13 +123,18 @@ class LowestMargin(BestSoFar):
         return self.score < 0
 
     def update(self, rows: Tensor, z: Tensor, logits: Tensor) -> Tensor:
-        """Take note of points z for the rows at positions `rows`, and of the model's answers to them.
+        """Record points where their margins are lower.
+
+        Args:
+            rows: positions (n,) of the rows.
+            z: a point for each (n, *input).
+            logits: the model's output (n, K) on the points.
 
         Returns:
-            A mask over `rows`: which are still not won.
+            The mask (n,) of points that are not adversarial.
 
         Raises:
-            ValueError: logits that are NaN, since a row at which the model breaks down would pass for robust.
+            ValueError: classes that the model does not have.
         """
         check_classes(logits, self.y[rows])
         margin = self.goal.margin(logits.detach(), self.y[rows])

@@ -1,4 +1,4 @@
-"""What an attacker wants: a margin per row, negative once it is reached."""
+"""Goals of an attacker: a margin for each row, negative once the row is adversarial."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -10,7 +10,15 @@ FLOOR = -1e30  # in place of a logit of -inf, such as the logarithm of a probabi
 
 
 def logit_margin(logits: Tensor, y: Tensor) -> Tensor:
-    """By how much class y (N,) leads the best other class of logits (N, K): shape (N,)."""
+    """Logit of class y minus the largest other logit.
+
+    Args:
+        logits: (N, K).
+        y: classes (N,).
+
+    Returns:
+        Shape (N,), negative where another class is predicted.
+    """
     logits = logits.clamp(min=FLOOR)
     own = y[:, None]
     others = logits.scatter(1, own, -torch.inf)
@@ -18,66 +26,77 @@ def logit_margin(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def detector_aware_margin(logits: Tensor, y: Tensor) -> Tensor:
-    """By how much class y (N,) or the reject option, the last column of logits (N, K + 1), leads the rest: (N,)."""
+    """The larger logit of class y and the reject option, minus the largest of the other classes.
+
+    Args:
+        logits: (N, K + 1); the last column is the reject option.
+        y: classes (N,).
+
+    Returns:
+        Shape (N,), negative where another class is predicted and the row is not rejected.
+    """
     logits = logits.clamp(min=FLOOR)
-    held = torch.stack([logits.gather(1, y[:, None]).squeeze(1), logits[:, -1]]).amax(0)
-    return held - logits[:, :-1].scatter(1, y[:, None], -torch.inf).amax(1)
+    protected = torch.stack([logits.gather(1, y[:, None]).squeeze(1), logits[:, -1]]).amax(0)
+    return protected - logits[:, :-1].scatter(1, y[:, None], -torch.inf).amax(1)
 
 
 class Goal(Protocol):
-    """What counts as success, and which way a loss against `y` has to move for it."""
+    """What makes a row adversarial, and whether a loss against `y` has to rise (`sign` 1) or to fall (-1)."""
 
     sign: ClassVar[int]
 
     def margin(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Margin (N,) of logits (N, K), negative when the attacker has won."""
+        """Margins (N,) of logits (N, K) and `y` (N,), negative where a row is adversarial."""
         ...
 
 
 @dataclass(frozen=True)
 class Untargeted:
-    """Any class but y, the true class; the loss against y ascends."""
+    """Any class but y, the true class."""
 
     sign: ClassVar[int] = 1
 
     def margin(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The lead of the true class."""
+        """The margin (N,) of the true class."""
         return logit_margin(logits, y)
 
 
 @dataclass(frozen=True)
 class Targeted:
-    """The class y, which is here the target; the loss against y descends."""
+    """The class y, which is the target; the loss against y falls."""
 
     sign: ClassVar[int] = -1
 
     def margin(self, logits: Tensor, y: Tensor) -> Tensor:
-        """What the target lacks to the lead."""
+        """The largest other logit minus that of the target (N,)."""
         return -logit_margin(logits, y)
 
 
 @dataclass(frozen=True)
 class EvadeDetector:
-    """Any class but y, of a model whose last column says "rejected": to be rejected is no success.
+    """Any class but y, without being rejected; for models whose last column is the reject option.
 
-    Its loss is `DetectorAwareMargin`; the others would ascend into the reject option.
+    Its loss is `DetectorAwareMargin`; other losses would maximise the reject option, too.
     """
 
     sign: ClassVar[int] = 1
 
     def margin(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The lead of the true class or of the rejection, whichever is higher."""
+        """`detector_aware_margin` (N,)."""
         return detector_aware_margin(logits, y)
 
 
 @dataclass(frozen=True)
 class RegressionTolerance:
-    """An answer farther than `tolerance` from y: of a regression, whose outputs (N, 1) and y (N,) are numbers.
+    """An output farther than `tolerance` from y, for a regression with outputs (N, 1) and true values y (N,), floats.
 
-    Its losses are `AbsoluteError`, and `SignedError` in one direction.
+    Its losses are `AbsoluteError`, and `SignedError` for one direction.
+
+    Args:
+        tolerance: at least 0, in units of y.
 
     Raises:
-        ValueError: a tolerance that is negative or no number.
+        ValueError: a tolerance that is negative or NaN.
     """
 
     tolerance: float
@@ -89,17 +108,17 @@ class RegressionTolerance:
             raise ValueError(f"tolerance must be a number >= 0, got {self.tolerance}")
 
     def margin(self, logits: Tensor, y: Tensor) -> Tensor:
-        """What the error lacks to the tolerance."""
+        """The tolerance minus the absolute error (N,)."""
         return self.tolerance - (logits.squeeze(1) - y).abs()
 
 
 def with_target(goal: Goal, y: Tensor, target: int | None) -> tuple[Goal, Tensor]:
-    """What is learned on rows of which only the true classes are known.
+    """The goal and classes for rows of which only the true classes are known.
 
     Args:
         goal: without a target.
         y: true classes (N,).
-        target: the class that every row is to get; None for any wrong one.
+        target: the class that every row shall get; None for any wrong one.
 
     Returns:
         The goal, and the classes (N,) that belong to it.
@@ -108,6 +127,6 @@ def with_target(goal: Goal, y: Tensor, target: int | None) -> tuple[Goal, Tensor
 
 
 def check_untargeted(goal: Goal) -> None:
-    """Refuse, with a ValueError, `Targeted` where the classes at hand are the true ones: they would be the targets."""
+    """Refuse, with a ValueError, `Targeted` where y are the true classes: they would be the targets."""
     if goal == Targeted():
         raise ValueError("the goal Targeted takes the true classes for targets here: name the class instead, target=3")

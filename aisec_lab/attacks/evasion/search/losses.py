@@ -1,4 +1,4 @@
-"""Losses that an untargeted attack ascends: logits (N, K) and classes y (N,) to one number a row."""
+"""Losses that an untargeted attack maximises: logits (N, K) and classes y (N,) to one number for each row, (N,)."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -8,28 +8,28 @@ from torch import Tensor
 
 from aisec_lab.attacks.evasion.search.goals import FLOOR, detector_aware_margin, logit_margin
 
-TINY = 1e-12  # Croce & Hein add it to the denominator too
+TINY = 1e-12  # as in Croce & Hein's denominators
 
 
 class Loss(Protocol):
-    """A loss of logits (N, K) against classes (N,)."""
+    """A loss of logits (N, K) against classes y (N,)."""
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Shape (N,)."""
+        """The loss of each row (N,)."""
         ...
 
 
 class TargetedLoss(Protocol):
-    """A loss of logits (N, K) that pushes from classes y (N,) to classes `target` (N,)."""
+    """A loss of logits (N, K) that grows from true classes y (N,) towards classes `target` (N,)."""
 
     def __call__(self, logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-        """Shape (N,)."""
+        """The loss of each row (N,)."""
         ...
 
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Minus the log-probability of class y. Its gradient vanishes where a model is very sure: see `DLR`."""
+    """Minus the log-probability of class y. Its gradient vanishes where the model is very confident: see `DLR`."""
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(logits.clamp(min=FLOOR), y, reduction="none")
@@ -53,7 +53,7 @@ class Margin:
 
 @dataclass(frozen=True)
 class DetectorAwareMargin:
-    """What the best wrong class lacks to both the true class y and the reject option, the last column of the logits."""
+    """Minus `detector_aware_margin`, for models whose last column is the reject option."""
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
         return -detector_aware_margin(logits, y)
@@ -61,7 +61,7 @@ class DetectorAwareMargin:
 
 @dataclass(frozen=True)
 class AbsoluteError:
-    """|f(x) - y| of a regression's outputs (N, 1): from a start it follows the direction in which f errs there."""
+    """|f(x) - y| of a regression's outputs (N, 1). Its gradient keeps the sign of the error at the start."""
 
     real: ClassVar[bool] = True
 
@@ -71,7 +71,11 @@ class AbsoluteError:
 
 @dataclass(frozen=True)
 class SignedError:
-    """f(x) - y of a regression's outputs (N, 1), or downwards y - f(x): the worst of both is the worst error."""
+    """f(x) - y of a regression's outputs (N, 1), or y - f(x). The worse of both attacks has the largest error.
+
+    Args:
+        upwards: whether the output shall rise, or fall.
+    """
 
     upwards: bool = True
     real: ClassVar[bool] = True
@@ -83,21 +87,21 @@ class SignedError:
 
 @dataclass(frozen=True)
 class DLR:
-    """Difference of logits ratio, invariant to shift and scale (Croce & Hein, 2020, arXiv:2003.01690, eq. 6).
+    """The difference of logits ratio, invariant to shift and scale (Croce & Hein, 2020, arXiv:2003.01690, eq. 6).
 
     Raises:
         ValueError: fewer than 3 classes.
     """
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        _need(logits, 3, "DLR", "Margin")
+        _check_classes(logits, 3, "DLR", "Margin")
         top = logits.clamp(min=FLOOR).sort(dim=1, descending=True).values
         return -logit_margin(logits, y) / (top[:, 0] - top[:, 2] + TINY)
 
 
 @dataclass(frozen=True)
 class TargetedMargin:
-    """z_t - z_y: the lead of the target over the true class, for any number of classes."""
+    """z_t - z_y, the logit of the target minus that of the true class; any number of classes."""
 
     def __call__(self, logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
         logits = logits.clamp(min=FLOOR)
@@ -113,11 +117,12 @@ class TargetedDLR:
     """
 
     def __call__(self, logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-        _need(logits, 4, "TargetedDLR", "TargetedMargin")
+        _check_classes(logits, 4, "TargetedDLR", "TargetedMargin")
         top = logits.clamp(min=FLOOR).sort(dim=1, descending=True).values
         return TargetedMargin()(logits, y, target) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + TINY)
 
 
-def _need(logits: Tensor, classes: int, loss: str, instead: str) -> None:
+def _check_classes(logits: Tensor, classes: int, loss: str, instead: str) -> None:
+    """Refuse models with too few classes for a loss."""
     if logits.shape[1] < classes:
         raise ValueError(f"{loss} needs at least {classes} classes, the model has {logits.shape[1]}: use {instead}")

@@ -1,4 +1,4 @@
-"""What gradient attacks ascend: losses of logits alone, and their gradients."""
+"""Objectives of gradient attacks, as functions of logits alone, and their gradients."""
 
 from collections.abc import Callable
 
@@ -12,34 +12,34 @@ from aisec_lab.models import gradient, leaf
 
 
 def signed_loss(loss: Loss, goal: Goal, y: Tensor) -> Callable[[Tensor], Tensor]:
-    """The loss against `y`, ascended or descended as the goal has it, as a function of the logits alone.
+    """The loss against `y` with the goal's sign, as a function of the logits alone.
 
     Args:
-        loss: of logits (N, K) and classes (N,), one number a row.
-        goal: whether the loss against `y` rises (untargeted) or falls (targeted).
+        loss: of logits (N, K) and classes (N,), one number for each row.
+        goal: whether the loss against `y` has to rise (untargeted) or fall (targeted).
         y: classes (N,), true or target ones.
 
     Returns:
-        A function of logits (N, K) that gives the numbers (N,) to ascend; it raises ValueError for classes that the
-        model does not have.
+        A function of logits (N, K) to the numbers (N,) that an attack maximises; it raises ValueError for classes that
+        the model does not have.
     """
 
-    def ascended(logits: Tensor) -> Tensor:
+    def objective(logits: Tensor) -> Tensor:
         check_classes(logits, y)
         return goal.sign * loss(logits, y)
 
-    return ascended
+    return objective
 
 
 def negative_margin(goal: Goal, y: Tensor) -> Callable[[Tensor], Tensor]:
-    """Minus the goal's margin, as a function of the logits alone: what minimum-norm attacks ascend.
+    """Minus the goal's margin, as a function of the logits alone: the objective of minimum-norm attacks.
 
     Args:
         goal: whose margin is negative once a row is adversarial.
         y: classes (N,), true or target ones.
 
     Returns:
-        A function of logits (N, K) that gives the numbers (N,) to ascend.
+        A function of logits (N, K) to the numbers (N,) that an attack maximises.
     """
     return lambda logits: -goal.margin(logits, y)
 
@@ -47,16 +47,16 @@ def negative_margin(goal: Goal, y: Tensor) -> Callable[[Tensor], Tensor]:
 def loss_and_gradient(
     model: Callable[[Tensor], Tensor], z: Tensor, loss: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One pass forward and backward.
+    """One forward and one backward pass.
 
     Args:
         model: classifier, frozen, or a function of one.
         z: points (N, *input).
-        loss: of logits (N, K), one number a row.
+        loss: of logits (N, K), one number for each row.
 
     Returns:
-        Logits (N, K), losses (N,), and the gradient of each row's loss, shape of `z`; an entry of it that is
-        no number, as behind the logarithm of a probability rounded to 0, counts as 0.
+        Logits (N, K), losses (N,), and the gradient of each row's loss, shape of `z`. NaN entries of the gradient, such
+        as those of the logarithm of a probability rounded to 0, become 0.
     """
     z = leaf(z)
     with torch.enable_grad():

@@ -1,1 +1,1 @@
-"""Attacks on tables: what each field may become, and at what cost."""
+"""Attacks on tables, within the constraints of their fields and a budget."""

@@ -1,4 +1,4 @@
-"""Evasion of table models: only changes that leave a valid row and that the attacker can pay for."""
+"""Evasion of table models: valid rows that an attacker can reach within a budget."""
 
 import math
 from dataclasses import dataclass
@@ -17,28 +17,27 @@ from aisec_lab.attacks.evasion.tabular.knapsack import field_options, linear_max
 
 @dataclass(frozen=True)
 class FrankWolfe:
-    """Frank-Wolfe over the rows that a budget buys (Frank & Wolfe, 1956; Jaggi, 2013, algorithm 1).
+    """Frank-Wolfe over the valid rows within a budget (Frank & Wolfe, 1956; Jaggi, 2013, algorithm 1).
 
-    The threat is that of constrained feature spaces (Simonetto et al., 2022, arXiv:2112.01156, section 3). Each step
-    finds, exactly, the valid row within the budget to which the gradient points the farthest; the mean of these rows,
-    which need not be valid, is where the next gradient is taken. Only valid rows are scored: the one just found, and
-    the nearest to the mean. On a linear model the first step is the optimum.
+    The threat model is that of constrained feature spaces (Simonetto et al., 2022, arXiv:2112.01156, section 3). Each
+    step finds exactly the valid row within the budget that maximises the linearised loss. The next gradient is taken at
+    the running mean of these rows, which need not be valid. Only valid rows are scored: the one just found, and the
+    nearest to the mean. On a linear model the first step is optimal. Call contract: docs/evasion-attacks.md, for rows
+    (N, D) of the table; nothing is random.
 
     Args:
-        table: the space, and what an attacker can change at which cost.
-        budget: the most that the changes to one row may cost in all.
-
-    Args of the call:
-        model: classifier in evaluation mode; rows (N, D) to logits (N, K).
-        x, y: clean rows of the space and their true classes (N,), int64; with the goal `Targeted`, the targets.
-        generator: unused.
+        table: the valid rows, and the attacker's changes and costs.
+        budget: the largest total cost of the changes to a row, at least 0.
+        steps: iterations.
+        loss: what is maximised; of logits (N, K) and `y`.
+        goal: what makes a row adversarial.
 
     Returns:
-        Rows of the space, shape of `x`, that cost at most the budget: as soon as one is won, else the row of lowest
-        margin. A row that is won as it is stays untouched.
+        Of the call: valid rows, shape of `x`, of cost at most the budget: each row's first adversarial point, or its
+        point of lowest margin.
 
     Raises:
-        ValueError: rows that are not in the space, and what `PGD` refuses.
+        ValueError: settings outside their ranges, rows that are not valid, and what the call contract lists.
     """
 
     table: TabularConstraints
@@ -58,16 +57,16 @@ class FrankWolfe:
         self.table.check(x)
         mean = x.clone()
         with scored(model):
-            found = LowestMargin(model, x, y, self.goal)
+            best = LowestMargin(model, x, y, self.goal)
             for step in range(self.steps):
-                rows = found.active_rows
+                rows = best.active_rows
                 if not len(rows):
                     break
-                offered = field_options(self.table, x[rows], self.budget)
+                options = field_options(self.table, x[rows], self.budget)
                 _, _, grad = loss_and_gradient(model, mean[rows], signed_loss(self.loss, self.goal, y[rows]))
-                vertex = linear_maximum(x[rows], offered, grad)
+                vertex = linear_maximum(x[rows], options, grad)
                 mean[rows] += 2 / (step + 2) * (vertex - mean[rows])
                 with torch.no_grad():
-                    for z in (vertex, project_onto_options(x[rows], offered, mean[rows])):
-                        found.update(rows, z, model(z))
-        return found.x_adv
+                    for z in (vertex, project_onto_options(x[rows], options, mean[rows])):
+                        best.update(rows, z, model(z))
+        return best.x_adv

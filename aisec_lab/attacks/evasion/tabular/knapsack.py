@@ -1,7 +1,7 @@
-"""What a budget buys in a table: the best row of all that can be paid, exactly, by dynamic programming.
+"""The best valid row within a budget, exactly, by dynamic programming over fields.
 
-The budget is cut into `PARTS` equal parts, and each field is sold at a whole number of them. Where a sum over fields is
-to be as large as possible, this is a knapsack of multiple choice: one pass over the fields gives its optimum.
+The budget is divided into `PARTS` equal parts, and each option of a field costs a whole number of them. Maximising a
+sum over fields is then a multiple-choice knapsack problem: one pass over the fields finds its optimum.
 """
 
 import math
@@ -14,18 +14,18 @@ from torch import Tensor
 
 from aisec_lab.attacks.evasion.tabular.constraints import TabularConstraints
 
-PARTS = 24  # of the budget; a field that costs no whole number of them is paid with one part more
-THRIFT = 1e-12  # of gain a part: of two rows that are as good, the cheaper one
+PARTS = 24  # of the budget; a cost that is no whole number of them is rounded up
+PRICE_PENALTY = 1e-12  # subtracted from the gain for each part, so that the cheaper of two equal rows wins
 
 
 @dataclass(frozen=True, eq=False)
 class FieldOptions:
-    """All that one field can become.
+    """The options of one field, in each row.
 
     Args:
-        places: its columns, C of them.
-        values: for each row and option the new values (n, M, C).
-        price: in parts of the budget (n, M), int64; `PARTS + 1` where it cannot be paid.
+        places: positions of its C columns.
+        values: new values (n, M, C) for each row and option.
+        price: in parts of the budget (n, M), int64; `PARTS + 1` for options above the budget.
     """
 
     places: list[int]
@@ -34,26 +34,33 @@ class FieldOptions:
 
 
 def field_options(table: TabularConstraints, x: Tensor, budget: float) -> list[FieldOptions]:
-    """What each mutable field of rows x (n, D) can become for at most the budget."""
-    return [(_words if table.is_word(name) else _numbers)(table, name, x, budget) for name in table.mutable_fields]
+    """The options of each mutable field within a budget.
+
+    Args:
+        table: the constraints.
+        x: rows (n, D).
+        budget: the largest total cost.
+    """
+    options = {True: _categories, False: _numbers}
+    return [options[table.is_categorical(name)](table, name, x, budget) for name in table.mutable_fields]
 
 
 def _numbers(table: TabularConstraints, name: str, x: Tensor, budget: float) -> FieldOptions:
-    """As far as each number of parts leads, in both directions."""
+    """For each number of parts, the values at that distance, in both directions."""
     places = table.fields[name]
     own, parts = x[:, places], torch.arange(PARTS + 1, dtype=torch.float64, device=x.device)
-    far = parts * budget / PARTS / table.costs.get(name, 1.0)
+    distance = parts * budget / PARTS / table.costs.get(name, 1.0)
     steps = table.steps.get(name)
     if steps is not None:
-        far = (far * steps + 1e-9).floor() / steps
+        distance = (distance * steps + 1e-9).floor() / steps
     low, high = table.bounds_within_budget(name, own[:, 0])
-    walked = torch.cat([own.double() - far, own.double() + far], 1).to(x.dtype)  # (n, 2 (PARTS + 1))
-    values = table.round_to_steps(name, walked.clamp(low[:, None], high[:, None]))
+    moved = torch.cat([own.double() - distance, own.double() + distance], 1).to(x.dtype)  # (n, 2 (PARTS + 1))
+    values = table.round_to_steps(name, moved.clamp(low[:, None], high[:, None]))
     return FieldOptions(places, values[:, :, None], parts.long().repeat(2).expand(len(x), -1))
 
 
-def _words(table: TabularConstraints, name: str, x: Tensor, budget: float) -> FieldOptions:
-    """Any word; the row's own is free."""
+def _categories(table: TabularConstraints, name: str, x: Tensor, budget: float) -> FieldOptions:
+    """Any category; the row's own is free."""
     places = table.fields[name]
     words = torch.eye(len(places)).to(x)
     cost = table.costs.get(name, 1.0)
@@ -62,45 +69,47 @@ def _words(table: TabularConstraints, name: str, x: Tensor, budget: float) -> Fi
     return FieldOptions(places, words.expand(len(x), -1, -1), parts * other.long())
 
 
-def solve(x: Tensor, offered: list[FieldOptions], gain: Callable[[FieldOptions], Tensor]) -> Tensor:
-    """The rows of largest gain among all that the budget buys.
+def solve(x: Tensor, options: list[FieldOptions], gain: Callable[[FieldOptions], Tensor]) -> Tensor:
+    """The rows of largest total gain within the budget.
 
     Args:
         x: rows (n, D).
-        offered: for each mutable field.
-        gain: of each option of an offer (n, M); the gains of the fields add up.
+        options: of each mutable field.
+        gain: gains (n, M) of a field's options; those of all fields add up.
 
     Returns:
-        Rows (n, D). The gain is at least that of any row for which at most the budget less one part a field is paid,
-        and of any row at all if each field's costs are whole numbers of parts.
+        Rows (n, D). Their gain is at least that of any row that costs the budget less one part for each field, and is
+        the maximum if each field's costs are whole numbers of parts.
     """
-    total = x.new_zeros(len(x), PARTS + 1, dtype=torch.float64)  # largest gain so far, for at most so many parts
-    bought: list[tuple[Tensor, Tensor]] = []
-    for offer in offered:
-        gains = gain(offer).double() - THRIFT * offer.price
-        here = torch.full((len(x), PARTS + 2), -torch.inf, dtype=torch.float64, device=x.device)
-        here = here.scatter_reduce(1, offer.price, gains, "amax")[:, :-1]  # by price; the last cannot be paid
+    total = x.new_zeros(len(x), PARTS + 1, dtype=torch.float64)  # largest gain so far, for each budget in parts
+    chosen: list[tuple[Tensor, Tensor]] = []
+    for field in options:
+        gains = gain(field).double() - PRICE_PENALTY * field.price
+        best_at_price = torch.full((len(x), PARTS + 2), -torch.inf, dtype=torch.float64, device=x.device)
+        # the last price is that of options above the budget
+        best_at_price = best_at_price.scatter_reduce(1, field.price, gains, "amax")[:, :-1]
         rest = F.pad(total, (PARTS, 0), value=-torch.inf).unfold(1, PARTS + 1, 1)  # (n, in all, PARTS - for this field)
-        total, kept = (rest + here.flip(1)[:, None, :]).max(2)
-        bought.append((gains, PARTS - kept))
-    z, left = x.clone(), torch.full((len(x), 1), PARTS, device=x.device)
-    for offer, (gains, price) in zip(reversed(offered), reversed(bought), strict=True):
-        paid = price.gather(1, left)
-        option = gains.masked_fill(offer.price != paid, -torch.inf).argmax(1)
-        z[:, offer.places] = offer.values[torch.arange(len(x), device=x.device), option]
-        left = left - paid
+        total, remaining = (rest + best_at_price.flip(1)[:, None, :]).max(2)
+        chosen.append((gains, PARTS - remaining))
+    z, budget_left = x.clone(), torch.full((len(x), 1), PARTS, device=x.device)
+    for field, (gains, price) in zip(reversed(options), reversed(chosen), strict=True):
+        paid = price.gather(1, budget_left)
+        choice = gains.masked_fill(field.price != paid, -torch.inf).argmax(1)
+        z[:, field.places] = field.values[torch.arange(len(x), device=x.device), choice]
+        budget_left = budget_left - paid
     return z
 
 
-def linear_maximum(x: Tensor, offered: list[FieldOptions], grad: Tensor) -> Tensor:
-    """The rows (n, D) in reach that a gradient, shape of `x`, points to the farthest."""
-    return solve(x, offered, lambda offer: ((offer.values - _own(x, offer)) * _own(grad, offer)).sum(2))
+def linear_maximum(x: Tensor, options: list[FieldOptions], grad: Tensor) -> Tensor:
+    """The rows (n, D) that maximise the linear function of gradient `grad`, shape of `x`."""
+    return solve(x, options, lambda field: ((field.values - _own(x, field)) * _own(grad, field)).sum(2))
 
 
-def project_onto_options(x: Tensor, offered: list[FieldOptions], z: Tensor) -> Tensor:
-    """The rows (n, D) in reach that are nearest to any z, shape of `x`: a projection onto a set that is not convex."""
-    return solve(x, offered, lambda offer: -((offer.values - _own(z, offer)) ** 2).sum(2))
+def project_onto_options(x: Tensor, options: list[FieldOptions], z: Tensor) -> Tensor:
+    """The reachable rows (n, D) nearest to any points z, shape of `x`; the set is not convex."""
+    return solve(x, options, lambda field: -((field.values - _own(z, field)) ** 2).sum(2))
 
 
-def _own(x: Tensor, offer: FieldOptions) -> Tensor:
-    return x[:, None, offer.places]
+def _own(x: Tensor, field: FieldOptions) -> Tensor:
+    """The columns (n, 1, C) of a field."""
+    return x[:, None, field.places]
