@@ -43,12 +43,13 @@ def rate_with_interval(row: Any, digits: int = 1) -> str:
     return f"**{_of(row, 'value'):.{digits}%}** ({interval(row, digits)})"
 
 
-def count_with_rate(count: int, n: int, digits: int = 1) -> str:
-    """A count, of how many, and what share that is: for example "3 of 8 (37.5%)".
+def count_with_rate(count: int, n: int, noun: str = "", digits: int = 1) -> str:
+    """A count, of how many, and what share that is: for example "3 of 8 rows (37.5%)".
 
     Args:
         count: from 0 to n.
         n: at least 1.
+        noun: what is counted, in the plural; nothing by default.
         digits: of the percentage, behind the decimal point.
 
     Raises:
@@ -56,7 +57,7 @@ def count_with_rate(count: int, n: int, digits: int = 1) -> str:
     """
     if not 0 <= count <= n or n < 1:
         raise ValueError(f"count must lie in 0..n with n >= 1, got {count} of {n}")
-    return f"{count} of {n} ({count / n:.{digits}%})"
+    return f"{count} of {n}{noun and ' '}{noun} ({count / n:.{digits}%})"
 
 
 def percentage_points(difference: float, digits: int = 1) -> str:

@@ -49,7 +49,8 @@ def test_a_row_of_the_table_is_such_a_row():
 def test_a_count_comes_with_its_share():
     """None and all of them too; a count that is none is refused."""
     assert count_with_rate(3, 8) == "3 of 8 (37.5%)"
-    assert (count_with_rate(0, 3, 0), count_with_rate(3, 3, 0)) == ("0 of 3 (0%)", "3 of 3 (100%)")
+    assert (count_with_rate(0, 3, digits=0), count_with_rate(3, 3, digits=0)) == ("0 of 3 (0%)", "3 of 3 (100%)")
+    assert count_with_rate(10, 200, "rows") == "10 of 200 rows (5.0%)"
     for count, n in [(4, 3), (-1, 3), (0, 0)]:
         with pytest.raises(ValueError, match="count must lie in 0..n"):
             count_with_rate(count, n)
