@@ -184,13 +184,18 @@ def test_every_path_and_name_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_link_resolves(name: str) -> None:
-    """To a file of the project: no address outside, no heading."""
+    """To a file of the project, or to a heading of it; no address outside."""
     for target in re.findall(r"\]\(([^)]+)\)", TEXTS[name]):
-        assert (ROOT / name).parent.joinpath(target).exists(), f"{name} links to {target}, which is not there"
+        path, _, heading = target.partition("#")
+        file = (ROOT / name).parent / path if path else ROOT / name
+        assert file.exists(), f"{name} links to {target}, which is not there"
+        titles = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE) if heading else []
+        slugs = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+        assert not heading or heading in slugs, f"{name} links to {target}: no such heading"
 
 
 def test_the_readme_leads_to_every_page() -> None:
-    """And to nothing twice that a reader would take for two pages."""
+    """Of docs/, of the studies and of the benchmarks."""
     linked = re.findall(r"\]\(((?:docs|notebooks|benchmarks)/[\w./-]+\.md)\)", README)
     assert set(linked) == set(TEXTS) - {"README.md", "CONTRIBUTING.md"}
 
