@@ -33,7 +33,7 @@ def collect(study: str) -> None:
     check_results(cells, stages, study)
     own = robustness_table.TAKES if study == robustness_table.STUDY else {}
     check_readers(cells, stages, own)
-    plain = [cell.folder / ROWS for cell in cells if cell.notebook.stem not in own]
+    plain = [cell.folder / ROWS for cell in cells if own.get(cell.notebook.stem) != ROWS]
     parts = [pd.read_parquet(file) for file in plain if file.exists()]
     rows = pd.concat(parts).to_dict("records") if parts else []
     if own:

@@ -119,3 +119,13 @@ def test_a_study_with_a_table_of_its_own_says_what_it_takes(small: Small) -> Non
     result_check.check_readers(cells, small.stages, {"second": "second.html"})
     with pytest.raises(ValueError, match=r"holds no metrics\.json"):
         result_check.check_readers(cells, small.stages, {"second": "metrics.json"})
+
+
+def test_a_stage_whose_model_is_read_needs_no_rows(small: Small) -> None:
+    """Its training has left a history, which no table takes; nor need the models of other seeds be read."""
+    one, two = (
+        notebook("a", f"train@{seed}")._replace(outs=(f"models/{seed}", f"results/a/train@{seed}")) for seed in (0, 1)
+    )
+    result_check.check_readers([one, two], [one, two, notebook("a", "attack", "models/0")], {})
+    with pytest.raises(ValueError, match="drop a.train@0"):
+        result_check.check_readers([one, two], [one, two], {})
