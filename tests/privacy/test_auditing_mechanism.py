@@ -10,7 +10,7 @@ from scipy.stats import binom
 
 from aisec_lab.models import Fit
 from aisec_lab.models.training.fit import shuffled
-from aisec_lab.privacy import dp_sgd
+from aisec_lab.privacy import dp_sgd, dp_step
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.auditing.mechanism import MechanismAudit, log_likelihood_ratio
 from aisec_lab.privacy.auditing.simulated import CorrectMechanism, HalfNoise, NoClipping, ShuffledMechanism
@@ -118,11 +118,11 @@ def test_low_noise_hides_from_the_claimed_likelihood_ratio():
 NORM, FIT = 0.1, Fit(epochs=1, batch_size=250, learning_rate=0.001, weight_decay=0.0, momentum=0.0)
 PATCHES = {
     "as it is": lambda patch: None,
-    "noise halved": lambda patch: patch.setattr(dp_sgd, "normals", halved(dp_sgd.normals)),
+    "noise halved": lambda patch: patch.setattr(dp_step, "normals", halved(dp_step.normals)),
     "clipping forgotten": lambda patch: patch.setattr(
-        FlatClipping, "factors", lambda self, norms, *_: torch.ones_like(norms)
+        FlatClipping, "clip_factors", lambda self, norms, *_: torch.ones_like(norms)
     ),
-    "shuffled": lambda patch: patch.setattr(dp_sgd, "poisson", shuffled_by),
+    "shuffled": lambda patch: patch.setattr(dp_sgd, "poisson_batches", shuffled_by),
 }
 
 

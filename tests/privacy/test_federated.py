@@ -388,8 +388,8 @@ def test_the_configuration_makes_what_it_says():
         assert federated.weights.isfinite().all()
     many, few = instantiate(cfg.client_level.privacy), instantiate(cfg.few.privacy)
     rounds, delta = cfg.client_level.rounds, cfg.client_level.delta
-    assert many.promise(cfg.client_level.clients, rounds, delta)["epsilon"] < 3
-    assert few.promise(cfg.few.clients, rounds, delta)["epsilon"] > 30
+    assert many.guarantee(cfg.client_level.clients, rounds, delta)["epsilon"] < 3
+    assert few.guarantee(cfg.few.clients, rounds, delta)["epsilon"] > 30
     assert instantiate(cfg.inversion) == GradientInversion(steps=300)
     assert len(instantiate(cfg.split)(hospitals().train, generator=seed(cfg.seed))) == 5
     assert instantiate(cfg.client_level.local).privacy is None

@@ -294,7 +294,7 @@ def test_the_book_is_asked_before_noise_is_drawn(query, monkeypatch):
     """A book that refuses leaves nothing drawn; rows that are refused are not charged; a simulation is free."""
     drawn = []
     real = ReleaseNoise.add
-    monkeypatch.setattr(ReleaseNoise, "added", lambda noise, cells: drawn.append(noise) or real(noise, cells))
+    monkeypatch.setattr(ReleaseNoise, "add", lambda noise, cells: drawn.append(noise) or real(noise, cells))
     charges, data, statistic = [], query.columns(50), query.make(0.5, 1e-3)
 
     def book(*charge):

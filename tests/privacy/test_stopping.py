@@ -9,6 +9,7 @@ from torch import nn
 from aisec_lab.data import Dataset
 from aisec_lab.models import Fit
 from aisec_lab.privacy import DPSGD, RowByRowClipping, epsilons
+from aisec_lab.privacy.dp_step import DPStep
 from aisec_lab.privacy.federated import Local
 
 ROWS, BATCH = 50, 8
@@ -51,13 +52,13 @@ def told(mechanisms):
 
 def steps_of(monkeypatch):
     """The list that grows by one with each noisy step."""
-    taken, real = [], DPSGD._step
+    taken, real = [], DPStep.__call__
 
     def counted(self, *args, **kwargs):
         taken.append(1)
         return real(self, *args, **kwargs)
 
-    monkeypatch.setattr(DPSGD, "_step", counted)
+    monkeypatch.setattr(DPStep, "__call__", counted)
     return taken
 
 
@@ -104,21 +105,21 @@ def test_an_interruption_leaves_whole_epochs(at, release, tmp_path, monkeypatch)
     """The steps of the broken epoch are in no weight that is left: what is resumed spends no more than was planned."""
     stop, model, taken = After(99), network(), steps_of(monkeypatch)
     recipe = DPSGD(noise_multiplier=1.0, delta=1e-3, stop=stop, release=release)
-    before, real = vector(model), DPSGD._step
+    before, real = vector(model), DPStep.__call__
 
     def broken(self, *args, **kwargs):
         if len(taken) == at:
             raise KeyboardInterrupt
         return real(self, *args, **kwargs)
 
-    monkeypatch.setattr(DPSGD, "_step", broken)
+    monkeypatch.setattr(DPStep, "__call__", broken)
     with pytest.raises(KeyboardInterrupt):
         FIT(model, DATA, recipe, generator=seed(1), resume=tmp_path / "run")
     whole = at // EPOCH
     assert len(stop.asked) == whole
     assert torch.equal(vector(model), stop.asked[-1] if whole else before)
     assert not model.training
-    monkeypatch.setattr(DPSGD, "_step", real)
+    monkeypatch.setattr(DPStep, "__call__", real)
     taken.clear()
     history = FIT(model, DATA, recipe, generator=seed(1), resume=tmp_path / "run")
     assert len(taken) == (5 - whole) * EPOCH

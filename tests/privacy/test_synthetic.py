@@ -41,7 +41,7 @@ def test_rows_are_like_the_private_ones_as_far_as_epsilon_lets_them(monkeypatch)
     Of the stated rho, 0.5 is spent on single columns and 0.45 on pairs, seen from the noise that OpenDP added; the
     twentieth that chooses the pairs leaves no trace.
     """
-    real, tables, charges = Synthetic._table, [], []
+    real, tables, charges = Synthetic._contingency_table, [], []
 
     def seen(synthetic, cells, rho):
         tables.append(real(synthetic, cells, rho))
@@ -51,7 +51,7 @@ def test_rows_are_like_the_private_ones_as_far_as_epsilon_lets_them(monkeypatch)
         assert len(tables) == len(charges)  # it is asked before noise is drawn
         charges.append(charge)
 
-    monkeypatch.setattr(Synthetic, "_table", seen)
+    monkeypatch.setattr(Synthetic, "_contingency_table", seen)
     data = private()
     clear = Synthetic(50.0, DELTA, CATEGORIES)(data, charge=book)
     assert list(clear.columns) == list(CATEGORIES)
@@ -112,19 +112,19 @@ def test_rows_are_drawn_from_the_model_without_its_nulls():
     model = mbi.MarkovRandomField(potentials=potentials, marginals=potentials, total=20_000.4)
     joint = np.exp(first[:, :, None] + second[None])[1:, 1:, 1:]
     categories = {"a": (0, 1), "b": (0, 1, 2), "c": (0, 1)}
-    cells = np.stack(Synthetic(1.0, DELTA, categories)._drawn(model))
+    cells = np.stack(Synthetic(1.0, DELTA, categories)._sample(model))
     assert cells.shape == (3, 20_000)
     seen = np.zeros((3, 4, 3))
     np.add.at(seen, tuple(cells), 1 / 20_000)
     np.testing.assert_allclose(seen[1:, 1:, 1:], joint / joint.sum(), atol=0.02)
     assert seen[1:, 1:, 1:].sum() == pytest.approx(1)
-    assert np.stack(Synthetic(1.0, DELTA, categories, rows=7)._drawn(model)).shape == (3, 7)
+    assert np.stack(Synthetic(1.0, DELTA, categories, rows=7)._sample(model)).shape == (3, 7)
 
 
 def test_a_spent_budget_leaves_nothing_drawn(monkeypatch):
     """Nor is a call charged that is refused."""
     drawn, charges = [], []
-    monkeypatch.setattr(Synthetic, "_table", lambda *_: drawn.append(1))
+    monkeypatch.setattr(Synthetic, "_contingency_table", lambda *_: drawn.append(1))
 
     def spent(*_):
         raise ValueError("the budget is spent")
@@ -141,8 +141,10 @@ def test_a_spent_budget_leaves_nothing_drawn(monkeypatch):
 def test_categories_come_back_as_they_are(monkeypatch):
     """Mixed ones, too, and pairs: no value turns into text, and no type tells which values occur."""
     categories = {"mixed": (1, "1", None), "pairs": ((0, 1), (2,)), "long": ("a", "much longer")}
-    monkeypatch.setattr(Synthetic, "_table", lambda *_: SimpleNamespace(model=None))
-    monkeypatch.setattr(Synthetic, "_drawn", lambda *_: [np.array([3, 1, 2]), np.array([1, 2, 1]), np.array([1, 1, 1])])
+    monkeypatch.setattr(Synthetic, "_contingency_table", lambda *_: SimpleNamespace(model=None))
+    monkeypatch.setattr(
+        Synthetic, "_sample", lambda *_: [np.array([3, 1, 2]), np.array([1, 2, 1]), np.array([1, 1, 1])]
+    )
     pairs = np.empty(2, dtype=object)
     pairs[:] = [(0, 1), (2,)]
     made = Synthetic(1.0, DELTA, categories)(
