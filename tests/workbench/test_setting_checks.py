@@ -42,39 +42,51 @@ def changed(place: str, value: Any) -> DictConfig:
         ("poisoning.clean", "nosuch", f"poisoning.clean: 'nosuch', .* reads models/nosuch-0, {MODELS}"),
         ("poisoning.seeds", [7], f"poisoning.seeds: [7]: .* reads models/standard-7, {MODELS}"),
         (
-            "keras.names",
+            "tf_privacy.names",
             "standard,nosuch",
-            "keras.names: .* results/privacy/private/nosuch, which no stage makes: there are",
+            "tf_privacy.names: .* results/privacy/dp_training/nosuch, which no stage makes: there are",
         ),
         ("svm.data", "digts", "svm.data: 'digts': .*not in the catalog: did you mean 'digits'?$"),
         ("text.data.name", "moon", "text.data.name: 'moon': .*not in the catalog: there are adult"),
         # names of what a notebook looks up
         (
-            "invert.promises",
+            "model_inversion.dp_settings",
             ["nosuch"],
-            "invert.promises: ['nosuch']: no 'nosuch' among promises, there are ['epsilon_1'",
+            "model_inversion.dp_settings: ['nosuch']: no 'nosuch' among dp_settings, there are ['epsilon_1'",
         ),
-        ("reconstruct.promise", "nosuch", "reconstruct.promise: 'nosuch': no 'nosuch' among promises"),
-        ("cleanse.retrain", ["nosuch"], "cleanse.retrain: ['nosuch']: no 'nosuch' among cleanse.sanitizers, there are"),
-        ("privacy.promises", ["nosuch"], "privacy.promises: ['nosuch']: no 'nosuch' among promises"),
+        ("reconstruct.dp_setting", "nosuch", "reconstruct.dp_setting: 'nosuch': no 'nosuch' among dp_settings"),
+        (
+            "poisoning_defenses.retrain",
+            ["nosuch"],
+            "poisoning_defenses.retrain: ['nosuch']: no 'nosuch' among poisoning_defenses.sanitizers, there are",
+        ),
+        ("privacy.dp_settings", ["nosuch"], "privacy.dp_settings: ['nosuch']: no 'nosuch' among dp_settings"),
         # settings that no class checks
-        ("steal.budgets", [], "steal.budgets: []: should be one or more values, each once"),
-        ("steal.budgets", [50, 50], "steal.budgets: [50, 50]: should be one or more values, each once"),
-        ("smallest.rows", -1, f"smallest.rows: -1: {COUNT}"),
-        ("smallest.rows", "many", f"smallest.rows: 'many': {COUNT}"),
-        ("smallest.rows", 1.5, f"smallest.rows: 1.5: {COUNT}"),
-        ("smallest.rows", True, f"smallest.rows: True: {COUNT}"),
-        ("smallest.rows", None, f"smallest.rows: null: {COUNT}"),
-        ("smallest.rows", [3], f"smallest.rows: [3]: {COUNT}"),
-        ("smallest.rows", {"first": 3}, f"smallest.rows: a mapping of ['first']: {COUNT}"),
+        ("model_extraction.budgets", [], "model_extraction.budgets: []: should be one or more values, each once"),
+        ("model_extraction.budgets", [50, 50], "model_extraction.budgets: [50, 50]: should be one or more values"),
+        ("minimum_norm.rows", -1, f"minimum_norm.rows: -1: {COUNT}"),
+        ("minimum_norm.rows", "many", f"minimum_norm.rows: 'many': {COUNT}"),
+        ("minimum_norm.rows", 1.5, f"minimum_norm.rows: 1.5: {COUNT}"),
+        ("minimum_norm.rows", True, f"minimum_norm.rows: True: {COUNT}"),
+        ("minimum_norm.rows", None, f"minimum_norm.rows: null: {COUNT}"),
+        ("minimum_norm.rows", [3], f"minimum_norm.rows: [3]: {COUNT}"),
+        ("minimum_norm.rows", {"first": 3}, f"minimum_norm.rows: a mapping of ['first']: {COUNT}"),
         ("ingest.broken", -3, f"ingest.broken: -3: {COUNT}"),
-        ("keras.epochs", -1, f"keras.epochs: -1: {COUNT}"),
-        ("keras.learning_rate", float("inf"), "keras.learning_rate: inf: should be a finite number, at least 0"),
+        ("tf_privacy.epochs", -1, f"tf_privacy.epochs: -1: {COUNT}"),
+        (
+            "tf_privacy.learning_rate",
+            float("inf"),
+            "tf_privacy.learning_rate: inf: should be a finite number, at least 0",
+        ),
         ("black_box.queries", [50, -1], f"black_box.queries[1]: -1: {COUNT}"),
         ("black_box.queries", 50, "black_box.queries: 50: should be a list"),
         ("curve.levels", [0.1, "much"], "curve.levels[1]: 'much': should be a finite number"),
         ("tables.rules.costs", {"mean area": -2.0}, "tables.rules.costs.mean area: -2.0: should be a finite number"),
-        ("steal.thieves.labels.noise", 1, "steal.thieves.labels.noise: 1: should be true or false"),
+        (
+            "model_extraction.thieves.labels.noise",
+            1,
+            "model_extraction.thieves.labels.noise: 1: should be true or false",
+        ),
         ("physical.target", 3, "physical.target: 3: should be a text"),
         ("watch.nosuch", -1, "watch.nosuch: -1: should be an integer, at least 0"),
         # settings that a class checks, wherever it stands
@@ -100,7 +112,7 @@ def test_what_no_stage_could_run_is_refused(place: str, value: object, message: 
 
 @pytest.mark.parametrize(
     ("place", "value"),
-    [("physical.target", None), ("physical.victim", "3"), ("curve.levels", [1]), ("keras.learning_rate", 1)],
+    [("physical.target", None), ("physical.victim", "3"), ("curve.levels", [1]), ("tf_privacy.learning_rate", 1)],
     ids=str,
 )
 def test_what_is_of_the_declared_kind_is_accepted(place: str, value: object) -> None:
@@ -151,7 +163,7 @@ def test_a_notebook_s_lookups_are_found_in_its_source(tmp_path: Any) -> None:
 def test_each_notebook_s_lookups_are_in_the_default() -> None:
     """So that a renamed group cannot silently end a check."""
     found = {pair for notebook in ROOT.glob("notebooks/*/*.ipynb") for pair in lookups_of(notebook)}
-    assert {names.split(".")[-1] for names, _ in found} >= {"promises", "promise", "retrain"}
+    assert {names.split(".")[-1] for names, _ in found} >= {"dp_settings", "dp_setting", "retrain"}
     for names, mapping in found:
         assert OmegaConf.select(default(), names) is not None, names
         assert OmegaConf.select(default(), mapping) is not None, mapping
