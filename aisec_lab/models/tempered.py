@@ -47,7 +47,6 @@ class TemperedCNN:
 
     It has only 26,010 weights on 28x28 images, since the noise of DP-SGD grows with the number of weights. There is no
     normalisation: the first layer sees pixels in [0, 1]. Weights are initialised by Glorot & Bengio (2010, eq. 16).
-    Call contract: `Architecture`. It takes images of at least 14x14.
 
     Args:
         width: channels of the first convolution; the second has twice as many.
@@ -62,6 +61,19 @@ class TemperedCNN:
     offset: float = 1.0
 
     def __call__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> nn.Sequential:
+        """Build a classifier.
+
+        Args:
+            shape: of one input: (channels, height, width), 14x14 or larger.
+            classes: number of classes K.
+            generator: source of the initial weights.
+
+        Returns:
+            A classifier of inputs (N, *shape) in [0, 1] to logits (N, K).
+
+        Raises:
+            ValueError: another shape, or smaller images.
+        """
         if len(shape) != 3 or min(shape[1:]) < SMALLEST:
             raise ValueError(
                 f"TemperedCNN takes images (C, H, W) from {SMALLEST}x{SMALLEST} up, got shape {shape}: use MLP"
