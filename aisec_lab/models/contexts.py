@@ -61,7 +61,7 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
 def in_training(model: nn.Module) -> nn.Module:
     """Put a model in training mode, except for batch norms with frozen weights: their statistics are frozen too.
 
-    So a frozen backbone gives a row the same features at each step, whatever rows share the batch.
+    So a frozen backbone computes the same features of a row at each step, in any batch.
 
     Args:
         model: any module.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-SMALLEST = 14  # pixels per side with which no layer has an empty output
+SMALLEST = 14  # side in pixels from which on no layer has an empty output
 
 
 class TemperedSigmoid(nn.Module):
@@ -45,8 +45,9 @@ class MaxPool(nn.MaxPool2d):
 class TemperedCNN:
     """Convolutions and linear layers, two each, with tempered sigmoids (Papernot et al., 2021, arXiv:2007.14191).
 
-    It has only 26,010 weights on 28x28 images, since the noise of DP-SGD grows with the number of weights. There is no
-    normalisation: the first layer sees pixels in [0, 1]. Weights are initialised by Glorot & Bengio (2010, eq. 16).
+    The noise of DP-SGD grows with the number of weights, so there are few: 26,010 for 28x28 images. There is no
+    normalisation: the inputs of the first layer are the pixels in [0, 1]. Weights are initialised by Glorot & Bengio
+    (2010, eq. 16).
 
     Args:
         width: channels of the first convolution; the second has twice as many.
