@@ -67,8 +67,9 @@ def chains() -> Iterator[str]:
     """Every docstring of the package that says "as for …", public or not: its module and the name that it is of."""
     for module, file in MODULES.items():
         for node in ast.walk(ast.parse(file.read_text())):
-            documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            if documented and CHAIN.search(ast.get_docstring(node) or ""):
+            if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if CHAIN.search(ast.get_docstring(node) or ""):
                 yield module if isinstance(node, ast.Module) else f"{module}.{node.name}"
 
 
