@@ -7,15 +7,15 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from tests.clone import ROOT
 from tests.test_architecture import MODULES, PUBLIC, Public
 
 LIBRARY = ("attacks", "defenses", "privacy", "evaluation")
-CHAIN = re.compile(r"\bas for\b")
+CHAIN = re.compile(r"\bas\s+for\b")
 SOURCE = re.compile(r"et al\.|arXiv|\b(?:19|20)\d\d\b")
-PAGE = re.compile(r"docs/[\w-]+\.md")  # a page that documents the call of many classes
+CONTRACT = re.compile(r"\b[Cc]ontract:\s+(docs/[\w-]+\.md)")  # the page that documents the call of many classes
 
 
 class Lacking(NamedTuple):
@@ -42,17 +42,20 @@ def lacking() -> Iterator[Lacking]:
 def parts_lacking(node: ast.ClassDef | ast.FunctionDef) -> Iterator[str]:
     """Which of `docstring`, `Args`, `Returns`, `source` a definition lacks; `chain` if it says "as for …".
 
-    A class needs `Args` if it has fields or a constructor with arguments, and `Returns` if it is called; both may stand
-    in the docstring of the class, of `__init__` or of `__call__`. A page in docs/ stands for both of a call.
+    Fields and arguments of a constructor stand in the docstring of the class or of `__init__`. Those of a call stand in
+    the docstring of `__call__`, under "Args of the call" in that of the class, or on the page that one of them names as
+    its contract; so does what the call returns.
     """
     methods = {each.name: each for each in node.body if isinstance(each, ast.FunctionDef)}
-    parts = [node, *(methods[name] for name in ("__init__", "__call__") if name in methods)]
-    text = "\n".join(ast.get_docstring(part) or "" for part in parts)
-    if not ast.get_docstring(node):
+    own, init, call = (ast.get_docstring(part) or "" if part else "" for part in _parts(node, methods))
+    text = "\n".join((own, init, call))
+    if not own:
         yield "docstring"
-    if _takes(node, methods) and not re.search(r"^\s*Args", text, re.MULTILINE) and not PAGE.search(text):
+    if (_has_fields(node, methods) and not _section("Args", own + "\n" + init)) or (
+        _takes(_call(node, methods)) and not _documents_call(node, own, call)
+    ):
         yield "Args"
-    if _gives(node, methods) and not re.search(r"^\s*(?:Returns|Yields)", text, re.MULTILINE) and not PAGE.search(text):
+    if _gives(_call(node, methods)) and not _section("(?:Returns|Yields)", text) and not _contract(text):
         yield "Returns"
     if isinstance(node, ast.ClassDef) and not SOURCE.search(text):
         yield "source"
@@ -60,21 +63,65 @@ def parts_lacking(node: ast.ClassDef | ast.FunctionDef) -> Iterator[str]:
         yield "chain"
 
 
-def _takes(node: ast.ClassDef | ast.FunctionDef, methods: dict[str, ast.FunctionDef]) -> bool:
+def chains() -> Iterator[str]:
+    """Every docstring of the package that says "as for …", public or not: its module and the name that it is of."""
+    for module, file in MODULES.items():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if CHAIN.search(ast.get_docstring(node) or ""):
+                yield module if isinstance(node, ast.Module) else f"{module}.{node.name}"
+
+
+Methods = dict[str, ast.FunctionDef]
+
+
+def _parts(node: ast.ClassDef | ast.FunctionDef, methods: Methods) -> tuple[Any, ...]:
+    return node, methods.get("__init__"), methods.get("__call__")
+
+
+def _call(node: ast.ClassDef | ast.FunctionDef, methods: Methods) -> ast.FunctionDef | None:
+    """What is called: the function itself, or the `__call__` of a class, if it defines one."""
+    return node if isinstance(node, ast.FunctionDef) else methods.get("__call__")
+
+
+def _section(name: str, text: str) -> bool:
+    return bool(re.search(rf"^\s*{name}:", text, re.MULTILINE))
+
+
+def _contract(text: str) -> bool:
+    """Whether a docstring names the page that documents the call, and the page exists."""
+    return any((ROOT / page).exists() for page in CONTRACT.findall(text))
+
+
+def _documents_call(node: ast.ClassDef | ast.FunctionDef, own: str, call: str) -> bool:
     if isinstance(node, ast.FunctionDef):
-        return bool(_arguments(node))
-    fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
-    called = [methods[name] for name in ("__init__", "__call__") if name in methods]
-    return bool(fields) or any(len(_arguments(method)) > 1 for method in called)
+        return _section("Args", own) or _contract(own)
+    return _section("Args", call) or _section("Args of the call", own) or _contract(own + "\n" + call)
 
 
-def _gives(node: ast.ClassDef | ast.FunctionDef, methods: dict[str, ast.FunctionDef]) -> bool:
-    call = node if isinstance(node, ast.FunctionDef) else methods.get("__call__")
-    return call is not None and not (call.returns is None or ast.unparse(call.returns) in ("None", "NoReturn"))
+def _has_fields(node: ast.ClassDef | ast.FunctionDef, methods: Methods) -> bool:
+    """Whether a class is made with arguments: of its constructor, or fields, which a ClassVar is not."""
+    fields = (each for each in node.body if isinstance(each, ast.AnnAssign))
+    return isinstance(node, ast.ClassDef) and (
+        _takes(methods.get("__init__")) or any("ClassVar" not in ast.unparse(each.annotation) for each in fields)
+    )
 
 
-def _arguments(node: ast.FunctionDef) -> list[ast.arg]:
-    return [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+def _takes(node: ast.FunctionDef | None) -> bool:
+    """Whether a function has arguments, beside `self`."""
+    if node is None:
+        return False
+    given = node.args
+    several = (each for each in (given.vararg, given.kwarg) if each)
+    names = [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs, *several)]
+    return any(name != "self" for name in names)
+
+
+def _gives(node: ast.FunctionDef | None) -> bool:
+    if node is None:
+        return False
+    return node.returns is not None and ast.unparse(node.returns) not in ("None", "NoReturn")
 
 
 def counts() -> dict[str, dict[str, int]]:
@@ -92,8 +139,7 @@ def main() -> None:
     """Print a line for each room; with `-v` also one for each callable that lacks something."""
     for room, numbers in counts().items():
         print(f"{room:12}" + "".join(f"{name} {number:<6}" for name, number in numbers.items()))
-    phrases = {name: len(CHAIN.findall(Path(file).read_text())) for name, file in MODULES.items()}
-    print(f"as for: {sum(phrases.values())} in {sum(map(bool, phrases.values()))} files")
+    print(f"as for: {len(list(chains()))}")
     if "-v" in sys.argv:
         for each in lacking():
             if each.parts:

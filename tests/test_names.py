@@ -8,6 +8,7 @@ from types import FunctionType
 
 import pytest
 
+from tests.docstrings import chains, lacking, parts_lacking
 from tests.test_architecture import MODULES, PUBLIC, Public
 
 
@@ -39,3 +40,38 @@ def test_what_can_be_called_has_a_docstring_of_its_own(public: Public) -> None:
     written = exported.__doc__ if inspect.isclass(exported) else inspect.getdoc(exported)
     assert written, f"{public.module}.{public.name} has no docstring"
     assert not written.startswith(f"{public.name}("), f"{public.module}.{public.name} has no docstring"
+
+
+def test_what_can_be_called_says_what_it_takes_and_gives() -> None:
+    """In its docstring, or on the page that the docstring names as its contract."""
+    needed = {"docstring", "Args", "Returns"}
+    found = {f"{each.public.module}.{each.public.name}": needed.intersection(each.parts) for each in lacking()}
+    assert len(found) > 400  # all rooms were read
+    assert not {name: sorted(parts) for name, parts in found.items() if parts}
+
+
+def test_no_docstring_leaves_its_arguments_to_a_chain_of_others() -> None:
+    """None says "as for" another function, where a reader would have to look next."""
+    assert not list(chains())
+
+
+@pytest.mark.parametrize(
+    ("source", "parts"),
+    [
+        ("def f(*names: str) -> None: 'Says nothing of the names.'", {"Args"}),
+        ("def f() -> int: 'Says nothing of the number.'", {"Returns"}),
+        ("def f(x: int) -> int: 'Contract: docs/defenses.md.'", set()),
+        ("def f(x: int) -> int: 'Contract: docs/no-such-page.md.'", {"Args", "Returns"}),
+        ("def f(x: int) -> int: 'An example stands in docs/defenses.md.'", {"Args", "Returns"}),
+        ("class C:\n 'Has no field.'\n sign: ClassVar[int] = 1", set()),
+        ("class C:\n 'Has a field. Contract: docs/defenses.md.'\n sign: int = 1", {"Args"}),
+        ("class C:\n '''Args:\n  sign: a field.'''\n sign: int\n def __call__(self, x): ...", {"Args"}),
+        ("class C:\n 'Is called.'\n def __call__(self, x):\n  '''Args:\n   x: a number.'''", set()),
+        ("class C:\n '''Is called as\n for D.'''\n def __call__(self) -> None: ...", {"chain"}),
+    ],
+)
+def test_what_a_docstring_lacks_is_seen(source: str, parts: set[str]) -> None:
+    """Of small definitions; none of them needs a paper."""
+    (node,) = ast.parse(source).body
+    assert isinstance(node, ast.ClassDef | ast.FunctionDef)
+    assert set(parts_lacking(node)) - {"source"} == parts

@@ -70,6 +70,9 @@ def tail(successes: int, n: int, rate: float) -> float:
         n: trials, at least 0.
         rate: probability of success of each trial, in [0, 1].
 
+    Returns:
+        The probability, in [0, 1].
+
     Raises:
         ValueError: a count outside 0..n, or a rate outside [0, 1].
     """

@@ -34,7 +34,8 @@ def bounded_mean(
 ) -> tuple[float, float]:
     """An interval for the mean of a bounded variable of any distribution (Anderson, 1969).
 
-    Its ends are the means of the two distributions at the edges of the Dvoretzky-Kiefer-Wolfowitz band (Massart, 1990).
+    The Dvoretzky-Kiefer-Wolfowitz band (Massart, 1990) contains the distribution function. The ends of the interval are
+    the means of the two distributions at the edges of the band.
 
     Args:
         values: independent draws, at least one.

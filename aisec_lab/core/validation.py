@@ -18,12 +18,12 @@ def check_inputs(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, 
         x: inputs (N, *input).
         y: classes (N,).
         soft: whether `y` may be probabilities (N, K) instead.
-        real: whether `y` has to be numbers (N,) instead, the truth of a regression.
+        real: whether `y` must be true values (N,) of a regression instead.
 
     Raises:
-        ValueError: what is no module, one in training mode; inputs that are no
-            floating point numbers in [0, 1]; classes of another type than int64, of another number than `x` has rows,
-            or negative; numbers that are not finite.
+        ValueError: a model that is no `nn.Module` or is in training mode; inputs that are not float32 or float64, or
+            not in [0, 1]; classes that are not int64, are negative, or are not one for each row; true values that are
+            not finite.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(
@@ -70,20 +70,20 @@ def check_inputs(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, 
 
 
 def check_output(logits: Tensor, y: Tensor) -> None:
-    """Refuse the answer (N, K) of a model that is not `asked`: what `check_logits` and `check_classes` refuse."""
+    """Refuse an output (N, K) and its classes if `check_labels` or `check_logits` does; for unchecked models."""
     check_labels(logits, y)
     check_logits(logits, (logits,))
 
 
 def check_labels(logits: Tensor, y: Tensor) -> None:
-    """Refuse classes that are none of a model's, one logit for a class, and more than one for a number.
+    """Refuse an output whose number of columns does not fit the classes or true values.
 
     Args:
         logits: the model's answer (N, K).
-        y: classes (N,), probabilities (N, K), or the truth (N,) of a regression.
+        y: classes (N,), probabilities (N, K), or true values (N,) of a regression.
 
     Raises:
-        ValueError: classes outside 0..K-1; K = 1, unless `y` are numbers.
+        ValueError: classes above K - 1; one logit for a class, or not exactly one output for a true value.
     """
     if y.ndim == 1 and y.is_floating_point():
         if logits.shape != (len(y), 1):
@@ -103,14 +103,14 @@ def check_class_count(logits: Tensor) -> None:
 
 
 def check_logits(answer: object, args: tuple[Any, ...]) -> None:
-    """Refuse what is no output of a classifier or a regression.
+    """Refuse anything that is not an output of a classifier or a regression.
 
     Args:
         answer: the model's output.
         args: arguments of the call; the first are the N inputs.
 
     Raises:
-        ValueError: anything but one tensor (N, K) of floating point numbers; NaN, or plus infinity.
+        ValueError: anything but one floating point tensor (N, K); NaN or plus infinity in it.
     """
     check_shape(answer, len(args[0]) if args else None)
     assert isinstance(answer, Tensor)

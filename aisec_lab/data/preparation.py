@@ -117,6 +117,11 @@ def read_prepared(
 class Prepared:
     """A dataset that `aisec data NAME` has prepared, or a stratified sample of it.
 
+    Args:
+        name: of the dataset in the catalog.
+        train_size: rows of the training split, at least 1; None for all of them.
+        test_size: rows of the test split, at least 1; None for all of them.
+
     Args of the call:
         root: the folder above `name/`.
 
@@ -129,7 +134,7 @@ class Prepared:
     """
 
     name: str
-    train_size: int | None = None  # rows; all of them where it is None
+    train_size: int | None = None
     test_size: int | None = None
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""From files, in the formats of their publishers, to arrays."""
+"""Readers of files, in the formats of their publishers, into arrays."""
 
 import csv
 import gzip
@@ -89,17 +89,17 @@ def cifar_binary(files: Sequence[Path], classes: tuple[str, ...]) -> Raw:
 
 
 def by_content(raw: Raw) -> Raw:
-    """The same rows in the order of their images' sha256: one order for sources that have lost the publisher's."""
+    """The same rows, sorted by the sha256 of their images: for sources that do not keep the publisher's order."""
     splits = {}
     for split, (x, y) in raw.splits.items():
         keys = [(hashlib.sha256(image.tobytes()).digest(), label) for image, label in zip(x, y, strict=True)]
-        order = sorted(range(len(x)), key=keys.__getitem__)  # by class where an image stands twice
+        order = sorted(range(len(x)), key=keys.__getitem__)  # by class if an image occurs twice
         splits[split] = (x[order], y[order])
     return Raw(splits, raw.classes, raw.features)
 
 
 def adult(files: Sequence[Path]) -> Raw:
-    """UCI Adult: numbers scaled by the training range, words one-hot, an unknown word ("?") as a word of its own."""
+    """UCI Adult: numbers scaled by the training range, words one-hot, with "?" (unknown) as a word too."""
     train, test = (_cells(file, len(ADULT_COLUMNS) + 1) for file in files)
     x, names = _encoded(train, test, ADULT_COLUMNS, ADULT_NUMBERS)
     y = [np.array([row[-1].startswith(">") for row in split], np.int64) for split in (train, test)]

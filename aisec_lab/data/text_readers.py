@@ -1,4 +1,4 @@
-"""From text files, in the formats of their publishers, to arrays of strings."""
+"""Readers of text files, in the formats of their publishers, into arrays of strings."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -38,7 +38,7 @@ def sms_spam(files: Sequence[Path]) -> Raw:
 
 
 def _lines(file: Path, encoding: str) -> list[str]:
-    """Lines that end with LF: `splitlines` would also break at NEL, which Latin-1 texts hold."""
+    """Lines that end with LF. `splitlines` would also break at NEL, which occurs in Latin-1 texts."""
     return [line for line in file.read_bytes().decode(encoding).split("\n") if line.strip()]
 
 

@@ -131,6 +131,11 @@ class TextSplits:
 class PreparedTexts:
     """Texts that `aisec data NAME` has prepared, or a stratified sample of them.
 
+    Args:
+        name: of the dataset in the catalog.
+        train_size: rows of the training split, at least 1; None for all of them.
+        test_size: rows of the test split, at least 1; None for all of them.
+
     Args of the call:
         root: the folder above `name/`.
 
@@ -143,7 +148,7 @@ class PreparedTexts:
     """
 
     name: str
-    train_size: int | None = None  # rows; all of them where it is None
+    train_size: int | None = None
     test_size: int | None = None
 
     def __post_init__(self) -> None:

@@ -47,11 +47,13 @@ def tpr_at_fpr(
       pigeonhole bootstrap; Owen, 2007, Ann. Appl. Stat. 1, 386), with a new threshold in each resample. It allows for
       dependent scores of one model or of one record, and is valid for many models and records.
 
-    Both take the shadow models of the attack as given. With one model they say nothing about other models. Few models
-    are enough if their mean scores differ by less than the scores of one model do: in a simulation, two or more models
-    whose means have 0.6 of the standard deviation of the scores are covered in 99 of 100 cases. If the means have twice
-    that deviation, the interval is too short: 2 to 64 models of 120 records are covered in 80 to 91 of 100 cases, more
-    records in fewer, and the true rate is then lower. Normalise the scores of each model in such a case.
+    Both take the shadow models of the attack as given. With one model they say nothing about other models.
+
+    The number of models matters if their mean scores differ. In a simulation, the means had a standard deviation of 0.6
+    times that of one model's scores, and the interval covered the true rate in 99 of 100 cases with two or more models.
+    With a deviation of twice the scores' it was too short: for 2 to 64 models of 120 records it covered the true rate
+    in 80 to 91 of 100 cases, for more records in fewer, and the true rate was then lower. Normalise the scores of each
+    model in such a case.
 
     Args:
         scores: of the records of K models (K, N), or of one model (N,); larger means member.
@@ -110,8 +112,8 @@ def tpr_at_fpr(
 def _of_independent(inside: np.ndarray, outside: np.ndarray, fpr: float, alpha: float = 0.05) -> tuple[float, float]:
     """Interval of the rate at the threshold that a share `fpr` of all non-members exceed, for independent scores.
 
-    The number of sampled non-members above that threshold is binomial, which bounds the threshold with half of `alpha`.
-    Given these bounds, the number of members above them is binomial too, which takes the other half.
+    The number of sampled non-members above that threshold is binomial; this bounds the threshold, at half of `alpha`.
+    Given these bounds, the number of members above them is binomial too; this bounds the rate, at the other half.
     """
     ordered = np.concatenate([[np.inf], np.sort(outside)[::-1], [-np.inf]])
     few, many = (int(binom.ppf(share, len(outside), fpr)) for share in (alpha / 4, 1 - alpha / 4))

@@ -37,11 +37,21 @@ class QueryRecorder:
         self._asked: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def __call__(self, client: str, x: Tensor, answers: Tensor) -> None:
-        """Record a copy of a client's queries (N, *input) and answers (N, K)."""
+        """Record a copy of a client's queries.
+
+        Args:
+            client: name of the client.
+            x: queries (N, *input).
+            answers: published answers (N, K).
+        """
         self._asked.setdefault(client, []).append((x.detach().cpu().clone(), answers.detach().cpu().clone()))
 
     def streams(self) -> list[QueryStream]:
-        """The recorded queries: one stream for each client, in the order of their first queries."""
+        """The recorded queries.
+
+        Returns:
+            One stream for each client, in the order of their first queries.
+        """
         return [
             QueryStream(client, *(torch.cat(parts) for parts in zip(*asked, strict=True)))
             for client, asked in self._asked.items()

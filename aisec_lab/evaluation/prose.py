@@ -44,7 +44,7 @@ def rate_with_interval(row: Any, digits: int = 1) -> str:
 
 
 def count_with_rate(count: int, n: int, noun: str = "", digits: int = 1) -> str:
-    """A count, of how many, and what share that is: for example "3 of 8 rows (37.5%)".
+    """A count, the number that it is a part of, and its share in per cent.
 
     Args:
         count: from 0 to n.
@@ -52,8 +52,11 @@ def count_with_rate(count: int, n: int, noun: str = "", digits: int = 1) -> str:
         noun: what is counted, in the plural; nothing by default.
         digits: of the percentage, behind the decimal point.
 
+    Returns:
+        For example "3 of 8 rows (37.5%)".
+
     Raises:
-        ValueError: a count that is no part of n.
+        ValueError: n below 1, or a count outside 0..n.
     """
     if not 0 <= count <= n or n < 1:
         raise ValueError(f"count must lie in 0..n with n >= 1, got {count} of {n}")
@@ -61,38 +64,68 @@ def count_with_rate(count: int, n: int, noun: str = "", digits: int = 1) -> str:
 
 
 def percentage_points(difference: float, digits: int = 1) -> str:
-    """A difference of two shares in percentage points, with its sign: for example "+1.5 points"."""
+    """A difference of two shares in percentage points, with its sign.
+
+    Args:
+        difference: from -1 to 1.
+        digits: behind the decimal point.
+
+    Returns:
+        For example "+1.5 points".
+    """
     return f"{100 * difference:+.{digits}f} points"
 
 
 def plural(count: int, noun: str) -> str:
-    """A count and its noun, with an s unless it is one: "1 seed", "3 seeds"."""
+    """A count and its noun, in the singular for a count of 1 and in the plural otherwise.
+
+    Args:
+        count: how many.
+        noun: in the singular; its plural must end in an added s.
+
+    Returns:
+        For example "1 seed" or "3 seeds".
+    """
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def enumerated(items: Iterable[str], empty: str = "none") -> str:
-    """Items as an English list: "a", "a and b", "a, b and c".
+    """Items as an English list.
 
     Args:
-        items: in their order, as they shall be read.
-        empty: what is said where there is no item.
+        items: in the order of the list.
+        empty: the result for no items.
+
+    Returns:
+        For example "a", "a and b" or "a, b and c".
     """
     *first, last = list(items) or [empty]
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def listed(names: Iterable[object], empty: str = "none") -> str:
-    """Names, each set as code, as an English list: "`a`, `b` and `c`"; `empty` where there is none."""
+    """Names, each set as code, as an English list.
+
+    Args:
+        names: in the order of the list; each is converted by `str`.
+        empty: the result for no names.
+
+    Returns:
+        For example "`a`, `b` and `c`".
+    """
     return enumerated((f"`{name}`" for name in names), empty)
 
 
 def listed_with(values: Mapping[str, Any], form: str = "{:.1%}", empty: str = "none") -> str:
-    """Names with their values in brackets as an English list: "`a` (1.0%) and `b` (3.5%)".
+    """Names, each set as code, with their values in brackets, as an English list.
 
     Args:
-        values: by name, in their order.
-        form: how a value is written, as for `str.format`.
-        empty: what is said where there is no name.
+        values: by name, in the order of the list.
+        form: format of a value, in the syntax of `str.format`.
+        empty: the result for no names.
+
+    Returns:
+        For example "`a` (1.0%) and `b` (3.5%)".
     """
     return enumerated((f"`{name}` ({form.format(value)})" for name, value in values.items()), empty)
 

@@ -24,8 +24,6 @@ def _conv(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
 class CNN:
     """Three convolutions, two of them with stride 2, and two linear layers, with GroupNorm.
 
-    Call contract: `Architecture`. It takes images of at least 8x8.
-
     Args:
         width: channels of the first convolution; the others have 2 and 4 times as many.
         hidden: units of the hidden linear layer.
@@ -35,6 +33,19 @@ class CNN:
     hidden: int = 64
 
     def __call__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> nn.Sequential:
+        """Build a classifier.
+
+        Args:
+            shape: of one input: (channels, height, width), 8x8 or larger.
+            classes: number of classes K.
+            generator: source of the initial weights.
+
+        Returns:
+            A classifier of inputs (N, *shape) in [0, 1] to logits (N, K).
+
+        Raises:
+            ValueError: another shape, or smaller images.
+        """
         channels, height, width = _image(shape, 8, "CNN")
         pixels = -(-height // 4) * -(-width // 4)  # two strides of 2, rounded up
         model = nn.Sequential(
@@ -55,7 +66,7 @@ class CNN:
 class StridedCNN:
     """Two convolutions of stride 2 and two linear layers, without GroupNorm, small enough for certified bounds.
 
-    Wong & Kolter (2018, arXiv:1711.00851, section 5). Call contract: `Architecture`. It takes images of at least 8x8.
+    Wong & Kolter (2018, arXiv:1711.00851, section 5).
 
     Args:
         width: channels of the first convolution; the second has twice as many.
@@ -66,6 +77,19 @@ class StridedCNN:
     hidden: int = 100
 
     def __call__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> nn.Sequential:
+        """Build a classifier.
+
+        Args:
+            shape: of one input: (channels, height, width), 8x8 or larger.
+            classes: number of classes K.
+            generator: source of the initial weights.
+
+        Returns:
+            A classifier of inputs (N, *shape) in [0, 1] to logits (N, K).
+
+        Raises:
+            ValueError: another shape, or smaller images.
+        """
         channels, height, width = _image(shape, 8, "StridedCNN")
         pixels = (height // 4) * (width // 4)  # two halvings, rounded down
         model = nn.Sequential(
@@ -85,7 +109,7 @@ class StridedCNN:
 
 @dataclass(frozen=True)
 class MLP:
-    """Linear layers with ReLU, for tables or flattened images. Call contract: `Architecture`. It takes any shape.
+    """Linear layers with ReLU, for tables or flattened images.
 
     Args:
         hidden: units of each hidden layer; () for a linear classifier.
@@ -94,6 +118,16 @@ class MLP:
     hidden: tuple[int, ...] = (64, 64)
 
     def __call__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> nn.Sequential:
+        """Build a classifier.
+
+        Args:
+            shape: of one input: any shape, which is flattened.
+            classes: number of classes K.
+            generator: source of the initial weights.
+
+        Returns:
+            A classifier of inputs (N, *shape) in [0, 1] to logits (N, K).
+        """
         sizes = [torch.Size(shape).numel(), *self.hidden]
         layers: list[nn.Module] = [Normalised(), nn.Flatten()]
         for inputs, outputs in pairwise(sizes):
@@ -127,8 +161,6 @@ class ResidualBlock(nn.Module):
 class ResNet:
     """Residual network for 32x32 images, 6n + 2 layers deep (He et al., 2016, section 4.2), with GroupNorm.
 
-    Call contract: `Architecture`. It takes images of at least 16x16.
-
     Args:
         n: residual blocks in each of the three stages.
         width: channels of the first stage; the others have 2 and 4 times as many.
@@ -138,6 +170,19 @@ class ResNet:
     width: int = 16
 
     def __call__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> nn.Sequential:
+        """Build a classifier.
+
+        Args:
+            shape: of one input: (channels, height, width), 16x16 or larger.
+            classes: number of classes K.
+            generator: source of the initial weights.
+
+        Returns:
+            A classifier of inputs (N, *shape) in [0, 1] to logits (N, K).
+
+        Raises:
+            ValueError: another shape, or smaller images.
+        """
         channels, _, _ = _image(shape, 16, "ResNet")
         layers: list[nn.Module] = [Normalised(), *_conv(channels, self.width, 1)]
         inputs = self.width

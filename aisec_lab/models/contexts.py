@@ -61,7 +61,7 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
 def in_training(model: nn.Module) -> nn.Module:
     """Put a model in training mode, except for batch norms with frozen weights: their statistics are frozen too.
 
-    So a frozen backbone gives a row the same features at each step, whatever rows share the batch.
+    So a frozen backbone computes the same features of a row at each step, in any batch.
 
     Args:
         model: any module.
@@ -83,7 +83,17 @@ def keeps_statistics(module: nn.Module) -> bool:
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters of a model that are not frozen; ValueError if all are."""
+    """The parameters of a model that are not frozen.
+
+    Args:
+        model: any module.
+
+    Returns:
+        Its parameters with `requires_grad`, at least one.
+
+    Raises:
+        ValueError: all parameters are frozen.
+    """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     if not weights:
         raise ValueError("all weights are frozen: there is nothing to train, call requires_grad_(True) on some")
@@ -98,6 +108,9 @@ def copied(model: nn.Module) -> nn.Module:
 
     Args:
         model: any module; it is not changed.
+
+    Returns:
+        A model that shares no tensor with `model`, in the same modes.
     """
     computed = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     return copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})

@@ -52,7 +52,15 @@ class PassCounter(nn.Module):
 
 
 def device_of(model: nn.Module, x: Tensor) -> torch.device:
-    """The device of a model's first parameter; that of the inputs x, if the model has none."""
+    """The device on which a model computes.
+
+    Args:
+        model: any module.
+        x: its inputs.
+
+    Returns:
+        The device of the model's first parameter; that of `x`, if the model has no parameters.
+    """
     return next((parameter.device for parameter in model.parameters()), x.device)
 
 

@@ -41,8 +41,7 @@ class ScatteringLinear:
 
     The coefficients of an image are normalised by its own mean and variance in groups of channels (GroupNorm without
     weights), so only the linear layer depends on training rows. `ThroughScattering` trains it in a fraction of the
-    time. Call contract: `Architecture`. It takes images with sides of at least 2^scales. The generator is not used: the
-    problem is convex, and the weights start at 0.
+    time.
 
     Args:
         scales: J of `Scattering`.
@@ -55,6 +54,19 @@ class ScatteringLinear:
     groups: int = 27  # for one channel of colour: three paths a group
 
     def __call__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> nn.Sequential:
+        """Build a classifier.
+
+        Args:
+            shape: of one input: (channels, height, width), with sides of at least 2^scales.
+            classes: number of classes K.
+            generator: not used: the problem is convex, and the weights start at 0.
+
+        Returns:
+            A classifier of inputs (N, *shape) in [0, 1] to logits (N, K).
+
+        Raises:
+            ValueError: another shape, smaller images, or channels of coefficients that `groups` does not divide.
+        """
         smallest = 2**self.scales
         if len(shape) != 3 or min(shape[1:]) < smallest:
             raise ValueError(

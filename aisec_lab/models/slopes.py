@@ -44,7 +44,14 @@ def gradient(value: Tensor, z: Tensor, *, keep: bool = False) -> Tensor:
 
 
 def refuse_constant(answer: Tensor) -> None:
-    """Refuse, with a ValueError, an output of a frozen model that has no gradient with respect to its inputs."""
+    """Check that an output of a frozen model has a gradient with respect to its inputs.
+
+    Args:
+        answer: the output, any shape.
+
+    Raises:
+        ValueError: it has none.
+    """
     if not answer.requires_grad:
         raise ValueError(
             "the model's answer has no gradient in its inputs, as where it is computed without torch, rounded or "

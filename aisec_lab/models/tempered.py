@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-SMALLEST = 14  # pixels per side with which no layer has an empty output
+SMALLEST = 14  # side in pixels from which on no layer has an empty output
 
 
 class TemperedSigmoid(nn.Module):
@@ -45,9 +45,9 @@ class MaxPool(nn.MaxPool2d):
 class TemperedCNN:
     """Convolutions and linear layers, two each, with tempered sigmoids (Papernot et al., 2021, arXiv:2007.14191).
 
-    It has only 26,010 weights on 28x28 images, since the noise of DP-SGD grows with the number of weights. There is no
-    normalisation: the first layer sees pixels in [0, 1]. Weights are initialised by Glorot & Bengio (2010, eq. 16).
-    Call contract: `Architecture`. It takes images of at least 14x14.
+    The noise of DP-SGD grows with the number of weights, so there are few: 26,010 for 28x28 images. There is no
+    normalisation: the inputs of the first layer are the pixels in [0, 1]. Weights are initialised by Glorot & Bengio
+    (2010, eq. 16).
 
     Args:
         width: channels of the first convolution; the second has twice as many.
@@ -62,6 +62,19 @@ class TemperedCNN:
     offset: float = 1.0
 
     def __call__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> nn.Sequential:
+        """Build a classifier.
+
+        Args:
+            shape: of one input: (channels, height, width), 14x14 or larger.
+            classes: number of classes K.
+            generator: source of the initial weights.
+
+        Returns:
+            A classifier of inputs (N, *shape) in [0, 1] to logits (N, K).
+
+        Raises:
+            ValueError: another shape, or smaller images.
+        """
         if len(shape) != 3 or min(shape[1:]) < SMALLEST:
             raise ValueError(
                 f"TemperedCNN takes images (C, H, W) from {SMALLEST}x{SMALLEST} up, got shape {shape}: use MLP"

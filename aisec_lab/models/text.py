@@ -105,8 +105,6 @@ class WordConv(nn.Module):
 class BagOfEmbeddings:
     """The mean of learned word vectors, and a linear layer (Joulin et al., 2017, arXiv:1607.01759, section 2).
 
-    Call contract: `TextArchitecture`.
-
     Args:
         dimensions: of the embeddings.
     """
@@ -114,14 +112,22 @@ class BagOfEmbeddings:
     dimensions: int = 32
 
     def __call__(self, words: int, classes: int, *, generator: torch.Generator) -> nn.Module:
+        """Build a network.
+
+        Args:
+            words: size of the vocabulary.
+            classes: number of classes K.
+            generator: source of the initial weights.
+
+        Returns:
+            A network of tokens (N, L) in 0..words - 1 to logits (N, K).
+        """
         return _initialised(EmbeddingBag(words, self.dimensions, classes), generator)
 
 
 @dataclass(frozen=True)
 class TextCNN:
     """A convolution over word embeddings and the maximum over positions (Kim, 2014, arXiv:1408.5882), of one width.
-
-    Call contract: `TextArchitecture`.
 
     Args:
         dimensions: of the embeddings.
@@ -134,6 +140,16 @@ class TextCNN:
     width: int = 3
 
     def __call__(self, words: int, classes: int, *, generator: torch.Generator) -> nn.Module:
+        """Build a network.
+
+        Args:
+            words: size of the vocabulary.
+            classes: number of classes K.
+            generator: source of the initial weights.
+
+        Returns:
+            A network of tokens (N, L) in 0..words - 1 to logits (N, K).
+        """
         return _initialised(WordConv(words, self.dimensions, self.filters, self.width, classes), generator)
 
 
@@ -170,7 +186,18 @@ class TextTraining:
 
 @torch.no_grad()
 def text_logits(model: nn.Module, texts: Iterable[str]) -> Tensor:
-    """Logits (N, K), on the CPU, of many texts, batch by batch; ValueError for what `as_texts` refuses."""
+    """Logits of many texts, batch by batch and without gradients.
+
+    Args:
+        model: classifier of texts, in evaluation mode.
+        texts: N strings.
+
+    Returns:
+        Logits (N, K) on the CPU.
+
+    Raises:
+        ValueError: texts that `as_texts` refuses.
+    """
     texts = as_texts(texts)
     return torch.cat([model(texts[start : start + BATCH]).cpu() for start in range(0, len(texts), BATCH)])
 

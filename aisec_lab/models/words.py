@@ -20,6 +20,12 @@ def tokenise(text: str) -> list[str]:
     """Split a text at whitespace into words, in lower case and without punctuation at their ends.
 
     A word of punctuation only stays as it is. So a text with n words has n tokens, and none is empty.
+
+    Args:
+        text: any string.
+
+    Returns:
+        Its tokens, in the order of the text.
     """
     return [word.lower().strip(string.punctuation) or word for word in text.split()]
 
@@ -98,5 +104,12 @@ class Vocabulary:
         return torch.tensor([row + [PAD] * (longest - len(row)) for row in rows], dtype=torch.int64)
 
     def tokens(self, data: Texts) -> Tokens:
-        """Encode texts and classes as a dataset for `Fit`."""
+        """Encode texts and classes as a dataset for `Fit`.
+
+        Args:
+            data: texts and their classes.
+
+        Returns:
+            The tokens (N, L) and the same classes (N,).
+        """
         return Tokens(self.encode(data.texts), data.y, data.classes, data.name)

@@ -41,11 +41,11 @@ class DPSGD(TrainingRecipe):
     """Clip per-sample gradients and add noise to their sum (Abadi et al., 2016, arXiv:1607.00133, algorithm 1).
 
     Batches are Poisson samples. The noisy sum is divided by the expected batch size, and `Fit`'s optimizer (SGD or
-    AdamW) steps on it. What is guaranteed, which models are supported and what the records reveal:
-    docs/private-training.md. Also a baseline against poisoning (Hong et al., 2020, arXiv:2002.11497).
+    AdamW) steps on it. docs/private-training.md says what is guaranteed, which models are supported and what the
+    records reveal. DP-SGD is also a baseline against poisoning (Hong et al., 2020, arXiv:2002.11497).
 
     Args:
-        epsilon: target, positive, reached with the least noise that does; infinity for clipping without noise. Give
+        epsilon: target, positive; the noise is the least that reaches it, and infinity is clipping without noise. Give
             either this or `noise_multiplier`.
         noise_multiplier: standard deviation of the noise over the clipping norm, at least 0.
         delta: in (0, 1 / rows).
@@ -89,7 +89,7 @@ class DPSGD(TrainingRecipe):
             raise ValueError(f"physical_batch must be positive, got {self.physical_batch}")
 
     def mechanism(self, fit: Fit, rows: int) -> SampledGaussian:
-        """The mechanism that an accountant has to account for: all steps of a training.
+        """The mechanism of a whole training, for an accountant: all its steps.
 
         Args:
             fit: epochs and expected batch size of the training.
@@ -174,14 +174,14 @@ class DPSGD(TrainingRecipe):
         generator: torch.Generator | None,
         monitor: TrainingMonitor | None = None,
     ) -> Iterator[Step]:
-        """The step alone, for a training loop that samples its own batches.
+        """The private step without the sampling, for a training loop that samples its own batches.
 
         Args:
             model: the model that is trained; until the context is left, it has the hooks that the clipping needs.
             noise_multiplier: of the whole step.
             batch_size: expected rows of a batch, by which the summed gradient is divided.
             generator: source of the noise; None for the operating system.
-            monitor: counts the rows whose gradient is not finite; None: they are not counted.
+            monitor: counts the rows whose gradient is not finite; None for no count.
 
         Yields:
             A `DPStep`.

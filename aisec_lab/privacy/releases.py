@@ -111,7 +111,7 @@ class Histogram(Statistic):
 
     Args:
         epsilon, delta: the privacy budget.
-        categories: all that there can be, public, whether they occur or not.
+        categories: all possible categories, public, whether they occur or not.
 
     Returns:
         A `Release` whose `value` has shape (len(categories),).

@@ -95,8 +95,11 @@ class Synthetic:
 
         Args:
             columns: private columns (N,) by name, in any order.
-            charge: called with "Synthetic", epsilon and delta before any noise is drawn; where it raises, nothing is
+            charge: called with "Synthetic", epsilon and delta before any noise is drawn; if it raises, nothing is
                 released.
+
+        Returns:
+            The synthetic rows with their guarantee.
         """
         if set(columns) != set(self.categories):
             raise ValueError(

@@ -15,7 +15,7 @@ from aisec_lab.trust.records import SHA256
 
 SCHEMA = 1
 KINDS: dict[str, type[Mechanism]] = {"sampled_gaussian": SampledGaussian, "statement": PrivacyStatement}
-ROUNDING = 1e-9  # ten tenths may be spent of one
+ROUNDING = 1e-9  # for rounding: ten charges of 0.1 may be spent of a limit of 1
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Charge:
 
     Args:
         name: of the run or release; one printable line.
-        mechanisms: what it does with the rows.
-        alone: the epsilon that it has by itself at the limit's delta; the book fills it in, for people to read.
+        mechanisms: the private mechanisms that it runs on the rows.
+        alone: its own epsilon at the limit's delta. The book computes it, only for people to read.
     """
 
     name: str
@@ -44,8 +44,8 @@ class Account:
     """A dataset's budget.
 
     Args:
-        sha256: of the dataset, as `content_sha256` has it.
-        rows: how many it has.
+        sha256: of the dataset, from `content_sha256`.
+        rows: number of rows of the dataset.
         epsilon, delta: the limit, for all charges together; `delta` below 1 / rows.
         charges: in the order in which they were made.
     """
@@ -63,17 +63,17 @@ class Account:
 
     @property
     def mechanisms(self) -> tuple[Mechanism, ...]:
-        """Of all charges."""
+        """The mechanisms of all charges."""
         return tuple(mechanism for charge in self.charges for mechanism in charge.mechanisms)
 
     @property
     def spent(self) -> float:
-        """Epsilon of all charges together at the limit's delta, `inf` where that delta is too small for them."""
+        """Epsilon of all charges together at the limit's delta; `inf` if that delta is too small for them."""
         return epsilon(self.mechanisms, self.delta)
 
     @property
     def exceeded(self) -> bool:
-        """Whether more is spent than the limit: a book that two branches wrote and somebody merged may say so."""
+        """Whether more is spent than the limit, which can happen if two branches of the book are merged."""
         return self.spent > self.epsilon * (1 + ROUNDING)
 
 
@@ -85,19 +85,19 @@ class BudgetBook:
     was chosen by the output of an earlier one, only basic composition and that of Rényi divergences of one order are
     proven to keep a limit (Feldman & Zrnic, 2021, arXiv:2008.11193).
 
-    It is changed as a whole, by one writer at a time (`flock` on a file beside it, which is not locked while an epsilon
-    is computed), and is on the disk when a charge returns. So charge first and release then: a kill between the two
-    wastes budget and breaks no guarantee. A user who may write the file can change it; git and the ledger show
+    One writer at a time replaces the whole file. It locks a file beside it with `flock`, but not while an epsilon is
+    computed. When `charge` returns, the book is on the disk. So charge first and release then: a kill between the two
+    wastes budget but breaks no guarantee. A user who may write the file can change it; git and the ledger show
     who did.
     """
 
     path: Path
 
     def accounts(self) -> dict[str, Account]:
-        """All accounts, by the datasets' names; none where there is no book yet.
+        """All accounts, by the datasets' names; none if there is no book yet.
 
         Raises:
-            ValueError: no budget book, or one of a later schema.
+            ValueError: a file that is no budget book, or one of a later schema.
         """
         if not self.path.exists():
             return {}
@@ -111,10 +111,10 @@ class BudgetBook:
         raise ValueError(f"{self.path} has schema {schema}, not {SCHEMA}: read it with the version that wrote it")
 
     def open(self, dataset: str, account: Account) -> None:
-        """Begin a dataset's account.
+        """Open an account for a dataset.
 
         Raises:
-            ValueError: it has one, or the same bytes have one under another name.
+            ValueError: the dataset has an account, or the same bytes have one under another name.
         """
         with self._locked() as accounts:
             if dataset in accounts:
@@ -128,15 +128,15 @@ class BudgetBook:
         """Write down what a run or release is about to spend.
 
         Args:
-            dataset, sha256: what it is computed from.
+            dataset, sha256: name and content of the dataset.
             charge: a new one, even if it repeats an earlier one: a release with fresh noise reveals more.
 
         Returns:
             The account after it.
 
         Raises:
-            ValueError: no such account, other bytes, a name that was charged, or more than the limit: nothing is
-                written then.
+            ValueError: no such account, a dataset with other bytes, a name that was charged before, or a charge over
+                the limit. Nothing is written then.
         """
         before = _chargeable(self.accounts(), dataset, sha256, charge)
         while True:
@@ -146,7 +146,7 @@ class BudgetBook:
                 if now == before:
                     self._write(accounts | {dataset: after})
                     return after
-            before = now  # somebody was faster: add up again
+            before = now  # another writer was faster: add up again
 
     @contextmanager
     def _locked(self) -> Iterator[dict[str, Account]]:
@@ -166,7 +166,7 @@ class BudgetBook:
 
 
 def _chargeable(accounts: Mapping[str, Account], dataset: str, sha256: str, charge: Charge) -> Account:
-    """The account that a charge is for; refused where it has none, has other bytes, or had this charge before."""
+    """The account for a charge; ValueError if there is none, its bytes differ, or the charge was made before."""
     if dataset not in accounts:
         raise ValueError(f"{dataset} has no budget, only {sorted(accounts)}: open one (`aisec budget open`)")
     account = accounts[dataset]
@@ -182,7 +182,7 @@ def _chargeable(accounts: Mapping[str, Account], dataset: str, sha256: str, char
 
 
 def _charged(before: Account, dataset: str, charge: Charge) -> Account:
-    """The account after a charge; refused where it would be exceeded."""
+    """The account after a charge; ValueError if more than its limit would be spent."""
     charge = replace(charge, alone=epsilon(charge.mechanisms, before.delta))
     after = replace(before, charges=(*before.charges, charge))
     if after.exceeded:

@@ -1,4 +1,4 @@
-"""The Merkle tree that a ledger's lines make, and the paths that prove something about it (RFC 6962, section 2.1)."""
+"""The Merkle tree over the lines of a ledger, with proofs of inclusion and of consistency (RFC 6962, section 2.1)."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,7 +8,8 @@ from aisec_lab.trust.proof import EMPTY, leaf_hash, node_hash
 class MerkleTree:
     """A tree that grows by one line at a time and always knows its root.
 
-    It keeps only the roots of its perfect subtrees, largest first: as many as `size` has binary ones.
+    It keeps only the roots of its perfect subtrees, the largest first. Their number is that of the ones in the binary
+    form of `size`.
     """
 
     def __init__(self, lines: Iterable[bytes] = ()) -> None:
@@ -62,7 +63,7 @@ def inclusion_path(lines: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def consistency_path(lines: Sequence[bytes], old_size: int) -> list[bytes]:
-    """The hashes that show the tree over `lines` to begin with the tree over its first `old_size` lines.
+    """The hashes that prove that the tree over `lines` extends the tree over the first `old_size` lines.
 
     Raises:
         ValueError: `old_size` above the number of lines, or negative.

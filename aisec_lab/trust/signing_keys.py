@@ -21,7 +21,7 @@ def make_signing_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
     """Make an Ed25519 key and write it, whole or not at all, readable by its owner alone.
 
     Raises:
-        ValueError: there is a file, which is never written over.
+        ValueError: the file exists; it is never overwritten.
     """
     path = Path(path)
     if path.exists():

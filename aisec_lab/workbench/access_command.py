@@ -33,8 +33,8 @@ def permit(role: str | None, action: str, obj: str) -> None:
     """Return if the role may do the action to the object; else a PermissionError names the roles that may.
 
     Args:
-        role: of the option `--role`, or None: then `AISEC_ROLE` says it.
-        action, obj: as `Access` has them.
+        role: of the option `--role`; None for that of the variable `AISEC_ROLE`.
+        action, obj: an action and an object of the policy (`Access`).
     """
     from aisec_lab.trust.access import Access
 
@@ -43,7 +43,7 @@ def permit(role: str | None, action: str, obj: str) -> None:
 
 
 def permit_if_named(role: str | None, action: str, obj: str) -> None:
-    """Do as `permit` if a role is named; a stage or script that names none is not checked."""
+    """Check with `permit` if a role is named; a stage or script that names none is not checked."""
     from aisec_lab.trust.access import ROLE
 
     if role or os.environ.get(ROLE):
@@ -51,13 +51,13 @@ def permit_if_named(role: str | None, action: str, obj: str) -> None:
 
 
 def permit_path(role: str | None, action: str, path: Path) -> None:
-    """Do as `permit` for a file or folder in data/ or models/ of the project; any other path is not checked."""
+    """Check with `permit` a file or folder in data/ or models/ of the project; any other path is not checked."""
     if obj := guarded(path):
         permit(role, action, obj)
 
 
 def guarded(path: Path) -> str | None:
-    """How the policy names a file or folder in data/ or models/ of the project; None for any other."""
+    """The policy's name of a file or folder in data/ or models/ of the project; None for any other path."""
     root, place = project_root().resolve(), path.resolve()
     if any(place.is_relative_to(root / folder) for folder in GUARDED):
         return place.relative_to(root).as_posix()

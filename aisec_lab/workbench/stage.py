@@ -99,7 +99,7 @@ def _read(root: Path, name: str) -> dict[str, Any]:
 
 
 def _line() -> list[int]:
-    """The processes above this one up to `dvc`: `dvc` itself, and the shell in which it may have started this one."""
+    """The ancestors of this process up to `dvc`: `dvc` itself, and a shell if it started this process in one."""
     parents = psutil.Process().parents()
     shell = os.path.basename(os.environ.get("SHELL") or "/bin/sh")  # the one that dvc takes; some replace themselves
     return [parent.pid for parent in parents[: 1 + (parents[0].name() in (shell, "sh"))]]

@@ -18,7 +18,14 @@ class View(Protocol):
     """A function that wraps a classifier for an attack: another classifier with the same weights."""
 
     def __call__(self, model: nn.Module) -> nn.Module:
-        """A classifier in the mode of `model`, which stays unchanged."""
+        """Wrap a classifier.
+
+        Args:
+            model: classifier; it is not changed.
+
+        Returns:
+            A classifier in the mode of `model`, of the same inputs to logits (N, K).
+        """
         ...
 
 
@@ -145,7 +152,8 @@ class BPDA:
 class Adaptive:
     """An attack on a view of the model.
 
-    Call contract: that of the attack, which is given `view(model)`. Judge its result on the model itself.
+    Call contract: docs/evasion-attacks.md. The attack runs on `view(model)`, and what the page guarantees holds for the
+    view. So measure robust accuracy with the model itself.
 
     Args:
         ball: the threat model.

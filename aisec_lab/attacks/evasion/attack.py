@@ -20,15 +20,35 @@ class Attack(Protocol):
     """An evasion attack: a frozen dataclass of settings that is called."""
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Adversarial inputs, shape of `x`, for classes `y`; its only randomness comes from `generator`."""
+        """Search for adversarial inputs. Call contract: docs/evasion-attacks.md.
+
+        Args:
+            model: classifier in evaluation mode, inputs (N, *input) to logits (N, K).
+            x: clean inputs (N, *input) in [0, 1], float32 or float64.
+            y: true classes (N,), int64; the target classes for the goal `Targeted`.
+            generator: the only source of randomness.
+
+        Returns:
+            Adversarial inputs, shape, dtype and device of `x`, in [0, 1], without a graph.
+
+        Raises:
+            ValueError: a model, inputs or classes that the contract excludes.
+        """
         ...
 
 
 def is_regression(goal: object, loss: object) -> bool:
-    """Whether goal and loss are about numbers, as their `real` says, and not about classes.
+    """Whether goal and loss are for a regression; an attribute `real` that is true says so.
+
+    Args:
+        goal: a `Goal`.
+        loss: a `Loss`.
+
+    Returns:
+        True for a regression, False for a classifier.
 
     Raises:
-        ValueError: one of them is, the other is not.
+        ValueError: one of them is for a regression, the other for a classifier.
     """
     real, also = (getattr(part, "real", False) for part in (goal, loss))
     if real != also:
@@ -49,17 +69,21 @@ def prepare_inputs(
     soft: bool = False,
     real: bool = False,
 ) -> Tensor:
-    """Refuse what would make an attack silently wrong, or end it in an error of torch's own.
+    """Check the arguments of an attack, and detach its inputs.
 
     Args:
-        model, x, y, soft, real: as for `check`.
+        model: classifier.
+        x: inputs (N, *input).
+        y: classes (N,).
         generator: source of the attack's randomness.
+        soft: whether `y` may be probabilities (N, K) instead.
+        real: whether `y` must be true values (N,) of a regression instead.
 
     Returns:
-        The inputs, outside any graph, so that none is left on what the attack gives.
+        The inputs without a graph, so that the attack's result has none either.
 
     Raises:
-        ValueError: what is no generator, and what `check` refuses.
+        ValueError: a generator that is no `torch.Generator`, or arguments that `check_inputs` refuses.
     """
     if not isinstance(generator, torch.Generator):
         raise ValueError(
@@ -71,17 +95,17 @@ def prepare_inputs(
 
 @contextmanager
 def scored_model(model: nn.Module) -> Iterator[nn.Module]:
-    """A model that is `asked`, for an attack that needs more of its answers than the class: slopes or differences.
+    """A checked model for an attack on gradients or scores: its outputs are converted to scores by `ScoreReader`.
 
     Args:
         model: classifier.
 
     Yields:
-        The same model. Where it has declared that it publishes probabilities (`declared_within`), it answers with their
-        logarithms, which it may have taken itself.
+        The same model as `checked_model` yields it. If it has declared that it publishes probabilities
+        (`declared_within`), it outputs their logarithms.
 
     Raises:
-        ValueError: on the first call, what `Reading` refuses.
+        ValueError: on the first call, outputs that `ScoreReader` refuses.
     """
     reading = ScoreReader(model)
 
@@ -97,19 +121,18 @@ def scored_model(model: nn.Module) -> Iterator[nn.Module]:
 
 
 class ScoreReader:
-    """How one model's answers are read by an attack that takes slopes or differences of them.
+    """Converts the outputs of one model to scores, for an attack on gradients or scores.
 
-    Those of a softmax nearly vanish where the model is sure, and a loss would take a softmax of them once more: such an
-    attack would find little, and say nothing. The first answer tells, which is about all rows, so that nothing is asked
-    for this. Rows of logits that all sum to one to within rounding are no chance, however few they are; in half
-    precision, whose rounding is coarse, several are none.
+    The gradient of a softmax nearly vanishes where the model is confident, and a loss would apply a second softmax. So
+    an attack on undeclared probabilities would be weak without a warning. The first output of the search shows whether
+    they are probabilities: it has all rows, so no extra query is needed. Logits whose rows all sum to one up to
+    rounding do not occur by chance. In half precision, where rounding is coarse, this needs at least four rows.
 
     Args:
-        model: classifier.
+        model: classifier; an attribute `rejects` of a part tells that its last column is a reject option.
 
     Raises:
-        ValueError: on the first answer, one of probabilities or labels that the model has not declared, with a reject
-            option beside them (an attribute `rejects`) or without.
+        ValueError: on the first call, outputs that are probabilities or labels, and that the model has not declared.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -118,7 +141,14 @@ class ScoreReader:
         self.open = self.kind is None
 
     def __call__(self, answer: Tensor) -> Tensor:
-        """The answer (N, K) as scores of which a softmax may be taken."""
+        """Convert an output.
+
+        Args:
+            answer: the model's output (N, K).
+
+        Returns:
+            Scores (N, K), to which a softmax may be applied.
+        """
         if self.open and len(answer):
             self.open = False
             halved = any(torch.equal(answer, answer.to(kind).to(answer.dtype)) for kind in HALVES)

@@ -14,8 +14,9 @@ from aisec_lab.attacks.evasion.minimum_norm.tracker import MinimumNormAttack
 class InBatches:
     """An attack on one batch of rows after the other, to save memory.
 
-    Call contract: that of the attack. Each batch begins with the generator in the same state; noise is keyed by row
-    (`RowNoise`), so that rows of different batches have different noise.
+    Call contract: docs/evasion-attacks.md. The result is that of the attack: a tensor, or a `MinimumNormResult` for a
+    minimum-norm attack. Each batch begins with the generator in the same state. Rows of different batches still have
+    different noise, since noise is keyed by row (`RowNoise`).
 
     Args:
         attack: an evasion attack, or a minimum-norm one.

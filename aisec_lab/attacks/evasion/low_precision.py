@@ -37,8 +37,9 @@ class LowPrecision:
     """An attack that searches in bfloat16; its result is judged in float32.
 
     bfloat16 has 8 significant bits. A row that is adversarial for the bfloat16 model only is attacked once more, in
-    float32. A row that is not adversarial is returned at the point of lowest bfloat16 margin. Call contract: that of
-    the attack.
+    float32. A row that is not adversarial is returned at the point of lowest bfloat16 margin.
+
+    Call contract: docs/evasion-attacks.md.
 
     Args:
         ball: the threat model.

@@ -18,7 +18,7 @@ from aisec_lab.models import Fit, Objective, TrainingRecipe, copied
 class RemovalAttack(Protocol):
     """An attack on a watermark or a fingerprint: a frozen dataclass of settings that is called.
 
-    This is the call contract of the classes below. docs/ownership.md explains what it is compared with.
+    Call contract: docs/ownership.md, "Attacks on ownership".
     """
 
     def __call__(self, model: nn.Module, rows: Dataset, /, *, generator: torch.Generator) -> nn.Module:
@@ -65,7 +65,7 @@ def _cross_entropy(model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.G
 class FineTuningAttack:
     """Train all layers further on the thief's own rows (Uchida et al., 2017, arXiv:1701.04082, section 4.3).
 
-    Call contract: `RemovalAttack`. A model without open weights, such as an `Oracle`, is refused with a ValueError.
+    Call contract: docs/ownership.md. A model without open weights, such as an `Oracle`, is refused with a ValueError.
 
     Args:
         fit: the training. A small learning rate fine-tunes; a large one makes the model forget what it knew.
@@ -86,7 +86,7 @@ class FineTuningAttack:
 class OverwritingAttack:
     """Embed a second watermark of the same kind, under a key of the thief's.
 
-    Call contract: `RemovalAttack`. Whatever the watermark refuses is refused here too.
+    Call contract: docs/ownership.md. Whatever the watermark refuses is refused here too.
 
     Args:
         mark: the watermark with its settings: anything with an `embed` method, see docs/ownership.md.
@@ -105,7 +105,7 @@ class OverwritingAttack:
 class ExtractionAttack:
     """Train a new model on the stolen model's answers, and discard the stolen weights.
 
-    Call contract: `RemovalAttack`. Of the thief's rows, only the inputs are used: they are the queries.
+    Call contract: docs/ownership.md. Of the thief's rows, only the inputs are used: they are the queries.
 
     Args:
         attack: an extraction attack, such as `Knockoff`.
@@ -124,7 +124,7 @@ class ExtractionAttack:
 class CompressionAttack:
     """Compress the stolen model, which may remove what its task does not need.
 
-    Call contract: `RemovalAttack`. Whatever the compression refuses is refused here too.
+    Call contract: docs/ownership.md. Whatever the compression refuses is refused here too.
 
     Args:
         compression: the method with its settings, such as `aisec_lab.defenses.MagnitudePruning`. The thief's rows are

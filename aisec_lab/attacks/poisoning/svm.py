@@ -21,15 +21,15 @@ SMALLEST = 1e-3  # step of the line search, in widths of the box
 
 @dataclass(frozen=True)
 class SVMPoisoning(Poisoning):
-    """Rows with a wrong label, added to the training set of a support vector machine where they raise its loss most.
+    """Add rows with a wrong label to the training set of a support vector machine, so that its loss rises most.
 
     Biggio et al. (2012, arXiv:1206.6389, algorithm 1). The added rows start as training rows with the other label.
-    They follow the gradient of the mean hinge loss on the targets through the machine's optimality conditions (eq.
-    8-10), inside [0, 1]: once all together, and once one after the other as in the paper. The result with the larger
-    loss is kept.
+    They move along the gradient of the mean hinge loss on the targets, inside [0, 1]. The gradient is computed through
+    the machine's optimality conditions (eq. 8-10). One ascent moves all rows together, another moves one row after the
+    other as in the paper, and the result with the larger loss is kept.
 
     Call contract: docs/poisoning-attacks.md. The dataset has two classes. `targets` are needed: rows and their true
-    classes, on which the loss is to rise. `surrogate` is unused, since the machine is trained on the way. The added
+    classes, on which the loss is to rise. `surrogate` is unused, since the attack trains the machine itself. The added
     rows come after the clean ones.
 
     Args:
@@ -66,7 +66,7 @@ class SVMPoisoning(Poisoning):
         return Poisoned(whole, torch.arange(len(whole)) >= len(dataset))
 
     def ascend(self, dataset: Dataset, begin: Dataset, targets: Dataset) -> Dataset:
-        """Move rows to where they raise the loss on the targets most.
+        """Move rows so that the loss on the targets rises most.
 
         Args:
             dataset: clean rows of two classes.
@@ -109,7 +109,7 @@ class SVMPoisoning(Poisoning):
 
 
 def append_rows(dataset: Dataset, added: Dataset) -> Dataset:
-    """A dataset with other rows and their classes appended; all else is the first one's."""
+    """A dataset with the rows and classes of another one appended; names and features are those of the first."""
     return replace(dataset, x=torch.cat([dataset.x, added.x]), y=torch.cat([dataset.y, added.y]))
 
 
@@ -154,9 +154,9 @@ def hinge_gradient(
 ) -> tuple[float, Tensor]:
     """The mean hinge loss of a machine on other rows, and its gradient in each row that the machine is trained on.
 
-    While no training row changes between the three kinds (margin, error and reserve vectors), f stays at its side on
-    the margin vectors, and the multipliers of all others stay at their bounds. These conditions, differentiated, give
-    the change of f (Biggio et al., 2012, eq. 5-8).
+    Each training row is a margin, an error or a reserve vector. While no row changes its kind, f stays at -1 or 1 on
+    the margin vectors, and the multipliers of all other rows stay at their bounds. The change of f follows from the
+    derivatives of these conditions (Biggio et al., 2012, eq. 5-8).
 
     Args:
         rows, side: training rows (N, D) and -1 or 1 for each (N,), float64.

@@ -112,7 +112,7 @@ def replacement_gains(
         victim: the `TextClassifier` inside it.
         texts: n texts.
         y: their true classes (n,), int64.
-        read: converts the model's outputs to scores, as `Reading` does.
+        read: converts the model's outputs to scores, as `ScoreReader` does.
 
     Returns:
         Gains (n, L, V) on the CPU, with L the words of the longest text and V the size of the vocabulary; 0 for a word

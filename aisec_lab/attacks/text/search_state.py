@@ -31,7 +31,7 @@ class SearchState:
         read: converts the model's outputs to scores.
 
     Raises:
-        ValueError: outputs that are no scores, or what `Reading` refuses.
+        ValueError: outputs that are no scores, or what `ScoreReader` refuses.
     """
 
     def __init__(self, model: nn.Module, texts: Sequence[str], y: Tensor, share: float, early_stop: bool) -> None:

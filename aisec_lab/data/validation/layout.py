@@ -1,4 +1,4 @@
-"""What the rows of a dataset are made of, and how they come: in chunks, as numbers."""
+"""The columns of a dataset, and its rows: read in chunks, as numbers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ UNKNOWN, MISSING = -1, -2  # a label that the accepted version does not have, an
 
 
 class RefusedError(ValueError):
-    """Of this file no single row can be judged."""
+    """A file of which no row can be checked, so that it is refused as a whole."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class Layout:
 
     Args:
         columns: their names, without the label's.
-        words: for each column of words those that it may hold; a column that is not here holds numbers.
+        words: the words that each column of words may hold; a column without an entry holds numbers.
         label: name of the column with the class.
         classes: the K names.
         shape: of one input.
-        images: whether the columns are pixels, of which none has a name or a rule of its own.
-        limits: of columns of numbers, the lowest and highest that are allowed, by a data dictionary.
+        images: whether the columns are pixels, which have no names and no rules of their own.
+        limits: lowest and highest value that a data dictionary allows in a column of numbers.
         nullable: columns whose cells may be empty.
         whole: columns whose numbers are whole.
-        units: of columns of numbers, for people to read.
+        units: of columns of numbers; only for people to read.
     """
 
     columns: tuple[str, ...]
@@ -58,11 +58,11 @@ class Chunk:
 
     Args:
         rows: their numbers in the file (n,), int64, from 0, increasing.
-        x: (n, D), float64; a word is its place in the layout, UNKNOWN where it has none; NaN where nothing can be read.
+        x: (n, D), float64. A word is its position in the layout, or UNKNOWN; a cell that cannot be read is NaN.
         y: classes (n,), int64; UNKNOWN or MISSING for a row without a class.
-        unreadable: (n,), bool: a cell is there but is no number, or no text.
-        content: the same rows as the file has them.
-        malformed: number and text of rows that have too many or too few cells: they are in none of the above.
+        unreadable: (n,), bool: whether a cell of the row is not empty but no number, or no text.
+        content: the same rows as they stand in the file.
+        malformed: number and text of rows with too many or too few cells; no other field has these rows.
     """
 
     rows: np.ndarray
@@ -77,18 +77,18 @@ class Chunk:
 
 
 class DataSource(Protocol):
-    """A file with rows. Opening it raises `RefusedError` where no row of it could ever be judged."""
+    """A file with rows. Opening it raises `RefusedError` if no row of it can be checked."""
 
     def layout(self) -> Layout:
-        """What its rows are made of, by itself; reads it once."""
+        """The columns that the file itself shows; reads it once."""
         ...
 
     def chunks(self, layout: Layout) -> Iterator[Chunk]:
-        """Its rows in order, read by a layout; `RefusedError` where they do not have it."""
+        """Its rows in order, read by a layout; `RefusedError` if they have another one."""
         ...
 
     def remarks(self, layout: Layout) -> list[str]:
-        """How the file was read, where people may think otherwise."""
+        """How the file was read, for each choice that a reader may not expect."""
         ...
 
 
@@ -101,12 +101,12 @@ def check_names(found: tuple[str, ...]) -> None:
 
 
 def check_columns(found: tuple[str, ...], layout: Layout, changed: dict[str, str]) -> None:
-    """Refuse another schema than the layout's, column by column; the order of columns is free.
+    """Refuse a file whose columns are not those of the layout, in any order; the error names each difference.
 
     Args:
         found: names of the columns, with the label's.
         layout: what they should be.
-        changed: what has happened to columns that are there.
+        changed: for columns that are in the layout, how the file's column differs.
     """
     expected = (*layout.columns, layout.label)
     absent, more = ([name for name in one if name not in two] for one, two in ((expected, found), (found, expected)))
@@ -128,7 +128,7 @@ def _plain(name: str) -> str:
 
 
 def comparable(layout: Layout, x: np.ndarray) -> np.ndarray:
-    """Rows (N, D) as (N, F), between which distances mean something.
+    """Rows (N, D) in units in which distances between them can be compared, (N, F).
 
     Pixels stay as they are; numbers of a table get mean 0 and standard deviation 1; words are coded one-hot, two of
     them 1 apart. An empty cell, if the column allows it, becomes the mean.

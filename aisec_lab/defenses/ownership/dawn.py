@@ -20,8 +20,9 @@ class DAWNModel(nn.Module):
     """A classifier that gives a wrong class to inputs chosen by the key.
 
     The largest score and the score of the wrong class are swapped, so a wrong answer is as confident as a right one.
-    Which inputs, and which class, depends on the key and the input's code alone. The code is the signs of `bits` keyed
-    projections of the input, so a tiny change of the input, or other inputs in its batch, rarely change the answer.
+    Only the key and the code of an input decide whether its answer is wrong, and which class it gets. The code is the
+    signs of `bits` keyed projections of the input. So the answer rarely changes with a tiny change of the input or with
+    its batch.
 
     Args:
         model: the classifier that is served.
@@ -72,7 +73,7 @@ class DAWN:
 
     The paper is arXiv:1906.00830, section 4. Every client gets a share `rate` of wrong answers, and a model trained on
     the answers learns some of them. The served model's weights have no mark, and neither does a copy of them.
-    Verification queries the suspect with the inputs that a client was answered wrongly, one input for each code. A
+    Verification queries the suspect with the inputs for which a client got a wrong answer, one input for each code. A
     suspect that is independent of the key predicts the wrong class, one of K - 1, with probability at most 1 / (K - 1).
     The p-value is the tail of that binomial distribution.
 

@@ -1,4 +1,4 @@
-"""Fingerprints: recognise a model without a watermark, calibrated on models that have nothing to do with it."""
+"""Fingerprints: recognise a model without a watermark. They are calibrated on unrelated models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Fingerprint:
 
     Args:
         similarity: to the owner's model.
-        null: similarities of m reference models (m,), float64, that had no part in making the fingerprint.
+        null: similarities (m,), float64, of m reference models that were not used to make the fingerprint.
     """
 
     similarity: Similarity
@@ -73,7 +73,7 @@ class Fingerprinting(Protocol):
         Args:
             model: classifier in evaluation mode. It is not changed.
             clean: rows from which points are made, inputs in [0, 1], on the model's device.
-            references: models that have nothing to do with it, in evaluation mode; 50 or more for p < 0.02.
+            references: unrelated models of the same task, in evaluation mode; 50 or more for p < 0.02.
             generator: source of all randomness.
 
         Returns:

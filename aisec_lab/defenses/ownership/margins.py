@@ -44,8 +44,8 @@ class BlindWalk:
     Only predicted classes are needed. Directions are Laplace, Gaussian and uniform noise, whose lengths are measured in
     L1, L2 and Linf.
 
-    Call contract: `Margins`, with F = 3 * directions. The distance of a misclassified row is 0. A row that never leaves
-    its class gets the length of the whole walk, as if inputs were not clipped to [0, 1].
+    The distance of a misclassified row is 0. A row that never leaves its class gets the length of the whole
+    walk, as if inputs were not clipped to [0, 1].
 
     Args:
         directions: number of directions of each kind of noise, at least 1.
@@ -65,6 +65,17 @@ class BlindWalk:
             raise ValueError(f"directions, steps and step must be positive: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Measure the distances of rows.
+
+        Args:
+            model: classifier, evaluated in evaluation mode.
+            x: rows (N, *input) in [0, 1].
+            y: their true classes (N,).
+            generator: source of the directions.
+
+        Returns:
+            Distances (N, 3 * directions), on the CPU, at least 0.
+        """
         distances = []
         with checked_model(model):
             for ball in BALLS:
@@ -96,11 +107,9 @@ class MinGD:
 
     In each norm, a row moves along the steepest direction towards a class until the model predicts that class.
 
-    Call contract: `Margins`, with F = 3 * K: in each norm, the distances from the nearest class to the farthest. The
-    first is 0, that of the predicted class. `y` and `generator` are not used.
-
     Args:
-        steps: largest number of steps, at least 1. A row that does not reach a class gets the distance that it moved.
+        steps: largest number of steps, at least 1. For a class that it does not reach, a row gets
+            the distance that it moved.
         step: length of a step in L1, L2 and Linf, above 0.
 
     Raises:
@@ -116,6 +125,18 @@ class MinGD:
             raise ValueError(f"steps and step must be positive: {self}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Measure the distances of rows.
+
+        Args:
+            model: classifier, evaluated in evaluation mode.
+            x: rows (N, *input) in [0, 1].
+            y: not used: a row moves towards every class.
+            generator: not used: nothing is random.
+
+        Returns:
+            Distances (N, 3 * K), on the CPU, at least 0: for each norm, those from the K classes, the nearest first.
+            The nearest is the predicted class, at distance 0.
+        """
         refuse_opaque(model)
         with scored_model(model):
             classes = logits_of(model, x[:1]).shape[1]

@@ -77,12 +77,11 @@ class OverfittingProbe:
     """Stop training on catastrophic overfitting: robust accuracy collapses while the training loss still falls.
 
     After Wong et al. (2020, arXiv:2001.03994, section 5.4), who compare with the epoch before; this compares with the
-    best one. It is a `Callback`: `Fit` calls it with the model, whose mode it keeps, and the training rows.
-    It returns `probe_accuracy`, the model's accuracy on the attacked rows.
+    best one. It is a `Callback` of `Fit`.
 
     Args:
-        attack: stronger than that of the training, such as PGD with ten steps.
-        fall: training stops where robust accuracy is this much below that of the best epoch; in (0, 1).
+        attack: an attack that is stronger than that of the training, such as PGD with ten steps.
+        fall: training stops if robust accuracy is more than this below that of the best epoch; in (0, 1).
         rows: how many training rows are attacked, at least 1.
     """
 
@@ -95,6 +94,15 @@ class OverfittingProbe:
             raise ValueError(f"fall must lie in (0, 1), and rows be positive: {self}")
 
     def __call__(self, model: nn.Module, dataset: Dataset) -> dict[str, float]:
+        """Attack some training rows; they are the same ones in every epoch.
+
+        Args:
+            model: classifier in training; the modes of its parts are restored afterwards.
+            dataset: the training rows.
+
+        Returns:
+            `probe_accuracy`, the model's accuracy on the attacked rows.
+        """
         sample = dataset.sample(min(self.rows, len(dataset)), seed=SEED)
         device = device_of(model, dataset.x)
         x, y = sample.x.to(device), sample.y.to(device)
@@ -103,6 +111,13 @@ class OverfittingProbe:
             return {"probe_accuracy": (model(x_adv).argmax(1) == y).float().mean().item()}
 
     def should_stop(self, history: list[dict[str, float]]) -> bool:
-        """Whether the last epoch's `probe_accuracy` is more than `fall` below the best one."""
+        """Whether to undo the last epoch and end the training.
+
+        Args:
+            history: the records of the epochs, with `probe_accuracy`, the last epoch's last.
+
+        Returns:
+            True if the last `probe_accuracy` is more than `fall` below the best one.
+        """
         accuracies = [record["probe_accuracy"] for record in history]
         return accuracies[-1] < max(accuracies) - self.fall

@@ -13,8 +13,8 @@ ORDER = {"Linf": torch.inf, "L2": 2.0, "L1": 1.0, "L0": 0.0}
 class MarginRecorder(nn.Module):
     """A classifier that records the margins of all queried points, for each clean row.
 
-    A point is assigned to the clean row that is nearest in the norm of the threat model. So the attack needs no change,
-    and may drop rows from its batch.
+    A point is assigned to the clean row that is nearest in the norm of the threat model. So the attack may drop rows
+    from its batch, and its code needs no change.
 
     Args:
         model: classifier in evaluation mode.

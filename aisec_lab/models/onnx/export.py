@@ -112,7 +112,7 @@ class OnnxClassifier(nn.Module):
     """An ONNX file as a classifier, run by ONNX Runtime on one CPU thread; it has no gradient.
 
     A file with a fixed number of rows is run in several batches, the last padded with zeros. Its output for a row must
-    not depend on other rows, as for any classifier in evaluation mode.
+    not depend on other rows; that of a classifier in evaluation mode does not.
 
     Args:
         content: bytes of the file, with one floating point input (float32, float64 or float16) and one output.

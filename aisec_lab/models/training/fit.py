@@ -24,10 +24,19 @@ PROGRESS_ROWS = 1000  # training rows whose accuracy the progress line shows
 
 
 class Objective(Protocol):
-    """A training objective."""
+    """A training objective: a function that gives each row of a batch a loss."""
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Per-sample losses (N,) of inputs x (N, *input) in [0, 1] with classes y (N,)."""
+        """Compute per-sample losses.
+
+        Args:
+            model: in training mode.
+            x, y: inputs (N, *input) in [0, 1], and their classes (N,), int64, or true values (N,), floats.
+            generator: source of the objective's randomness.
+
+        Returns:
+            Losses (N,), with their graph.
+        """
         ...
 
 
@@ -48,7 +57,14 @@ class Losses:
         return len(self.x)
 
     def __call__(self, rows: slice | Tensor = slice(None)) -> Tensor:
-        """Losses (n,), with their graph, of the rows of the batch at a slice or at indices (n,)."""
+        """Compute the losses of rows.
+
+        Args:
+            rows: a slice of the batch or indices (n,) in it.
+
+        Returns:
+            Losses (n,), with their graph; those of the whole batch by default.
+        """
         return self.objective(self.model, self.x[rows], self.y[rows], generator=self.generator)
 
 
@@ -57,19 +73,43 @@ Sampler = Callable[[int, int, torch.Generator], Sequence[Tensor]]
 
 
 def shuffled(rows: int, batch_size: int, generator: torch.Generator) -> Sequence[Tensor]:
-    """The batches of an epoch, as indices (n,): each row once, in random order; the last batch may be smaller."""
+    """Draw the batches of an epoch: each row once, in random order.
+
+    Args:
+        rows: number of rows of the dataset.
+        batch_size: of all batches but the last, which may be smaller.
+        generator: source of the order.
+
+    Returns:
+        Indices (n,), int64, of the rows of each batch.
+    """
     return torch.randperm(rows, generator=generator).split(batch_size)
 
 
 class Callback(Protocol):
-    """A function that is called after each epoch, and may end the training."""
+    """An object that is called after each epoch, and may end the training (docs/training.md, "Ending early")."""
 
     def __call__(self, model: nn.Module, dataset: Dataset) -> dict[str, float]:
-        """Entries for the epoch's record; a nonzero `stopped` ends the training after this epoch."""
+        """Measure the model after an epoch.
+
+        Args:
+            model: in training mode; its passes are counted in the epoch's record.
+            dataset: the training rows.
+
+        Returns:
+            Entries for the epoch's record; a nonzero `stopped` ends the training after this epoch.
+        """
         ...
 
     def should_stop(self, history: list[dict[str, float]]) -> bool:
-        """Whether to undo the last epoch in `history` and end the training."""
+        """Decide whether to continue after an epoch.
+
+        Args:
+            history: the records of the epochs so far.
+
+        Returns:
+            True to undo the last epoch and to end the training.
+        """
         ...
 
 

@@ -48,6 +48,17 @@ class TrainingMechanism:
             )
 
     def __call__(self, included: bool, runs: int, *, generator: torch.Generator) -> Tensor:
+        """Run as many trainings as the runs need.
+
+        Args:
+            included: whether the canaries are in the training set.
+            runs: number of independent runs; each training gives `rows` of them.
+            generator: source of all randomness.
+
+        Returns:
+            The noisy sum of clipped gradients at each step, (runs, steps), float32, projected on the gradient of the
+            run's canary and in units of `norm`.
+        """
         canaries = torch.eye(self.rows) if included else torch.zeros(self.rows, self.rows)
         dataset = Dataset(canaries, torch.ones(self.rows, dtype=torch.int64), ("out", "in"), "canaries")
         sums = [self._sums(dataset, generator) for _ in range(-(-runs // self.rows))]

@@ -35,12 +35,24 @@ class AggregationRule(Protocol):
 class FedAvg:
     """The mean weighted by rows (McMahan et al., 2017, arXiv:1602.05629, algorithm 1).
 
-    A single malicious client can move it anywhere. Call contract: `AggregationRule`.
+    A single malicious client can move it anywhere.
     """
 
     additive: ClassVar[bool] = True
 
     def __call__(self, updates: Tensor, rows: Tensor) -> Tensor:
+        """Aggregate updates.
+
+        Args:
+            updates: the clients' updates (n, P), floating point.
+            rows: number of rows of each client (n,), not all 0.
+
+        Returns:
+            The server's update (P,).
+
+        Raises:
+            ValueError: an update that is not finite.
+        """
         check_finite(updates)
         return shares(rows, updates) @ updates
 
@@ -60,7 +72,15 @@ def check_finite(updates: Tensor) -> None:
 
 
 def shares(rows: Tensor, updates: Tensor) -> Tensor:
-    """The weights (n,) of the updates (n, P) in their mean, proportional to rows (n,)."""
+    """The weights of updates in their mean, proportional to rows.
+
+    Args:
+        rows: number of rows of each client (n,).
+        updates: the clients' updates (n, P).
+
+    Returns:
+        Weights (n,) in the dtype of `updates`, with sum 1.
+    """
     weights = rows.to(updates)
     return weights / weights.sum()
 
@@ -70,8 +90,7 @@ class Krum:
     """Krum and multi-Krum (Blanchard et al., 2017, arXiv:1703.02757, sections 4 and 5).
 
     An update's score is the sum of its squared distances to its n - f - 2 nearest others. The result is the plain mean
-    of the updates with the lowest scores; numbers of rows are ignored, since an attacker may claim any. Call contract:
-    `AggregationRule`.
+    of the updates with the lowest scores; numbers of rows are ignored, since an attacker may claim any.
 
     Args:
         byzantine: f, expected number of malicious clients, at least 0; there must be at least 2 f + 3 clients.
@@ -91,11 +110,33 @@ class Krum:
             raise ValueError(f"byzantine must not be negative and kept be positive: {self}")
 
     def __call__(self, updates: Tensor, rows: Tensor) -> Tensor:
+        """Aggregate updates.
+
+        Args:
+            updates: the clients' updates (n, P), floating point.
+            rows: not used.
+
+        Returns:
+            The server's update (P,).
+
+        Raises:
+            ValueError: fewer than 2 f + 3 or m clients, or an update that is not finite.
+        """
         check_finite(updates)
         return updates[self.select(updates)].mean(0)
 
     def select(self, updates: Tensor) -> Tensor:
-        """Indices (kept,), int64, of the updates (n, P) with the lowest scores, the lowest first."""
+        """Choose the updates with the lowest scores.
+
+        Args:
+            updates: the clients' updates (n, P).
+
+        Returns:
+            Their indices (kept,), int64, the lowest score first.
+
+        Raises:
+            ValueError: fewer than 2 f + 3 or m clients.
+        """
         n = len(updates)
         if n < 2 * self.byzantine + 3 or self.kept > n:
             raise ValueError(
@@ -112,8 +153,7 @@ class Krum:
 class TrimmedMean:
     """The coordinate-wise trimmed mean (Yin et al., 2018, arXiv:1803.01498, definition 2).
 
-    With at most `byzantine` malicious clients, each coordinate stays in the range of the honest values. Call contract:
-    `AggregationRule`.
+    With at most `byzantine` malicious clients, each coordinate stays in the range of the honest values.
 
     Args:
         byzantine: number of values that are removed at each end, at least 0; there must be at least 2 byzantine + 1
@@ -132,6 +172,18 @@ class TrimmedMean:
             raise ValueError(f"byzantine must not be negative: {self}")
 
     def __call__(self, updates: Tensor, rows: Tensor) -> Tensor:
+        """Aggregate updates.
+
+        Args:
+            updates: the clients' updates (n, P), floating point.
+            rows: not used.
+
+        Returns:
+            The server's update (P,).
+
+        Raises:
+            ValueError: fewer than 2 byzantine + 1 clients, or an update that is not finite.
+        """
         check_finite(updates)
         n = len(updates)
         if n <= 2 * self.byzantine:
@@ -144,7 +196,7 @@ class TrimmedMean:
 
 @dataclass(frozen=True)
 class Median:
-    """The coordinate-wise median (Yin et al., 2018, arXiv:1803.01498, definition 1). Call contract: `AggregationRule`.
+    """The coordinate-wise median (Yin et al., 2018, arXiv:1803.01498, definition 1).
 
     For an even number of clients, it is the mean of the two middle values.
     """
@@ -152,6 +204,18 @@ class Median:
     additive: ClassVar[bool] = False
 
     def __call__(self, updates: Tensor, rows: Tensor) -> Tensor:
+        """Aggregate updates.
+
+        Args:
+            updates: the clients' updates (n, P), floating point.
+            rows: not used.
+
+        Returns:
+            The server's update (P,).
+
+        Raises:
+            ValueError: no client, or an update that is not finite.
+        """
         check_finite(updates)
         n = len(updates)
         if not n:

@@ -83,7 +83,7 @@ class TabularConstraints:
 
         Args:
             name: of the number.
-            own: its values (n,) in the rows; one that is outside the range already cannot move farther out.
+            own: its values (n,) in the rows. A value that is already outside the range cannot move farther out.
         """
         low, high = self.ranges.get(name, (0.0, 1.0))
         steps = self.steps.get(name)
