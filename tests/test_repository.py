@@ -79,3 +79,12 @@ def test_a_notebook_defines_little(notebook: Path) -> None:
             assert not isinstance(node, ast.ClassDef), node.name
             if isinstance(node, ast.FunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 10, f"{node.name} is too long for a notebook"
+
+
+def test_a_renamed_claim_is_still_a_claim() -> None:
+    """`renamed_claims.json` leads from the key of a claim before the names of papers came in to the one it has now."""
+    renamed = json.loads((ROOT / "tests/renamed_claims.json").read_text())
+    claims = json.loads((ROOT / "results/metrics.json").read_text())["claims"]
+    assert set(renamed.values()) <= set(claims)
+    assert not set(renamed) & set(claims)
+    assert len(set(renamed.values())) == len(renamed)
