@@ -88,15 +88,15 @@ def changed(place: str, value: Any) -> DictConfig:
             "model_extraction.thieves.labels.noise: 1: should be true or false",
         ),
         ("physical.target", 3, "physical.target: 3: should be a text"),
-        ("watch.nosuch", -1, "watch.nosuch: -1: should be an integer, at least 0"),
+        ("query_monitoring.nosuch", -1, "query_monitoring.nosuch: -1: should be an integer, at least 0"),
         # settings that a class checks, wherever it stands
         ("attacks.apgd_ce.stepz", 3, "attacks.apgd_ce: .*stepz"),
         (
-            "watch.prada.nosuch",
+            "query_monitoring.prada.nosuch",
             3,
-            "watch.prada: got an unexpected keyword argument 'nosuch'; there are ['delta', 'every'",
+            "query_monitoring.prada: got an unexpected keyword argument 'nosuch'; there are ['delta', 'every'",
         ),
-        ("watch.prada.delta", -1.0, "watch.prada: .*delta"),
+        ("query_monitoring.prada.delta", -1.0, "query_monitoring.prada: .*delta"),
     ],
     ids=str,
 )
