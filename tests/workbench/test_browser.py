@@ -137,7 +137,7 @@ def test_a_notebook_runs_in_jupyterlab(study: Project, browser: Browser, lab: st
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     expect(page.locator(".jp-OutputArea-output img").first).to_be_visible(timeout=120_000)
-    expect(page.locator(".jp-OutputArea-output").get_by_text("inputs that it never saw")).to_be_visible(timeout=60_000)
+    expect(page.locator(".jp-OutputArea-output").get_by_text("test inputs")).to_be_visible(timeout=60_000)
     expect(page.locator("[data-mime-type='application/vnd.jupyter.error']")).to_have_count(0)
     assert json.loads((study.root / "scratch/train/metrics.json").read_text())["clean_accuracy"] > 0
     assert study.git("status", "--porcelain", "results", "models") == ""

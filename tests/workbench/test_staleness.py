@@ -50,15 +50,17 @@ class Change(NamedTuple):
 
 CODE_LINE, COMMENT = added("CHANGED = 1"), added("# changed")
 CHANGES = {
-    "an attack": Change(f"{PACKAGE}/attacks/evasion/nes.py", CODE_LINE, CODE | {NES}),
-    "another attack": Change(f"{PACKAGE}/attacks/evasion/apgd.py", CODE_LINE, CODE | {APGD}),
-    "training": Change(f"{PACKAGE}/models/fit.py", CODE_LINE, CODE | TRAIN | {TABLE}),
-    "a comment in an attack": Change(f"{PACKAGE}/attacks/evasion/nes.py", COMMENT, CODE),
-    "a docstring of an attack": Change(f"{PACKAGE}/attacks/evasion/nes.py", put('"""', '"""Changed. '), CODE),
+    "an attack": Change(f"{PACKAGE}/attacks/evasion/black_box/nes.py", CODE_LINE, CODE | {NES}),
+    "another attack": Change(f"{PACKAGE}/attacks/evasion/gradient/apgd.py", CODE_LINE, CODE | {APGD}),
+    "training": Change(f"{PACKAGE}/models/training/fit.py", CODE_LINE, CODE | TRAIN | {TABLE}),
+    "a comment in an attack": Change(f"{PACKAGE}/attacks/evasion/black_box/nes.py", COMMENT, CODE),
+    "a docstring of an attack": Change(f"{PACKAGE}/attacks/evasion/black_box/nes.py", put('"""', '"""Changed. '), CODE),
     "a new attack": Change(f"{PACKAGE}/attacks/evasion/new.py", added("def new(): ..."), CODE),
     "a name that a room exports": Change(
         f"{PACKAGE}/attacks/__init__.pyi",
-        put("from .evasion.nes", "from .evasion.nes import NES as New\nfrom .evasion.nes"),
+        put(
+            "from .evasion.black_box.nes", "from .evasion.black_box.nes import NES as New\nfrom .evasion.black_box.nes"
+        ),
         CODE,
     ),
     "a new configuration file": Change("configs/attack/new.yaml", added("_target_: aisec_lab.attacks.NES"), set()),
@@ -147,7 +149,7 @@ def test_an_import_that_the_key_does_not_cover_fails_its_stage(small: Project, t
     """Planted where no analysis can see it; one line, exit code 2, and no result."""
     project = small.copy(tmp_path / "project")
     table = project.root / "notebooks/small/table.ipynb"
-    planted = "__import__('importlib').import_module('.'.join(['aisec_lab', 'attacks', 'evasion', 'nes']))"
+    planted = "__import__('importlib').import_module('.'.join(['aisec_lab', 'attacks', 'evasion', 'black_box', 'nes']))"
     table.write_text(table.read_text().replace("right = ", f'{planted}\\n",\n    "right = ', 1))
     output = project.run("aisec", "repro", TABLE, code=1)
     assert "exit code 2" in output
