@@ -88,3 +88,10 @@ def test_a_renamed_claim_is_still_a_claim() -> None:
     assert set(renamed.values()) <= set(claims)
     assert not set(renamed) & set(claims)
     assert len(set(renamed.values())) == len(renamed)
+
+
+def test_no_file_of_the_package_is_longer_than_a_reader_holds() -> None:
+    """250 lines at most, and at most 115 in the median."""
+    lengths = sorted(len(path.read_text().splitlines()) for path in (ROOT / "aisec_lab").rglob("*.py"))
+    assert lengths[-1] <= 250
+    assert lengths[len(lengths) // 2] <= 115

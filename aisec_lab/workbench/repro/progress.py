@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from aisec_lab.workbench.repro.coordinator import Failure
+from aisec_lab.workbench.repro.events import Failure
 
 if TYPE_CHECKING:
     from rich.text import Text
