@@ -51,3 +51,11 @@ class Executor(Protocol):
 
     def stop(self) -> None:
         """End all tasks and every process that was started for them; may be called twice."""
+
+
+def stage_environment(root: Path, task: Task) -> dict[str, str]:
+    """The environment that DVC gives to the command of a stage."""
+    from dvc.env import DVC_ROOT, DVC_STAGE
+    from dvc.utils import fix_env
+
+    return {DVC_ROOT: str(root)} | fix_env(None) | {DVC_STAGE: task.addressing}

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from aisec_lab.workbench.repro.executor import Ended, Executor, Task
+from aisec_lab.workbench.repro.executor import Ended, Executor, Task, stage_environment
 from aisec_lab.workbench.repro.processes import adopt_orphans
 
 SERVER = Path(__file__).with_name("fork_server.py")
@@ -220,14 +220,6 @@ class ShellExecutor:
                     STARTED.discard(process.pid)
         del self.running[task.addressing]
         self.ended.put(Ended(task.addressing, code))
-
-
-def stage_environment(root: Path, task: Task) -> dict[str, str]:
-    """The environment that DVC gives to the command of a stage."""
-    from dvc.env import DVC_ROOT, DVC_STAGE
-    from dvc.utils import fix_env
-
-    return {DVC_ROOT: str(root)} | fix_env(None) | {DVC_STAGE: task.addressing}
 
 
 def shell_words(line: str) -> list[str]:
