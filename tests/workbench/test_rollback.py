@@ -215,8 +215,8 @@ main(["data", "rollback", "digits", "--to", "0"])
 @pytest.mark.parametrize(
     ("where", "there"),
     [
-        (("outputs", "exchange", "before"), POISONED),
-        (("outputs", "exchange", "after"), HONEST),
+        (("outputs", "swap", "before"), POISONED),
+        (("outputs", "swap", "after"), HONEST),
         (("rollback", "write_lock", "after"), HONEST),
     ],
     ids=lambda value: " ".join(reversed(value[1:])) if isinstance(value, tuple) else "",
@@ -337,7 +337,7 @@ def test_a_kill_over_bytes_that_nobody_recorded_is_recorded_too(project: Path) -
     """The same call says what lay there, once, whatever the ledger heard in between."""
     Path("data/digits/train.npz").write_text("slipped in")
     found = content_sha256("data/digits")
-    command = [sys.executable, "-c", KILL, "outputs", "exchange", "after"]
+    command = [sys.executable, "-c", KILL, "outputs", "swap", "after"]
     assert subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False).returncode == -9
     accept("data/digits", "alarm")
     assert aisec("data", "rollback", "digits", "--to", "0").startswith("entry 5: data/digits is back")
