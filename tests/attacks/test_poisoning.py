@@ -19,7 +19,8 @@ from aisec_lab.attacks import (
     Sinusoid,
     Warp,
 )
-from aisec_lab.attacks.poisoning.label_flips import fit_softmax_regression, flip_influence
+from aisec_lab.attacks.poisoning.label_flips import flip_influence
+from aisec_lab.attacks.poisoning.softmax import fit_softmax_regression
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard
 from aisec_lab.models import CNN, Fit

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from aisec_lab.attacks import L2, LabelFlips, Linf
 from aisec_lab.attacks.poisoning.gradient_matching import GradientMatching
 from aisec_lab.attacks.poisoning.gradient_poisoning import GradientPoisoning, poison_gradient
-from aisec_lab.attacks.poisoning.label_flips import fit_softmax_regression
+from aisec_lab.attacks.poisoning.softmax import fit_softmax_regression
 from aisec_lab.attacks.training_gradients import cosine_distance, training_gradient
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Standard

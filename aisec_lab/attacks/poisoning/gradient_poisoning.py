@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from aisec_lab.attacks.evasion.geometry.balls import Ball, Linf
 from aisec_lab.attacks.poisoning.ascent import Ascent, gradient_ascent
-from aisec_lab.attacks.poisoning.label_flips import LabelFlips, fit_softmax_regression, hessian
+from aisec_lab.attacks.poisoning.label_flips import LabelFlips
 from aisec_lab.attacks.poisoning.poisoned import Poisoned, Poisoning, check_rate, check_two_classes
+from aisec_lab.attacks.poisoning.softmax import fit_softmax_regression, hessian, with_bias
 from aisec_lab.data import Dataset
 
 SMALLEST = 1e-3  # step of the line search, in units of eps
@@ -69,15 +70,9 @@ class GradientPoisoning(Poisoning):
         x, k = flipped.dataset.x.clone(), len(flipped.dataset.classes)
         x[flipped.poison_mask] = poison
         loss, grad = poison_gradient(
-            _columns(x), F.one_hot(flipped.dataset.y, k).double(), _columns(targets.x), targets.y, self.penalty
+            with_bias(x), F.one_hot(flipped.dataset.y, k).double(), with_bias(targets.x), targets.y, self.penalty
         )
         return loss, grad[flipped.poison_mask, :-1].view_as(poison).to(poison)
-
-
-def _columns(x: Tensor) -> Tensor:
-    """Rows as the regression takes them (N, D + 1), float64; the last column is 1, for the bias."""
-    flat = x.flatten(1).double()
-    return torch.cat([flat, torch.ones_like(flat[:, :1])], 1)
 
 
 def poison_gradient(columns: Tensor, truth: Tensor, harmed: Tensor, y: Tensor, penalty: float) -> tuple[float, Tensor]:

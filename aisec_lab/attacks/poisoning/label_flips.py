@@ -15,6 +15,7 @@ from aisec_lab.attacks.poisoning.poisoned import (
     choose_rows,
     rows_at_rate,
 )
+from aisec_lab.attacks.poisoning.softmax import fit_softmax_regression, hessian, with_bias
 from aisec_lab.data import Dataset
 from aisec_lab.models import frozen
 
@@ -111,59 +112,8 @@ class InfluenceLabelFlips(Poisoning):
 def _features(surrogate: nn.Sequential, rows: Dataset) -> Tensor:
     """Inputs of the last layer (N, D + 1), float64; the last column is 1, for the bias."""
     with frozen(surrogate), torch.no_grad():
-        seen = torch.cat([surrogate[:-1](x) for x in rows.x.split(500)]).flatten(1).double()
-    return torch.cat([seen, torch.ones_like(seen[:, :1])], 1)
-
-
-def fit_softmax_regression(features: Tensor, truth: Tensor, penalty: float) -> Tensor:
-    """Fit a softmax regression with an L2 penalty by Newton's method.
-
-    Args:
-        features: rows (N, D), float64; a column of ones gives a bias, which is penalised too.
-        truth: their class probabilities (N, K), float64.
-        penalty: weight of half the squared norm of the weights in the mean cross-entropy, positive.
-
-    Returns:
-        The weights (K, D), float64; the gradient there is below 1e-10, or 50 steps were made.
-    """
-    weight = torch.zeros(truth.shape[1], features.shape[1], dtype=features.dtype)
-
-    def loss(weight: Tensor) -> Tensor:
-        return F.cross_entropy(features @ weight.T, truth) + penalty / 2 * weight.square().sum()
-
-    for _ in range(50):
-        p = (features @ weight.T).softmax(1)
-        grad = (p - truth).T @ features / len(truth) + penalty * weight
-        if grad.abs().max() < 1e-10:
-            break
-        step = torch.linalg.solve(hessian(p, features, penalty), grad.flatten()).view_as(weight)
-        size = 1.0
-        while loss(weight - size * step) > loss(weight) and size > 1e-6:  # the full step may overshoot at first
-            size /= 2
-        weight = weight - size * step
-    return weight
-
-
-def hessian(p: Tensor, features: Tensor, penalty: float) -> Tensor:
-    """The Hessian of the penalised mean cross-entropy in the weights of a softmax regression.
-
-    Args:
-        p: the regression's probabilities (N, K), float64.
-        features: rows (N, D), float64.
-        penalty: as in `fit_softmax_regression`.
-
-    Returns:
-        A symmetric, positive definite matrix (K D, K D), in the order of the weights (K, D) when they are flattened.
-    """
-    n, k = p.shape
-    d = features.shape[1]
-    blocks = torch.empty(k, d, k, d, dtype=features.dtype)
-    for a in range(k):
-        for b in range(a, k):
-            share = p[:, a] * (float(a == b) - p[:, b])
-            blocks[a, :, b] = features.T @ (share[:, None] * features) / n
-            blocks[b, :, a] = blocks[a, :, b].T
-    return blocks.view(k * d, k * d) + penalty * torch.eye(k * d, dtype=features.dtype)
+        seen = torch.cat([surrogate[:-1](x) for x in rows.x.split(500)])
+    return with_bias(seen)
 
 
 def flip_influence(
