@@ -7,6 +7,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from tests.odd_models import small_model, small_rows
+
 
 @pytest.fixture(scope="session")
 def seed() -> Callable[[int], torch.Generator]:
@@ -66,3 +68,15 @@ def linear() -> Callable[..., nn.Module]:
         return nn.Sequential(nn.Flatten(), layer).eval()
 
     return make
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """The small network, for tests that wrap it."""
+    return small_model()
+
+
+@pytest.fixture(scope="module")
+def rows(plain):
+    """Six inputs with the classes that it gives them."""
+    return small_rows(plain)

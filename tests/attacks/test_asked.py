@@ -9,17 +9,7 @@ from torch import nn
 from aisec_lab.attacks import PGD, Linf
 from aisec_lab.models import TwoLogits, frozen
 from tests.attacks.every_attack import ATTACKS, found
-from tests.odd_models import KINDS, NO_ANSWER, OLD, Answer, Written, seed, small_model, small_rows
-
-
-@pytest.fixture(scope="module")
-def plain():
-    return small_model()
-
-
-@pytest.fixture(scope="module")
-def rows(plain):
-    return small_rows(plain)
+from tests.odd_models import KINDS, NO_ANSWER, OLD, Answer, Written, seed
 
 
 def made(kind, plain):

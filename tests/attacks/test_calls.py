@@ -46,7 +46,7 @@ from aisec_lab.evaluation import run_attack, run_minimum_norm, security_curve
 from aisec_lab.evaluation.diagnostics import diagnose
 from aisec_lab.models import logits_of
 from tests.attacks.every_attack import ATTACKS, found
-from tests.odd_models import seed, small_model, small_rows
+from tests.odd_models import seed
 
 BY_ANSWERS = {
     "Square",
@@ -61,16 +61,6 @@ BY_ANSWERS = {
     "WorstOfK",
 }
 BY_GRADIENT = sorted(ATTACKS.keys() - BY_ANSWERS)
-
-
-@pytest.fixture(scope="module")
-def plain():
-    return small_model()
-
-
-@pytest.fixture(scope="module")
-def rows(plain):
-    return small_rows(plain)
 
 
 @pytest.fixture(scope="module")

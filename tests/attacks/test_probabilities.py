@@ -36,21 +36,11 @@ from aisec_lab.defenses.ownership.suspect import Suspect
 from aisec_lab.evaluation.diagnostics import diagnose
 from aisec_lab.models import BagOfEmbeddings, LogProbabilities, TextClassifier, TwoLogits, Vocabulary
 from tests.attacks.every_attack import ATTACKS, found
-from tests.odd_models import Answer, seed, small_model, small_rows
+from tests.odd_models import Answer, seed
 
 BY_CLASS = {"Boundary", "HopSkipJump", "SignOPT", "GeoDA", "SpatialGrid", "WorstOfK"}
 BY_SCORES = sorted(ATTACKS.keys() - BY_CLASS)
 MEND = r"no logits, .*: give the module before the softmax, or aisec_lab.models.LogProbabilities\(model\)"
-
-
-@pytest.fixture(scope="module")
-def plain():
-    return small_model()
-
-
-@pytest.fixture(scope="module")
-def rows(plain):
-    return small_rows(plain)
 
 
 def softmaxed(model):
