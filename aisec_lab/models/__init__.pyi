@@ -4,7 +4,7 @@ from .contexts import copied, frozen, in_mode_of, in_training, seeded, trainable
 from .language import CharVocabulary, NeuralNGram, text_bits
 from .layers import Architecture, LogProbabilities, Normalised, TwoLogits, refuse_computed, refuse_opaque
 from .onnx.export import OnnxClassifier, onnx_bytes, save_onnx
-from .passes import PassCounter, called, device_of, logits_of
+from .passes import PassCounter, called_layers, device_of, logits_of
 from .regression import KernelRidge, Ridge
 from .scattering import Scattering, ScatteringLinear, ThroughScattering
 from .slopes import gradient, leaf, refuse_constant
@@ -54,7 +54,7 @@ __all__ = [
     "Tree",
     "TwoLogits",
     "Vocabulary",
-    "called",
+    "called_layers",
     "concatenate_records",
     "copied",
     "device_of",

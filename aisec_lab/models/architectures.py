@@ -117,6 +117,9 @@ class MLP:
 
     hidden: tuple[int, ...] = (64, 64)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))  # a list in a file of settings: the same network
+
     def __call__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> nn.Sequential:
         """Build a classifier.
 

@@ -85,7 +85,7 @@ def logits_of(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
 
 
 @torch.no_grad()
-def called(model: nn.Module, x: Tensor, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> list[nn.Module]:
+def called_layers(model: nn.Module, x: Tensor, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> list[nn.Module]:
     """The layers that a pass calls, in the order of their first calls.
 
     The order in `model.modules()` is that of the constructor, which may not be the order of calls.

@@ -164,8 +164,8 @@ class GhostClipping(FlatClipping):
 class RowByRowClipping(FlatClipping):
     """Flat clipping with a forward and backward pass for each row (microbatches of one).
 
-    Supported is every model that does not mix rows: recurrent layers, attention, tied weights, custom layers. It costs
-    as many passes as there are rows.
+    Abadi et al. (2016, arXiv:1607.00133, algorithm 1). Supported is every model that does not mix rows: recurrent
+    layers, attention, tied weights, custom layers. It costs as many passes as there are rows.
 
     Args:
         max_grad_norm: clipping norm C, positive and finite.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from aisec_lab.core.files import written_beside
@@ -43,7 +44,7 @@ def collect_robustness(config: DictConfig, stages: Sequence[Declared], more: Ite
     common = {
         "study": config.study.name,
         "data": config.data.name,
-        "model": model_name(config.model._target_),
+        "model": model_name(instantiate(config.model, _convert_="all")),
     }
     outcomes = pd.concat([read_rows(cell, place) for place, cell in evaluations.items()], ignore_index=True)
     rows = [

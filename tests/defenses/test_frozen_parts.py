@@ -68,12 +68,12 @@ def transferred():
     return model.eval()
 
 
-def followed(course):
+def followed(objective):
     """A training in place, as a defense of a copy."""
 
     def train(model, rows):
         model = copied(model)
-        SHORT(model, rows, course, generator=seed(0))
+        SHORT(model, rows, objective, generator=seed(0))
         return model
 
     return train

@@ -20,7 +20,7 @@ from aisec_lab.defenses import (
 )
 from aisec_lab.defenses.backdoors.pruning import layer_to_prune
 from aisec_lab.defenses.detection.detectors import features
-from aisec_lab.models import Fit, called, logits_of
+from aisec_lab.models import Fit, called_layers, logits_of
 
 
 def seed(number):
@@ -55,7 +55,7 @@ def listed():
 
 def test_the_order_is_that_of_the_calls(clean):
     model = listed()
-    assert called(model, clean.x, nn.Linear) == [model.first, model.middle, model.last]
+    assert called_layers(model, clean.x, nn.Linear) == [model.first, model.middle, model.last]
     seen = features(model, clean.x)
     torch.testing.assert_close(model.last(seen), model(clean.x))
     assert layer_to_prune(model, clean.x) == (model.last, 7)
@@ -63,7 +63,7 @@ def test_the_order_is_that_of_the_calls(clean):
 
 def test_hooks_are_gone_afterwards(clean):
     model = listed()
-    called(model, clean.x, nn.Linear)
+    called_layers(model, clean.x, nn.Linear)
     features(model, clean.x)
     assert not any(module._forward_pre_hooks for module in model.modules())
 

@@ -179,12 +179,12 @@ def test_a_warm_start_is_one_training_after_the_other(splits, tmp_path):
     generator = seed(1)
     first = Fit(epochs=3)(by_hand, train, Standard(), generator=generator)
     then = fit(by_hand, train, objective, generator=generator)
-    course = WarmStart(objective, epochs=3)
-    history = fit(made, train, course, generator=seed(1), resume=tmp_path / "run.pt")
+    warm_start = WarmStart(objective, epochs=3)
+    history = fit(made, train, warm_start, generator=seed(1), resume=tmp_path / "run.pt")
     assert [record["epoch"] for record in history] == list(range(5))
     assert [record["loss"] for record in history] == [record["loss"] for record in first + then]
     (tmp_path / "run.pt").unlink()  # as if it had been killed in the objective's first epoch
-    assert fit(again, train, course, generator=seed(1), resume=tmp_path / "run.pt") == history
+    assert fit(again, train, warm_start, generator=seed(1), resume=tmp_path / "run.pt") == history
     for model in (made, again):
         assert torch.equal(logits_of(model, splits.test.x), logits_of(by_hand, splits.test.x))
 

@@ -95,9 +95,9 @@ def test_awp_composes_with_trades(few):
     """Through the one loop, and not the same as without it; it costs twice the passes."""
     objective = TRADES(PGD(Linf(0.1), steps=2))
     records, models = [], []
-    for course in (objective, ObjectiveWithStep(objective, step=AWP())):
+    for trained_with in (objective, ObjectiveWithStep(objective, step=AWP())):
         models.append(fresh().float())
-        records += Fit(epochs=1)(models[-1], few, course, generator=seed(0))
+        records += Fit(epochs=1)(models[-1], few, trained_with, generator=seed(0))
     assert not same(*models)
     assert records[1]["forward_passes"] == 2 * records[0]["forward_passes"]
 
@@ -155,8 +155,8 @@ def test_an_interrupted_free_run_goes_on_to_the_same_bits(few, tmp_path):
     expected = fit(whole, few, ObjectiveWithStep(Standard(), step=FreeAdversarialTraining(ball)), generator=seed(0))
     with pytest.raises(KeyboardInterrupt):
         fit(half, few, ObjectiveWithStep(Standard(), step=Killed(ball)), generator=seed(0), resume=tmp_path / "run.pt")
-    course = ObjectiveWithStep(Standard(), step=FreeAdversarialTraining(ball))
-    assert fit(resumed, few, course, generator=seed(9), resume=tmp_path / "run.pt") == expected
+    objective = ObjectiveWithStep(Standard(), step=FreeAdversarialTraining(ball))
+    assert fit(resumed, few, objective, generator=seed(9), resume=tmp_path / "run.pt") == expected
     assert same(resumed, whole)
 
 
@@ -187,8 +187,8 @@ def test_the_probe_sees_catastrophic_overfitting_and_only_that(splits):
     histories, robust = [], []
     for attack in (FGSM(ball), PGD(ball, steps=5, step_size=0.25, early_stop=False)):
         model = MLP((512, 512))((1, 8, 8), 10, generator=seed(0))
-        course = ObjectiveWithStep(AdversarialTraining(attack), probe=probe)
-        histories.append(fit(model, train, course, generator=seed(0)))
+        objective = ObjectiveWithStep(AdversarialTraining(attack), probe=probe)
+        histories.append(fit(model, train, objective, generator=seed(0)))
         robust.append(probe(model, train)["probe_accuracy"])
     single, many = histories
     assert 3 < len(single) < 20

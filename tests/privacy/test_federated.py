@@ -25,8 +25,8 @@ from aisec_lab.privacy.accounting import SampledGaussian, epsilon
 from aisec_lab.privacy.clipping import FlatClipping
 from aisec_lab.privacy.dp_sgd import DPSGD
 from aisec_lab.privacy.federated.client_level import ClientLevel
+from aisec_lab.privacy.federated.client_update import ClientUpdate
 from aisec_lab.privacy.federated.federation import Federation
-from aisec_lab.privacy.federated.local import Local
 from aisec_lab.privacy.federated.outcomes import epsilon_by_round, observed_gradient, run_federation
 from aisec_lab.privacy.federated.rules import FedAvg, Krum, Median, TrimmedMean
 from aisec_lab.privacy.federated.secure import SecureAggregation
@@ -127,7 +127,7 @@ def test_one_step_on_all_rows_is_gradient_descent():
     """FedAvg of one full-batch step each, weighted by rows, is a step on the pooled rows."""
     rows, model = hospitals().train, linear()
     central = linear()
-    federated = Federation(6, Local(1, 1000, 0.5))(model, five(), generator=seed(0))
+    federated = Federation(6, ClientUpdate(1, 1000, 0.5))(model, five(), generator=seed(0))
     for reached in federated.weights[1:]:
         grads = torch.autograd.grad(F.cross_entropy(central(rows.x), rows.y), list(central.parameters()))
         with torch.no_grad():
@@ -148,8 +148,8 @@ def test_a_client_descends_its_objective(mu, privacy):
 
     With a bound that nothing reaches and no noise, DP-SGD differs only in its batches and in what it divides by.
     """
-    rows, model, local = five()[0], linear(), Local(3, 16, 0.5, mu, privacy)
-    update = local(model, rows, rounds=2, generator=seed(3))
+    rows, model, client_update = five()[0], linear(), ClientUpdate(3, 16, 0.5, mu, privacy)
+    update = client_update(model, rows, rounds=2, generator=seed(3))
     copied, generator = linear(), seed(3)
     sent = parameters_to_vector(copied.parameters()).detach()
     for _ in range(3):
@@ -171,7 +171,7 @@ def test_a_client_descends_its_objective(mu, privacy):
 
 def test_the_same_to_the_bit_and_no_client_touches_anothers_chance():
     """Again, the same; with other rows or an attacker at one client, the others first send what they did."""
-    federation = Federation(2, Local(), Krum())
+    federation = Federation(2, ClientUpdate(), Krum())
     runs = [federation(linear(), five(), generator=seed(0)).weights for _ in range(2)]
     assert torch.equal(*runs)
     sent = []
@@ -185,7 +185,7 @@ def test_the_same_to_the_bit_and_no_client_touches_anothers_chance():
                 seen.append(updates.clone())
                 return super().__call__(updates, rows)
 
-        Federation(1, Local(privacy=DPSGD(noise_multiplier=1.0, delta=1e-3)), Spy())(
+        Federation(1, ClientUpdate(privacy=DPSGD(noise_multiplier=1.0, delta=1e-3)), Spy())(
             linear(), clients, malicious=malicious, generator=seed(0)
         )
         sent.append(seen[0])
@@ -209,8 +209,8 @@ class Counted(FlatClipping):
 def test_each_client_spends_for_its_own_steps():
     """Round by round: q from its own rows, as many steps as were taken, composed by PLD as one run of them all."""
     privacy, clients = DPSGD(noise_multiplier=1.5, delta=1e-3, clipping=Counted()), five()
-    federation = Federation(4, Local(2, 16, privacy=privacy))
-    spent = federation.local.mechanism(48, 4)
+    federation = Federation(4, ClientUpdate(2, 16, privacy=privacy))
+    spent = federation.client_update.mechanism(48, 4)
     STEPS.append(0)
     federated = federation(linear(), clients, generator=seed(0))
     assert sum(each.steps for ledger in federated.ledger for each in ledger) == STEPS[-1]
@@ -227,14 +227,16 @@ def test_each_client_spends_for_its_own_steps():
 
 def test_a_target_is_kept_over_all_rounds():
     """The epsilon of a client is for the whole federation, and not much is left of it."""
-    ledger = [Local(1, 32, privacy=DPSGD(epsilon=3.0, delta=1e-3)).mechanism(54, 5)] * 5
+    ledger = [ClientUpdate(1, 32, privacy=DPSGD(epsilon=3.0, delta=1e-3)).mechanism(54, 5)] * 5
     assert 2.97 < epsilon(ledger, 1e-3) <= 3.0
     assert epsilon_by_round(ledger[:1], 1e-3)[0] < 2
 
 
 def test_who_stays_away_spends_nothing():
     """With clients sampled, rows are charged for the rounds that their client joined; without noise, without end."""
-    federation = Federation(6, Local(privacy=DPSGD(noise_multiplier=1.5, delta=1e-3)), client_level=ClientLevel(0.5))
+    federation = Federation(
+        6, ClientUpdate(privacy=DPSGD(noise_multiplier=1.5, delta=1e-3)), client_level=ClientLevel(0.5)
+    )
     federated = federation(linear(), five(), generator=seed(0))
     steps = torch.tensor([[each.steps for each in ledger] for ledger in federated.ledger])
     assert 3 < (steps > 0).sum() < 27
@@ -243,13 +245,13 @@ def test_who_stays_away_spends_nothing():
         for before, after, each in zip([0.0, *flat[:-1]], flat, ledger, strict=True):
             assert after > before if each.steps else after == before
     assert federated.clients == (SampledGaussian(0.5, 1.0, 1),) * 6
-    open_book = Federation(2, Local())(linear(), five(), generator=seed(0)).ledger[0]
+    open_book = Federation(2, ClientUpdate())(linear(), five(), generator=seed(0)).ledger[0]
     assert epsilon_by_round(open_book, 1e-3) == [float("inf")] * 2
 
 
 @cache
 def share_right(rule, malicious=None, privacy=None):
-    federation = Federation(10, Local(1, 16, 1.0, privacy=privacy), rule)
+    federation = Federation(10, ClientUpdate(1, 16, 1.0, privacy=privacy), rule)
     test = hospitals().test
     return run_federation(federation, MLP(()), five(), test, malicious=malicious, seed=0).correct[-1] / len(test)
 
@@ -272,7 +274,9 @@ def test_rows_are_private_at_little_cost():
     privacy = DPSGD(noise_multiplier=2.0, delta=1e-3)
     assert share_right(FedAvg(), privacy=privacy) > 0.9
     ends = [
-        Federation(1, Local(privacy=replace(privacy, noise_multiplier=z)))(linear(), five(), generator=seed(0)).weights
+        Federation(1, ClientUpdate(privacy=replace(privacy, noise_multiplier=z)))(
+            linear(), five(), generator=seed(0)
+        ).weights
         for z in (0.0, 2.0)
     ]
     assert (ends[0] - ends[1]).norm() > 0.1
@@ -283,7 +287,7 @@ def test_a_server_inverts_an_update_unless_rows_are_private():
     rows, model = hospitals().train.subset(torch.tensor([3])), linear().eval()
     attack, errors = GradientInversion(steps=200), []
     for privacy in (None, DPSGD(noise_multiplier=2.0, delta=1e-3)):
-        seen = observed_gradient(Local(1, 1, 1.0, privacy=privacy), model, rows, generator=seed(5))
+        seen = observed_gradient(ClientUpdate(1, 1, 1.0, privacy=privacy), model, rows, generator=seed(5))
         if privacy is None:
             truth = torch.autograd.grad(F.cross_entropy(model(rows.x), rows.y), list(model.parameters()))
             torch.testing.assert_close(seen, list(truth), atol=1e-6, rtol=1e-4)
@@ -293,7 +297,7 @@ def test_a_server_inverts_an_update_unless_rows_are_private():
     assert errors[0] < 1e-3
     assert errors[1] > guess > 0.1
     with pytest.raises(ValueError, match="the update is one by 3 steps: raise batch_size to 48"):
-        observed_gradient(Local(), model, five()[0], generator=seed(0))
+        observed_gradient(ClientUpdate(), model, five()[0], generator=seed(0))
 
 
 def test_rows_are_shared_out():
@@ -344,12 +348,12 @@ REFUSED = [
     Refused("no update", lambda: Median()(torch.zeros(0, 2), torch.ones(0))),
     Refused("byzantine must not be negative", lambda: Krum(-1)),
     Refused("byzantine must not be negative", lambda: TrimmedMean(-1)),
-    Refused("must be positive", lambda: Local(epochs=0)),
-    Refused("proximal not negative", lambda: Local(proximal=-1.0)),
-    Refused("release=False", lambda: Local(privacy=DPSGD(epsilon=1.0, release=True))),
+    Refused("must be positive", lambda: ClientUpdate(epochs=0)),
+    Refused("proximal not negative", lambda: ClientUpdate(proximal=-1.0)),
+    Refused("release=False", lambda: ClientUpdate(privacy=DPSGD(epsilon=1.0, release=True))),
     Refused(
         "at least batch_size = 64 rows, got 48",
-        lambda: Local(batch_size=64, privacy=DPSGD(noise_multiplier=1.0)).mechanism(48, 1),
+        lambda: ClientUpdate(batch_size=64, privacy=DPSGD(noise_multiplier=1.0)).mechanism(48, 1),
     ),
     Refused("must be positive", lambda: Dirichlet(0)),
     Refused("raise alpha", lambda: Dirichlet(5, 0.01, smallest=79)(hospitals().train, generator=seed(0))),
@@ -381,10 +385,10 @@ def test_the_configuration_makes_what_it_says():
         "trimmed_mean": TrimmedMean(1),
         "median": Median(),
     }
-    local = replace(instantiate(cfg.local), privacy=instantiate(cfg.privacy), proximal=cfg.proximal)
+    client_update = replace(instantiate(cfg.client_update), privacy=instantiate(cfg.privacy), proximal=cfg.proximal)
     for attack in cfg.attacks.values():
         wrong = instantiate(attack)
-        federated = Federation(1, local)(linear(), five(), malicious=wrong, generator=seed(0))
+        federated = Federation(1, client_update)(linear(), five(), malicious=wrong, generator=seed(0))
         assert federated.weights.isfinite().all()
     many, few = instantiate(cfg.client_level.privacy), instantiate(cfg.few.privacy)
     rounds, delta = cfg.client_level.rounds, cfg.client_level.delta
@@ -392,4 +396,4 @@ def test_the_configuration_makes_what_it_says():
     assert few.guarantee(cfg.few.clients, rounds, delta)["epsilon"] > 30
     assert instantiate(cfg.inversion) == GradientInversion(steps=300)
     assert len(instantiate(cfg.split)(hospitals().train, generator=seed(cfg.seed))) == 5
-    assert instantiate(cfg.client_level.local).privacy is None
+    assert instantiate(cfg.client_level.client_update).privacy is None

@@ -18,8 +18,8 @@ from aisec_lab.attacks.poisoning.federated import (
     z_max,
 )
 from aisec_lab.privacy.federated.client_level import ClientLevel
+from aisec_lab.privacy.federated.client_update import ClientUpdate
 from aisec_lab.privacy.federated.federation import Federation
-from aisec_lab.privacy.federated.local import Local
 from aisec_lab.privacy.federated.rules import FedAvg, Krum, Median, TrimmedMean
 from aisec_lab.privacy.federated.secure import MODULUS, SecureAggregation, pairwise_masks
 from tests.privacy.test_federated import five, linear, seed
@@ -87,7 +87,7 @@ PRIVATE = ClientLevel(q=0.6, max_update_norm=0.5, noise_multiplier=1.0)
 def test_a_federation_under_secure_aggregation_is_the_same(private):
     """Up to fixed point, whoever joins; absent clients mask a zero, so that the server does not see who was there."""
     open_, hidden = (
-        Federation(3, Local(), secure=secure, client_level=private)(linear(), five(), generator=seed(0)).weights
+        Federation(3, ClientUpdate(), secure=secure, client_level=private)(linear(), five(), generator=seed(0)).weights
         for secure in (None, SecureAggregation(22))
     )
     if private is None:
@@ -98,7 +98,9 @@ def test_a_federation_under_secure_aggregation_is_the_same(private):
         assert first.norm() > 0
         quiet = ClientLevel(0.6, 0.5, 0.0)
         ends = [
-            Federation(1, Local(), secure=secure, client_level=quiet)(linear(), five(), generator=seed(0)).weights
+            Federation(1, ClientUpdate(), secure=secure, client_level=quiet)(
+                linear(), five(), generator=seed(0)
+            ).weights
             for secure in (None, SecureAggregation(22))
         ]
         torch.testing.assert_close(*ends, atol=1e-5, rtol=0)
@@ -145,18 +147,18 @@ def test_all_clients_without_clipping_or_noise_are_a_plain_mean():
 
     level = ClientLevel(1.0, 1e6, 0.0)
     ends = [
-        Federation(3, Local(), **kind)(linear(), five(), generator=seed(0)).weights
+        Federation(3, ClientUpdate(), **kind)(linear(), five(), generator=seed(0)).weights
         for kind in ({"client_level": level}, {"rule": Alike()})
     ]
     torch.testing.assert_close(*ends, atol=1e-5, rtol=1e-5)
-    weighted = Federation(3, Local())(linear(), five(), generator=seed(0)).weights
+    weighted = Federation(3, ClientUpdate())(linear(), five(), generator=seed(0)).weights
     assert (ends[0] - weighted).norm() > 0.05
 
 
 def test_a_round_that_nobody_joins_is_noise():
     """It is published all the same: that nobody came is a secret, too."""
     level = ClientLevel(1e-9, 1.0, 1e-9)
-    weights = Federation(1, Local(), client_level=level)(linear(), five(), generator=seed(0)).weights
+    weights = Federation(1, ClientUpdate(), client_level=level)(linear(), five(), generator=seed(0)).weights
     moved = weights[1] - weights[0]
     assert moved.std().item() == pytest.approx(1 / 5, rel=0.4)
 
@@ -164,7 +166,7 @@ def test_a_round_that_nobody_joins_is_noise():
 @pytest.mark.parametrize("secure", [None, SecureAggregation()], ids=["open", "secure"])
 def test_an_attacker_moves_a_round_by_two_norms_at_most(secure):
     """From its own clipped update to the opposite one, however large: over five clients, all of whom join."""
-    federation = Federation(1, Local(), secure=secure, client_level=ClientLevel(1.0, 0.3, 0.0))
+    federation = Federation(1, ClientUpdate(), secure=secure, client_level=ClientLevel(1.0, 0.3, 0.0))
     honest, attacked = (
         federation(linear(), five(), malicious=malicious, generator=seed(0)).weights
         for malicious in (None, MaliciousClients([1], updates=SignFlip(1e4)))
@@ -280,7 +282,7 @@ NOT_FINITE = [math.nan, math.inf, -math.inf]
 def test_an_update_that_is_not_finite_is_left_out_of_the_mean(number, secure):
     """The model is what it would be without that client, and the record says how many there were."""
     malicious = MaliciousClients([1], updates=Sends(number))
-    found = Federation(2, Local(), secure=secure)(linear(), five(), malicious=malicious, generator=seed(0))
+    found = Federation(2, ClientUpdate(), secure=secure)(linear(), five(), malicious=malicious, generator=seed(0))
     assert found.left_out == (1, 1)
     assert found.weights.isfinite().all()
     sizes = torch.tensor([len(rows) for rows in five()])
@@ -289,7 +291,7 @@ def test_an_update_that_is_not_finite_is_left_out_of_the_mean(number, secure):
     torch.randint(2**62, (), generator=seeds)  # the attacker's
     own = torch.randint(2**62, (6,), generator=seeds).tolist()
     own.pop()  # the server's
-    updates = [Local()(linear(), five()[client], rounds=2, generator=seed(own[client])) for client in kept]
+    updates = [ClientUpdate()(linear(), five()[client], rounds=2, generator=seed(own[client])) for client in kept]
     mean = FedAvg()(torch.stack(updates), sizes[kept])
     torch.testing.assert_close(found.weights[1] - found.weights[0], mean, atol=1e-5, rtol=1e-4)
 
@@ -301,7 +303,7 @@ def test_for_a_rule_that_withstands_attackers_it_is_an_update_of_zero(number, ru
     ends = []
     for sent in (number, 0.0):
         malicious = MaliciousClients([1], updates=Sends(sent))
-        ends.append(Federation(2, Local(), rule)(linear(), five(), malicious=malicious, generator=seed(0)))
+        ends.append(Federation(2, ClientUpdate(), rule)(linear(), five(), malicious=malicious, generator=seed(0)))
     assert torch.equal(ends[0].weights, ends[1].weights)
     assert (ends[0].left_out, ends[1].left_out) == ((1, 1), (0, 0))
 
@@ -309,7 +311,7 @@ def test_for_a_rule_that_withstands_attackers_it_is_an_update_of_zero(number, ru
 def test_a_promise_to_clients_counts_it_as_zero():
     malicious = MaliciousClients([1], updates=Sends(math.nan))
     level = ClientLevel(1.0, 0.5, 1.0)
-    found = Federation(2, Local(), client_level=level)(linear(), five(), malicious=malicious, generator=seed(0))
+    found = Federation(2, ClientUpdate(), client_level=level)(linear(), five(), malicious=malicious, generator=seed(0))
     assert found.weights.isfinite().all()
     assert found.left_out == (1, 1)
 
@@ -318,14 +320,14 @@ def test_a_round_without_a_finite_update_ends_the_federation():
     """Loudly; and so does a finite update past the end of float32's range."""
     everyone = MaliciousClients(range(5), updates=Sends(math.nan))
     with pytest.raises(FloatingPointError, match="no update of round 1 is finite"):
-        Federation(2, Local())(linear(), five(), malicious=everyone, generator=seed(0))
+        Federation(2, ClientUpdate())(linear(), five(), malicious=everyone, generator=seed(0))
 
     class Overflowing(FedAvg):
         def __call__(self, updates, rows):
             return super().__call__(updates, rows) * 1e39
 
     with pytest.raises(FloatingPointError, match="the model is not finite after round 1"):
-        Federation(2, Local(), Overflowing())(linear(), five(), generator=seed(0))
+        Federation(2, ClientUpdate(), Overflowing())(linear(), five(), generator=seed(0))
 
 
 @pytest.mark.parametrize("rule", [FedAvg(), Krum(1), TrimmedMean(1), Median()], ids=repr)

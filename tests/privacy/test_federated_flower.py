@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from aisec_lab.models import MLP
+from aisec_lab.privacy.federated.client_update import ClientUpdate
 from aisec_lab.privacy.federated.federation import Federation
-from aisec_lab.privacy.federated.local import Local
 from aisec_lab.privacy.federated.rules import AggregationRule, FedAvg, Krum, Median, TrimmedMean
 from aisec_lab.privacy.federated.split import Dirichlet
 from tests.privacy.test_federated import hospitals, seed
@@ -34,8 +34,14 @@ from flwr.supercore.task_identity import TaskIdentity
 class Here(Grid):
     """A grid whose nodes answer in this process, in order."""
 
-    def __init__(self, model, local, clients, rounds, weighted):
-        self.model, self.local, self.clients, self.rounds, self.weighted = model, local, clients, rounds, weighted
+    def __init__(self, model, client_update, clients, rounds, weighted):
+        self.model, self.client_update, self.clients, self.rounds, self.weighted = (
+            model,
+            client_update,
+            clients,
+            rounds,
+            weighted,
+        )
 
     def get_node_ids(self):
         return range(1, len(self.clients) + 1)
@@ -47,7 +53,7 @@ class Here(Grid):
         client = message.metadata.dst_node_id - 1
         model = copy.deepcopy(self.model)
         model.load_state_dict(message.content["arrays"].to_torch_state_dict())
-        update = self.local(model, self.clients[client], rounds=self.rounds, generator=seed(0))
+        update = self.client_update(model, self.clients[client], rounds=self.rounds, generator=seed(0))
         start = torch.nn.utils.parameters_to_vector(model.parameters())
         torch.nn.utils.vector_to_parameters((start + update).detach(), model.parameters())
         count = len(self.clients[client]) if self.weighted else 1
@@ -82,15 +88,15 @@ CASES = [
 def test_rounds_are_those_of_flower(case, monkeypatch):
     """Three rounds of seven clients end with the same weights; each client's batch is all its rows."""
     clients = Dirichlet(7, 1.0)(hospitals().train, generator=seed(0))
-    local = Local(epochs=2, batch_size=1000, learning_rate=0.5, proximal=case.proximal)
+    client_update = ClientUpdate(epochs=2, batch_size=1000, learning_rate=0.5, proximal=case.proximal)
     model = MLP(())((30,), 2, generator=seed(1))
-    grid = Here(copy.deepcopy(model), local, clients, 3, weighted=isinstance(case.rule, FedAvg))
+    grid = Here(copy.deepcopy(model), client_update, clients, 3, weighted=isinstance(case.rule, FedAvg))
     for name in ("_task_id", "_run_id", "_node_id"):  # of the process, which has none outside Flower's engine
         monkeypatch.setattr(TaskIdentity, name, 0)
     strategy = case.flowers(fraction_evaluate=0.0, min_available_nodes=7, **case.settings)
     result = strategy.start(grid, ArrayRecord(model.state_dict()), num_rounds=3)
     before = torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-    ours = Federation(3, local, case.rule)(model, clients, generator=seed(0)).weights[-1]
+    ours = Federation(3, client_update, case.rule)(model, clients, generator=seed(0)).weights[-1]
     theirs = result.arrays.to_torch_state_dict()
     flat = torch.cat([theirs[name].flatten() for name, _ in model.named_parameters()])
     assert (flat - before).norm() > 0.5

@@ -13,7 +13,7 @@ from aisec_lab.models import MLP, Fit
 from aisec_lab.models.training.fit import Losses
 from aisec_lab.models.training.stack import ModelStack
 from aisec_lab.privacy import DPSGD, FlatClipping, GhostClipping, RowByRowClipping, fit_private_stack
-from aisec_lab.privacy.federated import Local
+from aisec_lab.privacy.federated import ClientUpdate
 
 N, WIDTH = 60, 4
 
@@ -151,9 +151,9 @@ def test_a_client_follows_the_objective_of_its_promise():
             return squared(model, x, y, generator=generator)
 
     privacy = DPSGD(noise_multiplier=0.0, delta=1e-3, objective=Squared(), clipping=GhostClipping(1e6))
-    local = Local(batch_size=N, learning_rate=1.0, privacy=privacy)
+    client_update = ClientUpdate(batch_size=N, learning_rate=1.0, privacy=privacy)
     model = network(1)
-    update = local(model, NUMBERS, rounds=1, generator=seed(0))
+    update = client_update(model, NUMBERS, rounds=1, generator=seed(0))
     loss = squared(model, NUMBERS.x, NUMBERS.y, generator=seed(0)).mean()
     gradient = torch.cat([grad.flatten() for grad in torch.autograd.grad(loss, list(model.parameters()))])
     torch.testing.assert_close(update, -gradient, atol=1e-4, rtol=1e-3)

@@ -10,7 +10,7 @@ from aisec_lab.data import Dataset
 from aisec_lab.models import Fit
 from aisec_lab.privacy import DPSGD, RowByRowClipping, epsilons
 from aisec_lab.privacy.dp_step import DPStep
-from aisec_lab.privacy.federated import Local
+from aisec_lab.privacy.federated import ClientUpdate
 
 ROWS, BATCH = 50, 8
 EPOCH = 7  # steps of one
@@ -141,4 +141,4 @@ def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match="6 records of a training of 5 epochs"):
         recipe.spent(FIT, ROWS, [{}] * 6)
     with pytest.raises(ValueError, match="not asked to stop"):
-        Local(privacy=recipe)
+        ClientUpdate(privacy=recipe)

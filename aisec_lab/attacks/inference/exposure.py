@@ -128,6 +128,8 @@ def sampled_exposure(bits: ArrayLike, references: ArrayLike) -> NDArray[np.float
 class SkewNormal:
     """A skew-normal distribution of the references' log-perplexities, which extrapolates exposure beyond their number.
 
+    Carlini et al. (2019, arXiv:1802.08232, section 4.3).
+
     Args:
         shape, location, scale: its parameters, as SciPy's `skewnorm` defines them.
         distance: Kolmogorov-Smirnov statistic of the fit to the n references, in [0, 1]. Above 1.36 / sqrt(n) the fit

@@ -120,8 +120,9 @@ class PriorAwareReconstruction:
 class BayesReconstruction:
     """The Bayes-optimal attack: the most probable candidate under the noise and the sampling of DP-SGD.
 
-    With q = 1 and gradients of equal length it orders candidates as `PriorAwareReconstruction` does. With q < 1 it also
-    accounts for steps in which the unknown row was not in the batch. Call contract: docs/inference-attacks.md.
+    The threat model is that of Hayes et al. (2023, arXiv:2302.07225). With q = 1 and gradients of equal length it
+    orders candidates as `PriorAwareReconstruction` does. With q < 1 it also accounts for steps in which the unknown row
+    was not in the batch. Call contract: docs/inference-attacks.md.
 
     Args:
         q: probability that a row is in a batch, in (0, 1].

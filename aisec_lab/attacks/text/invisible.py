@@ -19,9 +19,9 @@ PDF, PDI = "\N{POP DIRECTIONAL FORMATTING}", "\N{POP DIRECTIONAL ISOLATE}"
 
 @dataclass(frozen=True)
 class InvisibleCharacters:
-    """Insert one zero-width character after a letter (section IV-A).
+    """Insert one zero-width character after a letter.
 
-    A source of `Replacements`; docs/text-attacks.md.
+    Boucher et al. (2022, arXiv:2106.09898, section IV-A). A source of `Replacements`; docs/text-attacks.md.
     """
 
     def learn(self, train: Texts) -> "InvisibleCharacters":
@@ -35,10 +35,11 @@ class InvisibleCharacters:
 
 @dataclass(frozen=True)
 class Reorderings:
-    """Swap two neighbouring letters and add control characters that display them in the old order (section IV-C).
+    """Swap two neighbouring letters and add control characters that display them in the old order.
 
-    The control characters are those of the Unicode bidirectional algorithm (UAX 9), in the paper's order, so that the
-    surrounding text does not matter. A source of `Replacements`; docs/text-attacks.md.
+    Boucher et al. (2022, arXiv:2106.09898, section IV-C). The control characters are those of the Unicode bidirectional
+    algorithm (UAX 9), in the paper's order, so that the surrounding text does not matter. A source of `Replacements`;
+    docs/text-attacks.md.
     """
 
     def learn(self, train: Texts) -> "Reorderings":
@@ -58,9 +59,9 @@ class Reorderings:
 
 @dataclass(frozen=True)
 class Deletions:
-    """Insert a letter and a backspace, which deletes it where the text is displayed (section IV-D).
+    """Insert a letter and a backspace, which deletes it where the text is displayed.
 
-    A source of `Replacements`; docs/text-attacks.md.
+    Boucher et al. (2022, arXiv:2106.09898, section IV-D). A source of `Replacements`; docs/text-attacks.md.
     """
 
     def learn(self, train: Texts) -> "Deletions":

@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from aisec_lab.core.validation import check_inputs
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.training.adversarial import Standard
-from aisec_lab.models import Fit, called, copied, logits_of, refuse_computed
+from aisec_lab.models import Fit, called_layers, copied, logits_of, refuse_computed
 from aisec_lab.models.checked import checked_model
 
 BATCH = 500  # clean rows in one forward pass
@@ -59,7 +59,7 @@ def layer_to_prune(model: nn.Module, x: Tensor) -> tuple[nn.Linear, int]:
     Raises:
         ValueError: a model without such a layer.
     """
-    layers = called(model, x[:1], READING_LAYERS)
+    layers = called_layers(model, x[:1], READING_LAYERS)
     last = max((place for place, layer in enumerate(layers) if isinstance(layer, _ConvNd)), default=len(layers) - 2)
     reading = layers[last + 1] if 0 <= last < len(layers) - 1 else None
     if not isinstance(reading, nn.Linear):

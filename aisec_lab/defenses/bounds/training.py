@@ -17,10 +17,10 @@ RAMP = 0.6  # share of all updates over which radius and kappa move; then they s
 
 @dataclass(frozen=True)
 class IntervalLoss:
-    """kappa times the clean cross-entropy plus 1 - kappa times that of the worst-case logits (section 3).
+    """kappa times the clean cross-entropy plus 1 - kappa times that of the worst-case logits.
 
-    Interval bounds give the worst-case logits. Call contract: docs/defenses.md, "Objective"; the generator is not drawn
-    from, and `Fit` counts the passes of the clean loss only.
+    Gowal et al. (2018, arXiv:1810.12715, section 3). Interval bounds give the worst-case logits. Call contract:
+    docs/defenses.md, "Objective"; the generator is not drawn from, and `Fit` counts the passes of the clean loss only.
 
     Args:
         ball: threat model, Linf or L2.
@@ -70,9 +70,9 @@ class RadiusSchedule:
 class IBP(TrainingRecipe):
     """Train with `IntervalLoss`, its radius and kappa changing linearly over the first 60 % of the updates.
 
-    With the full radius from the start, intervals are so wide that training ends in a constant (section 3, "training
-    procedure"). Call contract: docs/defenses.md, "Training recipe"; the model must consist of layers that `ibp_margin`
-    supports.
+    With the full radius from the start, intervals are so wide that training ends in a constant (Gowal et al., 2018,
+    arXiv:1810.12715, section 3, "training procedure"). Call contract: docs/defenses.md, "Training recipe"; the model
+    must consist of layers that `ibp_margin` supports.
 
     Args:
         ball: threat model, Linf or L2.

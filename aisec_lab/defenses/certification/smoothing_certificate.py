@@ -23,6 +23,8 @@ BATCH = 1000
 class Certificate:
     """The outcome of `certify`; what it says of a row holds with confidence 1 - alpha.
 
+    Cohen et al. (2019, arXiv:1902.02918, section 3.2).
+
     Args:
         classes: predicted class (N,), int64, or `ABSTAIN`.
         radius: certified L2 radius (N,), float64: the class is the same at every distance below it; 0 on abstention.

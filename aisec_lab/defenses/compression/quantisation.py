@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aisec_lab.core.validation import check_inputs
 from aisec_lab.data import Dataset
-from aisec_lab.models import called, copied, refuse_computed
+from aisec_lab.models import called_layers, copied, refuse_computed
 from aisec_lab.models.checked import checked_model
 from aisec_lab.models.quantised import FixedGrid, Quantised, Roundable, RowGrid, check_bits, roundable
 
@@ -104,7 +104,7 @@ def quantise_layers(model: nn.Module, x: Tensor, by: Callable[[str, Roundable], 
         UserWarning: with the names of other layers with weights that the pass calls; these stay as they are.
     """
     smaller = copied(model)
-    used = called(smaller, x[:1], nn.Module)  # attention, for one, uses a layer that it never calls
+    used = called_layers(smaller, x[:1], nn.Module)  # attention, for one, uses a layer that it never calls
     layers = {layer for layer in used if roundable(layer)}
     if not layers:
         raise ValueError(f"{type(model).__name__} calls no linear or convolutional layer that could be quantised")

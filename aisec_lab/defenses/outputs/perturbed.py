@@ -84,7 +84,9 @@ class NoisyOutput(nn.Module):
 
 @dataclass(frozen=True)
 class TemperatureScaling:
-    """Publish softmax(z / temperature). Call contract: docs/defenses.md, "Output defense".
+    """Publish softmax(z / temperature) (Hinton et al., 2015, arXiv:1503.02531, eq. 1).
+
+    Call contract: docs/defenses.md, "Output defense".
 
     Args:
         temperature: positive; above 1 it makes probabilities more even.

@@ -16,7 +16,8 @@ from aisec_lab.models import Architecture, Fit, Objective, TrainingRecipe
 class VotingModel(EnsembleMembers):
     """A majority vote: a classifier whose logits are the numbers of votes, without a gradient.
 
-    Ties go to the smaller class, as in `argmax`, also within the logits of a member.
+    Levine & Feizi (2021, arXiv:2006.14768, section 3). Ties go to the smaller class, as in `argmax`, also within the
+    logits of a member.
 
     Args:
         members: classifiers of the same task, in evaluation mode.

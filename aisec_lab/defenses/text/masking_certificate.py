@@ -55,6 +55,8 @@ def certified_words(p_lower: float, words: int, kept: int) -> int:
 class WordCertificate:
     """The outcome of `certify_words`; what it says of a text holds with confidence 1 - alpha.
 
+    Zeng et al. (2023, arXiv:2105.03743).
+
     Args:
         classes: predicted class (N,), int64, or `ABSTAIN`.
         words: certified number of words (N,), int64: replacing any so many, by any words, leaves the class; 0 on

@@ -15,7 +15,8 @@ from aisec_lab.models.checked import checked_model
 class DistillationLoss:
     """Cross-entropy of softmax(z / temperature) with the classes, or with a teacher's soft labels.
 
-    Call contract: docs/defenses.md, "Objective"; the generator is not drawn from, and y is unused with a teacher.
+    Hinton et al. (2015, arXiv:1503.02531). Call contract: docs/defenses.md, "Objective"; the generator is not drawn
+    from, and y is unused with a teacher.
 
     Args:
         temperature: divides the logits of student and teacher; positive.

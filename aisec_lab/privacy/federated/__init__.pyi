@@ -1,6 +1,6 @@
 from .client_level import ClientLevel
+from .client_update import ClientUpdate
 from .federation import FederatedResult, Federation
-from .local import Local
 from .outcomes import FederatedHistory, epsilon_by_round, observed_gradient, run_federation
 from .rules import FedAvg, Krum, Median, TrimmedMean
 from .secure import SecureAggregation
@@ -8,13 +8,13 @@ from .split import Dirichlet, split_evenly
 
 __all__ = [
     "ClientLevel",
+    "ClientUpdate",
     "Dirichlet",
     "FedAvg",
     "FederatedHistory",
     "FederatedResult",
     "Federation",
     "Krum",
-    "Local",
     "Median",
     "SecureAggregation",
     "TrimmedMean",

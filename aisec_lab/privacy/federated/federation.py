@@ -12,7 +12,7 @@ from aisec_lab.attacks.poisoning.federated import MaliciousClients
 from aisec_lab.data import Dataset
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.federated.client_level import ClientLevel
-from aisec_lab.privacy.federated.local import Local
+from aisec_lab.privacy.federated.client_update import ClientUpdate
 from aisec_lab.privacy.federated.rules import AggregationRule, FedAvg, shares
 from aisec_lab.privacy.federated.secure import SecureAggregation
 
@@ -23,7 +23,7 @@ class FederatedResult:
 
     Args:
         weights: the server's weights before the first round and after each, (rounds + 1, P).
-        ledger: `ledger[client][round]`, the mechanism on the client's rows. It has no noise where `Local` has no
+        ledger: `ledger[client][round]`, the mechanism on the client's rows. It has no noise where `ClientUpdate` has no
             `privacy`, and no steps where the client did not join.
         clients: the mechanism on whole clients, one per round; empty without `client_level`.
         left_out: number of updates of each round that were not finite; it has no noise and is not private.
@@ -46,7 +46,7 @@ class Federation:
 
     Args:
         rounds: at least 1.
-        local: training of a client in a round.
+        client_update: training of a client in a round.
         rule: aggregation of the updates.
         secure: secure aggregation, by which the server sees only the sum of the updates; None: it sees each.
         client_level: differential privacy for whole clients; None: all clients join each round.
@@ -57,7 +57,7 @@ class Federation:
     """
 
     rounds: int = 15
-    local: Local = Local()
+    client_update: ClientUpdate = ClientUpdate()
     rule: AggregationRule = FedAvg()
     secure: SecureAggregation | None = None
     client_level: ClientLevel | None = None
@@ -92,19 +92,19 @@ class Federation:
 
         Raises:
             ValueError: no client; more malicious clients than there are; a model that mixes rows (BatchNorm); what
-                `Local` and the rule refuse.
+                `ClientUpdate` and the rule refuse.
             FloatingPointError: no update of a round is finite, or the aggregated model is not.
         """
         if not clients:
             raise ValueError("a federation has at least one client, got none")
-        self.local.check_model(model, clients[0])  # buffers, such as running means, are not sent
+        self.client_update.check_model(model, clients[0])  # buffers, such as running means, are not sent
         attacker = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
         is_malicious, attack = torch.zeros(len(clients), dtype=torch.bool), None
         if malicious is not None:
             is_malicious, attack = malicious.select(len(clients)), malicious.updates
             clients = malicious.poisoned(clients, generator=attacker)
         sizes = torch.tensor([len(rows) for rows in clients])
-        own = [self.local.mechanism(int(size), self.rounds) for size in sizes]
+        own = [self.client_update.mechanism(int(size), self.rounds) for size in sizes]
         ledger: list[list[SampledGaussian]] = [[] for _ in clients]
         left_out: list[int] = []
         history = [parameters_to_vector(model.parameters()).detach().clone()]
@@ -116,7 +116,9 @@ class Federation:
             updates = history[0].new_zeros(len(clients), len(history[0]))  # zero for a client that does not join
             for client in joined.nonzero().flatten().tolist():
                 chance = torch.Generator().manual_seed(seeds[client])
-                updates[client] = self.local.update(model, clients[client], rounds=self.rounds, generator=chance)
+                updates[client] = self.client_update.update(
+                    model, clients[client], rounds=self.rounds, generator=chance
+                )
             for client, spent in enumerate(ledger):
                 spent.append(own[client] if joined[client] else replace(own[client], steps=0))
             if attack is not None and (is_malicious & joined).any():
@@ -124,12 +126,14 @@ class Federation:
             finite = updates.isfinite().all(1)
             left_out.append(int((~finite).sum()))
             if self.client_level is None and not finite.any():
-                raise FloatingPointError(f"no update of round {len(left_out)} is finite: lower local.learning_rate")
+                raise FloatingPointError(
+                    f"no update of round {len(left_out)} is finite: lower client_update.learning_rate"
+                )
             updates = torch.where(finite[:, None], updates, 0)
             history.append(history[-1] + self._aggregate(updates, sizes * finite, server))
             if not history[-1].isfinite().all():
                 raise FloatingPointError(
-                    f"the model is not finite after round {len(left_out)}: lower local.learning_rate"
+                    f"the model is not finite after round {len(left_out)}: lower client_update.learning_rate"
                 )
             vector_to_parameters(history[-1].clone(), model.parameters())
         model.eval()

@@ -14,8 +14,8 @@ from aisec_lab.models.layers import Architecture
 from aisec_lab.privacy.accountants import pld_epsilon
 from aisec_lab.privacy.accounting import SampledGaussian
 from aisec_lab.privacy.composition import COARSE
+from aisec_lab.privacy.federated.client_update import ClientUpdate
 from aisec_lab.privacy.federated.federation import FederatedResult, Federation
-from aisec_lab.privacy.federated.local import Local
 from aisec_lab.privacy.mechanisms import merged
 
 
@@ -101,11 +101,13 @@ def epsilon_by_round(spent: Sequence[SampledGaussian], delta: float) -> list[flo
     return epsilons
 
 
-def observed_gradient(local: Local, model: nn.Module, rows: Dataset, *, generator: torch.Generator) -> list[Tensor]:
+def observed_gradient(
+    client_update: ClientUpdate, model: nn.Module, rows: Dataset, *, generator: torch.Generator
+) -> list[Tensor]:
     """The gradient that a server can compute from a client's update of one step, for `GradientInversion`.
 
     Args:
-        local: the client's training; with `privacy` the gradient is clipped and noisy.
+        client_update: the client's training; with `privacy` the gradient is clipped and noisy.
         model: with the server's weights; it is not changed.
         rows: the client's rows, at most one batch.
         generator: source of the client's randomness.
@@ -116,10 +118,10 @@ def observed_gradient(local: Local, model: nn.Module, rows: Dataset, *, generato
     Raises:
         ValueError: an update of several steps, of which the server sees only the sum.
     """
-    steps = local.epochs * -(-len(rows) // local.batch_size)
+    steps = client_update.epochs * -(-len(rows) // client_update.batch_size)
     if steps != 1:
         raise ValueError(f"the update is one by {steps} steps: raise batch_size to {len(rows)}, with one epoch")
-    update = local(model, rows, rounds=1, generator=generator)
+    update = client_update(model, rows, rounds=1, generator=generator)
     sizes = [weight.numel() for weight in model.parameters()]
-    parts = (-update / local.learning_rate).split(sizes)
+    parts = (-update / client_update.learning_rate).split(sizes)
     return [part.view_as(weight) for part, weight in zip(parts, model.parameters(), strict=True)]

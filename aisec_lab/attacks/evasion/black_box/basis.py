@@ -28,7 +28,7 @@ class Basis(Protocol):
 
 @dataclass(frozen=True)
 class Pixels:
-    """The standard basis: one coordinate at a time; for inputs of any shape."""
+    """The standard basis: one coordinate at a time; for inputs of any shape (Guo et al., 2019, arXiv:1905.07121)."""
 
     def order(self, x: Tensor, noise: RowNoise) -> Tensor:
         return noise.uniform((x.shape[1:].numel(),), 0).argsort(1)
@@ -44,8 +44,10 @@ class Pixels:
 class DCT:
     """The two-dimensional discrete cosine transform (type II) of each channel; for images (N, C, H, W).
 
+    The low-frequency directions of SimBA-DCT (Guo et al., 2019, arXiv:1905.07121).
+
     Args:
-        low: share in (0, 1] of the frequencies along each side that are tried first: 1/8 as in SimBA's paper.
+        low: share in (0, 1] of the frequencies along each side that are tried first; 1/8 as in the paper.
 
     Raises:
         ValueError: a share outside (0, 1]; inputs that are no images.

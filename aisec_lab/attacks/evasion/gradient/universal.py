@@ -20,7 +20,9 @@ BETA = 9.0  # each row's loss is clipped here, so that no row dominates (Shafahi
 
 @dataclass(frozen=True, eq=False)
 class UniversalPerturbation:
-    """A learned universal perturbation, as an attack: the same for every row. Call contract: docs/evasion-attacks.md.
+    """A learned universal perturbation, as an attack: the same for every row (Moosavi-Dezfooli et al., 2017).
+
+    arXiv:1610.08401. Call contract: docs/evasion-attacks.md.
 
     Args:
         ball: the threat model; if it is smaller than in training, delta is projected onto it.

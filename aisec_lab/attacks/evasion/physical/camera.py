@@ -41,6 +41,8 @@ class TransformedModel(nn.Module):
 class PhysicalTransform:
     """A view of a classifier through a camera: a randomised classifier, for `EOT` and all attacks.
 
+    Its transformations are of the kinds of Athalye et al. (2018, arXiv:1707.07397).
+
     Args:
         conditions: the ranges of the transformations.
     """

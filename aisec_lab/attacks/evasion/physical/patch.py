@@ -24,6 +24,8 @@ from aisec_lab.models import seeded
 class Patch:
     """A print, as an attack: put on every image, at a random position, angle and brightness for each row.
 
+    The patch of Brown et al. (2017, arXiv:1712.09665).
+
     Call contract: docs/evasion-attacks.md, for square images (N, C, S, S); model and `y` have no effect.
 
     Args:

@@ -64,7 +64,9 @@ class Spatial(ABC):
 
 @dataclass(frozen=True)
 class SpatialGrid(Spatial):
-    """Grid search over poses; in the paper 31 angles and 5 shifts along each axis. Call contract: see `Spatial`.
+    """Grid search over poses (Engstrom et al., 2019, arXiv:1712.02779).
+
+    In the paper 31 angles and 5 shifts along each axis. Call contract: see `Spatial`.
 
     Args:
         threat: the largest angle and shift.
@@ -107,7 +109,9 @@ class SpatialGrid(Spatial):
 
 @dataclass(frozen=True)
 class WorstOfK(Spatial):
-    """The worst of k random poses for each row; in the paper k is 10. Call contract: see `Spatial`.
+    """The worst of k random poses for each row (Engstrom et al., 2019, arXiv:1712.02779).
+
+    In the paper k is 10. Call contract: see `Spatial`.
 
     Args:
         threat: the largest angle and shift.
@@ -139,9 +143,10 @@ class WorstOfK(Spatial):
 
 @dataclass(frozen=True)
 class SpatialPGD(Spatial):
-    """First-order search: projected gradient ascent on angle and shifts, from a random pose. Contract: see `Spatial`.
+    """First-order search: projected gradient ascent on angle and shifts, from a random pose.
 
-    The paper finds it weaker than grid search, as the loss has many local maxima in the pose.
+    Engstrom et al., 2019, arXiv:1712.02779. Call contract: see `Spatial`. The paper finds it weaker than grid search,
+    as the loss has many local maxima in the pose.
 
     Args:
         threat: the largest angle and shift.

@@ -76,6 +76,8 @@ class Targeted:
 class EvadeDetector:
     """Any class but y, without being rejected; for models whose last column is the reject option.
 
+    An attack that knows the detector (Carlini & Wagner, 2017, arXiv:1705.07263).
+
     Its loss is `DetectorAwareMargin`; other losses would maximise the reject option, too.
     """
 

@@ -100,7 +100,10 @@ class Margin:
 
 @dataclass(frozen=True)
 class DetectorAwareMargin:
-    """Minus `detector_aware_margin`, for models whose last column is the reject option."""
+    """Minus `detector_aware_margin`, for models whose last column is the reject option.
+
+    The loss of an attack that knows the detector (Carlini & Wagner, 2017, arXiv:1705.07263).
+    """
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
         """The loss of each row.
@@ -184,7 +187,10 @@ class DLR:
 
 @dataclass(frozen=True)
 class TargetedMargin:
-    """z_t - z_y, the logit of the target minus that of the true class; any number of classes."""
+    """z_t - z_y, the logit of the target minus that of the true class (Gowal et al., 2019, arXiv:1910.09338).
+
+    It needs two classes only.
+    """
 
     def __call__(self, logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
         """The loss of each row.

@@ -1,4 +1,4 @@
-"""Local training of a client."""
+"""Training of a client."""
 
 import math
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +21,7 @@ from aisec_lab.privacy.sampling import poisson_batches
 
 
 @dataclass(frozen=True)
-class Local:
+class ClientUpdate:
     """Some epochs of SGD on a client's own rows (McMahan et al., 2017, arXiv:1602.05629, ClientUpdate).
 
     Args:
