@@ -134,7 +134,7 @@ class SchemaFilter:
             infinite = torch.full((len(rows),), torch.inf, dtype=torch.float64)
             return FilterResult(rows, torch.full((len(rows),), int(Decision.REJECT)), infinite, (reason,) * len(rows))
         outside = (self.low - rows).maximum(rows - self.high).clamp(min=0).flatten(1).double()
-        worst = outside.nan_to_num(nan=torch.inf).amax(1) if outside.shape[1] else outside.sum(1)
+        worst = outside.nan_to_num(nan=torch.inf, posinf=torch.inf).amax(1) if outside.shape[1] else outside.sum(1)
         result = above_threshold(
             self.name,
             rows,
