@@ -1,11 +1,13 @@
+from .arms import Arm, evasion_arm, rejected_by
 from .chain import ChainResult, FilterChain
 from .detector_filters import DetectorFilter, ModelReader, calibrated_filters
 from .filters import Decision, Filter, FilterResult, SchemaFilter
-from .guarded_model import GuardedModel
+from .guarded_model import GuardedModel, differentiable_view
 from .memory_filters import DuplicateFilter, SimilarityFilter
 from .text_filter import TextFilter
 
 __all__ = [
+    "Arm",
     "ChainResult",
     "Decision",
     "DetectorFilter",
@@ -19,4 +21,7 @@ __all__ = [
     "SimilarityFilter",
     "TextFilter",
     "calibrated_filters",
+    "differentiable_view",
+    "evasion_arm",
+    "rejected_by",
 ]

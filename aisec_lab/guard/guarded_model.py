@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.attacks import BPDA
 from aisec_lab.core.modes import in_training_mode
 from aisec_lab.defenses.detection.detectors import Reading, read_model
 from aisec_lab.guard.detector_filters import DetectorFilter
@@ -57,3 +58,16 @@ class GuardedModel(nn.Module):
 
     def _excess(self, reading: Reading) -> Tensor:
         return torch.stack([(each.fitted.score_of(reading) - each.threshold) / each.scale for each in self.filters], 1)
+
+
+def differentiable_view(model: nn.Module) -> nn.Module:
+    """What a gradient attack is run on: the model, with `BPDA` where parts of it have no useful gradient.
+
+    Args:
+        model: classifier, such as a `GuardedModel`.
+
+    Returns:
+        A classifier with the same logits.
+    """
+    opaque = any(getattr(part, "differentiable", True) is False for part in model.modules())
+    return BPDA()(model) if opaque else model
