@@ -73,6 +73,7 @@ class FilterChain(Generic[Rows]):
         required: names of the filters that are never skipped.
         skip_rejects: reject all rows of a request that skipped a filter, instead of passing them unchecked.
         clock: returns the current time in seconds; it never decreases.
+        name: of the chain, which is itself a filter.
 
     Attributes:
         skips: how often each filter was skipped.
@@ -87,6 +88,7 @@ class FilterChain(Generic[Rows]):
     required: Sequence[str] = ()
     skip_rejects: bool = False
     clock: Callable[[], float] = time.perf_counter
+    name: str = "chain"
     skips: Counter[str] = field(default_factory=Counter, init=False)
     decisions: Counter[tuple[str, Decision]] = field(default_factory=Counter, init=False)
 
@@ -146,13 +148,11 @@ class _Rows(Generic[Rows]):
 
     def add(self, name: str, result: FilterResult[Rows]) -> None:
         """Take over a filter's decisions on the rows that still stand."""
-        scores = torch.full((len(self.rows),), torch.nan).double()
-        scores[self.standing] = result.scores
-        self.filter_scores[name] = scores
+        self.filter_scores[name] = self._on_all(result.scores)
         self.current = result.rows
-        decided = result.decisions.nonzero()[:, 0]
-        if not len(decided):
+        if not result.decisions.any():
             return
+        decided = result.decisions.nonzero()[:, 0]
         places = self.standing[decided]
         self.decisions[places], self.scores[places] = result.decisions[decided], result.scores[decided]
         for row, place in zip(decided.tolist(), places.tolist(), strict=True):
@@ -160,6 +160,12 @@ class _Rows(Generic[Rows]):
         kept = (~result.rejected).nonzero()[:, 0]
         if len(kept) < len(self.standing):
             self.standing, self.current = self.standing[kept], _taken(self.current, kept)
+
+    def _on_all(self, scores: Tensor) -> Tensor:
+        """The scores of the standing rows, with NaN for the others."""
+        if len(self.standing) == len(self.rows):
+            return scores
+        return torch.full((len(self.rows),), torch.nan).double().index_copy(0, self.standing, scores)
 
     def reject(self, reason: str) -> None:
         """Reject what still stands."""

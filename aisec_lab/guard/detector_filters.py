@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aisec_lab.data import Dataset
 from aisec_lab.defenses import Detector, FittedDetector, scores_of, threshold_at
-from aisec_lab.defenses.detection.detectors import Reading, read_model
+from aisec_lab.defenses.detection.detectors import Reading, linear_layers, read_model
 from aisec_lab.guard.filters import FilterResult, above_threshold
 from aisec_lab.models.checked import CheckedModel
 
@@ -26,6 +26,7 @@ class ModelReader:
     def __init__(self, model: nn.Module) -> None:
         self.model = CheckedModel(model)
         self.passes = 0
+        self._layers = linear_layers(self.model)
         self._last: Reading | None = None
 
     def read(self, x: Tensor) -> Reading:
@@ -39,7 +40,7 @@ class ModelReader:
         """
         if self._last is None or self._last.x is not x:
             with torch.inference_mode():
-                self._last = read_model(self.model, x)
+                self._last = read_model(self.model, x, self._layers)
             self.passes += 1
         return self._last
 

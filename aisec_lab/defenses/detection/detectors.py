@@ -50,24 +50,35 @@ class Reading:
         return self.seen[-1].flatten(1)
 
 
-def read_model(model: nn.Module, x: Tensor) -> Reading:
+def linear_layers(model: nn.Module) -> list[nn.Linear]:
+    """The linear layers of a classifier, whose inputs `read_model` looks at; none of an opaque model.
+
+    Args:
+        model: classifier.
+
+    Returns:
+        The layers, in the order of `model.modules()`.
+    """
+    if any(getattr(part, "opaque", False) for part in model.modules()):
+        return []
+    return [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+
+
+def read_model(model: nn.Module, x: Tensor, layers: Sequence[nn.Linear] | None = None) -> Reading:
     """Run a classifier once, and keep what its last linear layer gets.
 
     Args:
         model: classifier.
         x: inputs (N, *input).
+        layers: `linear_layers(model)`, for who reads often; looked up by default.
 
     Returns:
         The reading; of an opaque model its logits alone.
     """
     seen: list[Tensor] = []
     with ExitStack() as hooks:
-        if not any(getattr(part, "opaque", False) for part in model.modules()):
-            for layer in model.modules():
-                if isinstance(layer, nn.Linear):
-                    hooks.enter_context(
-                        layer.register_forward_pre_hook(lambda _, args: seen.__setitem__(slice(None), args))
-                    )
+        for layer in linear_layers(model) if layers is None else layers:
+            hooks.enter_context(layer.register_forward_pre_hook(lambda _, args: seen.__setitem__(slice(None), args)))
         logits = model(x)
     return Reading(x, logits, tuple(seen))
 
