@@ -1,7 +1,7 @@
 from .arms import Arm, evasion_arm, rejected_by
 from .chain import ChainResult, FilterChain
 from .detector_filters import DetectorFilter, ModelReader, calibrated_filters
-from .filters import Decision, Filter, FilterResult, SchemaFilter
+from .filters import Filter, FilterDecision, FilterResult, SchemaFilter
 from .guarded_model import GuardedModel, differentiable_view
 from .memory_filters import DuplicateFilter, SimilarityFilter
 from .text_filter import TextFilter
@@ -9,11 +9,11 @@ from .text_filter import TextFilter
 __all__ = [
     "Arm",
     "ChainResult",
-    "Decision",
     "DetectorFilter",
     "DuplicateFilter",
     "Filter",
     "FilterChain",
+    "FilterDecision",
     "FilterResult",
     "GuardedModel",
     "ModelReader",

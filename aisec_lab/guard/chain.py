@@ -9,7 +9,7 @@ from typing import Generic
 import torch
 from torch import Tensor
 
-from aisec_lab.guard.filters import Decision, Filter, FilterResult, Rows
+from aisec_lab.guard.filters import Filter, FilterDecision, FilterResult, Rows
 
 SMOOTHING = 1 / 8  # weight of a new duration in its mean, as for the round-trip time of TCP (RFC 6298, section 2)
 DEVIATION = 1 / 4  # and in its mean deviation
@@ -77,7 +77,7 @@ class FilterChain(Generic[Rows]):
 
     Attributes:
         skips: how often each filter was skipped.
-        decisions: how many rows each filter sanitised and rejected, by (name, `Decision`).
+        decisions: how many rows each filter sanitised and rejected, by (name, `FilterDecision`).
 
     Raises:
         ValueError: no filter, two of one name, a budget that is not positive, an unknown name in `required`.
@@ -90,7 +90,7 @@ class FilterChain(Generic[Rows]):
     clock: Callable[[], float] = time.perf_counter
     name: str = "chain"
     skips: Counter[str] = field(default_factory=Counter, init=False)
-    decisions: Counter[tuple[str, Decision]] = field(default_factory=Counter, init=False)
+    decisions: Counter[tuple[str, FilterDecision]] = field(default_factory=Counter, init=False)
 
     def __post_init__(self) -> None:
         names = [each.name for each in self.filters]
@@ -130,7 +130,7 @@ class FilterChain(Generic[Rows]):
             state.reject(f"too busy: {', '.join(skipped)} skipped")
         for name, decision in zip(state.decided_by, state.decisions.tolist(), strict=True):
             if name:
-                self.decisions[name, Decision(decision)] += 1
+                self.decisions[name, FilterDecision(decision)] += 1
         return state.result(tuple(skipped))
 
 
@@ -169,14 +169,14 @@ class _Rows(Generic[Rows]):
 
     def reject(self, reason: str) -> None:
         """Reject what still stands."""
-        self.decisions[self.standing] = int(Decision.REJECT)
+        self.decisions[self.standing] = int(FilterDecision.REJECT)
         for place in self.standing.tolist():
             self.reasons[place], self.decided_by[place] = reason, "budget"
         self.standing = self.standing[:0]
 
     def result(self, skipped: tuple[str, ...]) -> ChainResult[Rows]:
         rows = self.rows
-        if (self.decisions == Decision.SANITISE).any():
+        if (self.decisions == FilterDecision.SANITISE).any():
             rows = _replaced(rows, self.standing, self.current)
         return ChainResult(
             rows, self.decisions, self.scores, tuple(self.reasons), tuple(self.decided_by), self.filter_scores, skipped

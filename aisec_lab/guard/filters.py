@@ -11,7 +11,7 @@ from torch import Tensor
 Rows = TypeVar("Rows", Tensor, tuple[str, ...])
 
 
-class Decision(IntEnum):
+class FilterDecision(IntEnum):
     """What a filter does with a row; of two decisions on a row the larger one holds."""
 
     PASS = 0
@@ -26,7 +26,7 @@ class FilterResult(Generic[Rows]):
     Args:
         rows: the rows as they go on, sanitised where so decided: inputs (N, *input), or N texts. What stands in the
             place of a rejected row must not be used.
-        decisions: a `Decision` for each row (N,), int64.
+        decisions: a `FilterDecision` for each row (N,), int64.
         scores: (N,), float64; a larger score is more suspicious. It is compared with the filter's threshold.
         reasons: for each row why it does not pass as it is; empty for a row that does.
     """
@@ -39,7 +39,7 @@ class FilterResult(Generic[Rows]):
     @property
     def rejected(self) -> Tensor:
         """Which rows are rejected, (N,), bool."""
-        return self.decisions == Decision.REJECT
+        return self.decisions == FilterDecision.REJECT
 
 
 class Filter(Protocol[Rows]):
@@ -85,7 +85,7 @@ def above_threshold(
     reasons = [""] * n
     for row in (~within).nonzero()[:, 0].tolist():
         reasons[row] = f"{name}: {what(scores[row].item())} is above {threshold:.4g}"
-    return FilterResult(rows, ~within * int(Decision.REJECT), scores, tuple(reasons))
+    return FilterResult(rows, ~within * int(FilterDecision.REJECT), scores, tuple(reasons))
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,9 @@ class SchemaFilter:
         if tuple(rows.shape[1:]) != tuple(self.shape):
             reason = f"{self.name}: shape {tuple(rows.shape[1:])} is not {tuple(self.shape)}"
             infinite = torch.full((len(rows),), torch.inf, dtype=torch.float64)
-            return FilterResult(rows, torch.full((len(rows),), int(Decision.REJECT)), infinite, (reason,) * len(rows))
+            return FilterResult(
+                rows, torch.full((len(rows),), int(FilterDecision.REJECT)), infinite, (reason,) * len(rows)
+            )
         outside = (self.low - rows).maximum(rows - self.high).clamp(min=0).flatten(1).double()
         worst = outside.nan_to_num(nan=torch.inf, posinf=torch.inf).amax(1) if outside.shape[1] else outside.sum(1)
         result = above_threshold(
@@ -137,5 +139,5 @@ class SchemaFilter:
             f"{self.name}: clipped to [{self.low:g}, {self.high:g}]" if clipped else reason
             for reason, clipped in zip(result.reasons, moved.tolist(), strict=True)
         ]
-        decisions = result.decisions + moved * int(Decision.SANITISE)
+        decisions = result.decisions + moved * int(FilterDecision.SANITISE)
         return FilterResult(rows.clamp(self.low, self.high), decisions, result.scores, tuple(reasons))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from aisec_lab.defenses.text.normalisation import normalise_word
-from aisec_lab.guard.filters import Decision, FilterResult
+from aisec_lab.guard.filters import FilterDecision, FilterResult
 
 WORD = re.compile(r"\S+")
 
@@ -42,17 +42,22 @@ class TextFilter:
         texts, decisions, scores, reasons = zip(*judged, strict=True) if judged else ((), (), (), ())
         return FilterResult(texts, torch.tensor(decisions).long(), torch.tensor(scores).double(), reasons)
 
-    def _judge(self, text: str) -> tuple[str, Decision, float, str]:
+    def _judge(self, text: str) -> tuple[str, FilterDecision, float, str]:
         if len(text) > self.longest:
-            return text, Decision.REJECT, float("inf"), f"{self.name}: {len(text)} characters are above {self.longest}"
+            return (
+                text,
+                FilterDecision.REJECT,
+                float("inf"),
+                f"{self.name}: {len(text)} characters are above {self.longest}",
+            )
         words = WORD.findall(text)
         plain = [normalise_word(word) for word in words]
         rewritten = sum(new != old for new, old in zip(plain, words, strict=True))
         share = rewritten / max(len(words), 1)
         if not rewritten:
-            return text, Decision.PASS, 0.0, ""
+            return text, FilterDecision.PASS, 0.0, ""
         hidden = f"{self.name}: {rewritten} of {len(words)} words hide characters"
         if share > self.most:
-            return text, Decision.REJECT, share, f"{hidden}, above {self.most:.4g}"
+            return text, FilterDecision.REJECT, share, f"{hidden}, above {self.most:.4g}"
         as_displayed = iter(plain)
-        return WORD.sub(lambda _: next(as_displayed), text), Decision.SANITISE, share, f"{hidden}, rewritten"
+        return WORD.sub(lambda _: next(as_displayed), text), FilterDecision.SANITISE, share, f"{hidden}, rewritten"

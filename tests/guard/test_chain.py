@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aisec_lab.guard import Decision, FilterChain, FilterResult, SchemaFilter
+from aisec_lab.guard import FilterChain, FilterDecision, FilterResult, SchemaFilter
 
-REJECT, SANITISE = int(Decision.REJECT), int(Decision.SANITISE)
+REJECT, SANITISE = int(FilterDecision.REJECT), int(FilterDecision.SANITISE)
 
 
 @dataclass

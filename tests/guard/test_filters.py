@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from aisec_lab.attacks import Deletions, Homoglyphs, InvisibleCharacters, Reorderings
 from aisec_lab.defenses import Blacklight, scores_of
-from aisec_lab.guard import Decision, DuplicateFilter, SchemaFilter, SimilarityFilter, TextFilter
+from aisec_lab.guard import DuplicateFilter, FilterDecision, SchemaFilter, SimilarityFilter, TextFilter
 
-PASS, SANITISE, REJECT = Decision.PASS, Decision.SANITISE, Decision.REJECT
+PASS, SANITISE, REJECT = FilterDecision.PASS, FilterDecision.SANITISE, FilterDecision.REJECT
 
 
 def seed(number):
@@ -22,7 +22,7 @@ def seed(number):
 
 class Number(NamedTuple):
     value: float
-    decision: Decision
+    decision: FilterDecision
     score: float
 
 
@@ -107,7 +107,7 @@ def test_a_detector_filter_rejects_at_its_rate_what_the_detector_scores_above_th
 
 class Text(NamedTuple):
     text: str
-    decision: Decision
+    decision: FilterDecision
     becomes: str
 
 
