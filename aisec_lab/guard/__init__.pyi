@@ -5,6 +5,7 @@ from .filters import Filter, FilterDecision, FilterResult, SchemaFilter
 from .guarded_model import GuardedModel, differentiable_view
 from .memory_filters import DuplicateFilter, SimilarityFilter
 from .text_filter import TextFilter
+from .tuner import ThresholdChange, ThresholdTuner
 
 __all__ = [
     "Arm",
@@ -20,6 +21,8 @@ __all__ = [
     "SchemaFilter",
     "SimilarityFilter",
     "TextFilter",
+    "ThresholdChange",
+    "ThresholdTuner",
     "calibrated_filters",
     "differentiable_view",
     "evasion_arm",
