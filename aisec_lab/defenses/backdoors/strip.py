@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import check_not_probabilities
-from aisec_lab.defenses.detection.detectors import FittedDetector
+from aisec_lab.defenses.detection.detectors import FittedDetector, Reading
 
 SEED = 0  # of the choice of overlays
 PASS = 2000  # superimposed images in one forward pass
@@ -33,6 +33,10 @@ class STRIPDetector(FittedDetector):
         """Minus the mean entropy, in bits, of the predictions for each input (N, *input) with the overlays: (N,)."""
         rows = max(1, PASS // len(self.overlays))
         return torch.cat([self._score(part) for part in x.split(rows)])
+
+    def score_of(self, reading: Reading) -> Tensor:
+        """The same of inputs that the model has answered already; that answer is not needed."""
+        return self.score(reading.x)
 
     def _score(self, x: Tensor) -> Tensor:
         mixed = (self.weight * (x[:, None] + self.overlays)).clamp(0, 1)  # (N, overlays, *input)

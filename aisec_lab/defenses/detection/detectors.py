@@ -18,6 +18,71 @@ from aisec_lab.models.checked import CheckedModel, checked_model
 BATCH = 500  # rows in one pass over clean data
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What one pass of a classifier shows of inputs; several detectors of one model can share it.
+
+    Args:
+        x: inputs (N, *input).
+        logits: (N, K), with their graph.
+        seen: the inputs of the linear layer that was called last, as it got them; none if there is none.
+    """
+
+    x: Tensor
+    logits: Tensor
+    seen: tuple[Tensor, ...]
+
+    @property
+    def features(self) -> Tensor:
+        """The features (N, D): the input of the linear layer that is called last, with its graph.
+
+        Raises:
+            ValueError: a model without a linear layer, or one whose last linear layer does not see N rows.
+        """
+        if not self.seen:
+            raise ValueError("this model calls no nn.Linear whose inputs could serve as features")
+        rows = len(self.seen[-1])
+        if rows != len(self.x):
+            raise ValueError(
+                f"the last linear layer of this model sees {rows // len(self.x)} rows of features for each of "
+                f"{len(self.x)}: features are of rows, so bring the places of a row together before it"
+            )
+        return self.seen[-1].flatten(1)
+
+
+def linear_layers(model: nn.Module) -> list[nn.Linear]:
+    """The linear layers of a classifier, whose inputs `read_model` looks at; none of an opaque model.
+
+    Args:
+        model: classifier.
+
+    Returns:
+        The layers, in the order of `model.modules()`.
+    """
+    if any(getattr(part, "opaque", False) for part in model.modules()):
+        return []
+    return [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+
+
+def read_model(model: nn.Module, x: Tensor, layers: Sequence[nn.Linear] | None = None) -> Reading:
+    """Run a classifier once, and keep what its last linear layer gets.
+
+    Args:
+        model: classifier.
+        x: inputs (N, *input).
+        layers: `linear_layers(model)`, for who reads often; looked up by default.
+
+    Returns:
+        The reading; of an opaque model its logits alone.
+    """
+    seen: list[Tensor] = []
+    with ExitStack() as hooks:
+        for layer in linear_layers(model) if layers is None else layers:
+            hooks.enter_context(layer.register_forward_pre_hook(lambda _, args: seen.__setitem__(slice(None), args)))
+        logits = model(x)
+    return Reading(x, logits, tuple(seen))
+
+
 class FittedDetector(nn.Module, ABC):
     """A detector after `fit`; it contains the model.
 
@@ -30,7 +95,6 @@ class FittedDetector(nn.Module, ABC):
         self.model = CheckedModel(model)
         self.training = in_training_mode(model)
 
-    @abstractmethod
     def score(self, x: Tensor) -> Tensor:
         """Score inputs: a higher score means that an input is more likely adversarial.
 
@@ -39,6 +103,18 @@ class FittedDetector(nn.Module, ABC):
 
         Returns:
             Scores (N,), with their graph, so that an attack can lower them.
+        """
+        return self.score_of(read_model(self.model, x))
+
+    @abstractmethod
+    def score_of(self, reading: Reading) -> Tensor:
+        """Score inputs that the model has answered already.
+
+        Args:
+            reading: by `read_model`, of the model of this detector.
+
+        Returns:
+            Scores (N,), those of `score`.
         """
 
 
@@ -70,25 +146,10 @@ def features(model: nn.Module, x: Tensor) -> Tensor:
         (N, D), with their graph.
 
     Raises:
-        ValueError: a model without a linear layer, one whose last linear layer does not see N rows, or an opaque one.
+        ValueError: what `Reading.features` refuses, or an opaque model.
     """
     refuse_opaque(model)
-    seen: list[Tensor] = []
-    with ExitStack() as hooks:
-        for layer in model.modules():
-            if isinstance(layer, nn.Linear):
-                hooks.enter_context(
-                    layer.register_forward_pre_hook(lambda _, args: seen.__setitem__(slice(None), args))
-                )
-        model(x)
-    if not seen:
-        raise ValueError(f"{type(model).__name__} calls no nn.Linear whose inputs could serve as features")
-    if len(seen[-1]) != len(x):
-        raise ValueError(
-            f"the last linear layer of this {type(model).__name__} sees {len(seen[-1]) // len(x)} rows of features for "
-            f"each of {len(x)}: features are of rows, so bring the places of a row together before it"
-        )
-    return seen[-1].flatten(1)
+    return read_model(model, x).features
 
 
 @torch.no_grad()
@@ -118,8 +179,8 @@ class EnergyScore(FittedDetector):
         super().__init__(model)
         self.temperature = temperature
 
-    def score(self, x: Tensor) -> Tensor:
-        return -self.temperature * (self.model(x) / self.temperature).logsumexp(1)
+    def score_of(self, reading: Reading) -> Tensor:
+        return -self.temperature * (reading.logits / self.temperature).logsumexp(1)
 
 
 @dataclass(frozen=True)
@@ -156,11 +217,10 @@ class SqueezingScore(FittedDetector):
         self.squeezed = nn.ModuleList(squeezed)
         self.squeezed.training = in_training_mode(model)
 
-    def score(self, x: Tensor) -> Tensor:
-        logits = self.model(x)
-        check_not_probabilities(logits)
-        plain = logits.softmax(1)
-        distances = [(plain - squeezed(x).softmax(1)).abs().sum(1) for squeezed in self.squeezed]
+    def score_of(self, reading: Reading) -> Tensor:
+        check_not_probabilities(reading.logits)
+        plain = reading.logits.softmax(1)
+        distances = [(plain - squeezed(reading.x).softmax(1)).abs().sum(1) for squeezed in self.squeezed]
         return torch.stack(distances).amax(0)
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aisec_lab.defenses.detection.detectors import FittedDetector, features, features_of
+from aisec_lab.defenses.detection.detectors import FittedDetector, Reading, features_of
 
 SMALLEST = 1e-6  # directions with a smaller share of the largest eigenvalue are ignored as constant
 TINY = 1e-12  # keeps the logarithm of a distance of zero finite
@@ -29,8 +29,8 @@ class MahalanobisScore(FittedDetector):
         self.register_buffer("whitening", whitening)
         self.register_buffer("means", means)
 
-    def score(self, x: Tensor) -> Tensor:
-        whitened = features(self.model, x) @ self.whitening
+    def score_of(self, reading: Reading) -> Tensor:
+        whitened = reading.features @ self.whitening
         return (whitened[:, None] - self.means).square().sum(2).amin(1)
 
 
@@ -85,15 +85,15 @@ class NeighbourScore(FittedDetector):
 class KNNScore(NeighbourScore):
     """Scores of `NearestNeighbours`: the distance to the k-th neighbour of features that are scaled to L2 norm 1."""
 
-    def score(self, x: Tensor) -> Tensor:
-        return self.nearest(F.normalize(features(self.model, x)))[:, -1]
+    def score_of(self, reading: Reading) -> Tensor:
+        return self.nearest(F.normalize(reading.features))[:, -1]
 
 
 class LIDScore(NeighbourScore):
     """Scores of `LID`: the maximum likelihood estimate of the local intrinsic dimensionality."""
 
-    def score(self, x: Tensor) -> Tensor:
-        r = self.nearest(features(self.model, x)) + TINY
+    def score_of(self, reading: Reading) -> Tensor:
+        r = self.nearest(reading.features) + TINY
         return -1 / (r.log() - r[:, -1:].log()).mean(1).clamp(max=-TINY)
 
 
