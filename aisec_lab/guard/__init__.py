@@ -1,4 +1,4 @@
-"""The runtime guard: filters before a model in service, and the chain that runs them within a time budget."""
+"""The runtime guard: filters before a model in service, monitors of its traffic, thresholds that follow it."""
 
 import lazy_loader
 
