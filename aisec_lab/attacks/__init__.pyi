@@ -13,6 +13,7 @@ from .evasion.black_box.decision_search import DecisionAttackResult
 from .evasion.black_box.geoda import GeoDA
 from .evasion.black_box.hopskipjump import HopSkipJump
 from .evasion.black_box.nes import NES
+from .evasion.black_box.oars import OARS
 from .evasion.black_box.sign_opt import SignOPT
 from .evasion.black_box.simba import SimBA
 from .evasion.black_box.square import Square
@@ -121,6 +122,7 @@ __all__ = [
     "L2",
     "MIFGSM",
     "NES",
+    "OARS",
     "PGD",
     "RMIA",
     "ALittleIsEnough",

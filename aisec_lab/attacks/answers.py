@@ -68,6 +68,25 @@ def one_hot_labels(scores: Tensor) -> Tensor:
     return F.one_hot(scores.argmax(1), scores.shape[1]).to(scores.dtype)
 
 
+def with_reject_option(scores: Tensor, rejected: Tensor, kind: Kind) -> Tensor:
+    """Scores with a reject option as their last column.
+
+    Args:
+        scores: (N, K).
+        rejected: which rows are rejected (N,), bool.
+        kind: of the scores.
+
+    Returns:
+        (N, K + 1): a rejected row has a certain last column, and tells nothing about the classes; in any other row the
+        last column is impossible.
+    """
+    impossible, certain = (0.0, 1.0) if kind == "labels" else (-torch.inf, 0.0)
+    answer = F.pad(scores, (0, 1), value=impossible)
+    answer[rejected] = impossible
+    answer[rejected, -1] = certain
+    return answer
+
+
 def check_not_probabilities(scores: Tensor) -> None:
     """Refuse scores that look like probabilities or labels, before a softmax distorts them.
 

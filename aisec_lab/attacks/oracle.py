@@ -15,10 +15,13 @@ from aisec_lab.attacks.answers import (
     declared_kind,
     one_hot_labels,
     read_answers,
+    with_reject_option,
 )
 from aisec_lab.core.modes import in_training_mode
+from aisec_lab.core.validation import has_reject_option
 
-Monitor = Callable[[str, Tensor, Tensor], None]  # client, queries (N, *input), published scores (N, K)
+# Of client, queries (N, *input) and published scores (N, K): which queries it flags (N,), or None
+Monitor = Callable[[str, Tensor, Tensor], Tensor | None]
 MAX_WAIT = 60.0  # seconds between two attempts
 
 
@@ -49,17 +52,20 @@ class Oracle(nn.Module):
         client: name of who queries, which the monitors are given.
         monitors: called in order with client, queries (N, *input) and scores (N, K) before these are returned; one that
             raises withholds them.
+        rejects: answer a query that a monitor flags with a rejection, and go on. The scores have one more column, the
+            reject option, as those of a `RejectingModel`: attack with the goal `EvadeDetector`.
         attempts: how often a call is tried that fails with an `OSError`, such as a lost connection or a timeout, at
             least 1; a `PermissionError` is not tried again.
         wait: seconds before the second attempt, at least 0; doubled before each further one, at most a minute.
 
     Attributes:
-        queries: rows that were answered.
+        queries: rows that were answered, rejected ones included.
+        rejected: rows that were answered with a rejection.
         error: what the last call failed with; None if it was answered.
 
     Raises:
         ValueError: a negative budget, no attempt, a victim that is no module or declares something else than
-            `publishes`.
+            `publishes`, or one with a reject option of its own where `rejects` is set.
     """
 
     opaque: ClassVar[bool] = True
@@ -73,6 +79,7 @@ class Oracle(nn.Module):
         budget: int | None = None,
         client: str = "attacker",
         monitors: Iterable[Monitor] = (),
+        rejects: bool = False,
         attempts: int = 1,
         wait: float = 1.0,
     ) -> None:
@@ -82,6 +89,8 @@ class Oracle(nn.Module):
                 f"a victim is a torch module, got a {type(model).__name__}: wrap it in a FunctionClassifier, "
                 "SklearnClassifier or HTTPClassifier"
             )
+        if rejects and has_reject_option(model):
+            raise ValueError("this victim has a reject option already: leave rejects out, or give the model within")
         said = declared_kind(model)
         if publishes not in (None, *KINDS) or (said and publishes not in (None, said, "labels")):
             says = said or ", ".join(KINDS)
@@ -92,11 +101,11 @@ class Oracle(nn.Module):
             raise ValueError(f"attempts must be at least 1 and wait not negative, got {attempts} and {wait}")
         self.model, self.budget = model, budget
         self.publishes: Kind = "labels" if labels_only else publishes or said or "logits"
-        self.client, self.monitors = client, tuple(monitors)
+        self.client, self.monitors, self.rejects = client, tuple(monitors), rejects
         self.attempts, self.wait = attempts, wait
         rows = getattr(model, "rows", None)
         self.rows = rows if isinstance(rows, int) else None  # of a call, at most
-        self.queries, self.classes = 0, 0
+        self.queries, self.rejected, self.classes = 0, 0, 0
         self.error: Exception | None = None
         self._said = said
         self._reads: Kind = "logits" if said else publishes or "logits"  # an adapter has read what it declares
@@ -116,7 +125,8 @@ class Oracle(nn.Module):
             x: queries (N, *input), float32 in [0, 1].
 
         Returns:
-            Published scores (N, K): logits, logarithms of probabilities, or one-hot labels.
+            Published scores (N, K): logits, logarithms of probabilities, or one-hot labels; (N, K + 1) with `rejects`,
+            where those of a rejected query say nothing but that.
 
         Raises:
             OutOfQueriesError: more rows than the budget has left; none of them is then answered or counted.
@@ -137,13 +147,19 @@ class Oracle(nn.Module):
         """Answer one call of the victim; monitors see it, and it is counted."""
         try:
             answer = self._retried(x)
-            for monitor in self.monitors:
-                monitor(self.client, x, answer)
+            flags = [monitor(self.client, x, answer) for monitor in self.monitors]
         except Exception as error:
             self.error = error
             raise
         self.queries, self.error = self.queries + len(x), None
-        return answer
+        if not self.rejects:
+            return answer
+        flagged = torch.zeros(len(x), dtype=torch.bool, device=answer.device)
+        for flag in flags:
+            if flag is not None:
+                flagged |= flag.to(answer.device)
+        self.rejected += int(flagged.sum())
+        return with_reject_option(answer, flagged, self.publishes)
 
     def _retried(self, x: Tensor) -> Tensor:
         """The victim's answer, after as many attempts as needed and allowed."""

@@ -69,6 +69,18 @@ def check_inputs(model: nn.Module, x: Tensor, y: Tensor, *, soft: bool = False, 
         raise ValueError(f"classes must not be negative, got {int(y.min())}")
 
 
+def has_reject_option(model: nn.Module) -> bool:
+    """Whether a model's last column is a reject option: an attribute `rejects` of a part that is true says so.
+
+    Args:
+        model: classifier.
+
+    Returns:
+        True if it has one.
+    """
+    return any(getattr(part, "rejects", False) is True for part in model.modules())
+
+
 def check_output(logits: Tensor, y: Tensor) -> None:
     """Refuse an output (N, K) and its classes if `check_labels` or `check_logits` does; for unchecked models."""
     check_labels(logits, y)

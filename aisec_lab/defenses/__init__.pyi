@@ -17,8 +17,11 @@ from .detection.detectors import Detector, Energy, FeatureSqueezing, FittedDetec
 from .detection.distances import LID, Mahalanobis, NearestNeighbours
 from .detection.rejection import RejectingModel, RejectOption, calibrated, scores_of, threshold_at
 from .monitors.blacklight import Blacklight
+from .monitors.piha import PIHA
 from .monitors.prada import PRADA
+from .monitors.qpa import QPA
 from .monitors.rate_limiter import RateLimiter
+from .monitors.similarity import SimilarityMonitor
 from .monitors.watch import QueryMonitor, first_alarm
 from .outputs.coarse import LabelsOnly, RoundedProbabilities, TopK
 from .outputs.mad import MAD
@@ -76,7 +79,9 @@ __all__ = [
     "LID",
     "MAD",
     "MART",
+    "PIHA",
     "PRADA",
+    "QPA",
     "RONI",
     "STRIP",
     "TRADES",
@@ -142,6 +147,7 @@ __all__ = [
     "Sanitizer",
     "SanitizerResult",
     "SequentialCompression",
+    "SimilarityMonitor",
     "SmoothAdv",
     "Smoothed",
     "Smoothing",

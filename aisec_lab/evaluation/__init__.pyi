@@ -11,7 +11,7 @@ from .figures import adversarial_grid, changed_features, learning_curve, pareto
 from .grids import class_bars, rate_dots, rate_grid, roc_curves
 from .levels import level_curves
 from .membership import log_roc_curves, roc_points, tpr_at_fpr
-from .monitors import QueryRecorder, QueryStream, alarm_rates, honest_streams, replay
+from .monitors import QueryRecorder, QueryStream, alarm_rates, alarm_threshold, honest_streams, replay
 from .ownership import RECOGNISED, OwnedModel, p_value_grid, removal_rows
 from .predictions import predicted_classes
 from .privacy import contradictions, epsilon_bounds
@@ -37,6 +37,7 @@ from .robustness import (
 from .streams import alarm_delay, delay_rows, drifting_rows, false_alarm_row, tilted_weights
 from .table import over_seeds, rate, read_table, tidy, write_table
 from .texts import attack_texts, certified_texts, predict_texts, word_bracket, word_curve
+from .watched_attacks import accounts_watched, attack_watched, honest_alarms
 
 __all__ = [
     "RECOGNISED",
@@ -44,10 +45,13 @@ __all__ = [
     "OwnedModel",
     "QueryRecorder",
     "QueryStream",
+    "accounts_watched",
     "adversarial_grid",
     "alarm_delay",
     "alarm_rates",
+    "alarm_threshold",
     "attack_texts",
+    "attack_watched",
     "bracket",
     "bracket_curves",
     "certified_by_bounds",
@@ -76,6 +80,7 @@ __all__ = [
     "false_alarm_dots",
     "false_alarm_row",
     "fidelity",
+    "honest_alarms",
     "honest_streams",
     "interval",
     "is_robust",

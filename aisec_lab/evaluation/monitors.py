@@ -107,6 +107,24 @@ def replay(monitor: QueryMonitor, streams: Iterable[QueryStream], batch_size: in
             monitor(stream.client, x, answers)
 
 
+def alarm_threshold(monitor: QueryMonitor, honest: Sequence[str], fpr: float) -> float:
+    """The threshold above which a new honest client's highest score is with probability at most `fpr`.
+
+    Args:
+        monitor: with the clients' scores in its `records`.
+        honest: names of honest clients that were used for nothing else.
+        fpr: false positive rate, in (0, 1).
+
+    Returns:
+        The threshold.
+
+    Raises:
+        ValueError: a rate outside (0, 1), or too few clients for it.
+    """
+    peaks = [monitor.records[client][-1:] for client in honest]
+    return threshold_at(torch.tensor([peak[0][1] if peak else -torch.inf for peak in peaks], dtype=torch.float64), fpr)
+
+
 def alarm_rates(
     monitor: QueryMonitor,
     honest: Sequence[str],
@@ -151,10 +169,7 @@ def alarm_rates(
         order = torch.randperm(len(honest), generator=generator).tolist()
         half = len(order) // 2
         evaluated = [honest[place] for place in order[half:]]
-        peaks = [monitor.records[honest[place]][-1:] for place in order[:half]]
-        threshold = threshold_at(
-            torch.tensor([peak[0][1] if peak else -torch.inf for peak in peaks], dtype=torch.float64), fpr
-        )
+        threshold = alarm_threshold(monitor, [honest[place] for place in order[:half]], fpr)
     alarms = {client: first_alarm(monitor.records[client], threshold) for client in (*evaluated, *attackers)}
     detected = [alarm for client in attackers if (alarm := alarms[client]) is not None]
     alarmed = sum(alarms[client] is not None for client in evaluated)

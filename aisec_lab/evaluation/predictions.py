@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from aisec_lab.core.validation import has_reject_option
 from aisec_lab.models import logits_of, seeded
 
 FRESH = 2**31  # seed of the draws that score a random model, which no attack has seen
@@ -24,7 +25,7 @@ def predicted_classes(model: nn.Module, x: Tensor, classes: int) -> Tensor:
         ValueError: the model has another number of columns, or answers NaN.
     """
     answers, columns = _predict(model, x)
-    rejects = any(getattr(module, "rejects", False) is True for module in model.modules())
+    rejects = has_reject_option(model)
     if len(answers) and columns != classes + rejects:
         option = ", and a reject option" if rejects else ""
         raise ValueError(

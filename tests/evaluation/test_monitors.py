@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from aisec_lab.attacks import L2, EvadeDetector, HopSkipJump
 from aisec_lab.data import Dataset
 from aisec_lab.defenses.monitors.watch import QueryMonitor
-from aisec_lab.evaluation.monitors import alarm_rates, honest_streams
+from aisec_lab.evaluation.monitors import QueryStream, alarm_rates, alarm_threshold, honest_streams
 from aisec_lab.evaluation.table import tidy
+from aisec_lab.evaluation.watched_attacks import accounts_watched, attack_watched, honest_alarms
 from aisec_lab.models import MLP, logits_of
 
 
@@ -99,3 +101,74 @@ def test_what_cannot_be_measured_is_refused(honest, attackers, fpr, message):
     """A client that was not seen, no attacker, and fewer honest clients than the rate needs."""
     with pytest.raises(ValueError, match=message):
         alarm_rates(watching(0, a=[1.0], b=[2.0]), honest, attackers, fpr, generator=seed(0))
+
+
+class Plane(torch.nn.Module):
+    """Class 1 where the first pixel is above a half; the logits are the pixel and a half."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([torch.full_like(x[:, 0, 0, 0], 0.5), x[:, 0, 0, 0]], 1)
+
+
+class Every(QueryMonitor):
+    """Flags each query from a certain one of a client on: the score is its number."""
+
+    def scores(self, client: str, x: Tensor, answers: Tensor) -> list[float]:
+        first = self.seen[client] - len(x)
+        return [float(number) for number in range(first, first + len(x))]
+
+
+def test_an_attack_through_a_monitor_is_counted_by_row_and_by_account():
+    """All rows without a monitor; none if all but the clean rows are rejected; the rows inside the ball otherwise."""
+    x = torch.full((8, 1, 2, 2), 0.4)
+    x[4:] = 0.1  # too far from the boundary
+    rows = Dataset(x, torch.zeros(8, dtype=torch.int64), ("low", "high"), "plane")
+    attack = HopSkipJump(L2(0.2), queries=60, samples=5, goal=EvadeDetector())
+    model = Plane().eval()
+
+    def found(make):
+        given = {"accounts": 4, "generator": seed(0), "study": "guard", "attack": "hsj", "model": "plane"}
+        return tidy(attack_watched(attack, model, rows, make, **given)).set_index("metric")
+
+    alone = found(lambda: None)
+    assert alone.value[["asr", "rejected_share", "detection_tpr"]].tolist() == [0.5, 0, 0]
+    assert "queries_before_alarm" not in alone.index
+    assert alone.n[["asr", "detection_tpr"]].tolist() == [8, 4]
+    strict = found(lambda: Every(1.5, withhold=False))
+    assert strict.value[["asr", "detection_tpr", "queries_before_alarm"]].tolist() == [0, 1, 2]
+    assert strict.value["rejected_share"] == pytest.approx(1 - 2 / 120)
+    assert strict.queries["asr"] == 60
+    assert (strict.low["queries_before_alarm"], strict.high["queries_before_alarm"]) == (2, 2)
+    lenient = found(lambda: Every(1e9, withhold=False))
+    assert lenient.value[["asr", "rejected_share", "detection_tpr"]].tolist() == [0.5, 0, 0]
+    with pytest.raises(ValueError, match="a multiple of its 3 accounts, got 8"):
+        attack_watched(attack, model, rows, lambda: None, accounts=3, generator=seed(0))
+    wrong = Dataset(x, torch.ones(8, dtype=torch.int64), ("low", "high"), "plane")
+    with pytest.raises(ValueError, match="correctly classified rows"):
+        attack_watched(attack, model, wrong, lambda: None, accounts=4, generator=seed(0))
+
+
+def test_accounts_share_the_queries_in_turn_and_are_one_client_if_linked():
+    """Twelve queries, an alarm at a client's sixth: one account raises it, four do not, unless they are linked."""
+    stream = QueryStream("thief", torch.zeros(12, 1), torch.zeros(12, 2))
+
+    def found(accounts, linked):
+        rows = accounts_watched(stream, lambda: Every(4.5, withhold=False), accounts=accounts, linked=linked)
+        return {row["metric"]: (row["value"], row["n"]) for row in rows}
+
+    assert found(1, False) == {"detection_tpr": (1, 1), "queries_before_alarm": (5, 1)}
+    assert found(2, False) == {"detection_tpr": (1, 2), "queries_before_alarm": (10, 1)}
+    assert found(4, False) == {"detection_tpr": (0, 4)}
+    assert found(4, True) == {"detection_tpr": (1, 1), "queries_before_alarm": (5, 1)}
+    with pytest.raises(ValueError, match="one of 12 queries, got 13 accounts"):
+        accounts_watched(stream, lambda: Every(1, withhold=False), accounts=13, linked=False)
+
+
+def test_a_threshold_is_set_on_some_honest_clients_and_the_alarms_of_others_are_counted():
+    """Of nineteen scores 1..19 the largest is the threshold for 5 %; a client without a score has none to exceed it."""
+    monitor = watching(0, **{f"h{number}": [float(number)] for number in range(1, 20)}, silent=[])
+    names = [f"h{number}" for number in range(1, 20)]
+    assert alarm_threshold(monitor, names, 0.05) == 19
+    assert alarm_threshold(monitor, [*names, "silent"], 0.1) == 18
+    (row,) = honest_alarms(watching(2, a=[1, 3], b=[2], c=[0]), ["a", "b", "c"], study="guard")
+    assert (row["metric"], row["value"], row["n"]) == ("detection_fpr", pytest.approx(1 / 3), 3)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aisec_lab.attacks.answers import as_scores, declared_within, sum_to_one
-from aisec_lab.core.validation import check_inputs
+from aisec_lab.core.validation import check_inputs, has_reject_option
 from aisec_lab.models.checked import checked_model
 
 EXACT = 1e-5  # by which a softmax, or a table of labels, may miss the sum of one
@@ -137,7 +137,7 @@ class ScoreReader:
 
     def __init__(self, model: nn.Module) -> None:
         self.kind = declared_within(model)
-        self.rejects = any(getattr(part, "rejects", False) is True for part in model.modules())
+        self.rejects = has_reject_option(model)
         self.open = self.kind is None
 
     def __call__(self, answer: Tensor) -> Tensor:

@@ -2,19 +2,18 @@
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Sequence
 from itertools import chain
 
 import numpy as np
 from torch import Tensor
 
-from aisec_lab.defenses.monitors.watch import QueryMonitor
+from aisec_lab.defenses.monitors.similarity import NONE, SimilarityMonitor
 
 REMEMBERED = 200  # queries kept for each hash; a hash of plain background occurs in all of them
 BYTES = 8  # length of a hash
 
 
-class Blacklight(QueryMonitor):
+class Blacklight(SimilarityMonitor):
     """Detect queries that are similar to an earlier query (Li et al., 2022, arXiv:2006.14042, section 4).
 
     An input is quantised and flattened, and every window of consecutive numbers is hashed. The largest hashes are its
@@ -59,10 +58,9 @@ class Blacklight(QueryMonitor):
                 "threshold must lie in [0, 1), step in (0, 1], and window and hashes be positive, got "
                 f"{threshold}, {step}, {window}, {hashes}"
             )
-        super().__init__(threshold, withhold)
-        self.step, self.window, self.hashes, self.shared = step, window, hashes, shared
+        super().__init__(threshold, shared, withhold)
+        self.step, self.window, self.hashes = step, window, hashes
         self._keyed = hashlib.blake2b(key=key, digest_size=BYTES)
-        self._number = 0
         self._queries: dict[tuple[str, bytes], deque[int]] = {}
 
     def fingerprint(self, row: np.ndarray) -> set[bytes]:
@@ -74,21 +72,21 @@ class Blacklight(QueryMonitor):
             found.add(hashed.digest())
         return set(sorted(found)[-self.hashes :])
 
-    def scores(self, client: str, x: Tensor, answers: Tensor) -> Sequence[float]:
-        """For each query, the largest share of its fingerprint that one earlier query also has."""
+    def nearest(self, client: str, x: Tensor) -> list[tuple[float, int]]:
+        """For each query, the largest share of its fingerprint that one earlier query also has, and that query."""
         steps = (x.flatten(1) / self.step).round().int().numpy()
         if steps.shape[1] < self.window:
             raise ValueError(
                 f"a window of {self.window} does not fit into inputs of {steps.shape[1]} numbers: lower window"
             )
-        whose = "" if self.shared else client
-        found = []
+        group, found = self.group(client), []
         for row in steps:
             fingerprint = self.fingerprint(row)
-            queries = [self._queries.setdefault((whose, each), deque(maxlen=REMEMBERED)) for each in fingerprint]
+            queries = [self._queries.setdefault((group, each), deque(maxlen=REMEMBERED)) for each in fingerprint]
             met = Counter(chain.from_iterable(queries))  # how many hashes each earlier query shares
+            number = self.next_number()
             for each in queries:
-                each.append(self._number)
-            self._number += 1
-            found.append(max(met.values(), default=0) / len(fingerprint))
+                each.append(number)
+            shared, query = max(((count, query) for query, count in met.items()), default=NONE)
+            found.append((shared / len(fingerprint), query))
         return found

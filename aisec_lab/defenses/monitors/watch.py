@@ -3,11 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 
 class QueryMonitor(ABC):
     """A monitor of an `Oracle`: `Oracle(model, monitors=[monitor])`.
+
+    It flags the queries with a score above the threshold. The oracle answers them all the same, or rejects them one by
+    one with `Oracle(..., rejects=True)`; or the monitor locks the client out, with `withhold`.
 
     It has a memory, so each oracle, or each group of oracles with common clients, needs its own. The queries of a
     client are numbered from 0, so the number of an alarm is how many queries came before it.
@@ -43,7 +47,7 @@ class QueryMonitor(ABC):
             N scores, larger is more suspicious; -inf for a query that cannot be judged.
         """
 
-    def __call__(self, client: str, x: Tensor, answers: Tensor) -> None:
+    def __call__(self, client: str, x: Tensor, answers: Tensor) -> Tensor:
         """Score a call of a client and update alarms and records.
 
         Args:
@@ -51,15 +55,20 @@ class QueryMonitor(ABC):
             x: queries (N, *input).
             answers: the published answers (N, K).
 
+        Returns:
+            Which queries have a score above the threshold (N,), bool, on the CPU.
+
         Raises:
             PermissionError: the client has an alarm and `withhold` is set.
         """
         first = self.seen.get(client, 0)
         self.seen[client] = first + len(x)
+        flagged = torch.zeros(len(x), dtype=torch.bool)
         if not (self.withhold and client in self.alarms):
             records = self.records.setdefault(client, [])
             highest = records[-1][1] if records else -float("inf")
             for query, score in enumerate(self.scores(client, x.detach().cpu(), answers.detach().cpu()), first):
+                flagged[query - first] = score > self.threshold
                 if score > highest:
                     highest = score
                     records.append((query, score))
@@ -70,6 +79,7 @@ class QueryMonitor(ABC):
                 f"{type(self).__name__} withholds the answer: {client} raised an alarm at its query "
                 f"{self.alarms[client]} and is locked out"
             )
+        return flagged
 
 
 def first_alarm(records: Sequence[tuple[int, float]], threshold: float) -> int | None:

@@ -54,14 +54,16 @@ def bisect(search: DecisionSearch, rows: Tensor, path: Path, low: Tensor, high: 
         halvings: for each row (n,), int64.
 
     Returns:
-        The lowest adversarial positions found, at most `high`.
+        The lowest adversarial positions found, at most `high`. The search ends at a rejected point: what is nearer to
+        the points before would be rejected, too.
     """
-    low, high = low.clone(), high.clone()
+    low, high, accepted = low.clone(), high.clone(), torch.ones_like(halvings, dtype=torch.bool)
     for done in range(int(halvings.max()) if len(halvings) else 0):
-        idx = (halvings > done).nonzero().squeeze(1)
+        idx = ((halvings > done) & accepted).nonzero().squeeze(1)
         middle = (low[idx] + high[idx]) / 2
         is_adv = search.query(rows[idx], path(idx, middle))
         low[idx], high[idx] = torch.where(is_adv, low[idx], middle), torch.where(is_adv, middle, high[idx])
+        accepted[idx] = ~search.rejected
     return high
 
 

@@ -11,7 +11,7 @@ from aisec_lab.attacks.evasion.minimum_norm.result import MinimumNormResult
 from aisec_lab.attacks.evasion.minimum_norm.starting_points import check_adversarial, check_start
 from aisec_lab.attacks.evasion.search.goals import Goal
 from aisec_lab.core.row_noise import RowNoise
-from aisec_lab.core.validation import check_output
+from aisec_lab.core.validation import check_output, has_reject_option
 
 BATCH = 128  # points of a pass; larger passes leave the processor's cache and are slower
 
@@ -49,15 +49,29 @@ class DecisionSearch:
         goal: what makes a point adversarial.
         ball: the norm, and the radius within which a row leaves the search.
         queries: the most queries for each row.
+        sees_rejections: whether the attack tells rejected points from those that are not adversarial.
 
     Attributes:
         x_adv: the points, shape of `x`.
         distance: their distances (N,), `inf` for rows without one.
         queries_used: queries so far (N,).
         active_rows: positions of the rows that were not adversarial without an attack.
+        rejected: which points of the last query (n,) the model rejected; none if the attack does not see it, or the
+            model has no reject option.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, goal: Goal, ball: Ball, queries: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        goal: Goal,
+        ball: Ball,
+        queries: int,
+        sees_rejections: bool = False,
+    ) -> None:
+        self.sees_rejections = sees_rejections and has_reject_option(model)
+        self.rejected = torch.zeros(0, dtype=torch.bool)
         self.model, self.x, self.y, self.goal, self.ball, self.queries = model, x, y, goal, ball, queries
         logits = model(x)
         check_output(logits, y)
@@ -91,6 +105,7 @@ class DecisionSearch:
         rows, z = rows[allowed], z[allowed]
         self.queries_used[rows] += 1
         is_adv[allowed] = new = self._decide(z, self.y[rows])
+        self.rejected = torch.zeros_like(allowed).masked_scatter(allowed, self.rejected)
         distance = self.ball.norm(z - self.x[rows])
         nearer = new & (distance < self.distance[rows])
         rows, z, distance = rows[nearer], z[nearer], distance[nearer]
@@ -118,11 +133,14 @@ class DecisionSearch:
         return DecisionAttackResult(self.x_adv, self.distance, rows, queries, distances)
 
     def _decide(self, z: Tensor, y: Tensor) -> Tensor:
-        """Which points z (m, *input) are adversarial, in passes of at most `BATCH`."""
+        """Which points z (m, *input) are adversarial, in passes of at most `BATCH`; `rejected` is of these points."""
+        self.rejected = torch.zeros_like(y, dtype=torch.bool)
         if not len(z):  # a forest, for example, accepts no empty batch
-            return torch.zeros_like(y, dtype=torch.bool)
-        parts = zip(z.split(BATCH), y.split(BATCH), strict=True)
-        return torch.cat([self.goal.margin(self.model(z), y) < 0 for z, y in parts])
+            return torch.zeros_like(self.rejected)
+        logits = torch.cat([self.model(part) for part in z.split(BATCH)])
+        if self.sees_rejections:
+            self.rejected = logits.argmax(1) == logits.shape[1] - 1
+        return self.goal.margin(logits, y) < 0
 
 
 def starting_candidates(noise: RowNoise, x: Tensor, starts: Tensor | None) -> Callable[[Tensor, int | Tensor], Tensor]:
