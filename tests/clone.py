@@ -125,4 +125,8 @@ SMALL = (  # one model, two attacks, the least of everything: what `aisec compos
     "compress.compressions.knowledge_distillation.fit.epochs=1",
     "compress.attack.steps=2",
     "compress.rows=50",
+    "drift.rows=200",
+    "drift.horizon=100",
+    "drift.shifts=[1]",
+    "drift.seeds=2",
 )
