@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import bdtr, gammaincinv
 
 from aisec_lab.core.binomial import lower_bound, upper_bound
 
@@ -61,6 +62,51 @@ def bounded_mean(
     ends = (np.minimum(share + band, 1), np.maximum(share - band, 0))
     low, high = (float(largest - (np.diff(knots) * end).sum()) for end in ends)
     return low, high
+
+
+def poisson_interval(count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The exact interval for the expectation of a count that is distributed as Poisson's (Garwood, 1936).
+
+    Args:
+        count: at least 0.
+        confidence: guaranteed coverage, in (0, 1).
+
+    Returns:
+        (low, high), at least 0; it covers the expected count with at least this confidence, whatever that is.
+
+    Raises:
+        ValueError: a negative count, or confidence outside (0, 1).
+    """
+    if count < 0:
+        raise ValueError(f"a count is at least 0, got {count}")
+    _check(confidence)
+    alpha = (1 - confidence) / 2
+    return float(gammaincinv(count, alpha)) if count else 0.0, float(gammaincinv(count + 1, 1 - alpha))
+
+
+def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """An interval for the median of any distribution, by order statistics (Thompson, 1936).
+
+    Args:
+        values: independent draws, at least one; infinite ones are accepted.
+        confidence: guaranteed coverage, in (0, 1).
+
+    Returns:
+        (low, high), two of the values; they cover the median with at least this confidence, or are infinite where the
+        values are too few for that: six are needed for 95 %.
+
+    Raises:
+        ValueError: no value, NaN, or confidence outside (0, 1).
+    """
+    _check(confidence)
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    if not len(ordered) or np.isnan(ordered[-1]):
+        raise ValueError(f"there must be values, and none NaN, got {list(values)}")
+    below = bdtr(np.arange(len(ordered)), len(ordered), 0.5)  # P(at most k values lie below the median)
+    cut = int((below <= (1 - confidence) / 2).sum())  # values that are left out at each end, and the one after them
+    if not cut:
+        return -math.inf, math.inf
+    return float(ordered[cut - 1]), float(ordered[-cut])
 
 
 def _check(confidence: float) -> None:

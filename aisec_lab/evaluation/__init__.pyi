@@ -1,4 +1,5 @@
 from .accuracy import clean_accuracy, count_correct
+from .alarm_figures import delay_curves, false_alarm_dots
 from .backdoors import detection_rates, roc, success_rate
 from .certified import bracket, certified_by_bounds, certified_by_smoothing
 from .claim_comparison import ClaimResult, claims, compare_claims, machine, metrics
@@ -33,6 +34,7 @@ from .robustness import (
     security_curve,
     worst_case,
 )
+from .streams import alarm_delay, delay_rows, drifting_rows, false_alarm_row, tilted_weights
 from .table import over_seeds, rate, read_table, tidy, write_table
 from .texts import attack_texts, certified_texts, predict_texts, word_bracket, word_curve
 from .watched_attacks import accounts_watched, attack_watched, honest_alarms
@@ -45,6 +47,7 @@ __all__ = [
     "QueryStream",
     "accounts_watched",
     "adversarial_grid",
+    "alarm_delay",
     "alarm_rates",
     "alarm_threshold",
     "attack_texts",
@@ -65,12 +68,17 @@ __all__ = [
     "count_with_rate",
     "curve_from_distances",
     "defense_prices",
+    "delay_curves",
+    "delay_rows",
     "detection_rates",
     "distance_curves",
+    "drifting_rows",
     "enumerated",
     "episodes",
     "epsilon_bounds",
     "extraction_curves",
+    "false_alarm_dots",
+    "false_alarm_row",
     "fidelity",
     "honest_alarms",
     "honest_streams",
@@ -110,6 +118,7 @@ __all__ = [
     "size_rows",
     "success_rate",
     "tidy",
+    "tilted_weights",
     "tpr_at_fpr",
     "transfer",
     "word_bracket",

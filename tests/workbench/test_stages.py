@@ -21,7 +21,7 @@ from aisec_lab.workbench.stages import (
 )
 from tests.clone import ROOT
 
-STUDIES = ["robustness", "evasion", "poisoning", "privacy", "extraction"]
+STUDIES = ["robustness", "evasion", "poisoning", "privacy", "extraction", "guard"]
 NOTEBOOKS = sorted(path.relative_to(ROOT) for path in ROOT.glob("notebooks/*/*.ipynb"))
 ROW = re.compile(r"^\| \[(\w+)\]\((\w+)\.ipynb\) \| ([^|]+) \| [^|]+ \|$", re.MULTILINE)  # and what is tried
 
