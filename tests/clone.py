@@ -129,7 +129,6 @@ SMALL = (  # one model, two attacks, the least of everything: what `aisec compos
     "drift.horizon=100",
     "drift.shifts=[1]",
     "drift.seeds=2",
-    "filters.objectives=[standard]",
     "filters.rows=20",
     "filters.clean=30",
     "filters.fpr=0.1",
