@@ -11,7 +11,7 @@ from pathlib import Path
 import casbin
 
 ROLE = "AISEC_ROLE"  # the environment variable with the role that runs a command
-ACTIONS = ("read", "write", "seal", "open", "append", "verify", "rollback", "release")
+ACTIONS = ("read", "write", "seal", "open", "append", "verify", "rollback", "release", "query")
 OBJECT = re.compile(r"(?!.*(^|/)\.{1,2}(/|$))[\w.+-]+(/[\w.+-]+)*", re.ASCII)  # no way up out of data/: no `..`
 PATTERN = re.compile(rf"{OBJECT.pattern}(/\*)?", re.ASCII)
 MOST_SHOWN = 5

@@ -20,6 +20,7 @@ from aisec_lab.workbench.ingest_command import ingest
 from aisec_lab.workbench.ledger_command import ledger
 from aisec_lab.workbench.node_command import node
 from aisec_lab.workbench.repro_command import repro
+from aisec_lab.workbench.service_command import serve, service
 from aisec_lab.workbench.stage import enter_stage, exit_with_parent
 from aisec_lab.workbench.vault_command import vault
 
@@ -52,6 +53,8 @@ main.add_command(model)
 main.add_command(node)
 main.add_command(reaches)
 main.add_command(repro)
+main.add_command(serve)
+main.add_command(service)
 main.add_command(vault)
 main.add_command(why)
 
