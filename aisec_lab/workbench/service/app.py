@@ -31,7 +31,9 @@ def build_app(worker: Worker) -> FastAPI:
     Returns:
         The application.
     """
-    app = FastAPI(title="aisec", docs_url=None, redoc_url=None, lifespan=lambda _: worker.running())
+    app = FastAPI(
+        title="aisec", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lambda _: worker.running()
+    )
     limits, door, model = worker.settings.requests, worker.door, worker.name
 
     @app.exception_handler(RefusedError)

@@ -4,12 +4,40 @@ import asyncio
 import enum
 from dataclasses import dataclass, field
 
-from limits import RateLimitItemPerSecond
-from limits.aio.storage import RedisStorage
-from limits.aio.strategies import MovingWindowRateLimiter
+import valkey.asyncio
 from valkey.exceptions import ValkeyError
 
-from aisec_lab.workbench.service.settings import LimitSettings, RateLimit
+from aisec_lab.workbench.service.settings import LimitSettings
+
+ALL = "all"
+MOST = 500  # requests in one call
+SCRIPT = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local function is_full(key, limit, window)
+  local oldest = redis.call('LINDEX', key, limit - 1)
+  return oldest and tonumber(oldest) > now - window
+end
+local function count(key, limit, window)
+  redis.call('LPUSH', key, string.format('%.0f', now))
+  redis.call('LTRIM', key, 0, limit - 1)
+  redis.call('PEXPIRE', key, string.format('%.0f', window / 1000))
+end
+local each, each_window, all, all_window = unpack(ARGV)
+local answers = {}
+for i = 2, #KEYS do
+  if is_full(KEYS[i], each, each_window) then
+    answers[i - 1] = 1
+  elseif is_full(KEYS[1], all, all_window) then
+    answers[i - 1] = 2
+  else
+    count(KEYS[i], each, each_window)
+    count(KEYS[1], all, all_window)
+    answers[i - 1] = 0
+  end
+end
+return answers
+"""
 
 
 class Admission(enum.Enum):
@@ -21,12 +49,18 @@ class Admission(enum.Enum):
     STORE_LOST = "not counted: the store of the limits does not answer"
 
 
+ANSWERS = (Admission.ADMITTED, Admission.CLIENT_LIMIT, Admission.TOTAL_LIMIT)  # by the number that the script returns
+
+
 @dataclass
 class RateLimiter:
-    """Admits exactly so many requests in any window, whichever worker they come to.
+    """Admits at most so many requests in any window, whichever worker they come to.
 
-    `limits` asks and counts in one Lua script, which the server runs alone: between the two no other worker can count.
-    A request over its own limit does not use up the limit of all; one over that of all has used one of its own.
+    The store keeps the times of the last N requests of a window of N, by its own clock, so that the clocks of workers
+    do not matter. It asks and counts in one script, which it runs alone: between the two nobody else counts, and a
+    request that one limit refuses uses up none of the other. (The library `limits` has the same window, one script for
+    each limit: a request over the limit of all would use one of its own, and two round trips of its client cost more
+    than the model.) Requests that come while a call is under way share the next one.
 
     Args:
         settings: both limits.
@@ -35,15 +69,16 @@ class RateLimiter:
 
     settings: LimitSettings
     url: str
-    _limiter: MovingWindowRateLimiter = field(init=False, repr=False)
+    _waiting: "list[tuple[str, asyncio.Future[Admission]]]" = field(default_factory=list, init=False, repr=False)
+    _task: "asyncio.Task[None] | None" = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        url = self.url.replace("redis", "valkey", 1)  # one client speaks to both
+        url = self.url.replace("redis", "valkey", 1) if self.url.startswith("redis") else self.url  # one client, both
         patience = self.settings.patience
-        storage = RedisStorage(f"async+{url}", socket_timeout=patience, socket_connect_timeout=patience)
-        self._limiter = MovingWindowRateLimiter(storage)
-        self._each = _item(self.settings.per_credential)
-        self._all = _item(self.settings.all_credentials)
+        client = valkey.asyncio.Valkey.from_url(url, socket_timeout=patience, socket_connect_timeout=patience)
+        self._script = client.register_script(SCRIPT)
+        each, everybody = self.settings.per_credential, self.settings.all_credentials
+        self._limits = [each.requests, each.seconds * 1_000_000, everybody.requests, everybody.seconds * 1_000_000]
 
     async def admit(self, credential: str) -> Admission:
         """Count a request.
@@ -54,16 +89,21 @@ class RateLimiter:
         Returns:
             What became of it; whether STORE_LOST is admitted is the caller's setting.
         """
-        try:
-            async with asyncio.timeout(self.settings.patience):
-                if not await self._limiter.hit(self._each, "key", credential):
-                    return Admission.CLIENT_LIMIT
-                if not await self._limiter.hit(self._all, "all"):
-                    return Admission.TOTAL_LIMIT
-        except (ValkeyError, OSError, TimeoutError):
-            return Admission.STORE_LOST
-        return Admission.ADMITTED
+        future: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
+        self._waiting.append((f"key:{credential}", future))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work())
+        return await future
 
-
-def _item(limit: RateLimit) -> RateLimitItemPerSecond:
-    return RateLimitItemPerSecond(limit.requests, limit.seconds)
+    async def _work(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            try:
+                async with asyncio.timeout(self.settings.patience):
+                    numbers = await self._script(keys=[ALL, *(key for key, _ in batch)], args=self._limits)
+                admissions = [ANSWERS[number] for number in numbers]
+            except (ValkeyError, OSError, TimeoutError):
+                admissions = [Admission.STORE_LOST] * len(batch)
+            for (_, future), admission in zip(batch, admissions, strict=True):
+                if not future.done():  # else the client has gone
+                    future.set_result(admission)

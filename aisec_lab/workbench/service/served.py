@@ -1,6 +1,7 @@
 """Loads a model for service: only the bytes that the ledger vouches for."""
 
 import ast
+import inspect
 import json
 import shutil
 import tempfile
@@ -98,6 +99,7 @@ def parse_architecture(text: str) -> Architecture:
         fields = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
         architecture = getattr(aisec_lab.models, call.func.id)(**fields)
         assert repr(architecture) == text
+        assert {"shape", "classes"} <= inspect.signature(architecture).parameters.keys()
     except (AssertionError, SyntaxError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the model card names no architecture of aisec_lab.models: {text[:80]!r}") from error
     return architecture

@@ -63,6 +63,28 @@ class WorkerApp:
         return build_app(Worker(self.name, self.settings, self.root, self.store))
 
 
+@dataclass(frozen=True)
+class WorkerServer:
+    """Runs a worker on a socket of its own, bound to the service's port: the kernel shares connections out evenly.
+
+    On one socket for all, a worker that wakes up first takes every connection that waits, and keeps it.
+
+    Args:
+        config: of Uvicorn.
+        address: host and port.
+    """
+
+    config: uvicorn.Config
+    address: tuple[str, int]
+
+    def __call__(self, sockets: object = None) -> None:
+        """Serve until SIGTERM; the argument is Uvicorn's and not used."""
+        with _socket(self.address) as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listening.bind(self.address)
+            uvicorn.Server(self.config).run(sockets=[listening])
+
+
 def serve(name: str, settings: ServiceSettings, root: Path) -> None:
     """Serve a model until SIGTERM or Ctrl-C.
 
@@ -109,7 +131,7 @@ def serve(name: str, settings: ServiceSettings, root: Path) -> None:
         )
         host, port = listening.getsockname()[:2]
         print(f"{name} on https://{host}:{port}", flush=True)
-        Multiprocess(config, target=uvicorn.Server(config).run, sockets=[listening]).run()
+        Multiprocess(config, target=WorkerServer(config, (host, port)), sockets=[]).run()
 
 
 def _check_keys(settings: ServiceSettings, root: Path) -> None:
@@ -138,18 +160,21 @@ def _check_model(name: str, settings: ServiceSettings, root: Path) -> None:
 
 
 def _bound(settings: ServiceSettings) -> socket.socket:
-    """A socket that all workers share."""
-    listening = None
+    """A socket that holds the port for the workers, and on which nobody listens."""
+    listening = _socket((settings.host, settings.port))
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(place)
+        listening.bind((settings.host, settings.port))
     except OSError as error:
-        if listening is not None:
-            listening.close()
+        listening.close()
         raise ValueError(f"nothing can listen on {settings.host}:{settings.port}: {error.strerror}") from error
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # only now: else it would bind to a port in use
     return listening
+
+
+def _socket(address: tuple[str, int]) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return made
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import yaml
 EMBEDDED = "embedded"
 WHEN_LOST = ("refuse", "admit")
 PUBLISHED = ("probabilities", "label")
-STORES = ("redis", "rediss", "redis+unix", "valkey", "valkeys", "valkey+unix")
+STORES = ("valkey", "valkeys", "redis", "rediss", "unix")
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class EmbeddedStore:
     @property
     def url(self) -> str:
         """For `RateLimiter`."""
-        return f"valkey+unix://{self.socket}"
+        return f"unix://{self.socket}"
 
     @property
     def pid(self) -> int | None:
