@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,10 @@ class Running:
 
     def connect(self, context: ssl.SSLContext | None = None) -> http.client.HTTPSConnection:
         """A connection to one of the workers."""
-        context = context or ssl.create_default_context(cafile=str(self.project.root / STATE / "ca.pem"))
+        state = self.project.root / STATE
+        if context is None:
+            context = ssl.create_default_context(cafile=str(state / "ca.pem"))
+            context.load_cert_chain(state / "client.pem", state / "client.key")
         return http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=60)
 
     def ask(
@@ -154,13 +157,13 @@ class Running:
         connection: http.client.HTTPSConnection | None = None,
     ) -> tuple[int, Any]:
         """Status and JSON of an answer, on a connection of its own unless one is given."""
-        connection = connection or self.connect()
         given = {"Content-Type": "application/json", **headers}
         if role:
             given["Authorization"] = f"Bearer {self.project.keys[role]}"
-        connection.request(method, path, None if body is None else json.dumps(body), given)
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
+        with nullcontext(connection) if connection else closing(self.connect()) as asked:
+            asked.request(method, path, None if body is None else json.dumps(body), given)
+            response = asked.getresponse()
+            return response.status, json.loads(response.read())
 
 
 @contextmanager

@@ -114,6 +114,10 @@ class Bookkeeper:
             connection.execute(DONE, (minute,))
         return len(due)
 
+    def finish(self) -> None:
+        """Append all that was counted, as if its minute were over: the service stops."""
+        self.write(now=time.time() + 60)
+
 
 class Every(threading.Thread):
     """Calls a function again and again in a thread of its own, until `stop`, and then once more.

@@ -114,6 +114,7 @@ def serve(name: str, settings: ServiceSettings, root: Path) -> None:
             store.start()
             url = store.url
             stack.callback(_running(0.2, store.start, "store").stop)
+        stack.callback(bookkeeper.finish)
         stack.callback(_running(0.5, bookkeeper.write, "ledger").stop)
         config = uvicorn.Config(
             WorkerApp(name, settings, root, url, os.getpid()),
