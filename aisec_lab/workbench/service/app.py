@@ -2,13 +2,13 @@
 
 import asyncio
 import html
-import json
 import time
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic_core import to_json
 
 from aisec_lab.workbench.service.batching import BusyError
 from aisec_lab.workbench.service.bodies import read_body
@@ -67,7 +67,7 @@ def build_app(worker: Worker) -> FastAPI:
             raise RefusedError(503, "no model is vouched for") from None
         worker.metrics.answers.labels("200").inc()
         worker.metrics.seconds.observe(time.perf_counter() - began)
-        return Response(json.dumps({"answers": answers}), media_type="application/json")
+        return Response(to_json({"answers": answers}), media_type="application/json")
 
     @app.get("/health")
     async def health() -> Response:

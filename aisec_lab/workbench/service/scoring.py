@@ -1,8 +1,10 @@
 """One pass: the guard, the model, the quarantine, in this order."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,7 @@ class Scorer:
     _reader: ModelReader = field(init=False, repr=False)
     _marked: tuple[int, int] | None = field(default=None, init=False, repr=False)
 
-    @property
+    @cached_property
     def marker(self) -> Path:
         """The file that a rollback puts anew, so that every worker loads again before its next pass."""
         return self.root / self.settings.state / "loaded"
@@ -63,7 +65,11 @@ class Scorer:
         Raises:
             NoModelError: nothing vouches for what lies there, or it cannot be loaded.
         """
-        now = (stat.st_ino, stat.st_mtime_ns) if self.marker.exists() and (stat := self.marker.stat()) else (0, 0)
+        try:
+            stat = os.stat(self.marker)
+            now = stat.st_ino, stat.st_mtime_ns
+        except FileNotFoundError:  # there was no rollback yet
+            now = 0, 0
         if now == self._marked and self.served is not None:
             return
         self.served = None  # whatever happens, what was rolled back answers no more

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.served_project import ServedProject
+from benchmarks.served_project import ServedProject
 
 
 @pytest.fixture(scope="session")

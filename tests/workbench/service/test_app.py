@@ -26,7 +26,7 @@ from aisec_lab.workbench.service.journal import Bookkeeper
 from aisec_lab.workbench.service.settings import read_settings
 from aisec_lab.workbench.service.store import EmbeddedStore
 from aisec_lab.workbench.service.worker import Worker
-from tests.served_project import MODEL, PASSPHRASE, STATE, ServedProject
+from benchmarks.served_project import MODEL, PASSPHRASE, STATE, ServedProject
 
 GUARD = {"fpr": 0.2, "budget": 1e9}
 LARGEST = 20_000

@@ -21,8 +21,8 @@ from aisec_lab.workbench.service.rolling_back import loaded_versions
 from aisec_lab.workbench.service.settings import read_settings
 from aisec_lab.workbench.service.store import EmbeddedStore
 from aisec_lab.workbench.service.worker import Worker
+from benchmarks.served_project import MODEL, STATE, ServedProject
 from tests.clone import ROOT
-from tests.served_project import MODEL, STATE, ServedProject
 
 STAGE = """
 stages:

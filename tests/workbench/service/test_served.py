@@ -14,7 +14,7 @@ from aisec_lab.workbench.service.guarding import build_guard
 from aisec_lab.workbench.service.served import load_served, parse_architecture
 from aisec_lab.workbench.service.settings import GuardSettings
 from aisec_lab.workbench.service.versions import Versions
-from tests.served_project import MODEL, ServedProject
+from benchmarks.served_project import MODEL, ServedProject
 
 
 def entry(index: int, action: str, before: str | None, after: str | None) -> LedgerEntry:

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from aisec_lab.workbench.command import main
 from aisec_lab.workbench.service.credentials import CREDENTIALS, Keyring
 from aisec_lab.workbench.service.settings import ServiceSettings, read_settings
+from benchmarks.served_project import MODEL, STATE, ServedProject
 from tests.clone import ROOT
-from tests.served_project import MODEL, STATE, ServedProject
 
 
 def aisec(*words: str, code: int = 0) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 from aisec_lab.trust import Ledger, read_verifying_key, verify
 from aisec_lab.workbench.project_ledger import FOLDER
-from tests.served_project import PASSPHRASE, PATIENCE, STATE, Running, ServedProject, running
+from benchmarks.served_project import PASSPHRASE, PATIENCE, STATE, Running, ServedProject, running
 
 pytestmark = [pytest.mark.service, pytest.mark.xdist_group("service")]
 SETTINGS = {

@@ -19,7 +19,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from aisec_lab.data import Prepared, prepare
+from aisec_lab.data import Prepared, Splits, prepare
 from aisec_lab.models import CNN, save_checkpoint
 from aisec_lab.trust import (
     PUBLIC_KEY,
@@ -33,7 +33,7 @@ from aisec_lab.trust import (
 from aisec_lab.workbench.project_ledger import FOLDER, SIGNING_KEY
 from aisec_lab.workbench.service.certificates import CLIENT, SERVER, Authority
 from aisec_lab.workbench.service.credentials import CREDENTIALS, CredentialFile
-from tests.clone import ROOT
+from benchmarks.clone import ROOT
 
 MODEL, STATE = "models/cnn", Path(".aisec/service")
 PASSPHRASE = "correct horse"
@@ -93,9 +93,14 @@ class ServedProject:
         return self.root / "configs/service.yaml"
 
     @property
+    def splits(self) -> Splits:
+        """The data of the model."""
+        return Prepared("digits")(self.root / "data")
+
+    @property
     def inputs(self) -> Tensor:
         """Clean rows (N, 1, 8, 8)."""
-        return Prepared("digits")(self.root / "data").test.x
+        return self.splits.test.x
 
     def configure(self, **changed: Any) -> None:
         """Write settings: the defaults, a port of the system's choice, no guard, and what is given."""
@@ -104,7 +109,7 @@ class ServedProject:
 
     def train(self, seed: int) -> None:
         """Put another model there: weights as they are drawn."""
-        data = Prepared("digits")(self.root / "data").card
+        data = self.splits.card
         architecture = CNN(width=4, hidden=16)
         model = architecture((1, 8, 8), 10, generator=torch.Generator().manual_seed(seed))
         save_checkpoint(self.root / MODEL, model.eval(), architecture, data)
