@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aisec_lab.trust import LedgerChange, Passphrase, PrivateKey
 from aisec_lab.workbench.service.bodies import ReleaseBody, RollbackBody, read_json
-from aisec_lab.workbench.service.door import CODE, RefusedError
+from aisec_lab.workbench.service.door import CODE, RequestRefusedError
 from aisec_lab.workbench.service.quarantine import QuarantineRecord
 from aisec_lab.workbench.service.scoring import NoModelError
 from aisec_lab.workbench.service.worker import Worker
@@ -50,7 +50,7 @@ def people_routes(worker: Worker) -> APIRouter:
         credential = await door.enter(request, "query", model)
         record = await _record(worker, identity)
         if record is None or record.client != credential.name:  # the same answer: an id is nobody else's business
-            raise RefusedError(404, "no such row of yours")
+            raise RequestRefusedError(404, "no such row of yours")
         answer = None if record.answer is None else json.loads(record.answer)
         return JSONResponse({"id": record.id, "state": record.state, "answer": answer})
 
@@ -61,9 +61,9 @@ def people_routes(worker: Worker) -> APIRouter:
         given = await read_json(request, limits, ReleaseBody)
         record = await _record(worker, identity)
         if record is None:
-            raise RefusedError(404, "no such row")
+            raise RequestRefusedError(404, "no such row")
         if record.state != "held":
-            raise RefusedError(409, f"{record.released_by} released it already")
+            raise RequestRefusedError(409, f"{record.released_by} released it already")
         try:
             x = await asyncio.to_thread(_opened, worker, identity, given.passphrase)
         except ValueError:
@@ -71,11 +71,11 @@ def people_routes(worker: Worker) -> APIRouter:
         try:
             answer = await worker.batcher.between_passes(lambda: worker.scorer.release(x))
         except NoModelError:
-            raise RefusedError(503, "no model is vouched for") from None
+            raise RequestRefusedError(503, "no model is vouched for") from None
         why = f"row {identity} of {record.client}, held because of {record.reason}"
         await asyncio.to_thread(worker.record, LedgerChange(person.name, "release", model, why))
         if not await asyncio.to_thread(worker.quarantine.release, identity, person.name, answer):
-            raise RefusedError(409, "somebody released it meanwhile")
+            raise RequestRefusedError(409, "somebody released it meanwhile")
         return JSONResponse({"id": identity, "state": "released", "answer": json.loads(answer)})
 
     @router.post("/rollback", openapi_extra=_people(RollbackBody))
@@ -84,12 +84,12 @@ def people_routes(worker: Worker) -> APIRouter:
         person = await door.enter_person(request, "rollback", model)
         given = await read_json(request, limits, RollbackBody)
         if not given.why.isprintable():
-            raise RefusedError(422, "why: one printable line")
+            raise RequestRefusedError(422, "why: one printable line")
         why = f"{given.why} ({person.name}, through the service)"
         try:
             goal = await asyncio.to_thread(worker.rollback, person.role, why)
         except (ValueError, OSError) as error:
-            raise RefusedError(409, " ".join(str(error).split())) from None
+            raise RequestRefusedError(409, " ".join(str(error).split())) from None
         return JSONResponse({"entry": goal.index, "sha256": goal.after})
 
     return router

@@ -76,6 +76,7 @@ class Scorer:
         try:
             served = load_served(self.name, self.root, self.settings.ledger_key)
             self._guard, self._reader = build_guard(self.settings.guard, served, self.root)
+            self._reader.read(torch.zeros(1, *served.shape))  # the first pass is slow, and may show that it has none
         except (ValueError, OSError) as error:
             raise NoModelError(str(error)) from error
         self.served, self._marked = served, now
