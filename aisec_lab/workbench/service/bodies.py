@@ -34,7 +34,7 @@ async def read_body(request: Request, limits: RequestSettings) -> bytes:
         limits: of size and time.
 
     Raises:
-        RequestRefusedError: 413 if it is too large, 408 if it comes too slowly, 415 if it is compressed, 400 if it breaks off.
+        RequestRefusedError: 413 if it is too large, 408 if it comes too slowly, 415 if compressed, 400 if cut short.
     """
     if request.headers.get("content-encoding", "identity") != "identity":
         raise RequestRefusedError(415, "a compressed body is not read")

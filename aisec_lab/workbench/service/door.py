@@ -103,7 +103,10 @@ class Door:
 
     def _known(self, request: Request, obj: str) -> Credential:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
-        credential = self.keyring.find(token) if kind.lower() == "bearer" else None
+        try:
+            credential = self.keyring.find(token) if kind.lower() == "bearer" else None
+        except ValueError:  # damaged, or readable by others: nobody comes in until somebody has looked at it
+            raise self.refused(NOBODY, obj, 503, "the file of the keys cannot be trusted") from None
         if credential is None:
             raise self.refused(NOBODY, obj, 401, "no valid key", {"WWW-Authenticate": "Bearer"})
         return credential

@@ -286,6 +286,18 @@ def test_a_lost_store_refuses_or_admits_as_configured(service: InProcess, monkey
     assert {action for _, action, why in service.recorded() if "does not answer" in why} == {"refuse", "admit"}
 
 
+def test_a_damaged_file_of_keys_lets_nobody_in(service: InProcess) -> None:
+    """And when it is whole again, everybody as before."""
+    path = service.project.credentials.path
+    content = path.read_bytes()
+    path.write_bytes(content[:-3])
+    try:
+        assert service.ask("GET", "/model").status_code == 503
+    finally:
+        path.write_bytes(content)
+    assert service.ask("GET", "/model").status_code == 200
+
+
 LEAF = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 ANY_JSON = st.recursive(LEAF, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner))
 
