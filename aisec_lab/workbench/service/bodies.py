@@ -26,6 +26,15 @@ class RollbackBody(BaseModel):
     why: str = Field(min_length=1, max_length=200, description="For the ledger.")
 
 
+class ThresholdBody(BaseModel):
+    """What a person sends to change a threshold."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    filter: str = Field(min_length=1, max_length=64, description="Name of a detector.")
+    threshold: float = Field(allow_inf_nan=False, description="The largest score that passes.")
+    why: str = Field(min_length=1, max_length=200, description="For the ledger.")
+
+
 async def read_body(request: Request, limits: RequestSettings) -> bytes:
     """The body.
 

@@ -6,16 +6,18 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from torch import Tensor
 
 from aisec_lab.trust import LedgerChange, Passphrase, PrivateKey
-from aisec_lab.workbench.service.bodies import ReleaseBody, RollbackBody, read_json
+from aisec_lab.workbench.service.bodies import ReleaseBody, RollbackBody, ThresholdBody, read_json
 from aisec_lab.workbench.service.door import CODE, RequestRefusedError
 from aisec_lab.workbench.service.quarantine import QuarantineRecord
 from aisec_lab.workbench.service.scoring import NoModelError
+from aisec_lab.workbench.service.thresholds import find_threshold_error, set_threshold
 from aisec_lab.workbench.service.worker import Worker
 
-QUARANTINE = "quarantine"  # object of the policy
+QUARANTINE, THRESHOLDS = "quarantine", "thresholds"  # objects of the policy
 Identity = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="Of a quarantined row.")]
 CODE_HEADER = {
     "name": CODE,
@@ -78,6 +80,32 @@ def people_routes(worker: Worker) -> APIRouter:
             raise RequestRefusedError(409, "somebody released it meanwhile")
         return JSONResponse({"id": identity, "state": "released", "answer": json.loads(answer)})
 
+    @router.get("/thresholds")
+    async def thresholds(request: Request) -> Response:
+        """The thresholds in effect, and the ranges in which a person may set them."""
+        await door.enter(request, "read", THRESHOLDS)
+        guard = worker.settings.guard
+        return JSONResponse({"thresholds": worker.scorer.thresholds, "ranges": guard.ranges if guard else {}})
+
+    @router.post("/thresholds", openapi_extra=_people(ThresholdBody))
+    async def change(request: Request) -> Response:
+        """Set a threshold within its range, for every worker before its next pass. A person's act."""
+        person = await door.enter_person(request, "write", THRESHOLDS)
+        given = await read_json(request, limits, ThresholdBody)
+        if error := find_threshold_error(worker.settings.guard, given.filter, given.threshold):
+            raise RequestRefusedError(422, error)
+        served = worker.scorer.served
+        if served is None:
+            raise RequestRefusedError(503, "no model is vouched for")
+        if not given.why.isprintable():
+            raise RequestRefusedError(422, "why: one printable line")
+        before = worker.scorer.thresholds[given.filter]
+        why = f"{given.filter} from {before:g} to {given.threshold:g}: {given.why}"
+        await asyncio.to_thread(worker.record, LedgerChange(person.name, "threshold", model, why))
+        await asyncio.to_thread(set_threshold, worker.database, served.digest, given.filter, given.threshold)
+        await asyncio.to_thread(worker.scorer.load_again)
+        return JSONResponse({"filter": given.filter, "before": before, "threshold": given.threshold})
+
     @router.post("/rollback", openapi_extra=_people(RollbackBody))
     async def roll_back(request: Request) -> Response:
         """Go back to the last good version of the model; answered when every worker has it. A person's act."""
@@ -108,7 +136,7 @@ def _opened(worker: Worker, identity: str, passphrase: str) -> Tensor:
     return worker.quarantine.open(identity, key)
 
 
-def _people(body: type[ReleaseBody] | type[RollbackBody]) -> dict[str, Any]:
+def _people(body: type[BaseModel]) -> dict[str, Any]:
     """For OpenAPI: the body, which is read within limits and so not by FastAPI, and the header."""
     content = {"application/json": {"schema": body.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}, "parameters": [CODE_HEADER]}

@@ -54,7 +54,7 @@ class Worker:
         assert self.scorer.served is not None
         self.decoder = Decoder(self.scorer.served.shape, settings.requests.rows)
         self.batcher = Batcher(self.scorer, settings.requests.rows, settings.requests.waiting)
-        self.rollback = ModelRollback(name, root, self.scorer.marker, self.database, settings.ledger_key)
+        self.rollback = ModelRollback(name, root, self.scorer.load_again, self.database, settings.ledger_key)
         self.door = Door(
             Keyring(CredentialFile(state / CREDENTIALS)),
             Access(root / "configs" / "access"),
