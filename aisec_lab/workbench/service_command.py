@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from aisec_lab.workbench.access_command import permit, role_option
 from aisec_lab.workbench.configuration import project_root
 
 SETTINGS = Path("configs/service.yaml")
@@ -19,8 +20,12 @@ settings_option = click.option(
 @click.argument("model")
 @settings_option
 @click.option("--rollback", "why", metavar="WHY", help="First go back to the model's last good version.")
-def serve(model: str, settings: Path | None, why: str | None) -> None:
-    """Serve MODEL, such as models/standard-0, over TLS 1.3 to those who have a key, until Ctrl-C."""
+@role_option
+def serve(model: str, settings: Path | None, why: str | None, role: str | None) -> None:
+    """Serve MODEL, such as models/standard-0, over TLS 1.3 to those who have a key, until Ctrl-C.
+
+    A rollback needs a role that may do it. While the service runs, a person asks it to roll back (POST /rollback).
+    """
     from aisec_lab.workbench.service.serving import serve as run
     from aisec_lab.workbench.service.settings import read_settings
 
@@ -32,6 +37,7 @@ def serve(model: str, settings: Path | None, why: str | None) -> None:
         )
     chosen = read_settings(settings or SETTINGS)
     if why:
+        permit(role, "rollback", name)
         _roll_back(name, why, chosen.ledger_key)
     run(name, chosen, Path.cwd())
 

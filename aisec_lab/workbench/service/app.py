@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from aisec_lab.workbench.service.batching import BusyError
 from aisec_lab.workbench.service.bodies import read_body
-from aisec_lab.workbench.service.door import RefusedError
+from aisec_lab.workbench.service.door import RequestRefusedError
 from aisec_lab.workbench.service.people import people_routes
 from aisec_lab.workbench.service.scoring import NoModelError
 from aisec_lab.workbench.service.worker import Worker
@@ -36,8 +36,8 @@ def build_app(worker: Worker) -> FastAPI:
     )
     limits, door, model = worker.settings.requests, worker.door, worker.name
 
-    @app.exception_handler(RefusedError)
-    async def refuse(request: Request, refusal: RefusedError) -> Response:
+    @app.exception_handler(RequestRefusedError)
+    async def refuse(request: Request, refusal: RequestRefusedError) -> Response:
         """One line."""
         if request.url.path == "/score":
             worker.metrics.answers.labels(str(refusal.status)).inc()
@@ -53,18 +53,18 @@ def build_app(worker: Worker) -> FastAPI:
         try:
             x = worker.decoder(body, kind)
         except LookupError as error:
-            raise RefusedError(415, str(error.args[0])) from None
+            raise RequestRefusedError(415, str(error.args[0])) from None
         except ValueError as error:
-            raise RefusedError(422, str(error)) from None
+            raise RequestRefusedError(422, str(error)) from None
         try:
             async with asyncio.timeout(limits.seconds):
                 answers = await worker.batcher(x, credential.name)
         except BusyError:
-            raise RefusedError(503, "too many rows wait", {"Retry-After": "1"}) from None
+            raise RequestRefusedError(503, "too many rows wait", {"Retry-After": "1"}) from None
         except TimeoutError:
-            raise RefusedError(503, f"no answer within {limits.seconds} seconds", {"Retry-After": "1"}) from None
+            raise RequestRefusedError(503, f"no answer within {limits.seconds} seconds", {"Retry-After": "1"}) from None
         except NoModelError:
-            raise RefusedError(503, "no model is vouched for") from None
+            raise RequestRefusedError(503, "no model is vouched for") from None
         worker.metrics.answers.labels("200").inc()
         worker.metrics.seconds.observe(time.perf_counter() - began)
         return Response(to_json({"answers": answers}), media_type="application/json")
@@ -88,7 +88,7 @@ def build_app(worker: Worker) -> FastAPI:
         await door.enter(request, "query", model)
         served = worker.scorer.served
         if served is None:
-            raise RefusedError(503, "no model is vouched for")
+            raise RequestRefusedError(503, "no model is vouched for")
         facts = {"name": served.name, "sha256": served.digest, "entry": served.entry.index, "card": served.card}
         return JSONResponse(facts | {"shape": served.shape, "classes": served.classes})
 

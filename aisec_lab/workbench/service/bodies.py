@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from aisec_lab.workbench.service.door import RefusedError
+from aisec_lab.workbench.service.door import RequestRefusedError
 from aisec_lab.workbench.service.settings import RequestSettings
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -26,6 +26,15 @@ class RollbackBody(BaseModel):
     why: str = Field(min_length=1, max_length=200, description="For the ledger.")
 
 
+class ThresholdBody(BaseModel):
+    """What a person sends to change a threshold."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    filter: str = Field(min_length=1, max_length=64, description="Name of a detector.")
+    threshold: float = Field(allow_inf_nan=False, description="The largest score that passes.")
+    why: str = Field(min_length=1, max_length=200, description="For the ledger.")
+
+
 async def read_body(request: Request, limits: RequestSettings) -> bytes:
     """The body.
 
@@ -34,25 +43,25 @@ async def read_body(request: Request, limits: RequestSettings) -> bytes:
         limits: of size and time.
 
     Raises:
-        RefusedError: 413 if it is too large, 408 if it comes too slowly, 415 if it is compressed, 400 if it breaks off.
+        RequestRefusedError: 413 if it is too large, 408 if it comes too slowly, 415 if compressed, 400 if cut short.
     """
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise RefusedError(415, "a compressed body is not read")
+        raise RequestRefusedError(415, "a compressed body is not read")
     stated = request.headers.get("content-length", "0")
     if stated.isdecimal() and int(stated) > limits.bytes:
-        raise RefusedError(413, f"a body has at most {limits.bytes} bytes")
+        raise RequestRefusedError(413, f"a body has at most {limits.bytes} bytes")
     parts, size = [], 0
     try:
         async with asyncio.timeout(limits.seconds):
             async for part in request.stream():
                 size += len(part)
                 if size > limits.bytes:
-                    raise RefusedError(413, f"a body has at most {limits.bytes} bytes")
+                    raise RequestRefusedError(413, f"a body has at most {limits.bytes} bytes")
                 parts.append(part)
     except TimeoutError:
-        raise RefusedError(408, f"the body did not arrive within {limits.seconds} seconds") from None
+        raise RequestRefusedError(408, f"the body did not arrive within {limits.seconds} seconds") from None
     except ClientDisconnect:
-        raise RefusedError(400, "the body broke off") from None
+        raise RequestRefusedError(400, "the body broke off") from None
     return b"".join(parts)
 
 
@@ -60,13 +69,13 @@ async def read_json(request: Request, limits: RequestSettings, kind: type[Body])
     """The body as JSON of a certain form.
 
     Raises:
-        RefusedError: as `read_body`, and 422 for what has not that form.
+        RequestRefusedError: as `read_body`, and 422 for what has not that form.
     """
     body = await read_body(request, limits)
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        raise RefusedError(422, first_error(error)) from None
+        raise RequestRefusedError(422, first_error(error)) from None
 
 
 def first_error(error: ValidationError) -> str:

@@ -15,6 +15,10 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE TABLE IF NOT EXISTS quarantine (
   id TEXT PRIMARY KEY, time TEXT, client TEXT, reason TEXT, score REAL,
   state TEXT, released_by TEXT, answer TEXT, sealed BLOB);
+CREATE INDEX IF NOT EXISTS state ON quarantine (state);
+CREATE TABLE IF NOT EXISTS sealed (one INTEGER PRIMARY KEY CHECK (one = 1), bytes INTEGER);
+INSERT OR IGNORE INTO sealed VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS thresholds (digest TEXT, filter TEXT, value REAL, PRIMARY KEY (digest, filter));
 CREATE TABLE IF NOT EXISTS workers (pid INTEGER PRIMARY KEY, digest TEXT);
 """
 

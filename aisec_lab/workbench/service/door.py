@@ -9,14 +9,14 @@ from aisec_lab.trust.access import Access
 from aisec_lab.workbench.service.credentials import Credential, Keyring
 from aisec_lab.workbench.service.journal import Event, Journal
 from aisec_lab.workbench.service.metrics import ServiceMetrics
-from aisec_lab.workbench.service.rate_limits import Admission, RateLimiter
+from aisec_lab.workbench.service.rate_limits import Admission, SharedRateLimiter
 from aisec_lab.workbench.service.totp import SecondFactor
 
 NOBODY = "nobody"  # in the ledger: whoever shows no valid key
 CODE = "x-totp"  # header with the code of a person's second factor
 
 
-class RefusedError(Exception):
+class RequestRefusedError(Exception):
     """An answer that is no result.
 
     Args:
@@ -45,7 +45,7 @@ class Door:
 
     keyring: Keyring
     access: Access
-    limiter: RateLimiter
+    limiter: SharedRateLimiter
     admit_lost: bool
     second_factor: SecondFactor
     journal: Journal
@@ -63,7 +63,7 @@ class Door:
             The credential.
 
         Raises:
-            RefusedError: 401 without a valid key, 403 if its role may not, 429 over a limit, 503 if nobody counts.
+            RequestRefusedError: 401 without a valid key, 403 if its role may not, 429 over a limit, 503 if none counts.
         """
         credential = self._known(request, obj)
         if not self._may(credential.role, action, obj):
@@ -87,7 +87,9 @@ class Door:
             raise self.refused(credential.name, obj, 403, why)
         return credential
 
-    def refused(self, who: str, obj: str, status: int, why: str, headers: dict[str, str] | None = None) -> RefusedError:
+    def refused(
+        self, who: str, obj: str, status: int, why: str, headers: dict[str, str] | None = None
+    ) -> RequestRefusedError:
         """Count a refusal for the ledger and for Prometheus.
 
         Args:
@@ -97,11 +99,14 @@ class Door:
         """
         self.journal.count(Event(who, "refuse", obj, why))
         self.metrics.refusals.labels(f"{status}").inc()
-        return RefusedError(status, why, headers)
+        return RequestRefusedError(status, why, headers)
 
     def _known(self, request: Request, obj: str) -> Credential:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
-        credential = self.keyring.find(token) if kind.lower() == "bearer" else None
+        try:
+            credential = self.keyring.find(token) if kind.lower() == "bearer" else None
+        except ValueError:  # damaged, or readable by others: nobody comes in until somebody has looked at it
+            raise self.refused(NOBODY, obj, 503, "the file of the keys cannot be trusted") from None
         if credential is None:
             raise self.refused(NOBODY, obj, 401, "no valid key", {"WWW-Authenticate": "Bearer"})
         return credential

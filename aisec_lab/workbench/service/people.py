@@ -6,16 +6,18 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from torch import Tensor
 
 from aisec_lab.trust import LedgerChange, Passphrase, PrivateKey
-from aisec_lab.workbench.service.bodies import ReleaseBody, RollbackBody, read_json
-from aisec_lab.workbench.service.door import CODE, RefusedError
+from aisec_lab.workbench.service.bodies import ReleaseBody, RollbackBody, ThresholdBody, read_json
+from aisec_lab.workbench.service.door import CODE, RequestRefusedError
 from aisec_lab.workbench.service.quarantine import QuarantineRecord
 from aisec_lab.workbench.service.scoring import NoModelError
+from aisec_lab.workbench.service.thresholds import find_threshold_error, set_threshold
 from aisec_lab.workbench.service.worker import Worker
 
-QUARANTINE = "quarantine"  # object of the policy
+QUARANTINE, THRESHOLDS = "quarantine", "thresholds"  # objects of the policy
 Identity = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="Of a quarantined row.")]
 CODE_HEADER = {
     "name": CODE,
@@ -50,7 +52,7 @@ def people_routes(worker: Worker) -> APIRouter:
         credential = await door.enter(request, "query", model)
         record = await _record(worker, identity)
         if record is None or record.client != credential.name:  # the same answer: an id is nobody else's business
-            raise RefusedError(404, "no such row of yours")
+            raise RequestRefusedError(404, "no such row of yours")
         answer = None if record.answer is None else json.loads(record.answer)
         return JSONResponse({"id": record.id, "state": record.state, "answer": answer})
 
@@ -61,9 +63,9 @@ def people_routes(worker: Worker) -> APIRouter:
         given = await read_json(request, limits, ReleaseBody)
         record = await _record(worker, identity)
         if record is None:
-            raise RefusedError(404, "no such row")
+            raise RequestRefusedError(404, "no such row")
         if record.state != "held":
-            raise RefusedError(409, f"{record.released_by} released it already")
+            raise RequestRefusedError(409, f"{record.released_by} released it already")
         try:
             x = await asyncio.to_thread(_opened, worker, identity, given.passphrase)
         except ValueError:
@@ -71,12 +73,38 @@ def people_routes(worker: Worker) -> APIRouter:
         try:
             answer = await worker.batcher.between_passes(lambda: worker.scorer.release(x))
         except NoModelError:
-            raise RefusedError(503, "no model is vouched for") from None
+            raise RequestRefusedError(503, "no model is vouched for") from None
         why = f"row {identity} of {record.client}, held because of {record.reason}"
         await asyncio.to_thread(worker.record, LedgerChange(person.name, "release", model, why))
         if not await asyncio.to_thread(worker.quarantine.release, identity, person.name, answer):
-            raise RefusedError(409, "somebody released it meanwhile")
+            raise RequestRefusedError(409, "somebody released it meanwhile")
         return JSONResponse({"id": identity, "state": "released", "answer": json.loads(answer)})
+
+    @router.get("/thresholds")
+    async def thresholds(request: Request) -> Response:
+        """The thresholds in effect, and the ranges in which a person may set them."""
+        await door.enter(request, "read", THRESHOLDS)
+        guard = worker.settings.guard
+        return JSONResponse({"thresholds": worker.scorer.thresholds, "ranges": guard.ranges if guard else {}})
+
+    @router.post("/thresholds", openapi_extra=_people(ThresholdBody))
+    async def change(request: Request) -> Response:
+        """Set a threshold within its range, for every worker before its next pass. A person's act."""
+        person = await door.enter_person(request, "write", THRESHOLDS)
+        given = await read_json(request, limits, ThresholdBody)
+        if error := find_threshold_error(worker.settings.guard, given.filter, given.threshold):
+            raise RequestRefusedError(422, error)
+        served = worker.scorer.served
+        if served is None:
+            raise RequestRefusedError(503, "no model is vouched for")
+        if not given.why.isprintable():
+            raise RequestRefusedError(422, "why: one printable line")
+        before = worker.scorer.thresholds[given.filter]
+        why = f"{given.filter} from {before:g} to {given.threshold:g}: {given.why}"
+        await asyncio.to_thread(worker.record, LedgerChange(person.name, "threshold", model, why))
+        await asyncio.to_thread(set_threshold, worker.database, served.digest, given.filter, given.threshold)
+        await asyncio.to_thread(worker.scorer.load_again)
+        return JSONResponse({"filter": given.filter, "before": before, "threshold": given.threshold})
 
     @router.post("/rollback", openapi_extra=_people(RollbackBody))
     async def roll_back(request: Request) -> Response:
@@ -84,12 +112,12 @@ def people_routes(worker: Worker) -> APIRouter:
         person = await door.enter_person(request, "rollback", model)
         given = await read_json(request, limits, RollbackBody)
         if not given.why.isprintable():
-            raise RefusedError(422, "why: one printable line")
+            raise RequestRefusedError(422, "why: one printable line")
         why = f"{given.why} ({person.name}, through the service)"
         try:
             goal = await asyncio.to_thread(worker.rollback, person.role, why)
         except (ValueError, OSError) as error:
-            raise RefusedError(409, " ".join(str(error).split())) from None
+            raise RequestRefusedError(409, " ".join(str(error).split())) from None
         return JSONResponse({"entry": goal.index, "sha256": goal.after})
 
     return router
@@ -108,7 +136,7 @@ def _opened(worker: Worker, identity: str, passphrase: str) -> Tensor:
     return worker.quarantine.open(identity, key)
 
 
-def _people(body: type[ReleaseBody] | type[RollbackBody]) -> dict[str, Any]:
+def _people(body: type[BaseModel]) -> dict[str, Any]:
     """For OpenAPI: the body, which is read within limits and so not by FastAPI, and the header."""
     content = {"application/json": {"schema": body.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}, "parameters": [CODE_HEADER]}

@@ -83,16 +83,19 @@ class Quarantine:
         """
         ids: list[str | None] = []
         with self.database.transaction() as connection:
-            (used,) = connection.execute("SELECT COALESCE(SUM(LENGTH(sealed)), 0) FROM quarantine").fetchone()
+            (used,) = connection.execute("SELECT bytes FROM sealed").fetchone()
             for each in suspicions:
                 sink = io.BytesIO()
                 write_sealed(io.BytesIO(save({INPUT: each.x.contiguous()})), sink, self.key, inside=FILE)
                 sealed = sink.getvalue()
+                if used + len(sealed) > self.capacity:
+                    ids.append(None)
+                    continue
                 used += len(sealed)
-                ids.append(secrets.token_hex(16) if used <= self.capacity else None)
-                if ids[-1] is not None:
-                    values = (ids[-1], now(), each.client, each.reason, each.score, sealed)
-                    connection.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, 'held', NULL, NULL, ?)", values)
+                ids.append(secrets.token_hex(16))
+                values = (ids[-1], now(), each.client, each.reason, each.score, sealed)
+                connection.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, 'held', NULL, NULL, ?)", values)
+            connection.execute("UPDATE sealed SET bytes = ?", (used,))
         return ids
 
     def records(self, *, most: int = 1000) -> list[QuarantineRecord]:

@@ -53,7 +53,7 @@ ANSWERS = (Admission.ADMITTED, Admission.CLIENT_LIMIT, Admission.TOTAL_LIMIT)  #
 
 
 @dataclass
-class RateLimiter:
+class SharedRateLimiter:
     """Admits at most so many requests in any window, whichever worker they come to.
 
     The store keeps the times of the last N requests of a window of N, by its own clock, so that the clocks of workers

@@ -5,10 +5,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from aisec_lab.core.files import written_beside
 from aisec_lab.trust import LedgerEntry
 from aisec_lab.workbench.project_ledger import FOLDER
 from aisec_lab.workbench.service.database import Database
@@ -24,14 +24,14 @@ class ModelRollback:
     Args:
         name: of the model's folder.
         root: of the project.
-        marker: file that tells workers to load again.
+        load_again: tells the workers to load again.
         database: where each worker says what it has loaded.
         ledger_key: a copy of the ledger's public key; None for the one beside the ledger.
     """
 
     name: str
     root: Path
-    marker: Path
+    load_again: Callable[[], object]
     database: Database
     ledger_key: Path | None = None
 
@@ -68,8 +68,7 @@ class ModelRollback:
             raise ValueError(
                 f"the rollback failed, nothing was changed: {(done.stderr.strip().splitlines() or ['?'])[-1]}"
             )
-        with written_beside(self.marker) as beside:
-            beside.touch()
+        self.load_again()
         self._wait_for(str(goal.after))
         return goal
 

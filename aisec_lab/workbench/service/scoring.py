@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aisec_lab.guard import FilterChain
+from aisec_lab.core.files import written_beside
+from aisec_lab.guard import DetectorFilter, FilterChain
 from aisec_lab.guard.detector_filters import ModelReader
 from aisec_lab.workbench.service.batching import ScoreRequest
 from aisec_lab.workbench.service.guarding import build_guard
@@ -20,6 +21,7 @@ from aisec_lab.workbench.service.metrics import ServiceMetrics
 from aisec_lab.workbench.service.quarantine import Quarantine, Suspicion
 from aisec_lab.workbench.service.served import ServedModel, load_served
 from aisec_lab.workbench.service.settings import ServiceSettings
+from aisec_lab.workbench.service.thresholds import set_thresholds
 
 Answer = dict[str, Any]
 FULL: Answer = {"refused": "suspicious, and the quarantine is full"}
@@ -56,11 +58,16 @@ class Scorer:
 
     @cached_property
     def marker(self) -> Path:
-        """The file that a rollback puts anew, so that every worker loads again before its next pass."""
+        """The file that is put anew so that every worker loads again before its next pass."""
         return self.root / self.settings.state / "loaded"
 
+    def load_again(self) -> None:
+        """Let every worker, this one too, load model and thresholds before its next pass."""
+        with written_beside(self.marker) as beside:
+            beside.touch()
+
     def refresh(self) -> None:
-        """Load the model again if a rollback asked for it.
+        """Load the model again if a rollback or another threshold asked for it.
 
         Raises:
             NoModelError: nothing vouches for what lies there, or it cannot be loaded.
@@ -75,7 +82,9 @@ class Scorer:
         self.served = None  # whatever happens, what was rolled back answers no more
         try:
             served = load_served(self.name, self.root, self.settings.ledger_key)
-            self._guard, self._reader = build_guard(self.settings.guard, served, self.root)
+            changed = set_thresholds(self.quarantine.database, served.digest)
+            self._guard, self._reader = build_guard(self.settings.guard, served, self.root, changed)
+            self._reader.read(torch.zeros(1, *served.shape))  # the first pass is slow, and may show that it has none
         except (ValueError, OSError) as error:
             raise NoModelError(str(error)) from error
         self.served, self._marked = served, now
@@ -126,6 +135,12 @@ class Scorer:
         if self.settings.publishes == "label":
             return [{"class": names[k]} for k in top]
         return [{"class": names[k], "probabilities": row} for k, row in zip(top, probabilities.tolist(), strict=True)]
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Those of the detectors, by name."""
+        filters = self._guard.filters if self._guard else ()
+        return {each.name: each.threshold for each in filters if isinstance(each, DetectorFilter)}
 
     def release(self, x: Tensor) -> str:
         """The answer to one released row, as JSON."""

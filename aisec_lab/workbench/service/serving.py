@@ -20,6 +20,7 @@ from aisec_lab.trust import Ledger, PublicKey, read_signing_key
 from aisec_lab.workbench.project_ledger import FOLDER, SIGNING_KEY
 from aisec_lab.workbench.service.credentials import CREDENTIALS, CredentialFile
 from aisec_lab.workbench.service.database import DATABASE, Database
+from aisec_lab.workbench.service.http_protocol import BoundedHttpProtocol
 from aisec_lab.workbench.service.journal import Bookkeeper, Every
 from aisec_lab.workbench.service.metrics import prepare_metrics
 from aisec_lab.workbench.service.settings import EMBEDDED, ServiceSettings
@@ -121,8 +122,9 @@ def serve(name: str, settings: ServiceSettings, root: Path) -> None:
             factory=True,
             workers=settings.workers,
             ssl_context_factory=TLSContext(settings.tls),
+            http=BoundedHttpProtocol,
             access_log=False,
-            log_level="warning",
+            log_level="error",  # a warning for each malformed request would let anybody fill the disk
             server_header=False,
             date_header=False,
             limit_concurrency=1024,

@@ -1,5 +1,6 @@
 """The settings of the service, `configs/service.yaml`, checked before anything starts."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -139,6 +140,7 @@ class GuardSettings(Strict):
         detectors: by name, each as a Hydra `_target_`, the cheap ones first.
         required: names of the filters that run whatever the time.
         skip_rejects: reject what was not checked by all of them, instead of passing it.
+        ranges: by detector, the lowest and highest threshold that a person may set while the service runs.
     """
 
     fpr: float = 0.01
@@ -148,8 +150,12 @@ class GuardSettings(Strict):
     )
     required: list[str] = field(default_factory=lambda: ["schema"])
     skip_rejects: bool = False
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, (low, high) in self.ranges.items():
+            if name not in self.detectors or not -math.inf < low < high < math.inf:
+                raise ValueError(f"ranges: {name} is no detector, or its range is empty: [{low}, {high}]")
         if not 0 < self.fpr < 1:
             raise ValueError(f"fpr is in (0, 1), got {self.fpr}")
         if not self.budget > 0:

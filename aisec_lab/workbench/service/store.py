@@ -43,7 +43,7 @@ class EmbeddedStore:
 
     @property
     def url(self) -> str:
-        """For `RateLimiter`."""
+        """For `SharedRateLimiter`."""
         return f"unix://{self.socket}"
 
     @property

@@ -17,7 +17,7 @@ from aisec_lab.workbench.service.door import Door
 from aisec_lab.workbench.service.journal import Every, Journal
 from aisec_lab.workbench.service.metrics import ServiceMetrics
 from aisec_lab.workbench.service.quarantine import Quarantine
-from aisec_lab.workbench.service.rate_limits import RateLimiter
+from aisec_lab.workbench.service.rate_limits import SharedRateLimiter
 from aisec_lab.workbench.service.rolling_back import ModelRollback, note_loaded
 from aisec_lab.workbench.service.scoring import NoModelError, Scorer
 from aisec_lab.workbench.service.settings import ServiceSettings
@@ -54,11 +54,11 @@ class Worker:
         assert self.scorer.served is not None
         self.decoder = Decoder(self.scorer.served.shape, settings.requests.rows)
         self.batcher = Batcher(self.scorer, settings.requests.rows, settings.requests.waiting)
-        self.rollback = ModelRollback(name, root, self.scorer.marker, self.database, settings.ledger_key)
+        self.rollback = ModelRollback(name, root, self.scorer.load_again, self.database, settings.ledger_key)
         self.door = Door(
             Keyring(CredentialFile(state / CREDENTIALS)),
             Access(root / "configs" / "access"),
-            RateLimiter(settings.limits, store),
+            SharedRateLimiter(settings.limits, store),
             settings.limits.when_lost == "admit",
             SecondFactor(self.database),
             self.journal,

@@ -28,7 +28,7 @@ from aisec_lab.workbench.service.store import EmbeddedStore
 from aisec_lab.workbench.service.worker import Worker
 from benchmarks.served_project import MODEL, PASSPHRASE, STATE, ServedProject
 
-GUARD = {"fpr": 0.2, "budget": 1e9}
+GUARD = {"fpr": 0.2, "budget": 1e9, "ranges": {"mahalanobis": [1.0, 1e6]}}
 LARGEST = 20_000
 
 
@@ -140,6 +140,8 @@ PATHS = [
     ("GET", "/quarantine", {"operator"}),
     ("GET", f"/quarantine/{'0' * 32}", {"client", "operator"}),
     ("POST", f"/quarantine/{'0' * 32}/release", {"operator"}),
+    ("GET", "/thresholds", {"operator"}),
+    ("POST", "/thresholds", {"operator"}),
     ("POST", "/rollback", {"operator"}),
 ]
 
@@ -149,7 +151,7 @@ def test_who_may_what(method: str, path: str, allowed: set[str], service: InProc
     """Without a key 401, with another role's 403, with the right one something else; people need a code besides."""
     for role in (None, "aisec_nonsense", "client", "operator", "monitor"):
         response = service.ask(method, path, role=role)
-        if role in allowed and not path.endswith(("release", "rollback")):
+        if role in allowed and not path.endswith(("release", "rollback")) and (method, path) != ("POST", "/thresholds"):
             assert response.status_code in {200, 404, 415}
         else:
             assert response.status_code == (403 if role in service.project.keys else 401)
@@ -220,6 +222,32 @@ def test_a_code_opens_one_door_once(service: InProcess) -> None:
     assert (again.status_code, again.json()) == (403, {"error": "gave a code that was used before"})
 
 
+def test_a_person_may_move_a_threshold_within_its_range(service: InProcess) -> None:
+    """The next pass has it, the ledger says it, and what is out of range changes nothing."""
+    _, bad = service.rows
+    before = service.ask("GET", "/thresholds", role="operator").json()["thresholds"]["mahalanobis"]
+
+    def change(threshold: object, name: str = "mahalanobis") -> httpx.Response:
+        body = {"filter": name, "threshold": threshold, "why": "the traffic changed"}
+        return service.ask("POST", "/thresholds", role="operator", code=service.code(), json=body)
+
+    try:
+        assert set(service.score(bad).json()["answers"][0]) == {"quarantined"}
+        for threshold, name in ((0.5, "mahalanobis"), (2e6, "mahalanobis"), ("9", "mahalanobis"), (9, "schema")):
+            assert change(threshold, name).status_code == 422
+        assert service.ask("GET", "/thresholds", role="operator").json()["thresholds"] == {"mahalanobis": before}
+        assert change(1e6).json() == {"filter": "mahalanobis", "before": before, "threshold": 1e6}
+        assert "class" in service.score(bad).json()["answers"][0]
+        assert (
+            "operator",
+            "threshold",
+            f"mahalanobis from {before:g} to 1e+06: the traffic changed",
+        ) in service.recorded()
+    finally:
+        assert change(before).status_code == 200
+    assert set(service.score(bad).json()["answers"][0]) == {"quarantined"}
+
+
 def test_there_is_no_way_back_from_the_first_version(service: InProcess) -> None:
     response = service.ask("POST", "/rollback", role="operator", code=service.code(), json={"why": "an incident"})
     assert response.status_code == 409
@@ -284,6 +312,18 @@ def test_a_lost_store_refuses_or_admits_as_configured(service: InProcess, monkey
     monkeypatch.setattr(service.worker.door, "admit_lost", True)
     assert service.score(good).status_code == 200
     assert {action for _, action, why in service.recorded() if "does not answer" in why} == {"refuse", "admit"}
+
+
+def test_a_damaged_file_of_keys_lets_nobody_in(service: InProcess) -> None:
+    """And when it is whole again, everybody as before."""
+    path = service.project.credentials.path
+    content = path.read_bytes()
+    path.write_bytes(content[:-3])
+    try:
+        assert service.ask("GET", "/model").status_code == 503
+    finally:
+        path.write_bytes(content)
+    assert service.ask("GET", "/model").status_code == 200
 
 
 LEAF = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)

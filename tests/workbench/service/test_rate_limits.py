@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from aisec_lab.workbench.service.rate_limits import Admission, RateLimiter
+from aisec_lab.workbench.service.rate_limits import Admission, SharedRateLimiter
 from aisec_lab.workbench.service.settings import LimitSettings, RateLimit
 from aisec_lab.workbench.service.store import EmbeddedStore
 
@@ -34,8 +34,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
 
 def limiter(
     url: str, each: int, everybody: int = 10**6, seconds: int = 3600, patience: float = PATIENCE
-) -> RateLimiter:
-    return RateLimiter(LimitSettings(RateLimit(each, seconds), RateLimit(everybody, seconds), patience=patience), url)
+) -> SharedRateLimiter:
+    return SharedRateLimiter(
+        LimitSettings(RateLimit(each, seconds), RateLimit(everybody, seconds), patience=patience), url
+    )
 
 
 def ask(url: str, each: int, credentials: list[str], everybody: int = 10**6) -> list[Admission]:

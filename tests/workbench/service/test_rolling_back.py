@@ -111,3 +111,27 @@ def test_the_good_version_is_back_and_clients_notice_nothing(
     assert (last["action"], last["before"], last["after"]) == ("rollback", bad, good)
     assert "a monitor rang (operator, through the service)" in last["why"]
     assert json.loads((project.root / MODEL / "card.json").read_text())["architecture"]
+
+
+def test_it_may_go_back_before_it_starts(
+    versions: tuple[ServedProject, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a role that may; then whatever keeps it from starting does so."""
+    project, (good, bad) = versions
+    monkeypatch.delenv("AISEC_ROLE", raising=False)
+    project.configure(port=-1)
+
+    def serve(*words: str) -> str:
+        done = CliRunner().invoke(main, ["serve", MODEL, "--rollback", "an incident", *words], catch_exceptions=False)
+        assert done.exit_code == 2
+        return done.output
+
+    assert "port is in" in serve()
+    project.configure(limits={"patience": 10.0})
+    (project.root / STATE / "credentials.json").unlink()
+    assert "who are you?" in serve()
+    assert "client may not rollback models/cnn" in serve("--role", "client")
+    assert content_sha256(project.root / MODEL) == bad
+    assert "nobody has a valid key" in serve("--role", "operator")
+    assert content_sha256(project.root / MODEL) == good
+    assert project.entries()[-1]["why"] == "an incident"

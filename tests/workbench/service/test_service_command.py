@@ -68,6 +68,8 @@ BAD: dict[str, tuple[Callable[[ServedProject], object], str]] = {
     "no ledger": (lambda project: shutil.rmtree(project.root / "ledger"), "no "),
     "a threshold out of range": (configure(guard={"fpr": 1.5}), "fpr is in (0, 1), got 1.5"),
     "a threshold that its data cannot set": (configure(guard={"fpr": 1e-5}), "needs at least"),
+    "a range of no detector": (configure(guard={"ranges": {"energy": [0, 1]}}), "energy is no detector"),
+    "an empty range": (configure(guard={"ranges": {"mahalanobis": [2, 1]}}), "its range is empty: [2.0, 1.0]"),
     "a budget of nothing": (configure(guard={"budget": 0}), "budget is a positive number"),
     "a port that is none": (configure(port=70_000), "port is in 0..65535"),
     "a host that is not here": (configure(host="192.0.2.1"), "nothing can listen on 192.0.2.1:0"),
