@@ -4,9 +4,9 @@ import pytest
 
 from aisec_lab.defenses import Energy, FeatureSqueezing, Mahalanobis, NearestNeighbours
 from aisec_lab.guard import calibrated_filters
-from tests.defenses.conftest import classifier, splits
+from tests.defenses_fixtures import classifier, splits
 
-__all__ = ["DETECTORS", "classifier", "filters", "splits"]
+__all__ = ["classifier", "filters", "splits"]
 
 DETECTORS = {
     "energy": Energy(),

@@ -9,7 +9,6 @@ from aisec_lab.attacks import BPDA, PGD, Adaptive, DetectorAwareMargin, EvadeDet
 from aisec_lab.core.validation import check_class_count
 from aisec_lab.guard import FilterChain, GuardedModel
 from aisec_lab.models import logits_of
-from tests.guard.conftest import DETECTORS
 
 EPS = 0.15
 
@@ -36,12 +35,12 @@ def test_the_last_logit_wins_exactly_where_the_chain_rejects(filters, classifier
 
 
 @pytest.mark.parametrize(
-    ("names", "view"), [(["mahalanobis"], lambda model: model), (list(DETECTORS), BPDA())], ids=["one", "all"]
+    ("chosen", "view"), [(slice(1, 2), lambda model: model), (slice(None), BPDA())], ids=["mahalanobis", "all"]
 )
-def test_an_attacker_who_knows_the_guard_gets_past_it(names, view, filters, classifier, splits):
+def test_an_attacker_who_knows_the_guard_gets_past_it(chosen, view, filters, classifier, splits):
     """Points against the bare model are rejected more often than the guard's own false alarms; its own pass."""
     x, y = splits.test.x[:100], splits.test.y[:100]
-    model = GuardedModel([each for each in filters if each.name in names])
+    model = GuardedModel(filters[chosen])
     unaware = PGD(Linf(EPS))(classifier, x, y, generator=seed(0))
     knowing = Adaptive(Linf(EPS), partial(PGD, loss=DetectorAwareMargin(), goal=EvadeDetector()), view)
     aware = knowing(model, x, y, generator=seed(0))

@@ -1,5 +1,5 @@
 """The models and inputs of the attacks' own tests."""
 
-from tests.attacks.conftest import cnn, digits, linear, sample, seed
+from tests.attacks_fixtures import cnn, digits, linear, sample, seed
 
 __all__ = ["cnn", "digits", "linear", "sample", "seed"]
