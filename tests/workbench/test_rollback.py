@@ -280,7 +280,7 @@ def test_a_refused_role_is_recorded(project: Path, monkeypatch: pytest.MonkeyPat
     poisoned = content_sha256("data/digits")
     refused = aisec("data", "rollback", "digits", "--to", "0", "--role", "researcher", code=2)
     assert refused.startswith("aisec: researcher may not rollback data/digits (steward may)")
-    assert "(researcher may)" in aisec("model", "rollback", "cnn-0", "--to", "1", code=2)
+    assert "(researcher, operator may)" in aisec("model", "rollback", "cnn-0", "--to", "1", code=2)
     assert [(one.action, one.object) for one in entries()[4:]] == [
         ("refuse", "data/digits"),
         ("refuse", "models/cnn-0"),
