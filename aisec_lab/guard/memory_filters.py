@@ -6,7 +6,7 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from aisec_lab.defenses import QueryMonitor
+from aisec_lab.defenses import QPA, SimilarityMonitor
 from aisec_lab.guard.filters import FilterResult, above_threshold
 
 
@@ -57,11 +57,19 @@ class SimilarityFilter:
     Call contract: docs/guard.md, "Filter".
 
     Args:
-        monitor: scores queries without their answers, such as `Blacklight`; its threshold is the filter's.
+        monitor: `Blacklight`, `PIHA` or `QPA`, which need no answers; its threshold is the filter's.
         name: of the filter.
+
+    Raises:
+        ValueError: another monitor, which would read answers that are not there yet.
     """
 
-    def __init__(self, monitor: QueryMonitor, name: str = "similarity") -> None:
+    def __init__(self, monitor: SimilarityMonitor | QPA, name: str = "similarity") -> None:
+        if not isinstance(monitor, SimilarityMonitor | QPA):
+            raise ValueError(
+                f"a filter runs before the model answers, and {type(monitor).__name__} reads answers: use Blacklight, "
+                "PIHA or QPA, or give it to an Oracle"
+            )
         self.monitor, self.name = monitor, name
 
     def check(self, rows: Tensor, *, client: str) -> FilterResult[Tensor]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aisec_lab.attacks import Deletions, Homoglyphs, InvisibleCharacters, Reorderings
-from aisec_lab.defenses import Blacklight, scores_of
+from aisec_lab.defenses import PRADA, Blacklight, scores_of
 from aisec_lab.guard import DuplicateFilter, FilterDecision, SchemaFilter, SimilarityFilter, TextFilter
 
 PASS, SANITISE, REJECT = FilterDecision.PASS, FilterDecision.SANITISE, FilterDecision.REJECT
@@ -148,6 +148,7 @@ def test_every_edit_of_a_word_by_the_lab_s_attacks_is_undone(source):
         (lambda: SchemaFilter((1,), low=1, high=0), "low must be below high"),
         (lambda: SchemaFilter((1,), slack=-1), "slack not negative"),
         (lambda: DuplicateFilter(-1), "copies must not be negative"),
+        (lambda: SimilarityFilter(PRADA()), "PRADA reads answers"),
         (lambda: TextFilter(longest=0), "longest must be positive"),
         (lambda: TextFilter(most=1.5), r"most lie in \[0, 1\]"),
     ],

@@ -1,5 +1,6 @@
 """The guard as an attacker sees it: a classifier with a reject option, which is the chain's own decision."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from aisec_lab.attacks import BPDA, PGD, Adaptive, DetectorAwareMargin, EvadeDetector, Linf
 from aisec_lab.core.validation import check_class_count
-from aisec_lab.guard import FilterChain, GuardedModel
+from aisec_lab.guard import FilterChain, GuardedModel, ModelReader
 from aisec_lab.models import logits_of
 
 EPS = 0.15
@@ -50,6 +51,8 @@ def test_an_attacker_who_knows_the_guard_gets_past_it(chosen, view, filters, cla
     assert wins(model, aware, y) > wins(model, unaware, y) + 0.05
 
 
-def test_filters_of_two_models_are_refused(filters):
-    with pytest.raises(ValueError, match="share one model's reader"):
-        GuardedModel([])
+def test_no_filter_and_filters_of_two_models_are_refused(filters):
+    foreign = replace(filters[1], reader=ModelReader(filters[1].reader.model))
+    for chosen in ([], [filters[0], foreign]):
+        with pytest.raises(ValueError, match="share one model's reader"):
+            GuardedModel(chosen)

@@ -21,7 +21,7 @@ from aisec_lab.workbench.service.metrics import ServiceMetrics
 from aisec_lab.workbench.service.quarantine import Quarantine, Suspicion
 from aisec_lab.workbench.service.served import ServedModel, load_served
 from aisec_lab.workbench.service.settings import ServiceSettings
-from aisec_lab.workbench.service.thresholds import set_thresholds
+from aisec_lab.workbench.service.thresholds import read_thresholds
 
 Answer = dict[str, Any]
 FULL: Answer = {"refused": "suspicious, and the quarantine is full"}
@@ -82,7 +82,7 @@ class Scorer:
         self.served = None  # whatever happens, what was rolled back answers no more
         try:
             served = load_served(self.name, self.root, self.settings.ledger_key)
-            changed = set_thresholds(self.quarantine.database, served.digest)
+            changed = read_thresholds(self.quarantine.database, served.digest)
             self._guard, self._reader = build_guard(self.settings.guard, served, self.root, changed)
             self._reader.read(torch.zeros(1, *served.shape))  # the first pass is slow, and may show that it has none
         except (ValueError, OSError) as error:

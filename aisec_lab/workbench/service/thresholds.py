@@ -4,7 +4,7 @@ from aisec_lab.workbench.service.database import Database
 from aisec_lab.workbench.service.settings import GuardSettings
 
 
-def set_thresholds(database: Database, digest: str) -> dict[str, float]:
+def read_thresholds(database: Database, digest: str) -> dict[str, float]:
     """The thresholds by detector; another version of the model has its own scores, and so none of these."""
     rows = database.read("SELECT filter, value FROM thresholds WHERE digest = ?", digest)
     return {str(name): float(str(value)) for name, value in rows}
