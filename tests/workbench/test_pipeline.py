@@ -20,7 +20,7 @@ from tests.reproducible import differing, digests
 pytestmark = [pytest.mark.xdist_group("study"), pytest.mark.slow]
 
 EVALUATE = Path("results/robustness/evaluate")
-WORST = "robustness, digits, cnn, standard, seed 0: robust_accuracy under worst_case at Linf 0.15"
+WORST = "robustness, digits, CNN(width=16, hidden=64), standard, seed 0: robust_accuracy under worst_case at Linf 0.15"
 IN_GIT = ["results/metrics.json", "results/summary/robustness/pareto.png"]
 
 
