@@ -87,17 +87,16 @@ def peers(folder: Path, model: nn.Module, train: Dataset) -> dict[str, Callable[
 
 def under_load(chain: FilterChain[Tensor], x: Tensor, usual: float) -> dict[str, Any]:
     """Requests arrive ten times faster than the chain takes for one; the queue grows, and the budget is held."""
-    begin, times = chain.clock(), []
-    before = dict(chain.skips)
-    for place, row in enumerate(x.split(1)):
+    rows, times = x.split(1), list[float]()
+    begin = chain.clock()
+    for place, row in enumerate(rows):
         arrived = begin + place * usual / LOAD
         while chain.clock() < arrived:
             pass
         called = chain.clock()
         chain.check(row, client="load", arrived=arrived)
         times.append(chain.clock() - called)
-    skipped = {name: count - before.get(name, 0) for name, count in sorted(chain.skips.items())}
-    return milliseconds(times) | {"requests": len(x), "skipped": skipped}
+    return milliseconds(times) | {"requests": len(x), "skipped": dict(sorted(chain.skips.items()))}
 
 
 def false_alarms() -> dict[str, Any]:
